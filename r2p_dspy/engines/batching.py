@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from r2p_dspy.engines.prefill import Prefill
 from r2p_dspy.engines.rows import Row, Stopped, choose
 from r2p_dspy.engines.slots import SlotCache
 
@@ -42,7 +43,8 @@ class Batcher:
         model: a decoder-only transformers model whose layers all have full attention.
         end: ids of the tokens that end a turn.
         max_rows: rows in flight; more wait for their turn in the order of arrival.
-        cache_bytes: bound on the keys and values of all rows together. A single row is always let in.
+        cache_bytes: bound on all keys and values: a quarter for beginnings of prompts that may come again, the rest for
+            the rows in flight. A single row is always let in.
         threads: cores for one forward pass; default: one for a small model on a CPU, else torch's own choice.
 
     Raises:
@@ -63,7 +65,8 @@ class Batcher:
         self.model = model
         self.end = end
         self.max_rows = max_rows
-        self.max_tokens = cache_bytes // _token_bytes(config, model.dtype)
+        tokens = cache_bytes // _token_bytes(config, model.dtype)
+        self.max_tokens = tokens - tokens // 4
         self.threads = threads
         if threads is None and model.device.type == "cpu" and model.num_parameters() < _SMALL_MODEL:
             self.threads = 1
@@ -75,6 +78,7 @@ class Batcher:
         self._waiting: deque[Row] = deque()
         self._admitted: deque[Row] = deque()
         self._running: list[Row] = []
+        self._prefilled = Prefill(model, tokens // 4)
         self._cache = SlotCache(self.max_tokens)
         self._thread: threading.Thread | None = None
 
@@ -144,9 +148,7 @@ class Batcher:
         """The forward pass over a row's prompt, which yields its first token."""
         try:
             # By itself: a prompt fills the cores anyway, and padded beside others it would round differently.
-            cache = DynamicCache()
-            ids = torch.tensor([row.prompt], device=self.model.device)
-            logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+            cache, logits = self._prefilled(row.prompt)
             if self._accept(row, choose(logits, [row])[0]):
                 self._cache.join(cache)
                 self._running.append(row)
@@ -211,6 +213,7 @@ class Batcher:
         with self._work:
             rows = [*self._running, *self._admitted, *self._waiting]
             self._running, self._cache = [], SlotCache(self.max_tokens)
+            self._prefilled.clear()
             self._admitted.clear()
             self._waiting.clear()
             self._thread = None  # the next call starts afresh

@@ -49,7 +49,8 @@ class TransformersEngine:
         device: as torch names it; default: the first GPU, else the CPU.
         dtype: as torch names it; default: float32 on a CPU, else the checkpoint's own.
         max_batch: calls in flight, from 1; more wait for their turn.
-        cache_bytes: bound on the keys and values of all calls in flight; default: 512 MiB on a CPU, else 8 GiB.
+        cache_bytes: bound on the keys and values of the calls in flight (three quarters) and of beginnings of prompts
+            that may come again; default: 512 MiB on a CPU, else 8 GiB.
         reasoning: the model thinks between `<think>` tags: they become a `ThinkingPart`, and DSPy takes
             `dspy.Reasoning` fields from it. Otherwise the tags are part of the text.
         threads: cores for one forward pass; default: one for a small model on a CPU, else torch's own choice.
