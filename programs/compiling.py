@@ -12,11 +12,12 @@ from dspy.teleprompt import BootstrapFewShot, BootstrapFewShotWithRandomSearch
 
 from metrics.lamp import METRICS
 from programs.task import Task
-from r2p_dspy import R2P, Composite, as_optimizer_metric, optimizing
+from r2p_dspy import R2P, Composite, as_bool, as_optimizer_metric, optimizing
 
 OPTIMIZERS = ("random", "bootstrap")
 _DEMOS = 3  # at most; what fits the prompt is `Reason`'s to decide
 _CANDIDATES = 4
+_ENOUGH = 12  # examples to choose demos from
 
 
 def composite(task: Task) -> Composite:
@@ -54,7 +55,7 @@ def compile_program(
 
     Returns:
         The better program, and a summary: `winner` ("compiled" or "uncompiled"), the candidates' scores on dev
-        (0-100), and how many demos the winner has.
+        (0-100), how many demos the winner has, and how many of the training examples that were tried pass the gate.
 
     Raises:
         ValueError: for an unknown optimizer, or too few examples.
@@ -63,14 +64,20 @@ def compile_program(
         raise ValueError(f"unknown optimizer {optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
     if len(train) < _DEMOS or not dev:
         raise ValueError(f"compiling needs at least {_DEMOS} training examples and 1 dev example")
-    metric = as_optimizer_metric(composite(task))
+    scored = composite(task)
+    metric = as_optimizer_metric(scored)
     shuffled = [*train]
     random.Random(seed).shuffle(shuffled)
     with optimizing(), contextlib.redirect_stdout(_Lines(progress)):
         evaluate = dspy.Evaluate(devset=[*dev], metric=metric, num_threads=threads, display_progress=False)
-        if optimizer == "bootstrap":
+        passing, tried = demonstrable(program, scored, shuffled, threads)
+        progress(f"{len(passing)} of {tried} training examples pass the gate and can become demos")
+        best, candidates = program, {}
+        if not passing:  # nothing to compile with
+            candidates["uncompiled"] = evaluate(program).score
+        elif optimizer == "bootstrap":
             few = BootstrapFewShot(metric=metric, max_bootstrapped_demos=_DEMOS, max_labeled_demos=0)
-            best = few.compile(program, trainset=shuffled)
+            best = few.compile(program, trainset=passing)
             candidates = {"uncompiled": evaluate(program).score, "bootstrap": evaluate(best).score}
         else:
             search = BootstrapFewShotWithRandomSearch(
@@ -80,7 +87,7 @@ def compile_program(
                 num_candidate_programs=_CANDIDATES,
                 num_threads=threads,
             )
-            best = search.compile(program, trainset=shuffled, valset=[*dev], restrict=[-3, -1, *range(_CANDIDATES)])
+            best = search.compile(program, trainset=passing, valset=[*dev], restrict=[-3, -1, *range(_CANDIDATES)])
             names = {-3: "uncompiled", -1: "unshuffled"}
             candidates = {
                 names.get(one["seed"], f"shuffled {one['seed']}"): one["score"] for one in best.candidate_programs
@@ -94,8 +101,36 @@ def compile_program(
         "winner": "uncompiled" if uncompiled else "compiled",
         "dev_scores": {name: round(float(score), 2) for name, score in candidates.items()},
         "demos": len(chosen.reason.demos),
+        "passing": {"passed": len(passing), "tried": tried},
     }
     return chosen, summary
+
+
+def demonstrable(
+    program: dspy.Module, scored: Composite, examples: Sequence[dspy.Example], threads: int
+) -> tuple[list[dspy.Example], int]:
+    """The examples on which a program passes the gate, so that its run can become a demo.
+
+    DSPy's bootstrapping looks for them call after call, and through all examples for every candidate when few pass;
+    here they are found with many calls in flight, once, and no more than are needed.
+
+    Args:
+        program: what is to be compiled.
+        scored: the composite with its gate.
+        examples: where to look, first ones first.
+        threads: calls in flight.
+
+    Returns:
+        The examples that pass, and how many were tried.
+    """
+    evaluate = dspy.Evaluate(devset=[], metric=as_bool(scored), num_threads=threads, display_progress=False)
+    passing: list[dspy.Example] = []
+    tried = 0
+    while tried < len(examples) and len(passing) < _ENOUGH:
+        some = [*examples[tried : tried + max(threads, _ENOUGH)]]
+        passing += [example for example, _, passed in evaluate(program, devset=some).results if passed]
+        tried += len(some)
+    return passing, tried
 
 
 _BAR = re.compile(r"\d%\|")  # a progress bar's line, of which there are hundreds
