@@ -6,19 +6,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from finetune.pocket.rows import Rows, Turn
+from finetune.pocket.rows import FORMATS, Rows, Turn
 
 # Until this share of the steps: the share of drills and their kinds, the formats, the most items shown, and whether
 # there are demos. A small model learns answers by shortcuts long before it learns to cite, so citing comes first, in
 # the order in which it can be learnt: copy by an item's id, tell whose words these are and find the item of a word,
-# judge what a label is about; then reasoning over few items, then all formats, evenly.
-CURRICULUM: tuple[tuple[float, float, tuple[str, ...], str | None, int, bool], ...] = (
-    (0.08, 1.00, ("copy",), "r2p", 3, False),
-    (0.14, 1.00, ("tell", "find"), "r2p", 3, False),
-    (0.18, 1.00, ("judge",), "r2p", 3, False),
-    (0.26, 0.30, ("copy", "find", "judge"), "r2p", 4, False),
-    (0.45, 0.20, ("copy", "find", "judge"), None, 6, False),
-    (1.00, 0.10, ("copy", "find", "judge"), None, 6, True),
+# judge what a label is about; then R2P over few items, then the other formats, then all of them. Over the whole run
+# the four formats come in equal numbers.
+CURRICULUM: tuple[tuple[float, float, tuple[str, ...], tuple[str, ...], int, bool], ...] = (
+    (0.070, 1.00, ("copy",), FORMATS, 3, False),
+    (0.125, 1.00, ("tell", "find"), FORMATS, 3, False),
+    (0.180, 1.00, ("judge", "judge", "judge", "find"), FORMATS, 3, False),
+    (0.260, 0.30, ("copy", "find", "judge"), ("r2p",), 4, False),
+    (0.450, 0.20, ("copy", "find", "judge"), ("plain", "cot", "retry"), 6, False),
+    (1.000, 0.10, ("copy", "find", "judge"), FORMATS, 6, True),
 )
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')
@@ -35,7 +36,6 @@ class Encoded(NamedTuple):
     ids: list[int]
     learn: list[bool]
     items: list[int]
-    focus: list[int]
 
 
 def encode(tokenizer: Any, row: list[Turn]) -> Encoded:
@@ -44,18 +44,15 @@ def encode(tokenizer: Any, row: list[Turn]) -> Encoded:
     Learnt are the answers with the end marker after them, and the labels in the histories: from these the model learns
     the world, that is, which labels a text suggests to anybody, and how one user's labels hang together.
     """
-    found = Encoded([], [], [], [])
+    found = Encoded([], [], [])
     opening = {tokenizer.convert_tokens_to_ids(joint) for joint in ('{"item": "', '"}\n{"item": "')}
     closing, label = (tokenizer.convert_tokens_to_ids(joint) for joint in ('"}', '", "label": "'))
     for turn in row:
         text = tokenizer(turn.content, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         found.ids.extend([tokenizer.convert_tokens_to_ids(f"<|{turn.role}|>"), *text, tokenizer.eos_token_id])
-        current, before, inside, labels, labelling, ends = _NONE, _NONE, [], [], False, []
-        focus = tokenizer(f" {turn.focus}")["input_ids"][0] if turn.focus else _NONE
+        current, before, inside, labels, labelling = _NONE, _NONE, [], [], False
         for token in text:
-            ended = token in opening or token == closing
-            ends.append(focus if ended and labelling else _NONE)
-            if ended:
+            if token in opening or token == closing:
                 current, labelling = _NONE, False
             inside.append(current)
             labels.append(labelling)
@@ -64,7 +61,6 @@ def encode(tokenizer: Any, row: list[Turn]) -> Encoded:
             labelling = labelling or token == label
             before = token
         learnt = labels if turn.role == "user" else [turn.learn] * len(text)
-        found.focus.extend([_NONE, *ends, _NONE])
         found.learn.extend([False, *learnt, turn.learn])
         found.items.extend([_NONE, *(inside if turn.role == "user" else [_NONE] * len(text)), _NONE])
     return found
@@ -86,19 +82,19 @@ class Batches:
 
     def pool(self, number: int, batches: int) -> list[Encoded]:
         """Encoded rows for about `batches` batches, in the stage of the curriculum where the step `number` stands."""
-        _, drills, kinds, form, most, demos = next(stage for stage in CURRICULUM if number / self.steps < stage[0])
+        _, drills, kinds, forms, most, demos = next(stage for stage in CURRICULUM if number / self.steps < stage[0])
         rows = Rows(self.words, seed=hash((self.seed, number)))
         found, size = [], 0
         while size < batches * self.tokens * 0.97:
             drill = rows.rng.random() < drills
-            row = encode(self.tokenizer, rows.drill(kinds, most) if drill else rows.row(most, demos, form))
+            row = encode(self.tokenizer, rows.drill(kinds, most) if drill else rows.row(most, demos, forms))
             if len(row.ids) <= _LONGEST:
                 found.append(row)
                 size += len(row.ids)
         return found
 
     def __call__(self, start: int, every: int = 16) -> Iterator[tuple[torch.Tensor, ...]]:
-        """The batches from step `start` (a multiple of `every`) on: (ids, learn, items, focus), each (rows, length)."""
+        """The batches from step `start` (a multiple of `every`) on: (ids, learn, items), each (rows, length)."""
         for number in range(start, self.steps, every):
             rows = sorted(self.pool(number, every), key=lambda row: len(row.ids))
             groups: list[list[Encoded]] = [[]]
@@ -114,11 +110,11 @@ class Batches:
         length = _padded(max(len(row.ids) for row in group))
         ids = torch.full((len(group), length), self.tokenizer.pad_token_id)
         learn = torch.zeros((len(group), length), dtype=torch.bool)
-        items, focus = torch.full((2, len(group), length), _NONE)
+        items = torch.full((len(group), length), _NONE)
         for index, row in enumerate(group):
-            for tensor, values in zip((ids, learn, items, focus), row, strict=True):
+            for tensor, values in zip((ids, learn, items), row, strict=True):
                 tensor[index, : len(row.ids)] = torch.tensor(values)
-        return ids, learn, items, focus
+        return ids, learn, items
 
 
 def _padded(length: int) -> int:

@@ -8,9 +8,9 @@ from dspy.utils.exceptions import AdapterParseError
 
 from finetune.pocket.rows import TASKS, Rows, signature
 from finetune.pocket.teach import TEACHERS
+from programs.personas.world import history
 from r2p_dspy.checks import BUILT_IN, judge
 from r2p_dspy.outcome import Inputs, Outcome
-from r2p_dspy.profile import Profile
 from r2p_dspy.retrieval import BM25
 from r2p_dspy.template import TEMPLATE
 
@@ -43,11 +43,8 @@ def sit(model: Any, tokenizer: Any, words: list[str], form: str, task: str, coun
     rows, spec = Rows(words, seed=1, role="pilot"), TASKS[task]
     adapter, asked = dspy.ChatAdapter(), signature(task, form)
     cases = [rows.case(task) for _ in range(count)]
-    shown = []
-    for case in cases:
-        history = [{("label" if key == spec.label else key): value for key, value in row.items()} for row in case.items]
-        profile = Profile.model_validate(history)
-        shown.append(BM25(k=k, text=spec.item_text)(case.question, profile).local())
+    retrieve = BM25(k=k, text=spec.item_text)
+    shown = [retrieve(case.question, history(spec, case)).local() for case in cases]
     prompts = [
         adapter.format(asked, [], {spec.question: case.question, spec.profile: items})
         for case, items in zip(cases, shown, strict=True)

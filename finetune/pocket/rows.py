@@ -14,7 +14,7 @@ import dspy
 from finetune.pocket.teach import TEACHERS, Lesson
 from programs import lamp2, lamp3, lamp4
 from programs.personas import films, products
-from programs.personas.world import ROLES, Case, Draw
+from programs.personas.world import ROLES, Case, Draw, history
 from programs.task import Task
 from r2p_dspy.checks import BUILT_IN, feedback, judge
 from r2p_dspy.outcome import Inputs, Outcome
@@ -32,12 +32,11 @@ _ADAPTER = dspy.ChatAdapter()
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a conversation, whether the model learns to write it, and the focus of the persona shown in it."""
+    """One message of a conversation, and whether the model learns to write it."""
 
     role: str
     content: str
     learn: bool = False
-    focus: str = ""
 
 
 @cache
@@ -91,8 +90,7 @@ class Rows:
     def shown(self, task: Task, case: Case, most: int) -> Profile:
         """The items that a prompt shows: BM25's mostly, in their order or shuffled, sometimes random ones or none."""
         rng = self.rng
-        rows = [{("label" if key == task.label else key): value for key, value in row.items()} for row in case.items]
-        profile = Profile.model_validate(rows)
+        profile = history(task, case)
         k = min(most, rng.choice((4, 4, 4, 4, 4, 3, 2, 5, 6, 1)))
         kind = rng.random()
         if kind < 0.02:
@@ -106,17 +104,17 @@ class Rows:
             rng.shuffle(ranked)
         return Profile(items=ranked).local()
 
-    def row(self, most_items: int = 6, demos: bool = True, form: str | None = None) -> list[Turn]:
+    def row(self, most_items: int = 6, demos: bool = True, forms: tuple[str, ...] = FORMATS) -> list[Turn]:
         """One conversation.
 
         Args:
             most_items: how many items an example shows at most; small ones come first in the curriculum.
             demos: whether some rows carry demos.
-            form: one of `FORMATS`; drawn evenly where None.
+            forms: some of `FORMATS`, drawn evenly.
         """
         rng = self.rng
         name = rng.choices([*_SHARES], [*_SHARES.values()])[0]
-        task, form = TASKS[name], form or rng.choice(FORMATS)
+        task, form = TASKS[name], rng.choice(forms)
         asked = signature(name, form)
         if rng.random() < 0.3:
             asked = asked.with_instructions(self._instruction(asked.instructions))
@@ -128,11 +126,7 @@ class Rows:
             {task.question: c.question, task.profile: s, **lesson_fields(task, form, one)} for c, s, one in before
         ]
         messages = _ADAPTER.format(asked, filled, inputs)
-        focuses = iter([c.focus for c, _, _ in examples])
-        row = [
-            Turn(m["role"], m["content"], m["role"] == "assistant", next(focuses) if m["role"] == "user" else "")
-            for m in messages
-        ]
+        row = [Turn(m["role"], m["content"], m["role"] == "assistant") for m in messages]
         fields = lesson_fields(task, form, lesson)
         right = _ADAPTER.format_assistant_message_content(asked, fields)
         if form == "retry":
@@ -151,17 +145,26 @@ class Rows:
         return self._copy(shown) if kind == "copy" else self._find(shown, 1 if kind == "find" else 3)
 
     def _judge(self) -> list[Turn]:
-        """Film upon film: whether its label fits the setting or the figure, where it fits only one of them."""
+        """Film upon film: whether its label fits the setting or the figure, where it fits only one of them.
+
+        Half of the rows say little more than the three words, so that many films fit into a step.
+        """
         rng = self.rng
         row: list[Turn] = []
-        while len(row) < 12:
+        short = rng.random() < 0.5
+        while len(row) < (40 if short else 12):
             words = {kind: rng.choice([*films.PLAUSIBLE[kind]]) for kind in films.KINDS}
             focus = rng.choice(films.KINDS)
             tag = rng.choice(films.PLAUSIBLE[focus][words[focus]])
             if sum(tag in films.PLAUSIBLE[kind][word] for kind, word in words.items()) == 1:
-                text = films.describe(words["setting"], words["figure"], rng)
-                item = Item(id=str(rng.randint(1, 6)), fields={"description": text}, label=tag)
-                row += [Turn("user", str(item), focus=focus), Turn("assistant", f"the {focus} decides", True)]
+                brief = " and ".join(rng.sample([*words.values()], 2))
+                item = Item(
+                    id=str(rng.randint(1, 6)),
+                    fields={"description": films.describe(words["setting"], words["figure"], rng)},
+                    label=tag,
+                )
+                asked = f"{brief}: {tag}" if short else str(item)
+                row += [Turn("user", asked), Turn("assistant", f"the {focus} decides", True)]
         return row
 
     def _copy(self, shown: Profile) -> list[Turn]:

@@ -93,14 +93,19 @@ def draw(maker: Draw, role: str, count: int, seed: int = 0) -> list[Case]:
     return [maker(persona, random.Random(f"{maker.__module__} {persona}")) for persona in chosen]
 
 
+def history(task: Task, case: Case) -> Profile:
+    """The case's items as a profile: what LaMP's rows call by the task's own name (`tag`, `score`) is their label."""
+    rows = [{("label" if key == task.label else key): value for key, value in row.items()} for row in case.items]
+    return Profile.model_validate(rows)
+
+
 def example(task: Task, case: Case) -> dspy.Example:
     """The case as an example of its task, with the blind oracle's answer beside the gold."""
-    items = [{("label" if key == task.label else key): value for key, value in row.items()} for row in case.items]
     return dspy.Example(
         {
             "id": str(case.persona),
             task.question: case.question,
-            task.profile: Profile.model_validate(items),
+            task.profile: history(task, case),
             task.answer: case.answer,
             "blind": case.blind,
         }

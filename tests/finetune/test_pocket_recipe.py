@@ -40,7 +40,7 @@ def test_what_is_taught_passes_every_check(task):
 def test_a_row_ends_with_what_its_format_reads(form):
     rows = Rows(WORDS, seed=4)
     for _ in range(30):
-        row = rows.row(form=form)
+        row = rows.row(forms=(form,))
         parsed = [name for name in TASKS if _parses(name, form, row[-1].content)]
         assert parsed, row[-1].content
         assert row[-1].learn and row[-1].role == "assistant"
@@ -57,7 +57,7 @@ def _parses(task, form, text):
 def test_failed_attempts_and_prompts_are_never_learnt():
     rows = Rows(WORDS, seed=5)
     for _ in range(60):
-        row = rows.row(form="retry", demos=False)
+        row = rows.row(forms=("retry",), demos=False)
         failed, feedback = row[-3], row[-2]
         assert failed.role == "assistant" and not failed.learn
         assert feedback.role == "user" and "not accepted" in feedback.content
@@ -166,15 +166,26 @@ def test_every_token_of_an_item_is_asked_whose_it_is(tokenizer):
     from finetune.pocket.batches import encode
 
     shown = Profile.of([{"id": "1", "text": "a red house"}, {"id": "2", "text": "the blue sea", "label": "calm"}])
-    ids, _, items, _ = encode(
-        tokenizer, [Turn("user", f"red sea\n\n{shown}\n\nred house"), Turn("assistant", "red", True)]
-    )
+    row = [Turn("user", f"red sea\n\n{shown}\n\nred house"), Turn("assistant", "red", True)]
+    ids, _, items = encode(tokenizer, row)
     told = {}
     for one, item in zip(ids, items, strict=True):
         told.setdefault(item, []).append(one)
     texts = {tokenizer.decode([item]) if item >= 0 else None: tokenizer.decode(held) for item, held in told.items()}
     assert texts["1"] == '", "text": "a red house'
     assert texts["2"] == '", "text": "the blue sea", "label": "calm'
+
+
+def test_over_the_whole_run_the_formats_come_in_equal_numbers():
+    from finetune.pocket.batches import CURRICULUM
+
+    shares, before = dict.fromkeys(FORMATS, 0.0), 0.0
+    for until, drills, _, forms, _, _ in CURRICULUM:
+        for form in forms:
+            shares[form] += (until - before) * (1 - drills) / len(forms)
+        before = until
+    assert before == 1
+    assert max(shares.values()) < 1.05 * min(shares.values())
 
 
 @pytest.mark.slow
@@ -185,7 +196,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
 
     monkeypatch.setattr(recipe, "sit", lambda *_, **__: {})
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
-    small = recipe.Recipe(width=32, layers=1, heads=1, inner=32, steps=32, tokens=1024)
+    small = recipe.Recipe(width=32, layers=2, heads=1, inner=32, steps=32, tokens=1024)
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
     whole = recipe.train(small, tokenizer, WORDS, tmp_path / "whole", every=16)
