@@ -79,14 +79,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 def compile_command(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
     """Compile an R2P program, and measure it on unseen users beside plain prediction and chain of thought."""
-    from programs.console import Console
-    from programs.experiment import Options, run_compile
-
-    console = Console(verbose)
-    directory = _directory("compile", options["task"], output, resume)
-    with console:
-        report = run_compile(Options(**options), directory, resume, console)
-    console.table(report, directory)
+    _run("compile", output, resume, verbose, options)
 
 
 @cli.command()
@@ -95,14 +88,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **options: 
 @click.option("--controls", is_flag=True, help="Also without a profile, with another user's, and with random items.")
 def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
     """Measure plain prediction, chain of thought, R2P and a compiled program on the same users and items."""
-    from programs.console import Console
-    from programs.experiment import Options, run_evaluate
-
-    console = Console(verbose)
-    directory = _directory("evaluate", options["task"], output, resume)
-    with console:
-        report = run_evaluate(Options(**options), directory, resume, console)
-    console.table(report, directory)
+    _run("evaluate", output, resume, verbose, options)
 
 
 @cli.command()
@@ -111,6 +97,19 @@ def tasks() -> None:
     from programs.console import print_tasks
 
     print_tasks()
+
+
+def _run(command: str, output: str | None, resume: bool, verbose: bool, options: dict[str, Any]) -> None:
+    """An experiment with its progress, and the table at its end."""
+    from programs.console import Console
+    from programs.experiment import Options, run_compile, run_evaluate
+
+    console = Console(verbose)
+    directory = _directory(command, options["task"], output, resume)
+    experiment = {"compile": run_compile, "evaluate": run_evaluate}[command]
+    with console:
+        report = experiment(Options(**options), directory, resume, console)
+    console.table(report, directory)
 
 
 def _directory(command: str, task: str, output: str | None, resume: bool) -> Path:

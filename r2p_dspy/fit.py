@@ -22,6 +22,7 @@ def shorten(
     inputs: dict[str, Any],
     profile: str,
     items: Profile,
+    max_tokens: int | None = None,
 ) -> tuple[Profile, list[dict[str, Any]], int]:
     """Cut demos and items until the prompt fits.
 
@@ -33,6 +34,7 @@ def shorten(
         inputs: the call's inputs; all but the profile are left as they are.
         profile: the name of the profile input.
         items: the items to show.
+        max_tokens: of this call's answer; default: the LM's own, else 512.
 
     Returns:
         The items and the demos to show, and how many characters of the items were left out.
@@ -40,7 +42,7 @@ def shorten(
     window = context_window(lm) if hasattr(lm, "engine") else None  # a `BaseLM` of one's own tells nothing
     if window is None:
         return items, demos, 0
-    reserved = (getattr(lm, "kwargs", {}) or {}).get("max_tokens") or _RESERVED
+    reserved = max_tokens or (getattr(lm, "kwargs", {}) or {}).get("max_tokens") or _RESERVED
     budget = window - min(reserved, window // 2)
 
     def excess(shown: Profile, used: list[dict[str, Any]]) -> int:

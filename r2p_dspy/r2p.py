@@ -80,6 +80,12 @@ class R2P(dspy.Module):
         super().__init__()
         self.reason = Reason(ensure_signature(signature), template, **config)
         self.retriever: Any = retriever if retriever is not None else BM25(k=4)
+        stages = [stage.name for stage, _ in template.walk()]
+        for check in checks:
+            if getattr(check, "after", None) not in (None, *stages):
+                raise ValueError(
+                    f"check {check.name!r} is to run after {check.after!r}; the template has {', '.join(stages)}"
+                )
         self.checks = (*BUILT_IN, *checks)
         self.max_backtracks = max_backtracks
         Enforce(self.reason, self.checks, max_backtracks)  # raises for what is no check

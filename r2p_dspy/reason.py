@@ -105,7 +105,8 @@ class Reason(dspy.Predict):
         items = Profile.of(kwargs.get(self.profile)).local()
         lm = kwargs.get("lm") or self.lm or dspy.settings.lm
         inputs = {name: value for name, value in kwargs.items() if name in self.signature.input_fields}
-        items, demos, cut = shorten(lm, active_adapter(), self.signature, demos, inputs, self.profile, items)
+        limit = {**self.config, **kwargs.get("config", {})}.get("max_tokens")
+        items, demos, cut = shorten(lm, active_adapter(), self.signature, demos, inputs, self.profile, items, limit)
         return {**kwargs, "demos": demos, self.profile: items}, cut
 
     def _note(

@@ -159,6 +159,11 @@ class TestBacktracking:
             Enforce(Reason(Film), **options)
 
 
+def test_a_check_after_no_stage_of_the_template_says_so_at_once():
+    with pytest.raises(ValueError, match="is to run after 'evidenc'; the template has analyse, requirements, "):
+        program(checks=[Suggest(lambda inputs, outcome: True, after="evidenc", name="mine")])
+
+
 class TestUnreadable:
     @pytest.mark.parametrize(
         ("why", "text", "said"),

@@ -191,6 +191,9 @@ class TestShortening:
             with dspy.context(lm=dspy.settings.lm.copy(max_tokens=written)):
                 assert (ask(program(), profile=FULL).cut > 0) == cut
             assert engine.requests
+            with dspy.context(lm=dspy.settings.lm.copy(max_tokens=2016 - written)):  # a call's own limit wins
+                assert (ask(program(max_tokens=written), profile=FULL).cut > 0) == cut
+                assert (ask(program(), profile=FULL, config={"max_tokens": written}).cut > 0) == cut
 
     @pytest.mark.parametrize(
         ("why", "text"),
