@@ -9,7 +9,7 @@ import click
 
 @click.command(context_settings={"show_default": True})
 @click.option("--output", default="runs/pocket", help="Where checkpoint, log and tokenizer live; a run there goes on.")
-@click.option("--steps", default=3600, type=click.IntRange(16), help="Of the optimizer, 8192 tokens each.")
+@click.option("--steps", default=4000, type=click.IntRange(16), help="Of the optimizer, of up to 8192 tokens each.")
 @click.option("--seed", default=0, help="Seeds weights and rows.")
 @click.option("--threads", default=0, help="Of the CPU; 0 takes all cores.")
 @click.option("--install", is_flag=True, help="Put the finished model into r2p_dspy/pocket/.")

@@ -2,24 +2,48 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
 from finetune.pocket.rows import FORMATS, Rows, Turn
 
-# Until this share of the steps: the share of drills and their kinds, the formats, the most items shown, and whether
-# there are demos. A small model learns answers by shortcuts long before it learns to cite, so citing comes first, in
-# the order in which it can be learnt: copy by an item's id, tell whose words these are and find the item of a word,
-# judge what a label is about; then R2P over few items, then the other formats, then all of them. Over the whole run
-# the four formats come in equal numbers.
-CURRICULUM: tuple[tuple[float, float, tuple[str, ...], tuple[str, ...], int, bool], ...] = (
-    (0.070, 1.00, ("copy",), FORMATS, 3, False),
-    (0.125, 1.00, ("tell", "find"), FORMATS, 3, False),
-    (0.180, 1.00, ("judge", "judge", "judge", "find"), FORMATS, 3, False),
-    (0.260, 0.30, ("copy", "find", "judge"), ("r2p",), 4, False),
-    (0.450, 0.20, ("copy", "find", "judge"), ("plain", "cot", "retry"), 6, False),
-    (1.000, 0.10, ("copy", "find", "judge"), FORMATS, 6, True),
+
+@dataclass(frozen=True)
+class Lessons:
+    """A stretch of the curriculum.
+
+    Args:
+        until: its end, as a share of the steps.
+        drills: the share of drills.
+        kinds: of the drills, drawn evenly.
+        forms: of the conversations, drawn evenly.
+        most: items shown at most.
+        demos: whether some conversations carry demos.
+        size: of its steps, as a share of the recipe's tokens: copying is learnt in many small steps.
+    """
+
+    until: float
+    drills: float
+    kinds: tuple[str, ...]
+    forms: tuple[str, ...] = FORMATS
+    most: int = 6
+    demos: bool = False
+    size: float = 1.0
+
+
+# A small model learns answers by shortcuts long before it learns to cite, so citing comes first, in the order in which
+# it can be learnt: copy by an item's id, tell whose words these are and find the item of a word, judge what a label is
+# about; then R2P over few items, then the other formats, then all of them. Nothing that was learnt is left out later,
+# or it is forgotten within some hundred steps. Over the whole run the four formats come in equal numbers.
+CURRICULUM = (
+    Lessons(0.17, 1.0, ("copy",), most=3, size=0.5),
+    Lessons(0.25, 1.0, ("copy", "copy", "tell", "find"), most=3, size=0.5),
+    Lessons(0.33, 1.0, ("copy", "find", "judge", "judge"), most=3, size=0.5),
+    Lessons(0.40, 0.3, ("copy", "find", "judge"), forms=("r2p",), most=4),
+    Lessons(0.58, 0.2, ("copy", "find", "judge"), forms=("plain", "cot", "retry")),
+    Lessons(1.00, 0.1, ("copy", "find", "judge"), demos=True),
 )
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')
@@ -80,14 +104,23 @@ class Batches:
     def __init__(self, tokenizer: Any, words: list[str], steps: int, tokens: int, seed: int):
         self.tokenizer, self.words, self.steps, self.tokens, self.seed = tokenizer, words, steps, tokens, seed
 
+    def lessons(self, number: int) -> Lessons:
+        """What the step `number` teaches."""
+        return next(lessons for lessons in CURRICULUM if number / self.steps < lessons.until)
+
     def pool(self, number: int, batches: int) -> list[Encoded]:
         """Encoded rows for about `batches` batches, in the stage of the curriculum where the step `number` stands."""
-        _, drills, kinds, forms, most, demos = next(stage for stage in CURRICULUM if number / self.steps < stage[0])
+        lessons = self.lessons(number)
         rows = Rows(self.words, seed=hash((self.seed, number)))
         found, size = [], 0
-        while size < batches * self.tokens * 0.97:
-            drill = rows.rng.random() < drills
-            row = encode(self.tokenizer, rows.drill(kinds, most) if drill else rows.row(most, demos, forms))
+        while size < batches * self.tokens * lessons.size * 0.97:
+            drill = rows.rng.random() < lessons.drills
+            row = encode(
+                self.tokenizer,
+                rows.drill(lessons.kinds, lessons.most)
+                if drill
+                else rows.row(lessons.most, lessons.demos, lessons.forms),
+            )
             if len(row.ids) <= _LONGEST:
                 found.append(row)
                 size += len(row.ids)
@@ -96,10 +129,11 @@ class Batches:
     def __call__(self, start: int, every: int = 16) -> Iterator[tuple[torch.Tensor, ...]]:
         """The batches from step `start` (a multiple of `every`) on: (ids, learn, items), each (rows, length)."""
         for number in range(start, self.steps, every):
+            size = self.tokens * self.lessons(number).size
             rows = sorted(self.pool(number, every), key=lambda row: len(row.ids))
             groups: list[list[Encoded]] = [[]]
             for row in rows:
-                if groups[-1] and _padded(len(row.ids)) * (len(groups[-1]) + 1) > self.tokens * 1.05:
+                if groups[-1] and _padded(len(row.ids)) * (len(groups[-1]) + 1) > size * 1.05:
                     groups.append([])
                 groups[-1].append(row)
             random.Random(number).shuffle(groups)

@@ -31,7 +31,7 @@ class Recipe:
         heads: of attention, of 32 dimensions each.
         inner: width of the feed-forward layers.
         steps: of the optimizer.
-        tokens: padded tokens in a step.
+        tokens: padded tokens in a step, at most.
         rate: peak learning rate of Muon, for the matrices of the layers.
         adam: peak learning rate of AdamW, for embeddings and norms.
         seed: of everything.
@@ -41,7 +41,7 @@ class Recipe:
     layers: int = 6
     heads: int = 5
     inner: int = 448
-    steps: int = 3600
+    steps: int = 4000
     tokens: int = 8192
     rate: float = 0.008
     adam: float = 2e-3

@@ -180,10 +180,10 @@ def test_over_the_whole_run_the_formats_come_in_equal_numbers():
     from finetune.pocket.batches import CURRICULUM
 
     shares, before = dict.fromkeys(FORMATS, 0.0), 0.0
-    for until, drills, _, forms, _, _ in CURRICULUM:
-        for form in forms:
-            shares[form] += (until - before) * (1 - drills) / len(forms)
-        before = until
+    for one in CURRICULUM:
+        for form in one.forms:
+            shares[form] += (one.until - before) * (1 - one.drills) / len(one.forms)
+        before = one.until
     assert before == 1
     assert max(shares.values()) < 1.05 * min(shares.values())
 
