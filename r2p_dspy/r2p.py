@@ -12,6 +12,7 @@ from r2p_dspy.enforce import AssertionUnmet, Enforce, accepted
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.reason import Reason
 from r2p_dspy.retrieval import BM25, Retriever, query_text
+from r2p_dspy.signature import Carrier
 from r2p_dspy.template import TEMPLATE, Template
 
 
@@ -42,6 +43,7 @@ class R2P(dspy.Module):
         retriever: which items to show; `BM25(k=4)` by default, matching all text inputs with all of an item's text.
         checks: the program's own, beside the built-in ones (`r2p_dspy.checks.BUILT_IN`).
         template: the stages of the reasoning.
+        carrier: what the stages travel in: "fields" or "thinking" (see `Reason`).
         max_backtracks: how often at most a call tries again when a check fails.
         config: for the LM call, as in `dspy.Predict`.
 
@@ -74,11 +76,12 @@ class R2P(dspy.Module):
         retriever: Retriever | None = None,
         checks: Sequence[Check] = (),
         template: Template = TEMPLATE,
+        carrier: Carrier = "fields",
         max_backtracks: int = 2,
         **config: Any,
     ):
         super().__init__()
-        self.reason = Reason(ensure_signature(signature), template, **config)
+        self.reason = Reason(ensure_signature(signature), template, carrier=carrier, **config)
         self.retriever: Any = retriever if retriever is not None else BM25(k=4)
         stages = [stage.name for stage, _ in template.walk()]
         for check in checks:

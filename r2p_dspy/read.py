@@ -4,11 +4,14 @@ import re
 from typing import Any, Literal, get_args, get_origin
 
 import dspy
+from dspy.adapters.utils import parse_value
 from dspy.utils.exceptions import AdapterParseError
 
+from r2p_dspy import tags
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.profile import Profile
 from r2p_dspy.reason import Reason, Run
+from r2p_dspy.template import Template
 
 # How a field is marked by the Chat, XML and JSON adapters.
 _MARKS = (r"(?m)^[^\S\n]*\[\[ ## {} ## \]\]", r"<{}>", r'"{}"\s*:')
@@ -28,13 +31,39 @@ def read_outcome(module: dspy.Module, kwargs: dict[str, Any], prediction: dspy.P
     if isinstance(module, Reason):
         run: Run = prediction._run
         fields = {name: prediction[name] for name in module.answers}
-        stages = {stage: prediction[name] for stage, name in module.stages.items()}
-        order = written_order(run.text, module.stages)
-        outcome = Outcome(fields=fields, stages=stages, order=order, answers=module.answers)
+        if module.thought is not None:
+            thought = prediction.get(module.thought)
+            outcome = read_thought(module.template, str(thought) if thought else run.text, fields)
+        else:
+            stages = {stage: prediction[name] for stage, name in module.stages.items()}
+            order = written_order(run.text, module.stages)
+            outcome = Outcome(fields=fields, stages=stages, order=order, answers=module.answers)
         return Inputs(fields=kwargs, items=run.items, labels=_labels(module)), outcome
     items = next((Profile.of(value).local() for value in kwargs.values() if isinstance(value, Profile)), Profile())
     fields = dict(prediction.items())
     return Inputs(fields=kwargs, items=items), Outcome(fields=fields, answers=tuple(fields))
+
+
+def read_thought(template: Template, text: str, fields: dict[str, Any]) -> Outcome:
+    """The outcome of a template on the thinking carrier.
+
+    Args:
+        template: whose stages are between the tags.
+        text: the thinking, or the whole completion.
+        fields: the signature's own outputs.
+
+    Returns:
+        The outcome; a stage that is missing or empty is None, and one that is not of its type is the error.
+    """
+    found, order = tags.read(template, text), tuple(one.name for one in tags.sections(template, text))
+    stages: dict[str, Any] = {}
+    for stage in template.leaves():
+        written = found.stages.get(stage.name)
+        try:
+            stages[stage.name] = None if written is None else parse_value(written, stage.type)
+        except Exception:  # whatever pydantic, or the repair of broken JSON, makes of it
+            return Outcome(error=f"the stage {stage.name} is not of its type.")
+    return Outcome(fields=fields, stages=stages, order=order, answers=tuple(fields))
 
 
 def unread(error: AdapterParseError) -> Outcome:
@@ -42,6 +71,8 @@ def unread(error: AdapterParseError) -> Outcome:
     signature = error.signature
     found = written_order(error.lm_response or "", {name: name for name in signature.output_fields})
     missing = [name for name in signature.output_fields if name not in found]
+    # A native thought stands beside the text, so it is the last that is missing from it.
+    missing.sort(key=lambda name: signature.output_fields[name].annotation is dspy.Reasoning)
     if missing:
         return Outcome(error=f"the field {missing[0]} is missing.")
     named = re.search(r"Failed to parse field (\w+)", str(error))

@@ -10,7 +10,8 @@ from dspy.signatures.signature import ensure_signature
 
 from r2p_dspy.fit import shorten
 from r2p_dspy.profile import Profile
-from r2p_dspy.signature import extend
+from r2p_dspy.signature import Carrier, extend
+from r2p_dspy.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
 from r2p_dspy.watch import active_adapter, watch
 
@@ -31,7 +32,7 @@ class Run:
 
 
 class Reason(dspy.Predict):
-    """A predictor that writes a template's stages before its signature's own outputs.
+    """A predictor that reasons by a template before it writes its signature's own outputs.
 
     It shows the items of the profile under short local ids and with texts that cannot forge the prompt's structure,
     shortens them where the prompt would not fit the model's context, and takes only demos that hold every stage, as
@@ -40,6 +41,9 @@ class Reason(dspy.Predict):
     Args:
         signature: with exactly one `Profile` input; a string signature can name no types, so a class.
         template: the stages.
+        carrier: what the stages travel in: "fields", typed output fields, or "thinking", tags in the native thinking of
+            a reasoning model. There DSPy shows no thoughts of demos, so a prompt gets none: it is for instructions
+            and RL.
         demo_tokens: the most that demos may take of a prompt, in tokens as estimated from characters.
         config: for the LM call, as in `dspy.Predict`.
 
@@ -60,27 +64,29 @@ class Reason(dspy.Predict):
         signature: type[dspy.Signature] | str,
         template: Template = TEMPLATE,
         *,
+        carrier: Carrier = "fields",
         demo_tokens: int = 2000,
         **config: Any,
     ):
-        extended = extend(ensure_signature(signature), template)
+        extended = extend(ensure_signature(signature), template, carrier)
         super().__init__(extended.signature, **config)
         self.template = template
         self.stages = extended.stages
+        self.thought = extended.thought
         self.profile = extended.profile
         self.answers = extended.answers
         self.demo_tokens = demo_tokens
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
-        kwargs, cut = self._prepare(kwargs)
-        adapter = watch(active_adapter())
+        adapter = self._adapter()
+        kwargs, cut = self._prepare(kwargs, adapter)
         with dspy.context(adapter=adapter):
             prediction = super().forward(**kwargs)
         return self._note(prediction, kwargs, adapter.texts, cut)
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
-        kwargs, cut = self._prepare(kwargs)
-        adapter = watch(active_adapter())
+        adapter = self._adapter()
+        kwargs, cut = self._prepare(kwargs, adapter)
         with dspy.context(adapter=adapter):
             prediction = await super().aforward(**kwargs)
         return self._note(prediction, kwargs, adapter.texts, cut)
@@ -88,7 +94,7 @@ class Reason(dspy.Predict):
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those that hold every field, within the budget, first ones first."""
         chosen, budget = [], self.demo_tokens * 4
-        for demo in demos:
+        for demo in demos if self.thought is None else ():
             held = dict(demo)
             if any(held.get(name) is None for name in self.signature.fields):
                 continue
@@ -100,13 +106,16 @@ class Reason(dspy.Predict):
             chosen.append(held)
         return chosen
 
-    def _prepare(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    def _adapter(self) -> Any:
+        return watch(active_adapter(), guide="" if self.thought is None else guide(self.template))
+
+    def _prepare(self, kwargs: dict[str, Any], adapter: Any) -> tuple[dict[str, Any], int]:
         demos = self.usable_demos(kwargs.pop("demos", self.demos))
         items = Profile.of(kwargs.get(self.profile)).local()
         lm = kwargs.get("lm") or self.lm or dspy.settings.lm
         inputs = {name: value for name, value in kwargs.items() if name in self.signature.input_fields}
         limit = {**self.config, **kwargs.get("config", {})}.get("max_tokens")
-        items, demos, cut = shorten(lm, active_adapter(), self.signature, demos, inputs, self.profile, items, limit)
+        items, demos, cut = shorten(lm, adapter, self.signature, demos, inputs, self.profile, items, limit)
         return {**kwargs, "demos": demos, self.profile: items}, cut
 
     def _note(

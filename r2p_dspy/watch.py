@@ -14,7 +14,12 @@ def active_adapter() -> Adapter:
     return dspy.settings.adapter or dspy.ChatAdapter()
 
 
-def watch(adapter: Adapter, failed: list[tuple[type[dspy.Signature], str]] | None = None, feedback: str = "") -> Any:
+def watch(
+    adapter: Adapter,
+    failed: list[tuple[type[dspy.Signature], str]] | None = None,
+    feedback: str = "",
+    guide: str = "",
+) -> Any:
     """A copy of an adapter that notes completions and may add the turns of a retry.
 
     The copy is of the adapter's own class, so prompts and parsing stay what they are; only ChatAdapter's silent second
@@ -24,6 +29,7 @@ def watch(adapter: Adapter, failed: list[tuple[type[dspy.Signature], str]] | Non
         adapter: any DSPy adapter; it is not changed.
         failed: (signature, completion) of the attempt that failed, by predictor.
         feedback: what to change; empty for a first attempt.
+        guide: what the prompt's instructions are to end with, whatever an optimizer makes of them.
 
     Returns:
         The adapter, with `texts`, the completions in order, and `calls`, each with its signature.
@@ -35,6 +41,8 @@ def watch(adapter: Adapter, failed: list[tuple[type[dspy.Signature], str]] | Non
 
     def format_messages(signature: type[dspy.Signature], demos: list[Any], inputs: dict[str, Any]) -> list[Any]:
         messages = adapter.format(signature, demos, inputs)
+        if guide:
+            messages[0]["content"] += f"\n\n{guide}"
         text = previous.get(tuple(signature.fields)) if feedback else None
         return messages if text is None else messages + turns(adapter, signature, text, feedback)
 
@@ -43,7 +51,12 @@ def watch(adapter: Adapter, failed: list[tuple[type[dspy.Signature], str]] | Non
         watching.calls.append((signature, completion))
         return adapter.parse(signature, completion)
 
-    watching.format, watching.parse = format_messages, parse
+    def postprocess(read: Any, signature: Any, outputs: list[Any], lm: Any, settings: Any) -> list[dict[str, Any]]:
+        # DSPy takes a plain answer that holds the word `reasoning_content` for a thought, and fails on it.
+        outputs = [{"text": one} if isinstance(one, str) else one for one in outputs]
+        return type(adapter)._call_postprocess(watching, read, signature, outputs, lm, settings)
+
+    watching.format, watching.parse, watching._call_postprocess = format_messages, parse, postprocess
     if hasattr(watching, "use_json_adapter_fallback"):
         watching.use_json_adapter_fallback = False
     return watching

@@ -2,14 +2,15 @@
 
 import threading
 
-from dspy.lm15 import Message, Response, TextPart, Usage
+from dspy.lm15 import Message, Response, TextPart, ThinkingPart, Usage
 
 
 class ScriptedEngine:
     """A DSPy engine with prepared completions.
 
     Args:
-        texts: one a call, the last one again and again; an exception is raised; a function is called with the request.
+        texts: one a call, the last one again and again; a pair is a thought and an answer; an exception is raised; a
+            function is called with the request.
         attributes: what an engine may tell of itself, such as `context_window` and `count_tokens`.
     """
 
@@ -28,7 +29,8 @@ class ScriptedEngine:
         if isinstance(text, Exception):
             raise text
         usage = Usage(input_tokens=10, output_tokens=5, total_tokens=15)
-        message = Message.assistant([TextPart(text)])
+        parts = [TextPart(text)] if isinstance(text, str) else [ThinkingPart(text[0]), TextPart(text[1])]
+        message = Message.assistant(parts)
         return Response(id=None, model="test", message=message, finish_reason="stop", usage=usage)
 
     def close(self):

@@ -1,0 +1,233 @@
+"""The template in running text: every stage between tags of its name, nested as the template nests.
+
+So it travels inside a model's native thinking. Tags are ordinary text, never special tokens.
+"""
+
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from dspy.adapters.utils import serialize_for_json
+from pydantic import BaseModel
+
+from r2p_dspy.template import Stage, Template
+
+Fault = Literal["missing", "empty", "repeated", "order", "unclosed"]
+
+_FENCED = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A stretch of text that belongs to one stage.
+
+    Args:
+        name: the stage's.
+        start: where its opening tag begins.
+        text: what stands between the tags, without dressing.
+        end: where its closing tag ends, or where it was cut off.
+        closed: whether its own closing tag was there.
+    """
+
+    name: str
+    start: int
+    text: str
+    end: int
+    closed: bool
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What was found of a template in a text.
+
+    Args:
+        stages: the text of each stage that has one, by name, in the order in which they stand; of a stage that stands
+            more than once the last one, which corrects the others.
+        faults: what is wrong, as (stage, fault), in the template's order: `missing`; `empty`; `repeated`; `order`, it
+            stands after one that it should precede; `unclosed`, its closing tag is not there.
+    """
+
+    stages: Mapping[str, str]
+    faults: tuple[tuple[str, Fault], ...]
+
+
+def read(template: Template, text: str) -> Tagged:
+    """Read a template's stages from a model's thinking.
+
+    The thinking may stand between `<think>` tags, of which the first, both or none are there; tags may be dressed in
+    markdown; text beside the stages is ignored.
+
+    Args:
+        template: whose stages are looked for.
+        text: the thinking, or the whole completion.
+
+    Returns:
+        The stages' texts and what is wrong with them; never raises.
+
+    Example:
+        >>> from r2p_dspy.template import Stage, Template
+        >>> steps = Template((Stage("plan", "What to do.", str), Stage("answer", "The answer.", str)))
+        >>> read(steps, "<think>Hm. <plan>look it up</plan> So.</think>")
+        Tagged(stages={'plan': 'look it up'}, faults=(('answer', 'missing'),))
+    """
+    found = list(sections(template, thought(template, text)))
+    stages: dict[str, str] = {}
+    for section in found:
+        if section.text or section.name not in stages:
+            stages.pop(section.name, None)
+            stages[section.name] = section.text
+    return Tagged({name: text for name, text in stages.items() if text}, tuple(_faults(template, found, stages)))
+
+
+def sections(template: Template, text: str) -> Iterator[Section]:
+    """The stretches of a text that belong to stages, as they stand; the last may be cut off."""
+    leaves = {stage.name for stage in template.leaves()}
+    inside: tuple[str, int, int] | None = None  # the open stage: its name, and where its opening begins and ends
+    for tag in _tags(template).finditer(text):
+        name, closes, empty = tag["name"].lower(), bool(tag["closes"]), bool(tag["empty"])
+        if inside is not None:
+            own = closes and name == inside[0]
+            yield Section(
+                inside[0], inside[1], _plain(text[inside[2] : tag.start()]), tag.end() if own else tag.start(), own
+            )
+            inside = None
+        if name in leaves and not closes:
+            if empty:
+                yield Section(name, tag.start(), "", tag.end(), True)
+            else:
+                inside = (name, tag.start(), tag.end())
+    if inside is not None:
+        yield Section(inside[0], inside[1], _plain(text[inside[2] :]), len(text), False)
+
+
+def thought(template: Template, text: str) -> str:
+    """The part of a completion that is the thinking; all of it where that holds no stage."""
+    before, _, _ = text.partition("</think>")
+    inner = before.partition("<think>")[2] if "<think>" in before else before
+    return inner if _tags(template).search(inner) else text
+
+
+def render(template: Template, stages: Mapping[str, Any]) -> str:
+    """Stages as a model is to write them.
+
+    Args:
+        template: which stages, and how they nest.
+        stages: a value for each leaf; what is no text is written as JSON.
+
+    Example:
+        >>> from r2p_dspy.template import Stage, Template
+        >>> print(render(Template((Stage("plan", "What to do.", list[str]),)), {"plan": ["look", "say"]}))
+        <plan>
+        ["look", "say"]
+        </plan>
+    """
+    return _nested(template.stages, lambda stage: _written(stages[stage.name]))
+
+
+def skeleton(template: Template) -> str:
+    """The template as instructions: each stage's between its tags, with the shape of what is not plain text.
+
+    Example:
+        >>> from r2p_dspy.template import Stage, Template
+        >>> print(skeleton(Template((Stage("plan", "What to do.", list[str]),))))
+        <plan>
+        What to do. As JSON: ["text"]
+        </plan>
+    """
+    return _nested(
+        template.stages,
+        lambda stage: stage.instruction if stage.type is str else f"{stage.instruction} As JSON: {shape(stage.type)}",
+    )
+
+
+def guide(template: Template) -> str:
+    """What a prompt says of a template that is to be followed while thinking."""
+    return f"Think in these steps, in this order, each between its tags:\n{skeleton(template)}"
+
+
+def opening(template: Template, name: str, text: str = "") -> str:
+    """What opens a stage after a text: the closings and openings of groups that are due, and its own tag."""
+    path = next((*path, name) for stage, path in template.walk() if stage.name == name)
+    groups = {stage.name for stage, _ in template.walk() if stage.stages}
+    within: list[str] = []
+    for tag in _tags(template).finditer(text):
+        found = tag["name"].lower()
+        if found in groups and not tag["empty"]:
+            if not tag["closes"]:
+                within.append(found)
+            elif found in within:
+                del within[within.index(found) :]
+    shared = next(
+        (n for n, (a, b) in enumerate(zip(within, path, strict=False)) if a != b), min(len(within), len(path))
+    )
+    lines = [f"</{group}>" for group in reversed(within[shared:])] + [f"<{one}>" for one in path[shared:]]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def shape(annotation: Any) -> str:
+    """How a type looks as JSON, in short.
+
+    Example:
+        >>> from r2p_dspy.template import Evidence
+        >>> shape(list[Evidence])
+        '[{"item": "text", "quote": "text"}]'
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is list:
+        return f"[{shape(arguments[0])}]"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(shape(one) for one in arguments)
+    if origin is Literal:
+        return " or ".join(json.dumps(one) for one in arguments)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields.items()
+        return "{" + ", ".join(f'"{name}": {shape(info.annotation)}' for name, info in fields) + "}"
+    names = {str: '"text"', bool: "true or false", int: "number", float: "number", type(None): "null"}
+    return names.get(annotation, "value")
+
+
+@cache
+def _tags(template: Template) -> re.Pattern[str]:
+    names = "|".join(re.escape(stage.name) for stage, _ in template.walk())
+    dressed = r"(?:^[ \t]*#{1,6}[ \t]+)?(?P<dress>\*\*|__|`)?"
+    tag = rf"<[ \t]*(?P<closes>/)?[ \t]*(?P<name>{names})[ \t]*(?P<empty>/)?>"
+    return re.compile(rf"{dressed}{tag}(?(dress)(?P=dress))?", re.IGNORECASE | re.MULTILINE)
+
+
+def _nested(stages: tuple[Stage, ...], text: Any) -> str:
+    return "\n".join(
+        f"<{one.name}>\n{_nested(one.stages, text) if one.stages else text(one)}\n</{one.name}>" for one in stages
+    )
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(serialize_for_json(value), ensure_ascii=False)
+
+
+def _plain(text: str) -> str:
+    text = text.strip()
+    fenced = _FENCED.fullmatch(text)
+    return fenced[1].strip() if fenced else text
+
+
+def _faults(template: Template, found: list[Section], stages: Mapping[str, str]) -> Iterator[tuple[str, Fault]]:
+    names = [stage.name for stage in template.leaves()]
+    order = [name for name in stages if name in names]
+    for at, name in enumerate(names):
+        own = [section for section in found if section.name == name]
+        if not own:
+            yield name, "missing"
+            continue
+        if not stages[name]:
+            yield name, "empty"
+        if len(own) > 1:
+            yield name, "repeated"
+        if any(later in order[: order.index(name)] for later in names[at + 1 :]):
+            yield name, "order"
+        if not own[-1].closed:
+            yield name, "unclosed"
