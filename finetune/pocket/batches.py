@@ -41,9 +41,9 @@ CURRICULUM = (
     Lessons(0.17, 1.0, ("copy",), most=3, size=0.5),
     Lessons(0.25, 1.0, ("copy", "copy", "tell", "find"), most=3, size=0.5),
     Lessons(0.33, 1.0, ("copy", "find", "judge", "judge"), most=3, size=0.5),
-    Lessons(0.40, 0.3, ("copy", "find", "judge"), forms=("r2p",), most=4),
-    Lessons(0.58, 0.2, ("copy", "find", "judge"), forms=("plain", "cot", "retry")),
-    Lessons(1.00, 0.1, ("copy", "find", "judge"), demos=True),
+    Lessons(0.40, 0.4, ("copy", "find", "judge", "judge", "judge"), forms=("r2p",), most=4),
+    Lessons(0.58, 0.2, ("copy", "find", "judge", "judge"), forms=("plain", "cot", "retry")),
+    Lessons(1.00, 0.1, ("copy", "find", "judge", "judge"), demos=True),
 )
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')
