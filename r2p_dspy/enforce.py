@@ -10,17 +10,26 @@ from dspy.utils.exceptions import AdapterParseError
 from pydantic import BaseModel
 
 from r2p_dspy.checks import Assert, Check, Verdict, feedback, judge, parsed
+from r2p_dspy.monitor import Intervention, enforcing
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.profile import Profile
 from r2p_dspy.read import read_outcome, unread
+from r2p_dspy.reason import Reason
 from r2p_dspy.watch import active_adapter, watch
 
 
 class Attempt(BaseModel):
-    """One attempt of a call: what each check said of it, and whether it is the one that was answered with."""
+    """One attempt of a call.
+
+    Args:
+        verdicts: what each check said of it.
+        accepted: whether it is the one that was answered with.
+        interventions: what was corrected while it ran; then what came of it is the next attempt.
+    """
 
     verdicts: list[Verdict]
     accepted: bool = False
+    interventions: list[Intervention] = []
 
     @property
     def unmet(self) -> list[Verdict]:
@@ -79,6 +88,7 @@ class _Try:
     calls: list[tuple[type[dspy.Signature], str]]
     trace: list[Any] = field(default_factory=list)
     attempt: Attempt = field(default_factory=lambda: Attempt(verdicts=[]))
+    corrected: list[Attempt] = field(default_factory=list)  # what it would have been without interventions
 
 
 class Enforce(dspy.Module):
@@ -92,9 +102,12 @@ class Enforce(dspy.Module):
         module: any module; with a `Reason`, the checks see its stages and the items as rendered.
         checks: made with `Assert` and `Suggest`; whether the output could be read is always checked.
         max_backtracks: how often at most a call tries again, at least 0.
+        max_interventions: how often at most an attempt is corrected while it runs, where the module is a `Reason` and
+            its engine can be steered, at least 0.
 
     Raises:
-        ValueError: for a negative `max_backtracks`, or a check that is neither `Assert` nor `Suggest`.
+        ValueError: for a negative `max_backtracks` or `max_interventions`, or a check that is neither `Assert` nor
+            `Suggest`.
 
     A call returns the module's prediction, with `attempts` (list of `Attempt`), `violations` (the unmet verdicts of
     the accepted attempt) and `outcome`, and raises `AssertionUnmet` when an assert does not hold in the end. A
@@ -106,10 +119,17 @@ class Enforce(dspy.Module):
         ['predict']
     """
 
-    def __init__(self, module: dspy.Module, checks: Sequence[Check] = (), max_backtracks: int = 2):
+    def __init__(
+        self,
+        module: dspy.Module,
+        checks: Sequence[Check] = (),
+        max_backtracks: int = 2,
+        max_interventions: int = 2,
+    ):
         super().__init__()
-        if max_backtracks < 0:
-            raise ValueError(f"max_backtracks must be at least 0, not {max_backtracks}")
+        for name, most in (("max_backtracks", max_backtracks), ("max_interventions", max_interventions)):
+            if most < 0:
+                raise ValueError(f"{name} must be at least 0, not {most}")
         for check in checks:
             if not isinstance(check, Check):
                 raise ValueError(f"{check!r} is no check; wrap the function in Assert(...) or Suggest(...)")
@@ -117,6 +137,7 @@ class Enforce(dspy.Module):
         first = () if any(check.function is parsed for check in checks) else (Assert(parsed),)
         self.checks = (*first, *checks)
         self.max_backtracks = max_backtracks
+        self.max_interventions = max_interventions if isinstance(module, Reason) else 0
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         if isinstance(self.module, dspy.Predict):
@@ -128,7 +149,7 @@ class Enforce(dspy.Module):
         while self._goes_on(tries):
             trace: list[Any] = []
             adapter = self._adapter(tries)
-            with dspy.context(adapter=adapter, trace=trace):
+            with dspy.context(adapter=adapter, trace=trace), enforcing(self.checks, self.max_interventions):
                 try:
                     made = self.module(**kwargs)
                 except AdapterParseError as error:
@@ -141,7 +162,7 @@ class Enforce(dspy.Module):
         while self._goes_on(tries):
             trace: list[Any] = []
             adapter = self._adapter(tries)
-            with dspy.context(adapter=adapter, trace=trace):
+            with dspy.context(adapter=adapter, trace=trace), enforcing(self.checks, self.max_interventions):
                 try:
                     made = await self.module.acall(**kwargs)
                 except AdapterParseError as error:
@@ -165,13 +186,16 @@ class Enforce(dspy.Module):
         else:
             (inputs, outcome), prediction = read_outcome(self.module, kwargs, made), made
         attempt = Attempt(verdicts=judge(self.checks, inputs, outcome))
-        return _Try(inputs, outcome, prediction, calls, trace, attempt)
+        found = _Try(inputs, outcome, prediction, calls, trace, attempt)
+        if interventions := getattr(getattr(prediction, "_run", None), "interventions", None):
+            found.corrected = [_without(interventions, attempt)]
+        return found
 
     def _accept(self, tries: list[_Try]) -> dspy.Prediction:
         # The latest of the best: most asserts met, then most checks met.
         best = max(reversed(tries), key=lambda one: (one.prediction is not None, _met(one, "assert"), _met(one, None)))
         best.attempt.accepted = True
-        attempts = [one.attempt for one in tries]
+        attempts = [attempt for one in tries for attempt in (*one.corrected, one.attempt)]
         made = best.prediction
         fields = dict(made.items()) if made is not None else dict.fromkeys(best.calls[-1][0].output_fields)
         extras = {"outcome": best.outcome, "violations": best.attempt.unmet, "attempts": attempts}
@@ -185,6 +209,17 @@ class Enforce(dspy.Module):
         if not best.attempt.asserted and not getattr(dspy.settings, "r2p_optimizing", False):
             raise AssertionUnmet(answer, attempts)
         return answer
+
+
+def _without(interventions: Sequence[Intervention], attempt: Attempt) -> Attempt:
+    """The attempt as it would have been had nobody intervened: what was corrected in it is unmet."""
+    said = {one.check: one.message for one in reversed(interventions)}
+    verdicts = [
+        one.model_copy(update={"ok": False, "message": said.pop(one.check)}) if one.check in said else one
+        for one in attempt.verdicts
+    ]
+    verdicts += [Verdict(check=check, kind="assert", ok=False, message=message) for check, message in said.items()]
+    return Attempt(verdicts=verdicts, interventions=list(interventions))
 
 
 def _met(one: _Try, kind: str | None) -> int:

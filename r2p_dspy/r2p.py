@@ -45,6 +45,7 @@ class R2P(dspy.Module):
         template: the stages of the reasoning.
         carrier: what the stages travel in: "fields" or "thinking" (see `Reason`).
         max_backtracks: how often at most a call tries again when a check fails.
+        max_interventions: how often at most an attempt is corrected while it runs, where the engine can be steered.
         config: for the LM call, as in `dspy.Predict`.
 
     A call takes the signature's inputs, the profile as a `Profile`, a list of dicts or its text, and returns a
@@ -52,7 +53,10 @@ class R2P(dspy.Module):
         reasoning: the stages, typed, with the cited items (`Reasoning`);
         retrieved: the items as the model saw them;
         violations: verdicts of the checks still unmet; empty on a clean answer;
-        attempts: the verdicts of every attempt, the first one first;
+        attempts: the verdicts of every attempt, the first one first; one that was corrected while it ran counts as
+            two, without and with its corrections;
+        interventions: what was corrected while the accepted attempt ran;
+        grade: how a failed check reaches the model: "stream", while it reasons, or "retry", when it is done;
         outcome: what the checks saw;
         cut: how many characters were left out of the items so that the prompt fits the model's context.
     A signature's own output of such a name wins it.
@@ -78,6 +82,7 @@ class R2P(dspy.Module):
         template: Template = TEMPLATE,
         carrier: Carrier = "fields",
         max_backtracks: int = 2,
+        max_interventions: int = 2,
         **config: Any,
     ):
         super().__init__()
@@ -90,13 +95,13 @@ class R2P(dspy.Module):
                     f"check {check.name!r} is to run after {check.after!r}; the template has {', '.join(stages)}"
                 )
         self.checks = (*BUILT_IN, *checks)
-        self.max_backtracks = max_backtracks
-        Enforce(self.reason, self.checks, max_backtracks)  # raises for what is no check
+        self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
+        self.enforce  # raises for what is no check  # noqa: B018
 
     @property
     def enforce(self) -> Enforce:
         """The checks around `reason`; made anew, so that no copy of this module can come to hold `reason` twice."""
-        return Enforce(self.reason, self.checks, self.max_backtracks)
+        return Enforce(self.reason, self.checks, self.max_backtracks, self.max_interventions)
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
         try:
@@ -118,7 +123,7 @@ class R2P(dspy.Module):
         return {**kwargs, name: Profile.of(self.retriever(query, profile))}
 
     def _finish(self, made: dspy.Prediction) -> dspy.Prediction:
-        outcome, attempts, items = made._outcome, made._attempts, made._inputs.items
+        outcome, attempts, items, run = made._outcome, made._attempts, made._inputs.items, made._run
         answers = {name: outcome.fields.get(name) for name in self.reason.answers}
         cited = dict.fromkeys(one.item for one in evidence_of(outcome))
         found = [item for item in map(items.get, cited) if item is not None]
@@ -129,7 +134,9 @@ class R2P(dspy.Module):
             "violations": accepted(attempts).unmet,
             "attempts": attempts,
             "outcome": outcome,
-            "cut": made._run.cut if made._run is not None else 0,
+            "cut": run.cut if run is not None else 0,
+            "interventions": list(run.interventions or ()) if run is not None else [],
+            "grade": "retry" if run is None or run.interventions is None else "stream",
         }
         finished = dspy.Prediction(**{**extras, **answers})
         finished._attempts = attempts

@@ -1,7 +1,7 @@
 """From what a module returned to the typed inputs and outcome that checks see."""
 
 import re
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import dspy
 from dspy.adapters.utils import parse_value
@@ -38,7 +38,7 @@ def read_outcome(module: dspy.Module, kwargs: dict[str, Any], prediction: dspy.P
             stages = {stage: prediction[name] for stage, name in module.stages.items()}
             order = written_order(run.text, module.stages)
             outcome = Outcome(fields=fields, stages=stages, order=order, answers=module.answers)
-        return Inputs(fields=kwargs, items=run.items, labels=_labels(module)), outcome
+        return Inputs(fields=kwargs, items=run.items, labels=module.labels), outcome
     items = next((Profile.of(value).local() for value in kwargs.values() if isinstance(value, Profile)), Profile())
     fields = dict(prediction.items())
     return Inputs(fields=kwargs, items=items), Outcome(fields=fields, answers=tuple(fields))
@@ -97,8 +97,3 @@ def written_order(text: str, names: dict[str, str]) -> tuple[str, ...]:
         found.append({place.start(): key for key, place in places.items() if place})
     first = min(filter(None, found), key=min, default={})
     return tuple(first[start] for start in sorted(first))
-
-
-def _labels(module: Reason) -> tuple[str, ...]:
-    annotation = module.signature.output_fields[module.answers[0]].annotation
-    return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()

@@ -1,15 +1,19 @@
 """One predictor that reasons by a template."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import dspy
 from dspy.adapters.utils import format_field_value
 from dspy.signatures.signature import ensure_signature
 
+from r2p_dspy.engines.steer import steering
 from r2p_dspy.fit import shorten
+from r2p_dspy.monitor import Intervention, Monitor, enforced
+from r2p_dspy.outcome import Inputs
 from r2p_dspy.profile import Profile
+from r2p_dspy.running import FieldMarkers, Running, ThoughtTags
 from r2p_dspy.signature import Carrier, extend
 from r2p_dspy.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
@@ -23,12 +27,14 @@ class Run:
     Args:
         items: the items as rendered.
         text: the completion as the model wrote it; of several the first, which is the one that is answered with.
+        interventions: the corrections of its running text; None where the engine cannot be steered.
         cut: characters that were left out of the items so that the prompt fits.
     """
 
     items: Profile
     text: str
     cut: int = 0
+    interventions: tuple[Intervention, ...] | None = None
 
 
 class Reason(dspy.Predict):
@@ -80,16 +86,18 @@ class Reason(dspy.Predict):
     def forward(self, **kwargs: Any) -> dspy.Prediction:
         adapter = self._adapter()
         kwargs, cut = self._prepare(kwargs, adapter)
-        with dspy.context(adapter=adapter):
+        monitors: list[Monitor] = []
+        with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
             prediction = super().forward(**kwargs)
-        return self._note(prediction, kwargs, adapter.texts, cut)
+        return self._note(prediction, kwargs, adapter.texts, cut, monitors)
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
         adapter = self._adapter()
         kwargs, cut = self._prepare(kwargs, adapter)
-        with dspy.context(adapter=adapter):
+        monitors: list[Monitor] = []
+        with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
             prediction = await super().aforward(**kwargs)
-        return self._note(prediction, kwargs, adapter.texts, cut)
+        return self._note(prediction, kwargs, adapter.texts, cut, monitors)
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those that hold every field, within the budget, first ones first."""
@@ -118,9 +126,43 @@ class Reason(dspy.Predict):
         items, demos, cut = shorten(lm, adapter, self.signature, demos, inputs, self.profile, items, limit)
         return {**kwargs, "demos": demos, self.profile: items}, cut
 
+    def _monitoring(
+        self, kwargs: Mapping[str, Any], adapter: Any, monitors: list[Monitor]
+    ) -> Callable[[], Monitor] | None:
+        """What makes a monitor for each answer of a call, or None where nothing is to be monitored, or nothing can."""
+        checks, most = enforced()
+        running: Running = ThoughtTags(self.template)
+        if self.thought is None:
+            running = FieldMarkers(self.stages, self.answers)
+            # The other adapters are its children, and write no such marks.
+            if not isinstance(adapter, dspy.ChatAdapter) or isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter):
+                return None
+        if most < 1:
+            return None
+        fields = {name: value for name, value in kwargs.items() if name in self.signature.input_fields}
+        inputs = Inputs(fields=fields, items=kwargs[self.profile], labels=self.labels)
+
+        def monitor() -> Monitor:
+            monitors.append(Monitor(running, self.template, checks, inputs, most))
+            return monitors[-1]
+
+        return monitor
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The answers that the signature allows, or () for free text."""
+        annotation = self.signature.output_fields[self.answers[0]].annotation
+        return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
+
     def _note(
-        self, prediction: dspy.Prediction, kwargs: Mapping[str, Any], texts: list[str], cut: int
+        self,
+        prediction: dspy.Prediction,
+        kwargs: Mapping[str, Any],
+        texts: list[str],
+        cut: int,
+        monitors: list[Monitor],
     ) -> dspy.Prediction:
         # An underscore keeps it off the prediction's fields, and so out of traces, demos and saved programs.
-        prediction._run = Run(kwargs[self.profile], texts[0] if texts else "", cut)
+        interventions = tuple(monitors[0].interventions) if monitors else None
+        prediction._run = Run(kwargs[self.profile], texts[0] if texts else "", cut, interventions)
         return prediction

@@ -153,20 +153,34 @@ def guide(template: Template) -> str:
 def opening(template: Template, name: str, text: str = "") -> str:
     """What opens a stage after a text: the closings and openings of groups that are due, and its own tag."""
     path = next((*path, name) for stage, path in template.walk() if stage.name == name)
+    within = _within(template, text)
+    shared = 0
+    while shared < len(within) and within[shared] == path[shared]:
+        shared += 1
+    return _closings(within[shared:]) + "".join(f"<{one}>\n" for one in path[shared:])
+
+
+def closing(template: Template, text: str) -> str:
+    """The closings of the groups that are open at the end of a text."""
+    return _closings(_within(template, text))
+
+
+def _within(template: Template, text: str) -> list[str]:
+    """The groups that are open at the end of a text, outer ones first."""
     groups = {stage.name for stage, _ in template.walk() if stage.stages}
     within: list[str] = []
     for tag in _tags(template).finditer(text):
-        found = tag["name"].lower()
-        if found in groups and not tag["empty"]:
+        name = tag["name"].lower()
+        if name in groups and not tag["empty"]:
             if not tag["closes"]:
-                within.append(found)
-            elif found in within:
-                del within[within.index(found) :]
-    shared = next(
-        (n for n, (a, b) in enumerate(zip(within, path, strict=False)) if a != b), min(len(within), len(path))
-    )
-    lines = [f"</{group}>" for group in reversed(within[shared:])] + [f"<{one}>" for one in path[shared:]]
-    return "".join(f"{line}\n" for line in lines)
+                within.append(name)
+            elif name in within:
+                del within[within.index(name) :]
+    return within
+
+
+def _closings(groups: list[str]) -> str:
+    return "".join(f"</{group}>\n" for group in reversed(groups))
 
 
 def shape(annotation: Any) -> str:

@@ -52,13 +52,17 @@ class Answer:
         pieces = self._pieces(self._stop.push(self._text.finish()) + self._stop.finish(), last=True)
         return [*self._deltas(pieces or [("text", "")]), StreamEndEvent(finish_reason=_reason(row), usage=usage(row))]
 
-    def response(self, row: Row) -> Response:
-        text = self._stop.push(self._decode(row.tokens)) + self._stop.finish()
+    def response(self, row: Row, text: str | None = None, used: tuple[int, int] | None = None) -> Response:
+        """The row's answer; for a steered one, whose last row this is, its text and the tokens of all its rows."""
+        if text is None:
+            text = self._decode(row.tokens)
+        text = self._stop.push(text) + self._stop.finish()
         pieces = self._pieces(text, last=True)
         thought, text = ("".join(text for kind, text in pieces if kind == wanted) for wanted in ("thinking", "text"))
         parts = [ThinkingPart(thought), TextPart(text)] if thought else [TextPart(text)]
+        counted = usage(row) if used is None else Usage(input_tokens=used[0], output_tokens=used[1])
         return Response(
-            id=None, model=self._model, message=Message.assistant(parts), finish_reason=_reason(row), usage=usage(row)
+            id=None, model=self._model, message=Message.assistant(parts), finish_reason=_reason(row), usage=counted
         )
 
     def _pieces(self, text: str, *, last: bool = False) -> list[tuple[str, str]]:

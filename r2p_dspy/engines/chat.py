@@ -68,13 +68,13 @@ class Chat:
             prefix = prefix.removeprefix(OPEN).removeprefix("\n")
         if prefix:
             # Encoded by itself, as the model would have gone on: its tokens never reach back over the template's end.
-            ids = ids + self._plain(prefix)
+            ids = ids + self.plain(prefix)
             inside = CLOSE not in prefix and (inside or prefix.lstrip().startswith(OPEN))
         return ids, inside
 
     def count(self, text: str) -> int:
         """Tokens of a text that stands inside a message."""
-        return len(self._plain(text))
+        return len(self.plain(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, control tokens left out; half a character becomes U+FFFD."""
@@ -90,7 +90,8 @@ class Chat:
             except Exception as cause:  # a template raises what it likes, e.g. for two user turns in a row
                 raise InvalidRequestError(f"the chat template refused the messages: {cause}") from cause
 
-    def _plain(self, text: str) -> list[int]:
+    def plain(self, text: str) -> list[int]:
+        """The token ids of a text as a model would write it."""
         with self._lock:
             return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 

@@ -26,8 +26,10 @@ from r2p_dspy.engines import weights
 from r2p_dspy.engines.answer import Answer, Event, usage
 from r2p_dspy.engines.batching import Batcher, Served
 from r2p_dspy.engines.chat import Chat
+from r2p_dspy.engines.legs import LocalLeg
 from r2p_dspy.engines.request import to_row
 from r2p_dspy.engines.rows import Row, Stopped
+from r2p_dspy.engines.steer import Correction, Steer, active, steered
 
 _TIMEOUTS = (builtins.TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)  # one class from 3.11 on
 
@@ -139,6 +141,8 @@ class TransformersEngine:
             UnsupportedFeatureError, InvalidRequestError: the request cannot be run as it is.
             TimeoutError, ServerError: no answer in time; the loop broke, or the engine was closed.
         """
+        if (steer := active()) is not None:
+            return self._steered(request, steer)
         row, answer = self._start(request)
         with _lm15_errors(), row:
             row.wait()
@@ -176,10 +180,20 @@ class TransformersEngine:
         return type(self).load_state, (self.dump_state(),)
 
     def _start(self, request: Request, emit: Callable[[int | None], object] | None = None) -> tuple[Row, Answer]:
-        row, inside = to_row(request, self._chat, context=self.context_window, timeout=self._timeout, emit=emit)
+        row, answer = self._planned(request, emit)
         with _lm15_errors():
             self._batch.submit(row)
+        return row, answer
+
+    def _planned(self, request: Request, emit: Callable[[int | None], object] | None = None) -> tuple[Row, Answer]:
+        row, inside = to_row(request, self._chat, context=self.context_window, timeout=self._timeout, emit=emit)
         return row, Answer(request, self._chat.decode, inside if self.supports_reasoning else None)
+
+    def _steered(self, request: Request, steer: Steer) -> Response:
+        row, answer = self._planned(request)
+        with _lm15_errors():
+            text, last = steered(LocalLeg(self._batch, row, self._chat.decode, self._chat.plain), steer)
+        return answer.response(last.row, text, last.used)
 
 
 class AsyncTransformersEngine:
@@ -194,10 +208,26 @@ class AsyncTransformersEngine:
 
     async def complete(self, request: Request) -> Response:
         """As `TransformersEngine.complete`; cancelling the task stops the generation."""
+        if (steer := active()) is not None:
+            return await self._steered(request, steer)
         row, answer = self.engine._start(request)
         with _lm15_errors(), row:
             await asyncio.wait_for(asyncio.wrap_future(row.done), row.timeout)
         return answer.response(row)
+
+    async def _steered(self, request: Request, steer: Steer) -> Response:
+        cancelled = threading.Event()
+
+        def read(text: str) -> Correction | None:
+            if cancelled.is_set():
+                raise Stopped("the call was cancelled")
+            return steer(text)
+
+        try:
+            return await asyncio.to_thread(self.engine._steered, request, read)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
 
     async def stream(self, request: Request) -> AsyncIterator[Event]:
         """As `TransformersEngine.stream`; closing the iterator stops the generation."""

@@ -1,0 +1,89 @@
+"""Steering: whoever reads a running answer may stop it and let it go on from a corrected beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeAlias, TypeVar
+
+
+@dataclass(frozen=True)
+class Correction:
+    """How a running answer is to go on.
+
+    Args:
+        kept: how many characters of it stay.
+        note: what the model is to read after them, which is no part of the answer.
+        opening: the answer's next words.
+    """
+
+    kept: int
+    note: str
+    opening: str
+
+
+# Reads the answer so far; None lets it go on.
+Steer: TypeAlias = Callable[[str], Correction | None]
+
+
+class Leg(Protocol):
+    """One stretch of a generation; iterated, it yields the pieces of text that follow its beginning."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def stop(self) -> None:
+        """End the generation, wait until it has ended, and be done; also after its end, and more than once."""
+
+    def onward(self, kept: int, note: str, opening: str) -> Self | None:
+        """The stretch after so many characters of the answer, a note and an opening; None when no room is left."""
+
+
+AnyLeg = TypeVar("AnyLeg", bound=Leg)
+_active: ContextVar[Callable[[], Steer] | None] = ContextVar("r2p_steer", default=None)
+
+
+@contextmanager
+def steering(reader: Callable[[], Steer] | None) -> Iterator[None]:
+    """Within it, an engine that can be steered asks for a reader for each answer; others know nothing of it."""
+    token = _active.set(reader)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def active() -> Steer | None:
+    """Who reads along with the next answer."""
+    reader = _active.get()
+    return None if reader is None else reader()
+
+
+def steered(leg: AnyLeg, steer: Steer) -> tuple[str, AnyLeg]:
+    """Run a generation to its end, from correction to correction.
+
+    Args:
+        leg: its first stretch.
+        steer: who reads along.
+
+    Returns:
+        The answer, without the notes, and the last stretch.
+    """
+    text = ""
+    while True:
+        correction = None
+        try:
+            for piece in leg:
+                text += piece
+                if (correction := steer(text)) is not None:
+                    break
+        finally:
+            leg.stop()
+        if correction is None:
+            return text, leg
+        text = text[: correction.kept]
+        following = leg.onward(correction.kept, correction.note, correction.opening)
+        if following is None:
+            return text, leg
+        text, leg = text + correction.opening, following
