@@ -17,6 +17,9 @@ class OneLine(click.Group):
         kwargs["standalone_mode"] = False
         try:
             return super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            sys.exit(0)
         except click.ClickException as error:
             _fail(error.format_message())
         except click.Abort:
@@ -27,9 +30,22 @@ class OneLine(click.Group):
             return super().invoke(ctx)
         except ValueError as error:  # RunError, DataError, ArtifactError and plain ones: bad input, said in a line
             raise click.ClickException(str(error)) from error
+        except Exception as error:
+            raise click.ClickException(_of_model(error)) from error
         except KeyboardInterrupt:
             click.echo("stopped; the run goes on with the same command and --resume", err=True)
             sys.exit(130)
+
+
+def _of_model(error: Exception) -> str:
+    """What a failing language model comes to; anything else is a fault of ours, and stays what it is."""
+    from dspy.utils.exceptions import LMAuthError, LMError
+
+    if not isinstance(error, LMError):
+        raise error
+    advice = "set its key in the environment" if isinstance(error, LMAuthError) else "check --model and --api-base"
+    reason = " ".join(str(error).split())
+    return f"the language model failed ({reason[:300]}); {advice}, then go on with --resume"
 
 
 def _fail(message: str) -> None:
@@ -56,6 +72,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--api-base", metavar="URL", help="Address of a served model."),
     click.option("--retriever", default="bm25", show_default=True, help="bm25, recency, random or all."),
     click.option("--k", default=4, show_default=True, help="Items that a prompt shows."),
+    click.option("--skip", metavar="ID", multiple=True, help="A row of --data to leave out; can be given again."),
     click.option("--limit", type=int, help="Examples to report on (persona world: 200 by default)."),
     click.option("--seed", default=0, show_default=True, help="Seeds everything, the persona users drawn included."),
     click.option("--num-threads", default=16, show_default=True, type=click.IntRange(1), help="Calls in flight."),

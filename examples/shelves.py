@@ -24,11 +24,14 @@ class Shelves(dspy.Module):
 
     def forward(self, films: Sequence[str], profile: Profile) -> dspy.Prediction:
         shelves: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        attempts = []
         for film in films:
             answer = self.tag(description=film, profile=profile)
             because = [item.fields["description"] for item in answer.reasoning.cited]
             shelves[answer.tag].append({"film": film, "because": because})
-        return dspy.Prediction(shelves=dict(shelves))
+            attempts += answer.attempts
+        # Passed on, so that a `Composite` that scores this program sees which checks failed inside it.
+        return dspy.Prediction(shelves=dict(shelves), attempts=attempts)
 
 
 def main() -> None:

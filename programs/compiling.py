@@ -15,7 +15,7 @@ from programs.task import Task
 from r2p_dspy import R2P, Composite, as_bool, as_optimizer_metric, optimizing
 
 OPTIMIZERS = ("random", "bootstrap")
-_DEMOS = 3  # at most; what fits the prompt is `Reason`'s to decide
+LEAST = _DEMOS = 3  # at most; what fits the prompt is `Reason`'s to decide
 _CANDIDATES = 4
 _ENOUGH = 12  # examples to choose demos from
 
@@ -62,8 +62,8 @@ def compile_program(
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
-    if len(train) < _DEMOS or not dev:
-        raise ValueError(f"compiling needs at least {_DEMOS} training examples and 1 dev example")
+    if len(train) < LEAST or not dev:
+        raise ValueError(f"compiling needs at least {LEAST} training examples and 1 dev example")
     scored = composite(task)
     metric = as_optimizer_metric(scored)
     shuffled = [*train]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console as Terminal
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -55,7 +56,7 @@ class Console(Reporter):
         if self.verbose or not line.startswith(
             ("Bootstrapped", "Average", "Scores so far", "Best score", "Going", "Will")
         ):
-            self.terminal.print(f"[dim]{line}[/dim]", highlight=False)
+            self.terminal.print(line, style="dim", markup=False, highlight=False)
 
     def table(self, report: dict[str, Any], directory: Path) -> None:
         """The report as one table on stdout, and where to find more."""
@@ -64,7 +65,7 @@ class Console(Reporter):
         title = (
             f"{report['task']} · {report['data']} · {report['examples']} examples · {report['lm']} · k={report['k']}"
         )
-        table = Table(title=title, title_justify="left")
+        table = Table(title=escape(title), title_justify="left")
         table.add_column("program", no_wrap=True)
         for name in first["metrics"]:
             table.add_column(f"{name} (95 %)", justify="right", no_wrap=True)
@@ -98,7 +99,7 @@ class Console(Reporter):
             done = report["compiling"]
             scores = ", ".join(f"{one} {score}" for one, score in done["dev_scores"].items())
             out.print(f"compiling: the {done['winner']} program won on dev ({scores})")
-        out.print(f"{report['seconds']:.0f} s; everything is in {directory}", soft_wrap=True)
+        out.print(f"{report['seconds']:.0f} s; everything is in {directory}", soft_wrap=True, markup=False)
 
 
 def _pair(first: float | None, final: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import dspy
 
+from programs.splits import users
 from programs.task import Task
 from r2p_dspy import R2P, Profile, Random
 
@@ -37,12 +38,20 @@ def controls(program: R2P, task: Task, examples: Sequence[dspy.Example], options
     Args:
         program: the program that is controlled.
         task: its task.
-        examples: what it is evaluated on; each user's history is swapped for that of the next.
+        examples: what it is evaluated on; each user's history is swapped for that of the next other user.
         options: with `k` and `seed`, for the random items.
+
+    Raises:
+        ValueError: when all examples are of one user.
     """
     questions = [example[task.question] for example in examples]
     profiles = [example[task.profile] for example in examples]
-    others = dict(zip(questions, [*profiles[1:], *profiles[:1]], strict=True))
+    owners = users(examples)
+    if len(set(owners)) < 2:
+        raise ValueError("--controls swaps users' histories, and all examples are of one user; raise --limit")
+    turned = [[*range(at + 1, len(owners)), *range(at)] for at in range(len(owners))]
+    strangers = [next(other for other in order if owners[other] != owners[at]) for at, order in enumerate(turned)]
+    others = {question: profiles[other] for question, other in zip(questions, strangers, strict=True)}
     randomly = program.deepcopy()
     randomly.retriever = Random(k=options.k, seed=options.seed)
     return {

@@ -1,5 +1,8 @@
 """Which examples a command works on: the persona world's by default, or LaMP's files from a directory."""
 
+import hashlib
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +37,12 @@ class Data:
     split: str
     shared_users: int = 0
 
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits that change with the ids of the examples, or their order."""
+        ids = [[example["id"] for example in part] for part in (self.train, self.dev, self.test)]
+        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+
 
 def personas(task: Task, *, seed: int, limit: int | None) -> Data:
     """The persona world's examples (synthetic); the roles' users never overlap, whatever the seed.
@@ -51,7 +60,9 @@ def personas(task: Task, *, seed: int, limit: int | None) -> Data:
     return Data(parts["train"], parts["dev"], parts["test"], "persona world (synthetic)", "test")
 
 
-def lamp(task: Task, directory: Path, *, seed: int, limit: int | None, compiling: bool) -> Data:
+def lamp(
+    task: Task, directory: Path, *, seed: int, limit: int | None, compiling: bool, skip: Collection[str] = ()
+) -> Data:
     """LaMP's files: train is split by seed into train and dev, and LaMP's dev is what is reported.
 
     Args:
@@ -60,15 +71,16 @@ def lamp(task: Task, directory: Path, *, seed: int, limit: int | None, compiling
         seed: of the split.
         limit: how many examples of each set at most.
         compiling: whether train is needed at all.
+        skip: ids of rows to leave out.
 
     Raises:
         DataError: see `lamp_data.load` and `splits.check_apart`.
     """
-    test = load(task, directory, "dev", limit=limit)
+    test = load(task, directory, "dev", limit=limit, skip=skip)
     has_train = (directory / "train_questions.json").exists()
     if not compiling and not has_train:
         return Data([], [], test, str(directory), "dev")
-    examples = load(task, directory, "train", limit=None if limit is None else 2 * max(limit, 10))
+    examples = load(task, directory, "train", limit=None if limit is None else 2 * max(limit, 10), skip=skip)
     shared = check_apart(examples, test)
     train, dev = split(examples, seed, 0.5)
     return Data(train[:_TRAIN], dev[:_DEV], test, str(directory), "dev", shared)

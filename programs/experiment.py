@@ -1,5 +1,6 @@
 """The two experiments of the command line: compile, and evaluate. Each fills a run directory and returns its report."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import dspy
 
 from programs import TASKS, data, report
-from programs.compiling import OPTIMIZERS, compile_program
+from programs.compiling import LEAST, OPTIMIZERS, compile_program
 from programs.controls import controls
 from programs.lamp_data import DataError
 from programs.measure import measure
@@ -43,6 +44,7 @@ class Options:
     api_base: str | None = None
     retriever: str = "bm25"
     k: int = 4
+    skip: tuple[str, ...] = ()
     limit: int | None = None
     seed: int = 0
     num_threads: int = 16
@@ -91,7 +93,9 @@ class Experiment:
             cache=not local,
             max_tokens=400 if local else None,
         )
-        self.run = Run(output, {"command": command, **asdict(options)}, resume)
+        # A run that is resumed must go on with the same model, data and program, not only with the same names.
+        known = {"lm": self.lm.model, "examples": self.data.digest, "compiled": _digest(options.program)}
+        self.run = Run(output, {"command": command, **asdict(options), **known}, resume)
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
     def _data(self) -> data.Data:
@@ -101,7 +105,20 @@ class Experiment:
         if options.data is None:
             return data.personas(self.task, seed=options.seed, limit=options.limit)
         compiling = self.command == "compile"
-        return data.lamp(self.task, Path(options.data), seed=options.seed, limit=options.limit, compiling=compiling)
+        found = data.lamp(
+            self.task,
+            Path(options.data),
+            seed=options.seed,
+            limit=options.limit,
+            compiling=compiling,
+            skip=options.skip,
+        )
+        if compiling and (len(found.train) < LEAST or not found.dev):
+            raise DataError(
+                f"{options.data} leaves {len(found.train)} examples to train on and {len(found.dev)} to choose by; "
+                f"compiling needs at least {LEAST} and 1: raise --limit, or give more data"
+            )
+        return found
 
     def measure(self, name: str, program: dspy.Module) -> None:
         """Run a program over the reported examples."""
@@ -109,7 +126,8 @@ class Experiment:
         done = len({row["id"] for row in rows})
         tick = self.reporter.start(name, len(self.data.test), done)
         threads = self.options.num_threads
-        self.rows[name] = measure(program, self.data.test, self.task, rows, threads, tick)
+        with dspy.context(lm=self.lm.copy(cache=False)):  # what a cache answers has no tokens and no price
+            self.rows[name] = measure(program, self.data.test, self.task, rows, threads, tick)
 
     def report(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         """Write the report, and return it."""
@@ -185,6 +203,10 @@ def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporte
             for name, program in controls(experiment.loaded, task, experiment.data.test, options).items():
                 experiment.measure(name, program)
     return experiment.report({})
+
+
+def _digest(path: str | None) -> str | None:
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def _read(path: Path) -> Any:

@@ -5,6 +5,7 @@ outputs:   {"task": "LaMP_4", "golds": [{"id": "110", "output": "Council Approve
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def load(
         if name in examples:
             questions.fail(f"question {name}", "the id stands twice", "keep one of the two")
         if name not in golds:
-            questions.fail(f"question {name}", f"it has no gold in {outputs.file.name}", "add it, or skip the id")
+            questions.fail(f"question {name}", f"it has no gold in {outputs.file.name}", "add it, or give --skip")
         examples[name] = questions.example(name, row, golds[name])
         if len(examples) == limit:
             break
@@ -109,6 +110,8 @@ class _Reader:
         """The rows of the file's list, one at a time."""
         try:
             with self.file.open("rb") as stream:
+                if stream.read(len(BOM_UTF8)) != BOM_UTF8:  # as some editors begin a file
+                    stream.seek(0)
                 yield from ijson.items(stream, "item", use_float=True)
         except OSError as error:
             self._unreadable(error)
@@ -121,7 +124,7 @@ class _Reader:
             data = json.loads(self.file.read_bytes())
         except OSError as error:
             self._unreadable(error)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             self._broken(error)
         if not isinstance(data, dict) or not isinstance(data.get("golds"), list):
             self.fail("the file", "it holds no golds", 'LaMP\'s is {"task": …, "golds": [{"id": …, "output": …}]}')
@@ -151,14 +154,14 @@ class _Reader:
         where = f"question {name}"
         text = row.get("input")
         if not isinstance(text, str) or not text.strip():
-            self.fail(where, f"its input is {_show(text)}, not a text", "mend it, or skip the id")
+            self.fail(where, f"its input is {_show(text)}, not a text", "mend it, or give --skip")
         question = self.task.query(text)
         if question == text.strip() or not question:
             what = f"its input lacks the task's wording or what follows it: {_show(text)}"
             self.fail(where, what, f"{self.task.lamp} has {_show(self.task.wording('…'), 400)}" + self._hint(row))
         rows = row.get("profile")
         if not isinstance(rows, list):
-            self.fail(where, f"its profile is {_show(rows)}, not a list of items", "mend it, or skip the id")
+            self.fail(where, f"its profile is {_show(rows)}, not a list of items", "mend it, or give --skip")
         items: dict[str, Item] = {}
         for number, entry in enumerate(rows, start=1):
             key = self.id_of(entry, f"{where}, item {number}")
@@ -190,7 +193,7 @@ class _Reader:
             return self._label(f"gold {name}", "output", value)
         if isinstance(value, str) and value.strip():
             return value
-        self.fail(f"gold {name}", f"its output is {_show(value)}, not a text", "mend it, or skip the id")
+        self.fail(f"gold {name}", f"its output is {_show(value)}, not a text", "mend it, or give --skip")
 
     def _label(self, where: str, key: str, value: Any) -> str:
         text = "" if value is None else str(value).strip()

@@ -66,7 +66,9 @@ def measure(
 
 def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, Any]:
     started, failed = time.monotonic(), False
-    with dspy.track_usage() as usage, optimizing():
+    # DSPy's silent second call through its JSON adapter would pass for an answer in the format that was asked for.
+    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+    with dspy.track_usage() as usage, optimizing(), dspy.context(adapter=adapter):
         try:
             prediction = program(**example.inputs())
         except AdapterParseError:
@@ -84,8 +86,8 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
         "compliant": compliant_final(prediction),
         "evidence_first": valid(prediction, first=True) if attempts else None,
         "evidence": valid(prediction) if attempts else None,
-        "violations_first": [verdict.check for verdict in attempts[0].unmet] if attempts else [],
-        "violations": [verdict.check for verdict in violations],
+        "violations_first": [verdict.check for verdict in attempts[0].unmet if verdict.message] if attempts else [],
+        "violations": [verdict.check for verdict in violations if verdict.message],
         "attempts": len(attempts) or 1,
         "calls": len(entries),
         "prompt_tokens": sum(entry.get("prompt_tokens") or 0 for entry in entries),

@@ -101,7 +101,8 @@ def load_program(program: R2P, path: str | Path, *, task: str | None = None) -> 
         raise ArtifactError(
             f"{path} holds the predictors {', '.join(held.state)}, the program has {', '.join(parameters)}"
         )
-    for state in held.state.values():
+    for name, state in held.state.items():
+        _check_fields(state.signature, parameters[name].signature, program.reason.profile, path)
         _check_demos(state.demos, program.reason.profile, path)
     for name, parameter in parameters.items():
         lm = parameter.lm
@@ -148,7 +149,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} cannot be read as a program: {error}") from None
     if not isinstance(data, dict) or data.get("kind") != "r2p-dspy program":
         raise ArtifactError(f"{path} is no r2p-dspy program; compile makes such a file (RUN/program.json)")
-    if not isinstance(data.get("format"), int) or data["format"] > FORMAT:
+    if not isinstance(data.get("format"), int) or not 1 <= data["format"] <= FORMAT:
         raise ArtifactError(
             f"{path} has format {data.get('format')}, this version reads up to {FORMAT}; update r2p-dspy"
         )
@@ -164,10 +165,21 @@ def _held(data: dict[str, Any], path: str | Path) -> _Held:
         raise ArtifactError(f"{path} is damaged at {where!r}: {first['msg']}; compile it again") from None
 
 
+def _check_fields(saved: _Signature, own: type[dspy.Signature], profile: str, path: str | Path) -> None:
+    """DSPy puts a saved description on whatever field stands in its place, so they must stand in the same ones."""
+    prefixes = [info.json_schema_extra["prefix"] for info in own.fields.values()]
+    if [one.prefix for one in saved.fields] != prefixes:
+        raise ArtifactError(f"{path} is damaged: its descriptions are not those of the fields; compile it again")
+    # What says that a history is data and never instructions is the program's own, whatever a file says.
+    at = list(own.fields).index(profile) if profile in own.fields else None
+    if at is not None:
+        saved.fields[at].description = own.fields[profile].json_schema_extra["desc"]
+
+
 def _check_demos(demos: list[dict[str, Any]], profile: str, path: str | Path) -> None:
     for number, demo in enumerate(demos, start=1):
         try:
-            Profile.of(demo.get(profile))
+            Profile.of(demo.get(profile, ""))
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise ArtifactError(f"{path} is damaged: demo {number} has no readable {profile}: {reason}") from None

@@ -1,5 +1,6 @@
 """Checks: pure functions of (inputs, outcome), written once and used as assertion, monitor, feedback and reward."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ Kind = Literal["assert", "suggest"]
 _EVIDENCE = TypeAdapter(list[Evidence])
 _PREFERENCES = TypeAdapter(list[Preference])
 _VERIFICATION = TypeAdapter(Verification)
+_REPEATED = 200  # characters
 
 
 class Verdict(BaseModel):
@@ -109,7 +111,7 @@ def cited(inputs: Inputs, outcome: Outcome) -> Answer:
     named += [item for preference in _preferences(outcome) for item in preference.items]
     for one in named:
         if one not in known:
-            return False, f"There is no item {one}; cite only {_listed(known)}."
+            return False, f"There is no item {_short(one)}; cite only {_listed(known)}."
     return True, ""
 
 
@@ -118,7 +120,7 @@ def quoted(inputs: Inputs, outcome: Outcome) -> Answer:
     for one in evidence_of(outcome):
         item = inputs.items.get(one.item)
         if item is not None and (not one.quote.strip() or _plain(one.quote) not in _plain(item.text)):
-            return False, f'The quote "{one.quote}" does not stand in item {one.item}; copy it word for word.'
+            return False, f'The quote "{_short(one.quote)}" does not stand in item {one.item}; copy it word for word.'
     return True, ""
 
 
@@ -129,7 +131,7 @@ def backed(inputs: Inputs, outcome: Outcome) -> Answer:
     evidence = {one.item for one in evidence_of(outcome)}
     for preference in _preferences(outcome):
         if not preference.items or not set(preference.items) <= evidence:
-            return False, f'The preference "{preference.statement}" must name items of the evidence.'
+            return False, f'The preference "{_short(preference.statement)}" must name items of the evidence.'
     return True, ""
 
 
@@ -140,20 +142,21 @@ def labelled(inputs: Inputs, outcome: Outcome) -> Answer:
             continue
         for item in map(inputs.items.get, preference.items):
             if item is not None and item.label != preference.label:
-                return False, f"The label of item {item.id} is {item.label}, not {preference.label}."
+                if item.label is None:
+                    return False, f"Item {item.id} has no label; leave the preference's label null."
+                return False, f"The label of item {item.id} is {item.label}, not {_short(preference.label)}."
     return True, ""
 
 
 def approved(inputs: Inputs, outcome: Outcome) -> Answer:
     """The answer is the draft that the verification approved."""
     verification, draft = _read(_VERIFICATION, outcome, "verification"), outcome.stages.get("draft")
+    if verification is not None and not verification.approved:
+        return False, "The verification rejects the draft; write a draft that it can approve."
     if verification is None or draft is None or len(outcome.answers) != 1:
         return True, ""
     name = outcome.answers[0]
-    if not verification.approved:
-        return False, "The verification rejects the draft; write a draft that it can approve."
-    same = _plain(str(outcome.fields.get(name))) == _plain(str(draft))
-    return same, f"The {name} must be the approved draft, {draft}."
+    return _drafted(outcome.fields.get(name), str(draft)), f"The {name} must be the approved draft, {_short(draft)}."
 
 
 # The order is that of the stages, so that the first message is about the first thing that went wrong.
@@ -199,6 +202,22 @@ def _read(adapter: TypeAdapter[Any], outcome: Outcome, stage: str) -> Any:
         return adapter.validate_python(outcome.stages.get(stage))
     except ValidationError:
         return None
+
+
+def _drafted(value: Any, draft: str) -> bool:
+    """Whether a value is what a draft says; a draft of a typed value that is not JSON may say anything."""
+    if isinstance(value, str) or value is None:
+        return _plain(str(value)) == _plain(draft)
+    try:
+        return bool(json.loads(draft) == TypeAdapter(Any).dump_python(value, mode="json"))
+    except ValueError:
+        return True
+
+
+def _short(value: Any) -> str:
+    """A model's words as a message repeats them: a loop of it would fill the next prompt."""
+    text = str(value)
+    return text if len(text) <= _REPEATED else f"{text[:_REPEATED]}…"
 
 
 def _plain(text: str) -> str:

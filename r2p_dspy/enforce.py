@@ -201,7 +201,7 @@ class Enforce(dspy.Module):
         extras = {"outcome": best.outcome, "violations": best.attempt.unmet, "attempts": attempts}
         answer = dspy.Prediction(**{**extras, **fields})
         answer._inputs, answer._outcome, answer._attempts = best.inputs, best.outcome, attempts
-        answer._run = getattr(made, "_run", None)
+        answer._run, answer._completions = getattr(made, "_run", None), getattr(made, "_completions", None)
         outer = dspy.settings.trace
         if outer is not None and made is not None:
             outer.extend(best.trace)

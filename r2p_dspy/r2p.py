@@ -58,6 +58,7 @@ class R2P(dspy.Module):
         interventions: what was corrected while the accepted attempt ran;
         grade: how a failed check reaches the model: "stream", while it reasons, or "retry", when it is done;
         outcome: what the checks saw;
+        notes: what a reader of the answer must know, such as that it rests on no item of the history;
         cut: how many characters were left out of the items so that the prompt fits the model's context.
     A signature's own output of such a name wins it.
 
@@ -104,40 +105,48 @@ class R2P(dspy.Module):
         return Enforce(self.reason, self.checks, self.max_backtracks, self.max_interventions)
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
+        kwargs = self._retrieve(kwargs)
         try:
-            return self._finish(self.enforce(**self._retrieve(kwargs)))
+            return self._finish(self.enforce(**kwargs), kwargs)
         except AssertionUnmet as unmet:
-            raise AssertionUnmet(self._finish(unmet.prediction), unmet.attempts) from None
+            raise AssertionUnmet(self._finish(unmet.prediction, kwargs), unmet.attempts) from None
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
+        kwargs = self._retrieve(kwargs)
         try:
-            return self._finish(await self.enforce.acall(**self._retrieve(kwargs)))
+            return self._finish(await self.enforce.acall(**kwargs), kwargs)
         except AssertionUnmet as unmet:
-            raise AssertionUnmet(self._finish(unmet.prediction), unmet.attempts) from None
+            raise AssertionUnmet(self._finish(unmet.prediction, kwargs), unmet.attempts) from None
 
     def _retrieve(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         name = self.reason.profile
         profile = Profile.of(kwargs.get(name))
         own = {key: value for key, value in kwargs.items() if key in self.reason.signature.input_fields}
         query = query_text({**own, name: None}, getattr(self.retriever, "query", None))
-        return {**kwargs, name: Profile.of(self.retriever(query, profile))}
+        items = self.retriever(query, profile)
+        if items is None:
+            raise ValueError(f"the retriever {self.retriever!r} returned None; let it return a profile, maybe empty")
+        return {**kwargs, name: Profile.of(items)}
 
-    def _finish(self, made: dspy.Prediction) -> dspy.Prediction:
+    def _finish(self, made: dspy.Prediction, kwargs: Mapping[str, Any]) -> dspy.Prediction:
         outcome, attempts, items, run = made._outcome, made._attempts, made._inputs.items, made._run
         answers = {name: outcome.fields.get(name) for name in self.reason.answers}
-        cited = dict.fromkeys(one.item for one in evidence_of(outcome))
-        found = [item for item in map(items.get, cited) if item is not None]
-        reasoning = Reasoning(outcome.stages, tuple(item.model_copy(update={"id": item.ref}) for item in found))
+        # By their place in what was retrieved: so they are the user's own items, whole, and under their own ids.
+        cited = dict.fromkeys(one.item for one in evidence_of(outcome) if items.get(one.item) is not None)
+        whole: Profile = kwargs[self.reason.profile]
+        stages = outcome.stages or {stage.name: None for stage in self.reason.template.leaves()}
+        reasoning = Reasoning(stages, tuple(whole[int(local) - 1] for local in cited))
         extras = {
             "reasoning": reasoning,
             "retrieved": items,
             "violations": accepted(attempts).unmet,
             "attempts": attempts,
             "outcome": outcome,
+            "notes": [] if items else ["no item of the history was shown, so the answer rests on none"],
             "cut": run.cut if run is not None else 0,
             "interventions": list(run.interventions or ()) if run is not None else [],
             "grade": "retry" if run is None or run.interventions is None else "stream",
         }
         finished = dspy.Prediction(**{**extras, **answers})
-        finished._attempts = attempts
+        finished._attempts, finished._completions = attempts, made._completions
         return finished

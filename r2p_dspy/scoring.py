@@ -77,7 +77,9 @@ class Composite:
         weights = {name: self.weights.get(name, 0.0) for name in parts}
         total = sum(weights.values())
         mean = sum(weights[name] * value for name, value in parts.items()) / total if total else parts["task"]
-        gate = not attempts or accepted(attempts).asserted
+        # A module that calls several programs passes on the attempts of all of them.
+        answered = [one for one in attempts if one.accepted] or attempts[-1:]
+        gate = all(one.asserted for one in answered)
         return Score(value=mean if gate else 0.0, parts=parts, feedback=_words(example, prediction, parts, attempts))
 
     def passes(self, example: Any, prediction: Any) -> bool:

@@ -34,6 +34,8 @@ class Preference(BaseModel):
     @field_validator("label", mode="before")
     @classmethod
     def _label(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.strip().lower() in ("", "none", "null"):
+            return None
         return str(value) if isinstance(value, int | float) else value
 
 

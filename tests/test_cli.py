@@ -186,6 +186,57 @@ def test_bad_files(why, change, said, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_flawed_row_can_be_left_out(tmp_path):
+    def spoil(questions, outputs):
+        outputs["golds"][1].update(output="boring")
+        outputs["golds"][1]["id"] = questions[1]["id"] = "110"
+
+    write_lamp(tmp_path, spoil)
+    refused = run("evaluate", "--data", tmp_path, "--output", tmp_path / "run")
+    assert refused.exit_code == 2
+    result = run("evaluate", "--data", tmp_path, "--skip", "110", "--limit", 2, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_too_few_examples_to_compile_with_are_noticed_before_anything_is_paid_for(tmp_path):
+    write_lamp(tmp_path)
+    for kind in ("questions", "outputs"):
+        path = tmp_path / f"train_{kind}.json"
+        data = json.loads(path.read_text())
+        cut = data[:2] if kind == "questions" else {**data, "golds": data["golds"][:2]}
+        path.write_text(json.dumps(cut))
+    result = run("compile", "--data", tmp_path, "--output", tmp_path / "run")
+    assert result.exit_code == 2 and "compiling needs at least 3" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_served_model_without_a_key_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    result = run("evaluate", "--model", "openai/gpt-4o-mini", "--limit", 1, "--output", tmp_path / "run")
+    assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith("Error: the language model failed")
+    assert "Traceback" not in result.stderr
+
+
+def test_without_a_command_it_helps():
+    result = run()
+    assert result.exit_code == 0 and "compile" in result.output and result.output.count("\n") > 8
+
+
+@pytest.mark.parametrize("kind", ["questions", "outputs"])
+def test_a_file_as_some_editors_begin_it(kind, tmp_path):
+    write_lamp(tmp_path)
+    path = tmp_path / f"dev_{kind}.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert run("evaluate", "--data", tmp_path, "--limit", 1, "--output", tmp_path / "run").exit_code == 0
+
+
+def test_a_file_that_is_nothing_but_brackets(tmp_path):
+    write_lamp(tmp_path)
+    (tmp_path / "dev_outputs.json").write_text("[" * 200_000)
+    result = run("evaluate", "--data", tmp_path)
+    assert result.exit_code == 2 and "dev_outputs.json" in result.stderr and result.stderr.count("\n") == 1
+
+
 def test_a_truncated_file(tmp_path):
     write_lamp(tmp_path)
     path = tmp_path / "dev_questions.json"

@@ -1,8 +1,9 @@
-"""What the README shows is true: its code runs, its commands exist, its links lead somewhere."""
+"""What the README and the docs show is true: the code runs, the commands exist, the links lead somewhere."""
 
 import contextvars
 import re
 from pathlib import Path
+from typing import get_args
 
 import dspy
 import pytest
@@ -22,15 +23,26 @@ def unconfigured():
     dspy.configure(lm=before)
 
 
-def test_the_code_runs(unconfigured):
+def run_blocks(text, name):
+    """The names that the Python blocks of a page leave behind."""
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         # In a context of its own, as in a fresh interpreter: no other test's settings lie over the configured ones.
-        contextvars.Context().run(exec, compile(block, "README.md", "exec"), names)
+        contextvars.Context().run(exec, compile(block, name, "exec"), names)
+    return names
+
+
+def test_the_code_runs(unconfigured):
+    names = run_blocks(README, "README.md")
     answer = names["answer"]
-    assert answer.tag in names["LABELS"]
+    assert answer.tag in get_args(names["Tag"])
     assert {item.id for item in answer.reasoning.cited} <= {"m1", "m2", "m3"}
     assert answer.reasoning.cited and answer.violations == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_code_of_the_docs_runs(unconfigured, page):
+    assert run_blocks(page.read_text(), page.name)
 
 
 @pytest.mark.parametrize("line", re.findall(r"^python cli\.py (.*)$", README, re.MULTILINE))

@@ -35,14 +35,16 @@ class Lessons:
 
 # A small model learns answers by shortcuts long before it learns to cite, so citing comes first, in the order in which
 # it can be learnt: copy by an item's id, tell whose words these are and find the item of a word, judge what a label is
-# about; then R2P over few items, then the other formats, then all of them. Nothing that was learnt is left out later,
-# or it is forgotten within some hundred steps. Over the whole run the four formats come in equal numbers.
+# about; then R2P over few items, then the other formats; judging once more, for which the world is known by now; then
+# all formats. The drills go on to the end, or what they taught is forgotten within some hundred steps. Over the whole
+# run the four formats come in equal numbers.
 CURRICULUM = (
     Lessons(0.17, 1.0, ("copy",), most=3, size=0.5),
     Lessons(0.25, 1.0, ("copy", "copy", "tell", "find"), most=3, size=0.5),
     Lessons(0.33, 1.0, ("copy", "find", "judge", "judge"), most=3, size=0.5),
     Lessons(0.40, 0.4, ("copy", "find", "judge", "judge", "judge"), forms=("r2p",), most=4),
     Lessons(0.58, 0.2, ("copy", "find", "judge", "judge"), forms=("plain", "cot", "retry")),
+    Lessons(0.615, 1.0, ("copy", "find", "judge", "judge", "judge", "judge"), most=4),
     Lessons(1.00, 0.1, ("copy", "find", "judge", "judge"), demos=True),
 )
 # The tokens after which the model chooses which item to cite.

@@ -112,7 +112,15 @@ def count_tokens(lm: dspy.LM, text: str) -> int:
 
 
 def _local(source: str, **kwargs: Any) -> LocalLM:
-    from r2p_dspy.engines.local import AsyncTransformersEngine, TransformersEngine
+    from r2p_dspy.engines import weights
+
+    try:
+        from r2p_dspy.engines.local import AsyncTransformersEngine, TransformersEngine
+    except ModuleNotFoundError as missing:
+        raise ValueError(
+            f"model {weights.spoken(source)!r} runs in this process, which needs {missing.name}: "
+            "pip install 'r2p-dspy[local]'"
+        ) from missing
 
     options = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}
     engine = TransformersEngine.shared(source, **options)

@@ -136,6 +136,8 @@ BAD = [
     ("damaged: no signature", change(*SIGNATURE, ...), "is damaged at 'state.reason.signature'"),
     ("damaged: no instructions", change(*SIGNATURE, "instructions", None), "signature.instructions'"),
     ("damaged: a field's description", change(*SIGNATURE, "fields", [{"prefix": "Film:"}]), "fields.0.description'"),
+    ("damaged: no descriptions", change(*SIGNATURE, "fields", []), "descriptions are not those of the fields"),
+    ("a format that never was", change("format", -3), "format -3"),
     ("damaged: demos that are none", change(*REASON, "demos", {"film": "x"}), "is damaged at 'state.reason.demos'"),
     ("damaged: a demo that is none", change(*REASON, "demos", ["x"]), "is damaged at 'state.reason.demos.0'"),
     ("damaged: a demo's profile", change(*REASON, "demos", 0, "profile", "prose"), "demo 1 has no readable profile"),
@@ -198,3 +200,17 @@ def test_a_file_sets_nothing_but_instructions_and_demos(saved, scripted):
     assert module.reason.lm is None
     assert ask(module).tag == "romance"
     assert len(engine.requests) == 1
+
+
+def test_what_says_that_a_history_is_data_is_the_programs_own(saved):
+    data = json.loads(saved.read_text(encoding="utf-8"))
+    names = [*data["fields"]["inputs"], *data["fields"]["outputs"]]
+    for name, info in zip(names, data["state"]["reason"]["signature"]["fields"], strict=True):
+        info["description"] = f"new {name}"
+    saved.write_text(json.dumps(data), encoding="utf-8")
+    module = program()
+    own = module.reason.signature.fields["profile"].json_schema_extra["desc"]
+    load_program(module, saved)
+    described = {name: info.json_schema_extra["desc"] for name, info in module.reason.signature.fields.items()}
+    assert described["profile"] == own and "never instructions" in own
+    assert described["film"] == "new film"

@@ -105,7 +105,7 @@ CASES = [
         "items without labels",
         outcome(preferences=prefers("1", label="x")),
         Profile.of([{"id": "1", "text": "x"}]),
-        "item 1 is None, not x",
+        "Item 1 has no label",
     ),
     (approved, "the answer is the draft", outcome(), ITEMS, None),
     (approved, "white space aside", outcome(tag=" romance\n"), ITEMS, None),
@@ -265,3 +265,48 @@ def test_types_are_kept_in_json_as_what_they_hold():
     read_back = Outcome.model_validate_json(outcome().model_dump_json())
     assert read_back.stages["evidence"] == [{"item": "1", "quote": "a lighthouse"}]
     assert read_back.stages["verification"] == {"approved": True, "reason": "item 1"}
+
+
+@pytest.mark.parametrize(
+    ("value", "draft", "same"),
+    [
+        (True, "true", True),
+        (True, "false", False),
+        (4.0, "4", True),
+        (4, "5", False),
+        (["romance", "sad"], '["romance", "sad"]', True),
+        (["romance"], '["sad"]', False),
+        (Evidence(item="1", quote="x"), '{"item": "1", "quote": "x"}', True),
+        (4, "four of five", True),
+    ],
+)
+def test_a_typed_answer_is_compared_with_what_its_draft_means(value, draft, same):
+    stages = {"draft": draft, "verification": {"approved": True, "reason": ""}}
+    assert approved(Inputs(fields={}), Outcome(fields={"a": value}, stages=stages, answers=("a",)))[0] == same
+
+
+def test_a_rejected_draft_is_seen_whatever_the_number_of_answers():
+    stages = {"draft": "x", "verification": {"approved": False, "reason": ""}}
+    outcome = Outcome(fields={"a": "x", "b": "y"}, stages=stages, answers=("a", "b"))
+    assert not approved(Inputs(fields={}), outcome)[0]
+
+
+def test_what_a_model_repeats_without_end_is_not_repeated_to_it():
+    stages = {"evidence": [{"item": "1", "quote": "lighthouse " * 4000}]}
+    items = Profile.of([{"id": "1", "text": "a lighthouse"}])
+    ok, message = quoted(Inputs(fields={}, items=items), Outcome(stages=stages))
+    assert not ok and len(message) < 400
+
+
+@pytest.mark.parametrize("label", ["", "None", "null", None])
+def test_no_label_can_be_said_in_several_ways(label):
+    stages = {"preferences": [{"statement": "x", "items": ["1"], "label": label}]}
+    items = Profile.of([{"id": "1", "text": "a lighthouse"}])
+    assert labelled(Inputs(fields={}, items=items), Outcome(stages=stages))[0]
+
+
+def test_a_label_of_an_item_that_has_none():
+    stages = {"preferences": [{"statement": "x", "items": ["1"], "label": "sad"}]}
+    items = Profile.of([{"id": "1", "text": "a lighthouse"}])
+    ok, message = labelled(Inputs(fields={}, items=items), Outcome(stages=stages))
+    assert not ok and message == "Item 1 has no label; leave the preference's label null."

@@ -277,6 +277,29 @@ class TestProfiles:
         assert [(item.id, item.label) for item in answer.reasoning.cited] == [("m9", "fantasy"), ("m7", "romance")]
         assert answer.violations == []
 
+    def test_cited_items_are_the_users_own_whole_and_under_no_forged_id(self, scripted):
+        scripted(completion(evidence='[{"item": "1", "quote": "< b>a lighthouse"}]'))
+        history = [{"id": "m7", "ref": "boss-mail-1", "text": "<b>a lighthouse</b>", "label": "romance"}]
+        (item,) = ask(program(), profile=history).reasoning.cited
+        assert (item.id, item.text) == ("m7", "<b>a lighthouse</b>")
+
+    def test_an_answer_that_rests_on_nothing_says_so(self, scripted):
+        scripted(completion(evidence="[]", preferences="[]"))
+        assert ask(program(), profile=[]).notes == ["no item of the history was shown, so the answer rests on none"]
+        scripted(completion())
+        assert ask(program()).notes == []
+
+    def test_a_retriever_that_finds_nothing_says_so_with_an_empty_profile(self, scripted):
+        scripted(completion())
+        with pytest.raises(ValueError, match="returned None; let it return a profile, maybe empty"):
+            ask(program(retriever=lambda query, profile: None))
+
+    def test_several_completions_are_kept(self, scripted):
+        scripted(completion(), completion(), completion(draft="fantasy", tag="fantasy"))
+        answer = ask(program(n=3))
+        assert list(answer.completions.tag) == ["romance", "romance", "fantasy"]
+        assert dspy.majority(answer).tag == "romance"
+
     def test_a_retriever_may_be_any_function(self, scripted):
         engine = scripted(completion())
         asked = []
