@@ -21,6 +21,8 @@ class Lessons:
         forms: of the conversations, drawn evenly.
         most: items shown at most.
         demos: whether some conversations carry demos.
+        words: how many settings and figures there are to judge between: among all of them it is never learnt that a
+            label belongs to one of two words, among three it is within thirty steps, and then carries over.
         size: of its steps, as a share of the recipe's tokens: copying is learnt in many small steps.
     """
 
@@ -30,22 +32,25 @@ class Lessons:
     forms: tuple[str, ...] = FORMATS
     most: int = 6
     demos: bool = False
+    words: int = 30
     size: float = 1.0
 
 
 # A small model learns answers by shortcuts long before it learns to cite, so citing comes first, in the order in which
-# it can be learnt: copy by an item's id, tell whose words these are and find the item of a word, judge what a label is
-# about; then R2P over few items, then the other formats; judging once more, for which the world is known by now; then
-# all formats. The drills go on to the end, or what they taught is forgotten within some hundred steps. Over the whole
-# run the four formats come in equal numbers.
+# it can be learnt: copy by an item's id, its label likewise, tell whose words these are and find the item of a word,
+# judge what a label is about; then R2P over few items, then the other formats, then all of them. The drills go on to
+# the end, or what they taught is forgotten within some hundred steps. Over the whole run the four formats come in about
+# equal numbers.
 CURRICULUM = (
-    Lessons(0.17, 1.0, ("copy",), most=3, size=0.5),
-    Lessons(0.25, 1.0, ("copy", "copy", "tell", "find"), most=3, size=0.5),
-    Lessons(0.33, 1.0, ("copy", "find", "judge", "judge"), most=3, size=0.5),
-    Lessons(0.40, 0.4, ("copy", "find", "judge", "judge", "judge"), forms=("r2p",), most=4),
-    Lessons(0.58, 0.2, ("copy", "find", "judge", "judge"), forms=("plain", "cot", "retry")),
-    Lessons(0.615, 1.0, ("copy", "find", "judge", "judge", "judge", "judge"), most=4),
-    Lessons(1.00, 0.1, ("copy", "find", "judge", "judge"), demos=True),
+    Lessons(0.15, 1.0, ("copy",), most=3, size=0.5),
+    Lessons(0.23, 1.0, ("copy", "label", "tell", "find"), most=3, size=0.5),
+    Lessons(0.24, 1.0, ("judge", "judge", "label"), words=3, size=0.5),
+    Lessons(0.26, 1.0, ("judge", "judge", "label"), words=6, size=0.5),
+    Lessons(0.28, 1.0, ("judge", "judge", "label"), words=12, size=0.5),
+    Lessons(0.35, 1.0, ("copy", "label", "find", "judge", "judge", "judge"), most=3, size=0.5),
+    Lessons(0.42, 0.4, ("copy", "label", "find", "judge", "judge"), forms=("r2p",), most=4),
+    Lessons(0.60, 0.2, ("copy", "label", "find", "judge"), forms=("plain", "cot", "retry")),
+    Lessons(1.00, 0.1, ("copy", "label", "find", "judge"), demos=True),
 )
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')
@@ -86,8 +91,9 @@ def encode(tokenizer: Any, row: list[Turn]) -> Encoded:
                 current = token
             labelling = labelling or token == label
             before = token
-        learnt = labels if turn.role == "user" else [turn.learn] * len(text)
-        found.learn.extend([False, *learnt, turn.learn])
+        answered = turn.learn and turn.role == "assistant"
+        learnt = labels if turn.learn and turn.role == "user" else [answered] * len(text)
+        found.learn.extend([False, *learnt, answered])
         found.items.extend([_NONE, *(inside if turn.role == "user" else [_NONE] * len(text)), _NONE])
     return found
 
@@ -119,7 +125,7 @@ class Batches:
             drill = rows.rng.random() < lessons.drills
             row = encode(
                 self.tokenizer,
-                rows.drill(lessons.kinds, lessons.most)
+                rows.drill(lessons.kinds, lessons.most, lessons.words)
                 if drill
                 else rows.row(lessons.most, lessons.demos, lessons.forms),
             )

@@ -22,7 +22,7 @@ from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval import BM25
 from r2p_dspy.retry import turns
 from r2p_dspy.signature import extend
-from r2p_dspy.template import TEMPLATE
+from r2p_dspy.template import TEMPLATE, Preference
 
 FORMATS = ("plain", "cot", "r2p", "retry")
 TASKS: dict[str, Task] = {task.name: task for task in (lamp2.TASK, lamp3.TASK, lamp4.TASK)}
@@ -32,7 +32,7 @@ _ADAPTER = dspy.ChatAdapter()
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a conversation, and whether the model learns to write it."""
+    """One message of a conversation, and whether the model learns to write it (of a user's, the labels of items)."""
 
     role: str
     content: str
@@ -126,25 +126,37 @@ class Rows:
             {task.question: c.question, task.profile: s, **lesson_fields(task, form, one)} for c, s, one in before
         ]
         messages = _ADAPTER.format(asked, filled, inputs)
-        row = [Turn(m["role"], m["content"], m["role"] == "assistant") for m in messages]
+        row = [Turn(m["role"], m["content"], m["role"] != "system") for m in messages]
         fields = lesson_fields(task, form, lesson)
         right = _ADAPTER.format_assistant_message_content(asked, fields)
         if form == "retry":
             row += self._failed(task, asked, shown, lesson)
         return [*row, Turn("assistant", right.rstrip("\n"), True)]
 
-    def drill(self, kinds: tuple[str, ...], most: int = 3) -> list[Turn]:
-        """Citing and nothing else, from items of random words: `copy` by id, `tell` whose a quote is, `find` a word."""
+    def drill(self, kinds: tuple[str, ...], most: int = 3, known: int = 30) -> list[Turn]:
+        """Citing and nothing else, from items of random words.
+
+        Args:
+            kinds: of which one is drawn: `copy` an item's words by its id, `label`: likewise its label, `tell` whose
+                words these are, `find` the item of a word, `judge` what a label is about.
+            most: items shown at most.
+            known: how many settings and figures there are to judge between.
+        """
         rng, kind = self.rng, self.rng.choice(kinds)
         if kind == "judge":
-            return self._judge()
+            return self._judge(known)
         common = self.words[:4000]
         texts = [" ".join(rng.choice(common) for _ in range(rng.randint(4, 6))) for _ in range(rng.randint(2, most))]
         name = rng.choice(("text", "description", "title"))
-        shown = Profile.model_validate([{"id": str(n), name: text} for n, text in enumerate(texts)]).local()
+        items = [{"id": str(n), name: text} for n, text in enumerate(texts)]
+        if kind == "label":
+            labels = rng.choice((*(task.labels for task in TASKS.values() if task.labels), common))
+            labelled = [{**item, "label": rng.choice(labels)} for item in items]
+            return self._label(Profile.model_validate(labelled).local())
+        shown = Profile.model_validate(items).local()
         return self._copy(shown) if kind == "copy" else self._find(shown, 1 if kind == "find" else 3)
 
-    def _judge(self) -> list[Turn]:
+    def _judge(self, known: int) -> list[Turn]:
         """Film upon film: whether its label fits the setting or the figure, where it fits only one of them.
 
         Half of the rows say little more than the three words, so that many films fit into a step.
@@ -153,7 +165,7 @@ class Rows:
         row: list[Turn] = []
         short = rng.random() < 0.5
         while len(row) < (40 if short else 12):
-            words = {kind: rng.choice([*films.PLAUSIBLE[kind]]) for kind in films.KINDS}
+            words = {kind: rng.choice([*films.PLAUSIBLE[kind]][:known]) for kind in films.KINDS}
             focus = rng.choice(films.KINDS)
             tag = rng.choice(films.PLAUSIBLE[focus][words[focus]])
             if sum(tag in films.PLAUSIBLE[kind][word] for kind, word in words.items()) == 1:
@@ -164,7 +176,17 @@ class Rows:
                     label=tag,
                 )
                 asked = f"{brief}: {tag}" if short else str(item)
-                row += [Turn("user", asked), Turn("assistant", f"the {focus} decides", True)]
+                row += [Turn("user", asked, True), Turn("assistant", f"the {focus} decides", True)]
+        return row
+
+    def _label(self, shown: Profile) -> list[Turn]:
+        """Item upon item: its label, as a preference cites it."""
+        row: list[Turn] = []
+        before = f"{shown}\n\n"
+        for item in (self.rng.choice(shown.items) for _ in range(8)):
+            cited = Preference(statement=f"item {item.id}", items=[item.id], label=item.label)
+            row += [Turn("user", f"{before}item {item.id}"), Turn("assistant", json.dumps([cited.model_dump()]), True)]
+            before = ""
         return row
 
     def _copy(self, shown: Profile) -> list[Turn]:
