@@ -54,8 +54,9 @@ def compile_program(
         progress: takes a line for each candidate.
 
     Returns:
-        The better program, and a summary: `winner` ("compiled" or "uncompiled"), the candidates' scores on dev
-        (0-100), how many demos the winner has, and how many of the training examples that were tried pass the gate.
+        The better program, and a summary: `winner` ("compiled" or "uncompiled"), the candidates' scores on dev (0-100;
+        none where there was nothing to compile with), how many demos the winner has, and how many of the training
+        examples that were tried pass the gate.
 
     Raises:
         ValueError: for an unknown optimizer, or too few examples.
@@ -73,8 +74,8 @@ def compile_program(
         passing, tried = demonstrable(program, scored, shuffled, threads)
         progress(f"{len(passing)} of {tried} training examples pass the gate and can become demos")
         best, candidates = program, {}
-        if not passing:  # nothing to compile with
-            candidates["uncompiled"] = evaluate(program).score
+        if not passing:  # nothing to compile with, and nobody to choose from
+            progress("so there is nothing to compile with")
         elif optimizer == "bootstrap":
             few = BootstrapFewShot(metric=metric, max_bootstrapped_demos=_DEMOS, max_labeled_demos=0)
             best = few.compile(program, trainset=passing)
@@ -93,7 +94,7 @@ def compile_program(
                 names.get(one["seed"], f"shuffled {one['seed']}"): one["score"] for one in best.candidate_programs
             }
     # A tie goes to the uncompiled program: its prompts are shorter.
-    uncompiled = candidates["uncompiled"] >= max(candidates.values())
+    uncompiled = not candidates or candidates["uncompiled"] >= max(candidates.values())
     chosen = program.deepcopy() if uncompiled else best
     chosen.__dict__.pop("candidate_programs", None)
     summary = {

@@ -98,7 +98,8 @@ class Console(Reporter):
         if "compiling" in report:
             done = report["compiling"]
             scores = ", ".join(f"{one} {score}" for one, score in done["dev_scores"].items())
-            out.print(f"compiling: the {done['winner']} program won on dev ({scores})")
+            won = f"won on dev ({scores})" if scores else "stays: no training example passes the gate"
+            out.print(f"compiling: the {done['winner']} program {won}")
         out.print(f"{report['seconds']:.0f} s; everything is in {directory}", soft_wrap=True, markup=False)
 
 

@@ -91,7 +91,8 @@ class Experiment:
             temperature=options.temperature,
             seed=options.seed,
             cache=not local,
-            max_tokens=400 if local else None,
+            # What the pocket model ever has to say is shorter; one that babbles is to be cut off soon.
+            max_tokens=256 if options.model == "pocket" else None,
         )
         # A run that is resumed must go on with the same model, data and program, not only with the same names.
         known = {"lm": self.lm.model, "examples": self.data.digest, "compiled": _digest(options.program)}
@@ -185,7 +186,10 @@ def run_compile(options: Options, output: Path, resume: bool, reporter: Reporter
             notes = {"data": experiment.data.source, "model": options.model, "seed": options.seed, **summary}
             save_program(compiled, saved, task=task.name, notes=notes)
             write_json(summary_file, summary)
-        experiment.measure("compiled", compiled)
+        if summary["winner"] == "uncompiled":  # the same program on the same users: it is not asked again
+            experiment.rows["compiled"] = experiment.rows["r2p"]
+        else:
+            experiment.measure("compiled", compiled)
     return experiment.report({"compiling": summary, "program": "program.json"})
 
 

@@ -37,6 +37,7 @@ class Chat:
                 if token.content not in (OPEN, CLOSE)
             ]
         self._tokenizer = tokenizer
+        self._marking: dict[int, bool] = {}
         self._lock = threading.Lock()  # encoding sets options on the tokenizer
 
     def encode(
@@ -76,6 +77,13 @@ class Chat:
         """Tokens of a text that stands inside a message."""
         return len(self.plain(text))
 
+    def marks(self, token: int) -> bool:
+        """Whether a token holds what ends a tag or a field's mark."""
+        if token not in self._marking:
+            text = self.decode([token])
+            self._marking[token] = "]" in text or ">" in text
+        return self._marking[token]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, control tokens left out; half a character becomes U+FFFD."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
@@ -93,7 +101,8 @@ class Chat:
     def plain(self, text: str) -> list[int]:
         """The token ids of a text as a model would write it."""
         with self._lock:
-            return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+            # Not verbose: what is too long for the model is counted all the same, and then cut.
+            return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
 
 
 def _system(system: Any) -> str:

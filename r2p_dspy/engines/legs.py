@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
 
 from r2p_dspy.engines.answer import Decode, TextStream
 from r2p_dspy.engines.batching import Batcher
 from r2p_dspy.engines.rows import Row
+
+_GLANCE = 16  # tokens after which the text is read in any case
 
 Piece = tuple[list[int], str]  # token ids, and what they are in the answer: a note's are nothing
 
@@ -18,6 +21,7 @@ class LocalLeg:
         batch: where it runs; the row is submitted at once.
         row: its prompt ends with what stands of the answer already.
         decode, encode: token ids to text, and back.
+        marks: whether a token may end a mark, so that the text is to be read at once.
         began: what stands already.
         earlier: prompt tokens and generated tokens of the legs before.
     """
@@ -28,11 +32,16 @@ class LocalLeg:
         row: Row,
         decode: Decode,
         encode: Callable[[str], list[int]],
+        marks: Callable[[int], bool],
         began: tuple[Piece, ...] = (),
         earlier: tuple[int, int] = (0, 0),
     ) -> None:
         self._batch, self._decode, self._encode = batch, decode, encode
-        self._began, self._earlier = began, earlier
+        self._marks, self._began, self._earlier = marks, began, earlier
+        self._read = 0  # tokens that the reader has seen, which unlike those generated do not depend on its speed
+        self._waiting: list[int | None] = []
+        self._arrived: SimpleQueue[list[int | None]] = SimpleQueue()
+        row.tell = self._take
         self.row = batch.submit(row)
 
     @property
@@ -41,12 +50,25 @@ class LocalLeg:
         return self._earlier[0] + len(self.row.prompt), self._earlier[1] + self.row.generated
 
     def __iter__(self) -> Iterator[str]:
-        text = TextStream(self._decode)
-        for token in self.row:
-            if piece := text.push(token):
+        text, over = TextStream(self._decode), False
+        while not over:
+            try:
+                tokens = self._arrived.get(timeout=self.row.timeout)
+            except Empty:
+                raise TimeoutError(f"no token within {self.row.timeout:g} s") from None
+            over = tokens[-1] is None
+            self._read += len(tokens)
+            piece = "".join(text.finish() if token is None else text.push(token) for token in tokens)
+            if piece:
                 yield piece
-        if piece := text.finish():
-            yield piece
+        self.row.wait()  # it is over; raises what failed it
+
+    def _take(self, token: int | None) -> None:
+        """In the model's thread: waking a reader for every token would cost as much as the token."""
+        self._waiting.append(token)
+        if token is None or len(self._waiting) >= _GLANCE or self._marks(token):
+            self._arrived.put(self._waiting)
+            self._waiting = []
 
     def stop(self) -> None:
         self.row.cancel()
@@ -64,11 +86,17 @@ class LocalLeg:
         asked = row.prompt[: len(row.prompt) - sum(len(ids) for ids, _ in self._began)]
         prompt = asked + [token for ids, _ in began for token in ids]
         # What was thrown away counts, so that no answer takes more than it was given.
-        limit = min(row.limit - row.generated, row.limit + len(row.prompt) - len(prompt))
+        limit = min(row.limit - self._read, row.limit + len(row.prompt) - len(prompt))
         if limit < 1:
             return None
         return LocalLeg(
-            self._batch, row.onward(prompt, limit), self._decode, self._encode, tuple(began), earlier=self.used
+            self._batch,
+            row.onward(prompt, limit),
+            self._decode,
+            self._encode,
+            self._marks,
+            tuple(began),
+            earlier=self.used,
         )
 
     def _cut(self, ids: list[int], text: str, kept: int) -> Piece:

@@ -192,7 +192,9 @@ class TransformersEngine:
     def _steered(self, request: Request, steer: Steer) -> Response:
         row, answer = self._planned(request)
         with _lm15_errors():
-            text, last = steered(LocalLeg(self._batch, row, self._chat.decode, self._chat.plain), steer)
+            text, last = steered(
+                LocalLeg(self._batch, row, self._chat.decode, self._chat.plain, self._chat.marks), steer
+            )
         return answer.response(last.row, text, last.used)
 
 

@@ -13,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 # Instructions and demos come first in a program's prompts, and a retry begins with all of the first attempt. Smaller
 # chunks share more of them, larger ones need fewer passes.
-_CHUNK = 128
+_CHUNK = 256
 
 _Layers = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values of one chunk, layer by layer
 

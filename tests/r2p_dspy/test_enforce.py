@@ -190,7 +190,7 @@ class TestUnreadable:
         with pytest.raises(AssertionUnmet, match="'parsed'") as caught:
             ask(program())
         found = caught.value.prediction
-        assert (found.tag, found.reasoning.stages, found.reasoning.cited) == (None, {}, ())
+        assert (found.tag, found.reasoning.evidence, found.reasoning.cited) == (None, None, ())
         assert [item.id for item in found.retrieved] == ["1", "2"]
         with optimizing(), dspy.context(trace=[]):
             assert ask(program()).tag is None

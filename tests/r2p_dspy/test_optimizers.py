@@ -45,8 +45,9 @@ def model(request):
 
 @pytest.fixture
 def engine(scripted):
+    made = scripted(model)  # before: contexts are left in the opposite order, or the last one's settings stay
     with optimizing():
-        yield scripted(model)
+        yield made
 
 
 def check_demos(module, numbers):
@@ -150,8 +151,8 @@ class TestNested:
         def answer(request):
             return "[[ ## why ## ]]\nbecause" if "`why`" in request.system else model(request)
 
+        engine = scripted(answer)
         with optimizing():
-            engine = scripted(answer)
             few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=0)
             yield few.compile(Outer(), trainset=rows(1, 4)), engine
 

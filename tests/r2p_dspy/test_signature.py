@@ -86,7 +86,9 @@ def test_the_users_own_fields_win_their_names(scripted, why, inputs, outputs, re
     assert answer.violations == []
 
 
-EXTRAS = ["reasoning", "retrieved", "violations", "attempts", "outcome", "cut"]
+EXTRAS = [
+    "reasoning", "retrieved", "violations", "attempts", "outcome", "interventions", "grade", "notes", "cut"
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXTRAS)
