@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,7 @@ def tasks() -> None:
 
 def _run(command: str, output: str | None, resume: bool, verbose: bool, options: dict[str, Any]) -> None:
     """An experiment with its progress, and the table at its end."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the optimizers' own bars would run through ours
     from programs.console import Console
     from programs.experiment import Options, run_compile, run_evaluate
 
