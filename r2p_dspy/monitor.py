@@ -13,7 +13,7 @@ from typing import Any
 from dspy.adapters.utils import parse_value
 from pydantic import BaseModel
 
-from r2p_dspy.checks import Check
+from r2p_dspy.checks import Check, CheckError
 from r2p_dspy.engines.steer import Correction
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.running import ANSWER, Running
@@ -120,7 +120,13 @@ class Monitor:
             return self._correct(section.start, text, name, "parsed" if section.text else "stages", said)
         outcome = Outcome(stages={**self._held, name: value})
         for check in self._checks:
-            if check.after == name and not (verdict := check(self._inputs, outcome)).ok:
+            if check.after != name:
+                continue
+            try:
+                verdict = check(self._inputs, outcome)
+            except CheckError:  # it may need what is not written yet; if it is at fault, it says so at the end
+                continue
+            if not verdict.ok:
                 return self._correct(section.start, text, name, check.name, verdict.message)
         self._held[name] = value
         return None

@@ -12,9 +12,8 @@ from programs.personas.world import history
 from r2p_dspy.checks import BUILT_IN, judge
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.retrieval import BM25
+from r2p_dspy.scoring import PARTS
 from r2p_dspy.template import TEMPLATE
-
-_EVIDENCE = {"cited", "quoted", "backed", "labelled"}
 
 
 @torch.inference_mode()
@@ -62,7 +61,7 @@ def sit(model: Any, tokenizer: Any, words: list[str], form: str, task: str, coun
             stages = {stage.name: fields[stage.name] for stage in TEMPLATE.leaves()}
             outcome = Outcome(fields={spec.answer: fields[spec.answer]}, stages=stages, answers=(spec.answer,))
             verdicts = judge(BUILT_IN, Inputs(fields={}, items=items), outcome)
-            tally["valid"] += all(one.ok for one in verdicts if one.check in _EVIDENCE) / count
+            tally["valid"] += all(one.ok for one in verdicts if one.check in PARTS["evidence"]) / count
             right = [one.item for one in TEACHERS[task](case, items)["evidence"]]
             tally["teacher"] += ([one.item for one in fields["evidence"]] == right) / count
     return tally if form == "r2p" else {key: tally[key] for key in ("right", "parsed")}

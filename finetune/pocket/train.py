@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from finetune.pocket.batches import CITING, Batches
+from finetune.pocket.batches import CITING, CURRICULUM, Batches
 from finetune.pocket.exam import sit
 
 # To cite an item by what it says, a token must know which item it stands in. The model finds that out by itself only
@@ -106,7 +106,7 @@ def train(recipe: Recipe, tokenizer: Any, words: list[str], directory: Path, eve
     checkpoint = directory / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
-        if state["recipe"] != asdict(recipe):
+        if state["recipe"] != _made_by(recipe):
             raise ValueError(f"{checkpoint} is of another recipe; remove it or give another --output")
         model.load_state_dict(state["model"])
         for stepper, saved in zip(steppers, state["optimizers"], strict=True):
@@ -186,9 +186,14 @@ def _told(model: Qwen3ForCausalLM, hidden: torch.Tensor, told: torch.Tensor) -> 
     return nn.functional.cross_entropy(logits.float(), told.flatten()[known])
 
 
+def _made_by(recipe: Recipe) -> dict[str, Any]:
+    """All that makes the weights: a checkpoint of another curriculum is not gone on from either."""
+    return {**asdict(recipe), "curriculum": repr(CURRICULUM)}
+
+
 def _save(path: Path, recipe: Recipe, model: nn.Module, steppers: list[torch.optim.Optimizer], step: int) -> None:
     state = {
-        "recipe": asdict(recipe),
+        "recipe": _made_by(recipe),
         "model": model.state_dict(),
         "optimizers": [stepper.state_dict() for stepper in steppers],
         "step": step,

@@ -7,7 +7,7 @@ import pytest
 from dspy.lm15 import Message, Response, TextPart, Usage
 
 from r2p_dspy import TEMPLATE, Assert, Evidence, optimizing
-from r2p_dspy.checks import BUILT_IN
+from r2p_dspy.checks import BUILT_IN, CheckError
 from r2p_dspy.engines.steer import active, steered
 from r2p_dspy.monitor import Monitor
 from r2p_dspy.outcome import Inputs
@@ -168,7 +168,20 @@ def test_a_check_of_ones_own_runs_when_its_stage_closes():
     assert "preferences" not in so_far
 
 
+def test_a_check_that_needs_what_is_not_written_yet_waits_for_the_end():
+    later = Assert(lambda _, outcome: (outcome.tag != "sad", "Be merry."), after="requirements", name="later")
+    assert read(GOOD, checks=[later])[0] is None
+
+
 class TestR2P:
+    def test_a_check_that_is_at_fault_itself_says_so_and_not_that_the_model_failed(self, steerable):
+        def broken(inputs, outcome):
+            raise KeyError("oops")
+
+        steerable(GOOD)
+        with pytest.raises(CheckError, match="check 'broken' failed with KeyError"):
+            ask(program(checks=[Assert(broken, after="requirements")]))
+
     def test_the_model_goes_on_from_the_correction_and_the_answer_holds_no_trace_of_it(self, steerable):
         bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
         rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
