@@ -78,6 +78,9 @@ class Console(Reporter):
             "seconds",
         ):
             table.add_column(column, justify="right")
+        ablated = "differences" in report
+        if ablated:
+            table.add_column("tokens for a compliant answer", justify="right")
         for name, entry in report["programs"].items():
             table.add_row(
                 name,
@@ -91,10 +94,15 @@ class Console(Reporter):
                 str(entry["calls"]),
                 f"{entry['tokens']['prompt']}/{entry['tokens']['completion']}",
                 f"{entry['seconds']:.0f}",
+                *([_or_dash(entry["tokens_per_compliant"])] if ablated else []),
             )
         out.print(table)
         name = next(iter(first["metrics"]))
         out.print(f"floors ({name}): " + ", ".join(f"{floor} {value:.3f}" for floor, value in first["floors"].items()))
+        for base, others in report.get("differences", {}).items():
+            out.print(f"{name}, paired difference to {base} (95 %): " + "; ".join(map(_difference, others.items())))
+        for program, why in report.get("not_runnable", {}).items():
+            out.print(f"{program} is not runnable here: {why}", markup=False)
         if "compiling" in report:
             done = report["compiling"]
             scores = ", ".join(f"{one} {score}" for one, score in done["dev_scores"].items())
@@ -105,6 +113,15 @@ class Console(Reporter):
 
 def _pair(first: float | None, final: float | None) -> str:
     return "–" if first is None or final is None else f"{100 * first:.1f} / {100 * final:.1f} %"
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}"
+
+
+def _difference(named: tuple[str, dict[str, float]]) -> str:
+    name, found = named
+    return f"{name} {found['value']:+.3f} \\[{found['low']:+.3f}, {found['high']:+.3f}]"
 
 
 def print_tasks() -> None:

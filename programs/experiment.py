@@ -11,10 +11,12 @@ from typing import Any
 import dspy
 
 from programs import TASKS, data, report
+from programs.ablation import FULL, TEMPLATE, ablation, not_runnable
 from programs.compiling import LEAST, OPTIMIZERS, compile_program
 from programs.controls import controls
 from programs.lamp_data import DataError
 from programs.measure import measure
+from programs.plot import plot
 from programs.ready import baselines, default_retriever, r2p
 from programs.runs import Run, write_json
 from programs.task import Task
@@ -52,6 +54,7 @@ class Options:
     optimizer: str = "random"
     program: str | None = None
     controls: bool = False
+    ablate: bool = False
 
 
 class Experiment:
@@ -150,6 +153,8 @@ class Experiment:
             "differences_to_cot": report.differences(self.task, self.rows, "cot") if "cot" in self.rows else {},
             **extra,
         }
+        if options.ablate:
+            plot(done, self.run.path / "ablation.png")
         self.run.finish(done)
         return done
 
@@ -194,19 +199,32 @@ def run_compile(options: Options, output: Path, resume: bool, reporter: Reporter
 
 
 def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
-    """Measure the baselines and R2P, a compiled program if one is given, and the controls if they are asked for."""
+    """Measure the baselines and R2P, a compiled program if one is given, and the controls if they are asked for.
+
+    For an ablation, measure the programs of `ablation` instead, and plot them.
+    """
     experiment = Experiment("evaluate", options, output, resume, reporter)
     task = experiment.task
     programs = {**baselines(task, experiment.retriever), "r2p": r2p(task, experiment.retriever)}
     if options.program is not None:
         programs["compiled"] = experiment.loaded
+    extra: dict[str, Any] = {}
+    if options.ablate:
+        programs = ablation(experiment.loaded, task)
     with dspy.context(lm=experiment.lm):
+        if options.ablate:
+            trial = (experiment.data.train or experiment.data.test)[0]
+            cannot = {name: not_runnable(name, program, trial) for name, program in programs.items()}
+            extra["not_runnable"] = {name: why for name, why in cannot.items() if why}
+            programs = {name: program for name, program in programs.items() if not cannot[name]}
         for name, program in programs.items():
             experiment.measure(name, program)
         if options.controls:
             for name, program in controls(experiment.loaded, task, experiment.data.test, options).items():
                 experiment.measure(name, program)
-    return experiment.report({})
+    if options.ablate:
+        extra["differences"] = {base: report.differences(task, experiment.rows, base) for base in (TEMPLATE, FULL)}
+    return experiment.report(extra)
 
 
 def _digest(path: str | None) -> str | None:

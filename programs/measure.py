@@ -89,6 +89,8 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
         "violations_first": [verdict.check for verdict in attempts[0].unmet if verdict.message] if attempts else [],
         "violations": [verdict.check for verdict in violations if verdict.message],
         "attempts": len(attempts) or 1,
+        "interventions": len(prediction.get("interventions") or []),
+        "candidates": len(prediction.get("candidates") or []) or 1,
         "calls": len(entries),
         "prompt_tokens": sum(entry.get("prompt_tokens") or 0 for entry in entries),
         "completion_tokens": sum(entry.get("completion_tokens") or 0 for entry in entries),

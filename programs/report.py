@@ -25,7 +25,8 @@ def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy
     Returns:
         metrics with 95 % intervals, floors, compliance (final and first attempt) and evidence validity (likewise) as
         shares in [0, 1] or None where they do not apply, counts of parse failures and violations, calls, tokens,
-        seconds that the calls took in sum, and US dollars (None where the price is not known).
+        completion tokens for each compliant answer (None where there is no template), seconds that the calls took in
+        sum, and US dollars (None where the price is not known).
     """
     tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
     return {
@@ -38,8 +39,10 @@ def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy
         "parse_failures": sum(row["parse_failure"] for row in rows),
         "violations": _violations(rows, "violations"),
         "violations_first": _violations(rows, "violations_first"),
+        "interventions": sum(row["interventions"] for row in rows),
         "calls": sum(row["calls"] for row in rows),
         "tokens": tokens,
+        "tokens_per_compliant": _per(tokens["completion"], [row["compliant"] for row in rows]),
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "cost_usd": _cost(lm, tokens),
     }
@@ -92,6 +95,12 @@ def _interval(interval: Interval) -> dict[str, float]:
 def _share(rows: Sequence[Row], key: str) -> float | None:
     applies = [row[key] for row in rows if row[key] is not None]
     return round(sum(applies) / len(applies), 4) if applies else None
+
+
+def _per(tokens: int, compliant: Sequence[bool | None]) -> float | None:
+    """Generated tokens for each answer that keeps to the template; None where there is no template, or no such one."""
+    held = sum(one or False for one in compliant)
+    return round(tokens / held, 1) if held else None
 
 
 def _violations(rows: Sequence[Row], key: str) -> dict[str, int]:

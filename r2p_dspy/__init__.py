@@ -2,6 +2,7 @@
 
 from r2p_dspy.artifact import ArtifactError, load_program, save_program
 from r2p_dspy.checks import BUILT_IN, Assert, Check, CheckError, Suggest, Verdict
+from r2p_dspy.crossref import CrossReference
 from r2p_dspy.enforce import AssertionUnmet, Attempt, Enforce, optimizing
 from r2p_dspy.engines.connect import connect
 from r2p_dspy.fit import shorten
@@ -9,8 +10,10 @@ from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.r2p import R2P, Reasoning
 from r2p_dspy.reason import Reason
+from r2p_dspy.reconcile import Candidate, Reconcile
 from r2p_dspy.retrieval import BM25, All, Random, Recency, Retriever
 from r2p_dspy.scoring import Composite, Score, as_bool, as_float, as_gepa, as_optimizer_metric
+from r2p_dspy.signature import comparing
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
 from r2p_dspy.watch import active_adapter
 
@@ -24,9 +27,11 @@ __all__ = [
     "Attempt",
     "BM25",
     "BUILT_IN",
+    "Candidate",
     "Check",
     "CheckError",
     "Composite",
+    "CrossReference",
     "Enforce",
     "Evidence",
     "Inputs",
@@ -39,6 +44,7 @@ __all__ = [
     "Reason",
     "Reasoning",
     "Recency",
+    "Reconcile",
     "Retriever",
     "Score",
     "Stage",
@@ -52,6 +58,7 @@ __all__ = [
     "as_float",
     "as_gepa",
     "as_optimizer_metric",
+    "comparing",
     "connect",
     "load_program",
     "optimizing",

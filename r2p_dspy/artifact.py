@@ -13,6 +13,7 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.r2p import R2P
 
 FORMAT = 1
+_OPTIONAL = {"synthesize"}  # a predictor that only some wrappers of a program have
 _PACKAGES = ("dspy", "litellm", "pydantic", "rank-bm25", "transformers", "torch")
 
 
@@ -97,11 +98,13 @@ def load_program(program: R2P, path: str | Path, *, task: str | None = None) -> 
         apart = sorted(theirs ^ ours) or ["in another order"]
         raise ArtifactError(f"{path} does not fit the signature: these fields differ: {', '.join(apart)}")
     parameters = dict(program.named_parameters())
-    if set(held.state) != set(parameters):
+    if (set(held.state) ^ set(parameters)) - _OPTIONAL:
         raise ArtifactError(
             f"{path} holds the predictors {', '.join(held.state)}, the program has {', '.join(parameters)}"
         )
-    for name, state in held.state.items():
+    parameters = {name: parameter for name, parameter in parameters.items() if name in held.state}
+    for name in parameters:
+        state = held.state[name]
         _check_fields(state.signature, parameters[name].signature, program.reason.profile, path)
         _check_demos(state.demos, program.reason.profile, path)
     for name, parameter in parameters.items():

@@ -140,9 +140,7 @@ class Enforce(dspy.Module):
         self.max_interventions = max_interventions if isinstance(module, Reason) else 0
 
     def named_parameters(self) -> list[tuple[str, Any]]:
-        if isinstance(self.module, dspy.Predict):
-            return [("reason" if hasattr(self.module, "template") else "predict", self.module)]
-        return self.module.named_parameters()
+        return inner_parameters(self.module)
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
         tries: list[_Try] = []
@@ -209,6 +207,13 @@ class Enforce(dspy.Module):
         if not best.attempt.asserted and not getattr(dspy.settings, "r2p_optimizing", False):
             raise AssertionUnmet(answer, attempts)
         return answer
+
+
+def inner_parameters(module: dspy.Module) -> list[tuple[str, Any]]:
+    """A wrapped module's parameters under the names that they have without a wrapper around it."""
+    if isinstance(module, dspy.Predict):
+        return [("reason" if isinstance(module, Reason) else "predict", module)]
+    return module.named_parameters()
 
 
 def _without(interventions: Sequence[Intervention], attempt: Attempt) -> Attempt:

@@ -8,11 +8,13 @@ import dspy
 from dspy.signatures.signature import ensure_signature
 
 from r2p_dspy.checks import BUILT_IN, Check, evidence_of
+from r2p_dspy.crossref import CrossReference
 from r2p_dspy.enforce import AssertionUnmet, Enforce, accepted
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.reason import Reason
+from r2p_dspy.reconcile import Reconcile
 from r2p_dspy.retrieval import BM25, Retriever, query_text
-from r2p_dspy.signature import Carrier
+from r2p_dspy.signature import Carrier, comparing
 from r2p_dspy.template import TEMPLATE, Template
 
 
@@ -46,6 +48,9 @@ class R2P(dspy.Module):
         carrier: what the stages travel in: "fields" or "thinking" (see `Reason`).
         max_backtracks: how often at most a call tries again when a check fails.
         max_interventions: how often at most an attempt is corrected while it runs, where the engine can be steered.
+        candidates: how many outcomes are sampled and reconciled at most; 1 samples none beside the answer.
+        reconcile: how, see `CrossReference`; "synthesis" adds the predictor `synthesize`, which optimizers tune.
+        adaptive: stop sampling when the answer is settled, see `CrossReference`.
         config: for the LM call, as in `dspy.Predict`.
 
     A call takes the signature's inputs, the profile as a `Profile`, a list of dicts or its text, and returns a
@@ -53,11 +58,13 @@ class R2P(dspy.Module):
         reasoning: the stages, typed, with the cited items (`Reasoning`);
         retrieved: the items as the model saw them;
         violations: verdicts of the checks still unmet; empty on a clean answer;
-        attempts: the verdicts of every attempt, the first one first; one that was corrected while it ran counts as
-            two, without and with its corrections;
+        attempts: the verdicts of every attempt (of the chosen candidate), the first one first; one that was corrected
+            while it ran counts as two, without and with its corrections;
         interventions: what was corrected while the accepted attempt ran;
         grade: how a failed check reaches the model: "stream", while it reasons, or "retry", when it is done;
         outcome: what the checks saw;
+        candidates: what was reconciled, each with its support (list of `Candidate`); empty without cross-referencing;
+        reconciled: in words, why the chosen candidate won;
         notes: what a reader of the answer must know, such as that it rests on no item of the history;
         cut: how many characters were left out of the items so that the prompt fits the model's context.
     A signature's own output of such a name wins it.
@@ -84,10 +91,14 @@ class R2P(dspy.Module):
         carrier: Carrier = "fields",
         max_backtracks: int = 2,
         max_interventions: int = 2,
+        candidates: int = 1,
+        reconcile: Reconcile = "auto",
+        adaptive: bool | float = False,
         **config: Any,
     ):
         super().__init__()
-        self.reason = Reason(ensure_signature(signature), template, carrier=carrier, **config)
+        asked: Any = ensure_signature(signature)
+        self.reason = Reason(asked, template, carrier=carrier, **config)
         self.retriever: Any = retriever if retriever is not None else BM25(k=4)
         stages = [stage.name for stage, _ in template.walk()]
         for check in checks:
@@ -97,26 +108,51 @@ class R2P(dspy.Module):
                 )
         self.checks = (*BUILT_IN, *checks)
         self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
-        self.enforce  # raises for what is no check  # noqa: B018
+        self.candidates, self.reconcile, self.adaptive = candidates, reconcile, adaptive
+        if reconcile == "synthesis" and candidates < 2:
+            raise ValueError(
+                f'reconcile="synthesis" reads several candidates: let candidates be 2 or more, not {candidates}'
+            )
+        if reconcile == "synthesis":
+            self.synthesize = dspy.Predict(comparing(asked), **config)
+        self.inner  # raises for what is no check, and for candidates that cannot be  # noqa: B018
 
     @property
     def enforce(self) -> Enforce:
         """The checks around `reason`; made anew, so that no copy of this module can come to hold `reason` twice."""
         return Enforce(self.reason, self.checks, self.max_backtracks, self.max_interventions)
 
+    @property
+    def inner(self) -> dspy.Module:
+        """All that stands behind the retriever."""
+        if self.candidates == 1:
+            return self.enforce
+        return CrossReference(
+            self.enforce,
+            self.reason.answers[0],
+            self.candidates,
+            reconcile=self.reconcile,
+            adaptive=self.adaptive,
+            synthesize=getattr(self, "synthesize", None),
+        )
+
     def forward(self, **kwargs: Any) -> dspy.Prediction:
         kwargs = self._retrieve(kwargs)
         try:
-            return self._finish(self.enforce(**kwargs), kwargs)
+            return self._finish(self.inner(**kwargs), kwargs)
         except AssertionUnmet as unmet:
             raise AssertionUnmet(self._finish(unmet.prediction, kwargs), unmet.attempts) from None
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
         kwargs = self._retrieve(kwargs)
         try:
-            return self._finish(await self.enforce.acall(**kwargs), kwargs)
+            return self._finish(await self.inner.acall(**kwargs), kwargs)
         except AssertionUnmet as unmet:
             raise AssertionUnmet(self._finish(unmet.prediction, kwargs), unmet.attempts) from None
+
+    def load_state(self, state: dict[str, Any], **options: Any) -> None:
+        """As of any module; `synthesize` stays as it is where the state is of a program without it."""
+        super().load_state({**self.dump_state(), **state} if "reason" in state else state, **options)
 
     def _retrieve(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         name = self.reason.profile
@@ -147,6 +183,7 @@ class R2P(dspy.Module):
             "interventions": list(run.interventions or ()) if run is not None else [],
             "grade": "retry" if run is None or run.interventions is None else "stream",
         }
+        extras |= getattr(made, "_reconciled", {"candidates": [], "reconciled": ""})
         finished = dspy.Prediction(**{**extras, **answers})
         finished._attempts, finished._completions = attempts, made._completions
         return finished

@@ -1,7 +1,7 @@
 """How a user's signature and a template become the signature of one predictor, on either carrier."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import dspy
 
@@ -93,7 +93,41 @@ def extend(signature: type[dspy.Signature], template: Template, carrier: Carrier
         names = {stage.name: free(stage.name) for stage in template.leaves()}
         for stage in reversed(template.leaves()):
             signature = signature.prepend(names[stage.name], dspy.OutputField(desc=stage.instruction), stage.type)
+    return Extended(_as_data(signature, profile), names, profile, answers, thought)
+
+
+def comparing(signature: type[dspy.Signature], names: tuple[str, str] = ("candidates", "comparison")) -> Any:
+    """The signature of a predictor that reads several candidates with their evidence and writes the answer.
+
+    Args:
+        signature: the user's signature, with one `Profile` input.
+        names: of the input that holds the candidates, and of the output that compares them.
+
+    Returns:
+        The signature, with the candidates as its last input and the comparison as its first output.
+
+    Raises:
+        ValueError: when the signature has not exactly one profile input, or a field of such a name.
+
+    Example:
+        >>> class Tag(dspy.Signature):
+        ...     film: str = dspy.InputField()
+        ...     profile: Profile = dspy.InputField()
+        ...     tag: str = dspy.OutputField()
+        >>> list(comparing(Tag).fields)
+        ['film', 'profile', 'candidates', 'comparison', 'tag']
+    """
+    for name in names:
+        if name in signature.fields:
+            raise ValueError(f"signature {signature.__name__} has a field {name!r}, which synthesis needs; rename it")
+    profile = profile_field(signature)
+    read = dspy.InputField(desc="proposed answers with their evidence, one JSON object a line")
+    compared = dspy.OutputField(desc="Which candidates agree with the history, and what follows.")
+    asked = signature.append(names[0], read, str).prepend(names[1], compared, str)
+    return _as_data(asked, profile)
+
+
+def _as_data(signature: Any, profile: str) -> Any:
     described = signature.input_fields[profile].json_schema_extra["desc"]
     said = "" if described in ("", f"${{{profile}}}") else f"{described}; "
-    signature = signature.with_updated_fields(profile, desc=said + _DATA)
-    return Extended(signature, names, profile, answers, thought)
+    return signature.with_updated_fields(profile, desc=said + _DATA)

@@ -3,11 +3,13 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from finetune.pocket.rows import FORMATS, Rows, Turn
+from finetune.pocket.conversation import OUTSIDE, Encoded, encode
+from finetune.pocket.drills import drill
+from finetune.pocket.rows import FORMATS, Rows
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Lessons:
         most: items shown at most.
         demos: whether some conversations carry demos.
         words: how many settings and figures there are to judge between: among all of them it is never learnt that a
-            label belongs to one of two words, among three it is within thirty steps, and then carries over.
+            label belongs to one of two words; among three it is, within sixteen steps of nothing else, and then it
+            carries over.
         size: of its steps, as a share of the recipe's tokens: copying is learnt in many small steps.
     """
 
@@ -48,54 +51,18 @@ CURRICULUM = (
     Lessons(0.26, 1.0, ("judge", "judge", "label"), words=6, size=0.5),
     Lessons(0.28, 1.0, ("judge", "judge", "label"), words=12, size=0.5),
     Lessons(0.35, 1.0, ("copy", "label", "find", "judge", "judge", "judge"), most=3, size=0.5),
-    Lessons(0.42, 0.4, ("copy", "label", "find", "judge", "judge"), forms=("r2p",), most=4),
-    Lessons(0.60, 0.2, ("copy", "label", "find", "judge"), forms=("plain", "cot", "retry")),
+    Lessons(0.384, 0.4, ("copy", "label", "find", "judge", "judge"), forms=("r2p",), most=4),
+    Lessons(0.396, 1.0, ("judge",), words=3),
+    Lessons(0.408, 1.0, ("judge",), words=6),
+    Lessons(0.42, 1.0, ("judge",), words=12),
+    Lessons(0.44, 1.0, ("judge", "judge", "judge", "copy", "label")),
+    Lessons(0.48, 0.4, ("copy", "label", "find", "judge", "judge"), forms=("r2p",), most=4),
+    Lessons(0.58, 0.2, ("copy", "label", "find", "judge"), forms=("plain", "cot", "retry")),
     Lessons(1.00, 0.1, ("copy", "label", "find", "judge"), demos=True),
 )
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')
-_NONE = -100  # what cross-entropy leaves out
 _LONGEST = 1400  # tokens; longer rows cost too much of a batch, and context beyond is met through positions alone
-
-
-class Encoded(NamedTuple):
-    """A conversation's tokens; which of them the model learns to write; and of each the id of the item it stands in.
-
-    An id is that of its token, and `_NONE` where a token stands in no item.
-    """
-
-    ids: list[int]
-    learn: list[bool]
-    items: list[int]
-
-
-def encode(tokenizer: Any, row: list[Turn]) -> Encoded:
-    """A conversation's tokens.
-
-    Learnt are the answers with the end marker after them, and the labels in the histories: from these the model learns
-    the world, that is, which labels a text suggests to anybody, and how one user's labels hang together.
-    """
-    found = Encoded([], [], [])
-    opening = {tokenizer.convert_tokens_to_ids(joint) for joint in ('{"item": "', '"}\n{"item": "')}
-    closing, label = (tokenizer.convert_tokens_to_ids(joint) for joint in ('"}', '", "label": "'))
-    for turn in row:
-        text = tokenizer(turn.content, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        found.ids.extend([tokenizer.convert_tokens_to_ids(f"<|{turn.role}|>"), *text, tokenizer.eos_token_id])
-        current, before, inside, labels, labelling = _NONE, _NONE, [], [], False
-        for token in text:
-            if token in opening or token == closing:
-                current, labelling = _NONE, False
-            inside.append(current)
-            labels.append(labelling)
-            if before in opening:
-                current = token
-            labelling = labelling or token == label
-            before = token
-        answered = turn.learn and turn.role == "assistant"
-        learnt = labels if turn.learn and turn.role == "user" else [answered] * len(text)
-        found.learn.extend([False, *learnt, answered])
-        found.items.extend([_NONE, *(inside if turn.role == "user" else [_NONE] * len(text)), _NONE])
-    return found
 
 
 class Batches:
@@ -122,13 +89,11 @@ class Batches:
         rows = Rows(self.words, seed=hash((self.seed, number)))
         found, size = [], 0
         while size < batches * self.tokens * lessons.size * 0.97:
-            drill = rows.rng.random() < lessons.drills
-            row = encode(
-                self.tokenizer,
-                rows.drill(lessons.kinds, lessons.most, lessons.words)
-                if drill
-                else rows.row(lessons.most, lessons.demos, lessons.forms),
-            )
+            if rows.rng.random() < lessons.drills:
+                turns = drill(rows.rng, self.words, lessons.kinds, lessons.most, lessons.words)
+            else:
+                turns = rows.row(lessons.most, lessons.demos, lessons.forms)
+            row = encode(self.tokenizer, turns)
             if len(row.ids) <= _LONGEST:
                 found.append(row)
                 size += len(row.ids)
@@ -152,7 +117,7 @@ class Batches:
         length = _padded(max(len(row.ids) for row in group))
         ids = torch.full((len(group), length), self.tokenizer.pad_token_id)
         learn = torch.zeros((len(group), length), dtype=torch.bool)
-        items = torch.full((len(group), length), _NONE)
+        items = torch.full((len(group), length), OUTSIDE)
         for index, row in enumerate(group):
             for tensor, values in zip((ids, learn, items), row, strict=True):
                 tensor[index, : len(row.ids)] = torch.tensor(values)

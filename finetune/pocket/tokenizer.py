@@ -17,8 +17,11 @@ from transformers import PreTrainedTokenizerFast
 from wordfreq import top_n_list, word_frequency
 
 from finetune.pocket.rows import FORMATS, TASKS, Rows, signature
+from r2p_dspy.engines.chat import CLOSE, OPEN
 from r2p_dspy.profile import Profile
 from r2p_dspy.retry import turns
+from r2p_dspy.tags import guide, render
+from r2p_dspy.template import TEMPLATE
 
 VOCABULARY = 5120
 _ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -28,12 +31,13 @@ _TEMPLATE = (
     "{% if not (loop.last and continue_final_message) %}{{ '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-# JSON's joints between the texts of items, evidence, preferences and verifications.
+# JSON's joints between the texts of items, evidence, preferences, verifications and candidates.
 _JOINTS = (
     '{"item": "', '", "description": "', '", "text": "', '", "title": "', '", "label": "', '"}\n{"item": "', '"}',
     '[{"item": "', '", "quote": "', '"}, {"item": "', '"}]', '[{"statement": "', '", "items": ["', '", "',
     '"], "label": "', '"], "label": null}', '"], "label": null}, {"statement": "', '"], "label": null}]',
     '"}, {"statement": "', '{"approved": true, "reason": "', '{"approved": false, "reason": "', "]", '", "date": "',
+    '{"candidate": ', '}\n{"candidate": ', '", "evidence": ', ', "preferences": ',
 )  # fmt: skip
 
 
@@ -48,7 +52,8 @@ def fixed_lines() -> list[str]:
     for name, task in TASKS.items():
         for form in FORMATS:
             asked = signature(name, form)
-            system, user = adapter.format(asked, [], {task.question: "\0", task.profile: Profile()})
+            inputs = {task.question: "\0", task.profile: Profile(), "candidates": "\0"}
+            system, user = adapter.format(asked, [], {name: inputs[name] for name in asked.input_fields})
             answer = adapter.format_assistant_message_content(asked, dict.fromkeys(asked.output_fields, "\0"))
             retry = turns(adapter, asked, "\0", "\0")[1]["content"]
             for message in (user["content"].replace("(empty)", "\0"), answer.rstrip("\n"), retry):
@@ -56,9 +61,13 @@ def fixed_lines() -> list[str]:
             body, _, _ = system["content"].partition("objective is: ")
             found.update(re.findall(r".*\n+", body))
             found.add("In adhering to this structure, your objective is: \n        ")
-            found.add(asked.instructions)
-    found.add("(empty)")
-    return sorted(found, key=len, reverse=True)
+            found.update((asked.instructions, f', "{task.answer}": "'))
+    stages = render(TEMPLATE, {stage.name: "\0" for stage in TEMPLATE.leaves()})
+    thought = f"{OPEN}\n{stages}\n{CLOSE}\n\n"
+    for text, line in ((thought, r"\n?</\w+>\n+"), (thought, r"<\w+>\n"), (f"\n\n{guide(TEMPLATE)}\n", r"\n*.+\n")):
+        found.update(re.findall(line, text))
+    found.update(("\n(Wait. ", "(empty)"))
+    return sorted(found, key=lambda line: (-len(line), line))
 
 
 def corpus(words: list[str], lines: int, seed: int) -> Iterator[str]:

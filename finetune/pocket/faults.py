@@ -1,0 +1,117 @@
+"""What a model gets wrong, for rows in which it is corrected: attempts with one fault, candidates of which some err."""
+
+import random
+import re
+from dataclasses import replace
+
+from finetune.pocket.teach import TEACHERS, Lesson
+from programs.personas.products import clamp
+from programs.personas.world import Case
+from programs.task import Task
+from r2p_dspy.profile import Profile
+from r2p_dspy.reconcile import line
+from r2p_dspy.template import Evidence, Preference
+
+_FAULTS = ("item", "quote", "quote", "label", "backing", "uncited", "answer", "missing", "mixed")
+_RIGHT = 0.7  # of the candidates
+
+
+def spoilt(
+    rng: random.Random, task: Task, shown: Profile, lesson: Lesson, words: list[str], faults: tuple[str, ...] = _FAULTS
+) -> tuple[Lesson, str]:
+    """A lesson with a fault, and which: a wrong item, quote, label or answer, no evidence, or several of them.
+
+    The fault `missing` is left to the text that is made of it.
+    """
+    fault = rng.choice(faults)
+    wrong = {**lesson}
+    evidence = wrong["evidence"] = [one.model_copy() for one in lesson["evidence"]]
+    preferences = wrong["preferences"] = [one.model_copy() for one in lesson["preferences"]]
+    if fault in ("item", "mixed") and evidence:
+        rng.choice(evidence).item = str(rng.randint(len(shown) + 1, 9))
+    if fault in ("quote", "mixed") and evidence:
+        one = rng.choice(evidence)
+        one.quote = _misquote(rng, one.quote, shown, words)
+    labelled = [one for one in preferences if one.label]
+    if fault in ("label", "mixed") and labelled and task.labels:
+        rng.choice(labelled).label = rng.choice(task.labels)
+    if fault == "backing" and preferences:
+        rng.choice(preferences).items = [str(rng.randint(1, 9))]
+    if fault == "uncited":
+        wrong["evidence"] = []
+    if fault == "answer":
+        wrong["answer"] = rng.choice(task.labels) if task.labels else " ".join(rng.sample(words, 5))
+    return wrong, fault
+
+
+def disordered(rng: random.Random, text: str, form: str, words: list[str]) -> str:
+    """An attempt that leaves the template: a stage is skipped, or loose words stand where none is due."""
+    marks = [*re.finditer(r"(?m)^<\w+>\n" if form == "think" else r"(?m)^\[\[ ## \w+ ## \]\]\n", text)]
+    at = rng.randrange(len(marks) - 1)
+    if rng.random() < 0.5:
+        return text[: marks[at].start()] + text[marks[at + 1].start() :]
+    loose = " ".join(rng.choice(words) for _ in range(rng.randint(300, 330)))
+    return f"{text[: marks[at].start()]}{loose}\n\n{text[marks[at].start() :]}"
+
+
+def candidates(
+    rng: random.Random, task: Task, case: Case, shown: Profile, lesson: Lesson, words: list[str]
+) -> tuple[list[str], list[int]]:
+    """Candidates as the synthesizing predictor reads them, and the numbers of those whose answer is right."""
+    lines, right = [], []
+    for number in range(1, rng.choice((2, 3, 3, 4, 5, 5)) + 1):
+        one = lesson
+        if rng.random() > _RIGHT:
+            misread = rng.random() < 0.6
+            one = (
+                TEACHERS[task.name](_misread(rng, case), shown) if misread else _stray(rng, task, shown, lesson, words)
+            )
+        if rng.random() < 0.1:
+            continue  # it did not survive
+        if one["answer"] == lesson["answer"]:
+            right.append(number)
+        stages = {"evidence": one["evidence"], "preferences": one["preferences"]}
+        lines.append(line(number, {task.answer: one["answer"]}, stages))
+    return lines, right
+
+
+def _misread(rng: random.Random, case: Case) -> Case:
+    """As one sees a case who goes by the wrong detail, takes blame for praise, or miscounts."""
+    if case.focus:
+        other = next(cue for cue in case.cues if cue.kind != case.focus)
+        return replace(case, focus=other.kind, answer=other.value)
+    if case.cues:
+        wrong = rng.randrange(len(case.cues))
+        cues = tuple(replace(cue, sign=-cue.sign) if at == wrong else cue for at, cue in enumerate(case.cues))
+        rating = clamp(3 + sum(cue.sign * int(cue.value) for cue in cues))
+        return replace(case, cues=cues, answer=str(rating))
+    count = max(1, case.extra["words"] + rng.choice((-2, -1, 1, 2)))
+    return replace(case, answer=" ".join(case.question.split()[:count]), extra={"words": count})
+
+
+def _stray(rng: random.Random, task: Task, shown: Profile, lesson: Lesson, words: list[str]) -> Lesson:
+    """An answer that comes from some item of the history, or from nowhere."""
+    cited = rng.sample(shown.items, min(len(shown), rng.randint(1, 2)))
+    evidence = [Evidence(item=item.id, quote=" ".join(item.text.split()[:3])) for item in cited]
+    preferences = [
+        Preference(statement=f"{one.quote.split()[0]} is {item.label}", items=[item.id], label=item.label)
+        for item, one in zip(cited, evidence, strict=True)
+        if task.labels
+    ]
+    if not task.labels:
+        answer = " ".join(rng.sample(words, 5))
+    elif cited and rng.random() < 0.6:
+        answer = cited[0].label or rng.choice(task.labels)
+    else:
+        answer = rng.choice(task.labels)
+    return {**lesson, "evidence": evidence, "preferences": preferences, "answer": answer}
+
+
+def _misquote(rng: random.Random, quote: str, shown: Profile, words: list[str]) -> str:
+    if rng.random() < 0.5:
+        text = rng.choice(shown.items).text.split()
+        start = rng.randrange(max(1, len(text) - 2))
+        return " ".join(text[start : start + 3])
+    parts = quote.split()
+    parts[rng.randrange(len(parts))] = rng.choice(words)
+    return " ".join(parts)

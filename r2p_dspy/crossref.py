@@ -1,0 +1,256 @@
+"""Cross-referencing: sample several outcomes of a module and reconcile them (paper, self-referencing module)."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_args
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
+from r2p_dspy.checks import Check, judge
+from r2p_dspy.enforce import AssertionUnmet, Attempt, accepted, inner_parameters, optimizing
+from r2p_dspy.outcome import Outcome
+from r2p_dspy.profile import Profile
+from r2p_dspy.reconcile import Candidate, Reconcile, alike, choose, due, is_number, key, line
+from r2p_dspy.watch import active_adapter, watch
+
+SETTLED = 0.95  # the probability from which `adaptive=True` takes an answer for settled
+
+
+class CrossReference(dspy.Module):
+    """Sample a module's outcome several times, and reconcile the outcomes.
+
+    A candidate that breaks an assert has no say while another does not, and evidence is pooled: an answer that no
+    surviving evidence supports loses to one that it supports. The outer trace gets the entries of the candidate that
+    was answered with, and those of the synthesis; state names are the wrapped module's own, and `synthesize`.
+
+    Args:
+        module: any module whose predictions have the answer; with an `Enforce`, its verdicts say who survives.
+        answer: the output that is reconciled.
+        n: candidates at most, at least 1.
+        reconcile: "vote": the most frequent answer; "median", for numbers; "medoid", for texts: the one most like the
+            others under ROUGE-L; "synthesis": `synthesize` reads all candidates with their evidence and writes the
+            answer (the paper's way); "auto": numbers by median, answers of which two agree by vote, else by medoid.
+        adaptive: stop sampling when the answer is settled: True, when with a probability of 0.95 the leading answer
+            stays ahead; a number, another probability; 1.0 stops when nothing can change it any more.
+        synthesize: for "synthesis": a predictor that takes the module's inputs and `candidates`, and yields the answer
+            (`r2p_dspy.comparing` makes its signature).
+
+    Raises:
+        ValueError: for an `n` below 1, an `adaptive` outside (0, 1], an unknown `reconcile`, or "synthesis" without a
+            predictor.
+
+    Candidates are sampled at the temperature of the predictor or its LM, or at 1 where that is 0, each as a rollout of
+    its own, all at once as far as they are certain to be needed. A call returns the chosen candidate's prediction, with
+    `candidates` (list of `Candidate`) and `reconciled`, in words how it came to the answer. Where none survives it
+    raises the `AssertionUnmet` of the best of them, or, under `optimizing()`, returns that; where every candidate
+    fails in its engine, it raises the first one's error.
+
+    Example:
+        >>> [name for name, _ in CrossReference(dspy.ChainOfThought("film -> tag"), "tag", n=3).named_predictors()]
+        ['predict']
+    """
+
+    def __init__(
+        self,
+        module: dspy.Module,
+        answer: str,
+        n: int = 3,
+        *,
+        reconcile: Reconcile = "auto",
+        adaptive: bool | float = False,
+        synthesize: dspy.Module | None = None,
+    ):
+        super().__init__()
+        if n < 1:
+            raise ValueError(f"candidates must be at least 1, not {n}")
+        if reconcile not in get_args(Reconcile):
+            raise ValueError(f"unknown way to reconcile {reconcile!r}; the ways are {', '.join(get_args(Reconcile))}")
+        if (reconcile == "synthesis") != (synthesize is not None):
+            raise ValueError('reconcile="synthesis" goes with a predictor to synthesize with, and no other way does')
+        self.confidence = SETTLED if adaptive is True else adaptive or None
+        if self.confidence is not None and not 0 < self.confidence <= 1:
+            raise ValueError(f"adaptive is True, False or a probability above 0 and up to 1, not {adaptive}")
+        self.module, self.answer, self.n, self.reconcile = module, answer, n, reconcile
+        self.synthesize = synthesize
+
+    def named_parameters(self) -> list[tuple[str, Any]]:
+        own = [] if self.synthesize is None else [("synthesize", self.synthesize)]
+        return [*inner_parameters(self.module), *own]
+
+    def forward(self, **kwargs: Any) -> dspy.Prediction:
+        runs: list[_Run] = []
+        while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
+            samplers = [self._sampler(len(runs) + at) for at in range(count)]
+            with ThreadPoolExecutor(count) as pool:
+                # Each in a copy of this context: plain threads would not see DSPy's settings.
+                calls = [pool.submit(copy_context().run, partial(self._sample, *one, kwargs)) for one in samplers]
+                runs += [call.result() for call in calls]
+        chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
+        if chosen is None or self.synthesize is None:
+            return self._answered(runs, chosen)
+        trace: list[Any] = []
+        with dspy.context(adapter=watch(active_adapter()), trace=trace):
+            try:
+                written = self.synthesize(**self._to_compare(kwargs, runs))
+            except AdapterParseError:
+                written = None
+        return self._answered(runs, *self._synthesized(runs, chosen, written), trace)
+
+    async def aforward(self, **kwargs: Any) -> dspy.Prediction:
+        runs: list[_Run] = []
+        while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
+            samplers = [self._sampler(len(runs) + at) for at in range(count)]
+            runs += await asyncio.gather(*(self._asample(*one, kwargs) for one in samplers))
+        chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
+        if chosen is None or self.synthesize is None:
+            return self._answered(runs, chosen)
+        trace: list[Any] = []
+        with dspy.context(adapter=watch(active_adapter()), trace=trace):
+            try:
+                written = await self.synthesize.acall(**self._to_compare(kwargs, runs))
+            except AdapterParseError:
+                written = None
+        return self._answered(runs, *self._synthesized(runs, chosen, written), trace)
+
+    def _sampler(self, number: int) -> tuple[dspy.Module, dict[int, Any]]:
+        """A copy of the module that samples, and of its predictors the originals, by identity."""
+        module, originals = self.module.deepcopy(), {}
+        pairs = zip(_predictors(module), _predictors(self.module), strict=True)
+        for own, original in pairs:
+            lm = own.lm or dspy.settings.lm
+            known = {**getattr(lm, "kwargs", {}), **own.config}
+            # A rollout of its own: else a cache, or an engine that repeats itself, would answer every candidate alike.
+            own.config = {
+                **own.config,
+                "rollout_id": (known.get("rollout_id") or 0) * self.n + number,
+                "temperature": known.get("temperature") or 1.0,
+            }
+            originals[id(own)] = original
+        return module, originals
+
+    def _sample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> "_Run":
+        trace: list[Any] = []
+        try:
+            with dspy.context(trace=trace), optimizing():
+                made: Any = module(**kwargs)
+        except Exception as error:  # one candidate less, whatever it died of
+            made = error
+        return _Run.of(made, self.answer, [(originals.get(id(one), one), *rest) for one, *rest in trace])
+
+    async def _asample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> "_Run":
+        trace: list[Any] = []
+        try:
+            with dspy.context(trace=trace), optimizing():
+                made: Any = await module.acall(**kwargs)
+        except Exception as error:
+            made = error
+        return _Run.of(made, self.answer, [(originals.get(id(one), one), *rest) for one, *rest in trace])
+
+    def _to_compare(self, kwargs: Mapping[str, Any], runs: Sequence["_Run"]) -> dict[str, Any]:
+        """The module's inputs, the profile as its items were shown, and the candidates that survive."""
+        held = [(number, run) for number, run in enumerate(runs, start=1) if run.candidate.survives]
+        lines = [line(number, run.candidate.answer, run.candidate.stages) for number, run in held]
+        shown = {
+            name: Profile.of(value).local() if isinstance(value, Profile) else value for name, value in kwargs.items()
+        }
+        return {**shown, "candidates": "\n".join(lines)}
+
+    def _synthesized(self, runs: list["_Run"], voted: int, written: dspy.Prediction | None) -> tuple[int, str]:
+        """The place of the candidate that the model decided for, and how; a text of its own becomes one more."""
+        count = sum(run.candidate.survives for run in runs)
+        if written is None:
+            return voted, f"the comparison cannot be read, so {_agreement(runs, voted)}"
+        answer = written.get(self.answer)
+        for at, run in enumerate(runs):
+            if run.candidate.survives and key(run.candidate.answer[self.answer]) == key(answer):
+                return at, f"the model decided for it after reading {count} candidates"
+        if isinstance(answer, str) and answer.strip() and not is_number(answer):
+            held = [run for run in runs if run.candidate.survives]
+            nearest = max(held, key=lambda run: alike(run.candidate.answer[self.answer], answer))
+            if (own := nearest.answering(self.answer, answer, getattr(self.module, "checks", ()))) is not None:
+                runs.append(own)
+                return len(runs) - 1, f"the model wrote it after reading {count} candidates"
+        return voted, f"the model's own answer does not hold, so {_agreement(runs, voted)}"
+
+    def _answered(
+        self, runs: Sequence["_Run"], chosen: int | None, said: str | None = None, written: Sequence[Any] = ()
+    ) -> dspy.Prediction:
+        made = [run for run in runs if isinstance(run.made, dspy.Prediction)]
+        if not made:
+            raise runs[0].made
+        best = max(made, key=lambda run: run.met) if chosen is None else runs[chosen]
+        best.candidate.chosen = True
+        outer = dspy.settings.trace
+        if outer is not None:
+            outer.extend([*best.trace, *written])
+            del outer[: -dspy.settings.max_trace_size]
+        answer = best.made
+        extras = {
+            "candidates": [run.candidate for run in runs],
+            "reconciled": said or ("no candidate holds" if chosen is None else _agreement(runs, chosen)),
+        }
+        answer._reconciled = extras
+        for name, value in extras.items():
+            if name not in answer:
+                answer[name] = value
+        attempts = best.candidate.attempts
+        if chosen is None and attempts and not getattr(dspy.settings, "r2p_optimizing", False):
+            raise AssertionUnmet(answer, attempts)
+        return answer
+
+
+@dataclass
+class _Run:
+    """A candidate with what it came with."""
+
+    made: Any  # the prediction, or what was raised instead of one
+    candidate: Candidate
+    trace: list[Any]
+
+    @classmethod
+    def of(cls, made: Any, answer: str, trace: list[Any]) -> "_Run":
+        if isinstance(made, Exception):
+            return cls(made, Candidate(answer={}, survives=False, error=f"{type(made).__name__}: {made}"), trace)
+        outcome: Outcome | None = getattr(made, "_outcome", None)
+        attempts: list[Attempt] = getattr(made, "_attempts", None) or []
+        fields = {name: made.get(name) for name in outcome.answers} if outcome is not None else dict(made.items())
+        held = fields.get(answer) is not None and (not attempts or accepted(attempts).asserted)
+        stages = dict(outcome.stages) if outcome is not None else {}
+        error = outcome.error if outcome is not None else None
+        return cls(made, Candidate(answer=fields, stages=stages, attempts=attempts, survives=held, error=error), trace)
+
+    @property
+    def met(self) -> int:
+        """How many checks hold."""
+        attempts = self.candidate.attempts
+        return sum(verdict.ok for verdict in accepted(attempts).verdicts) if attempts else 0
+
+    def answering(self, name: str, answer: str, checks: tuple[Check, ...]) -> "_Run | None":
+        """This candidate with another answer, drafted anew; None where an assert does not hold for that."""
+        fields = {**self.candidate.answer, name: answer}
+        stages = {**self.candidate.stages, **({"draft": answer} if "draft" in self.candidate.stages else {})}
+        made = dspy.Prediction(**{**dict(self.made.items()), name: answer})
+        attempts = self.candidate.attempts
+        if (outcome := getattr(self.made, "_outcome", None)) is not None:
+            outcome = outcome.model_copy(update={"fields": fields, "stages": stages})
+            last = Attempt(verdicts=judge(checks, self.made._inputs, outcome), accepted=True)
+            if not last.asserted:
+                return None
+            attempts = [*(one.model_copy(update={"accepted": False}) for one in attempts), last]
+            made._inputs, made._outcome, made._attempts = self.made._inputs, outcome, attempts
+            made._run, made._completions = self.made._run, self.made._completions
+        return _Run(made, Candidate(answer=fields, stages=stages, attempts=attempts), self.trace)
+
+
+def _agreement(runs: Sequence[_Run], chosen: int) -> str:
+    held = [run for run in runs if run.candidate.survives]
+    return f"{runs[chosen].candidate.support} of {len(held)} candidates that hold answer so"
+
+
+def _predictors(module: dspy.Module) -> list[Any]:
+    return [one for _, one in inner_parameters(module) if isinstance(one, dspy.Predict)]
