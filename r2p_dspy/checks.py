@@ -37,12 +37,18 @@ class Check:
         kind: "assert" (unmet, it backtracks and in the end raises) or "suggest" (backtracks, then is recorded).
         name: what reports call it; the function's name by default.
         after: the stage after which it can run; None for the end.
+        max_backtracks: how often at most it makes a call try again, at least 0; None leaves it to the program.
     """
 
     function: CheckFunction
     kind: Kind
     name: str
     after: str | None = None
+    max_backtracks: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_backtracks is not None and self.max_backtracks < 0:
+            raise ValueError(f"max_backtracks of check {self.name!r} must be at least 0, not {self.max_backtracks}")
 
     def __call__(self, inputs: Inputs, outcome: Outcome) -> Verdict:
         """Run the check.
@@ -71,7 +77,9 @@ def _name(function: CheckFunction) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def Assert(function: CheckFunction, *, after: str | None = None, name: str | None = None) -> Check:  # noqa: N802
+def Assert(  # noqa: N802
+    function: CheckFunction, *, after: str | None = None, name: str | None = None, max_backtracks: int | None = None
+) -> Check:
     """A check that must hold: unmet, it backtracks, and after the last backtrack it raises.
 
     Example:
@@ -79,12 +87,14 @@ def Assert(function: CheckFunction, *, after: str | None = None, name: str | Non
         >>> short(Inputs(fields={}), Outcome(fields={"tag": "comedy"})).ok
         True
     """
-    return Check(function, "assert", name or _name(function), after)
+    return Check(function, "assert", name or _name(function), after, max_backtracks)
 
 
-def Suggest(function: CheckFunction, *, after: str | None = None, name: str | None = None) -> Check:  # noqa: N802
+def Suggest(  # noqa: N802
+    function: CheckFunction, *, after: str | None = None, name: str | None = None, max_backtracks: int | None = None
+) -> Check:
     """A check that should hold: unmet, it backtracks, and is then recorded among the violations."""
-    return Check(function, "suggest", name or _name(function), after)
+    return Check(function, "suggest", name or _name(function), after, max_backtracks)
 
 
 def parsed(inputs: Inputs, outcome: Outcome) -> Answer:

@@ -99,9 +99,10 @@ class Enforce(dspy.Module):
     names are the wrapped module's own.
 
     Args:
-        module: any module; with a `Reason`, the checks see its stages and the items as rendered.
+        module: any module; with a `Reason`, the checks see its stages and the items as rendered, with another one the
+            outputs of its predictors (`outcome.predictors`).
         checks: made with `Assert` and `Suggest`; whether the output could be read is always checked.
-        max_backtracks: how often at most a call tries again, at least 0.
+        max_backtracks: how often at most a call tries again, at least 0; a check may have a maximum of its own.
         max_interventions: how often at most an attempt is corrected while it runs, where the module is a `Reason` and
             its engine can be steered, at least 0.
 
@@ -169,7 +170,17 @@ class Enforce(dspy.Module):
         return self._accept(tries)
 
     def _goes_on(self, tries: list[_Try]) -> bool:
-        return not tries or (bool(tries[-1].attempt.unmet) and len(tries) <= self.max_backtracks)
+        if not tries:
+            return True
+        unmet = {verdict.check for verdict in tries[-1].attempt.unmet}
+        return len(tries) <= self.max_backtracks and any(
+            check.max_backtracks is None or self._blamed(tries, check.name) <= check.max_backtracks
+            for check in self.checks
+            if check.name in unmet
+        )
+
+    def _blamed(self, tries: list[_Try], check: str) -> int:
+        return sum(any(verdict.check == check for verdict in one.attempt.unmet) for one in tries)
 
     def _adapter(self, tries: list[_Try]) -> Any:
         if not tries:
@@ -182,7 +193,7 @@ class Enforce(dspy.Module):
             inputs, outcome, prediction = Inputs(fields=kwargs, items=shown), unread(made), None
             calls = calls or [(made.signature, "")]  # an empty completion is not even parsed
         else:
-            (inputs, outcome), prediction = read_outcome(self.module, kwargs, made), made
+            (inputs, outcome), prediction = read_outcome(self.module, kwargs, made, trace), made
         attempt = Attempt(verdicts=judge(self.checks, inputs, outcome))
         found = _Try(inputs, outcome, prediction, calls, trace, attempt)
         if interventions := getattr(getattr(prediction, "_run", None), "interventions", None):
@@ -200,6 +211,8 @@ class Enforce(dspy.Module):
         answer = dspy.Prediction(**{**extras, **fields})
         answer._inputs, answer._outcome, answer._attempts = best.inputs, best.outcome, attempts
         answer._run, answer._completions = getattr(made, "_run", None), getattr(made, "_completions", None)
+        for *_, step in best.trace:  # what happened is in the trace too, off the fields that demos are made of
+            step._attempts = attempts
         outer = dspy.settings.trace
         if outer is not None and made is not None:
             outer.extend(best.trace)

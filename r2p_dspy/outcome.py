@@ -39,6 +39,8 @@ class Outcome(_Fields):
         stages: the template's stages by name, typed; each is an attribute too, unless a field has that name.
         order: the stages' names in the order in which they were written; empty where that is not known.
         answers: the names of the signature's output fields.
+        predictors: of a program with several predictors, each one's last outputs by its name, so that a check can hold
+            them against each other; empty for a template's outcome.
         error: why the text could not be read, or None.
 
     Example:
@@ -50,6 +52,7 @@ class Outcome(_Fields):
     stages: dict[str, SerializeAsAny[Any]] = Field(default_factory=dict)
     order: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    predictors: dict[str, dict[str, SerializeAsAny[Any]]] = Field(default_factory=dict)
     error: str | None = None
 
     def __getattr__(self, name: str) -> Any:

@@ -1,6 +1,7 @@
 """From what a module returned to the typed inputs and outcome that checks see."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import dspy
@@ -17,13 +18,16 @@ from r2p_dspy.template import Template
 _MARKS = (r"(?m)^[^\S\n]*\[\[ ## {} ## \]\]", r"<{}>", r'"{}"\s*:')
 
 
-def read_outcome(module: dspy.Module, kwargs: dict[str, Any], prediction: dspy.Prediction) -> tuple[Inputs, Outcome]:
+def read_outcome(
+    module: dspy.Module, kwargs: dict[str, Any], prediction: dspy.Prediction, trace: Sequence[tuple[Any, ...]] = ()
+) -> tuple[Inputs, Outcome]:
     """What went into a call, and what came of it.
 
     Args:
         module: what was called; a `Reason` yields stages, any other module fields alone.
         kwargs: what it was called with.
         prediction: what it returned.
+        trace: of the call: (predictor, inputs, prediction) for each of its steps.
 
     Returns:
         The inputs, with the items as rendered, and the outcome.
@@ -41,7 +45,10 @@ def read_outcome(module: dspy.Module, kwargs: dict[str, Any], prediction: dspy.P
         return Inputs(fields=kwargs, items=run.items, labels=module.labels), outcome
     items = next((Profile.of(value).local() for value in kwargs.values() if isinstance(value, Profile)), Profile())
     fields = dict(prediction.items())
-    return Inputs(fields=kwargs, items=items), Outcome(fields=fields, answers=tuple(fields))
+    steps = {id(predictor): dict(made.items()) for predictor, _, made in trace}
+    names = module.named_predictors() if not isinstance(module, dspy.Predict) else ()
+    predictors = {name: steps[id(one)] for name, one in names if id(one) in steps}
+    return Inputs(fields=kwargs, items=items), Outcome(fields=fields, answers=tuple(fields), predictors=predictors)
 
 
 def read_thought(template: Template, text: str, fields: dict[str, Any]) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from functools import cache
 from typing import Any
 
 import dspy
@@ -96,10 +97,15 @@ def context_window(lm: dspy.LM) -> int | None:
     """Tokens that a prompt and its answer may have together; None if nothing is known about the model."""
     if (window := getattr(getattr(lm, "engine", None), "context_window", None)) is not None:
         return window
+    return _known_window(lm.model)
+
+
+@cache
+def _known_window(model: str) -> int | None:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     from dspy.clients.model_metadata import model_info
 
-    provider, _, name = lm.model.partition("/")
+    provider, _, name = model.partition("/")
     known = model_info(provider, name)
     return known.get("max_input_tokens") or known.get("max_tokens")
 

@@ -100,6 +100,26 @@ class TestBacktracking:
             ask(program(max_backtracks=most))
         assert len(engine.requests) == most + 1
 
+    @pytest.mark.parametrize(("most", "calls"), [(0, 1), (1, 2), (None, 3)])
+    def test_a_check_may_have_a_maximum_of_its_own(self, scripted, most, calls):
+        engine = scripted(completion(tag="long winded", draft="long winded"))
+        brief = Suggest(
+            lambda inputs, outcome: (len(outcome.tag) < 9, "Shorten it."), name="brief", max_backtracks=most
+        )
+        answer = ask(program(checks=[brief]))
+        assert len(engine.requests) == len(answer.attempts) == calls
+        assert [verdict.check for verdict in answer.violations] == ["brief"]
+
+    def test_another_check_that_is_unmet_goes_on(self, scripted):
+        engine = scripted(INVENTED, INVENTED, RIGHT)
+        never = Suggest(lambda inputs, outcome: (False, "No."), name="never", max_backtracks=0)
+        assert [one.check for one in ask(program(checks=[never])).violations] == ["never"]
+        assert len(engine.requests) == 3
+
+    def test_a_negative_maximum_is_refused(self):
+        with pytest.raises(ValueError, match="max_backtracks of check 'brief' must be at least 0, not -1"):
+            Assert(lambda inputs, outcome: True, name="brief", max_backtracks=-1)
+
     @pytest.mark.parametrize(
         ("why", "texts", "tag", "violations"),
         [
@@ -306,6 +326,29 @@ class TestOptimizersSee:
         assert [SAID in prompt for prompt in engine.prompts()] == [False, False, True, True]
         assert engine.requests[2].messages[1].text == says(mood="sad"), "each sees its own failed attempt"
         assert engine.requests[3].messages[1].text == says(tag="a very long tag")
+
+    def test_a_check_can_hold_predictors_against_each_other(self, scripted):
+        def agree(inputs, outcome):
+            first, second = outcome.predictors["first"], outcome.predictors["second"]
+            return first["mood"] in second["tag"], f"Let the tag tell of the mood {first['mood']}."
+
+        texts = (
+            "[[ ## mood ## ]]\nsad",
+            "[[ ## tag ## ]]\ndrama",
+            "[[ ## mood ## ]]\nsad",
+            "[[ ## tag ## ]]\nsad drama",
+        )
+        engine = scripted(*texts)
+        assert Enforce(Two(), [Assert(agree)])(film=FILM).tag == "sad drama"
+        assert "Let the tag tell of the mood sad." in engine.prompts()[-1]
+
+    def test_what_happened_beside_the_fields(self, scripted):
+        scripted(INVENTED, RIGHT)
+        with dspy.context(trace=[]):
+            answer = ask(program())
+            [(_, _, step)] = dspy.settings.trace
+        assert step._attempts == answer.attempts
+        assert "attempts" not in step
 
     def test_a_failure_of_the_second_predictor_leaves_nothing_of_the_first(self, scripted):
         scripted("[[ ## mood ## ]]\nsad", "no field", "[[ ## mood ## ]]\ngrave", "[[ ## tag ## ]]\ndrama")
