@@ -20,7 +20,7 @@ class Lessons:
         until: its end, as a share of the steps.
         drills: the share of drills.
         kinds: of the drills, drawn evenly.
-        forms: of the conversations, drawn evenly.
+        forms: of the conversations, drawn evenly; one that stands here twice comes twice as often.
         most: items shown at most.
         demos: whether some conversations carry demos.
         words: how many settings and figures there are to judge between: among all of them it is never learnt that a
@@ -42,8 +42,9 @@ class Lessons:
 # A small model learns answers by shortcuts long before it learns to cite, so citing comes first, in the order in which
 # it can be learnt: copy by an item's id, its label likewise, tell whose words these are and find the item of a word,
 # judge what a label is about; then R2P over few items, then the other formats, then all of them. The drills go on to
-# the end, or what they taught is forgotten within some hundred steps. Over the whole run the four formats come in about
-# equal numbers.
+# the end, or what they taught is forgotten within some hundred steps. Over the whole run the formats come in about
+# equal numbers, so those that come late come more often then.
+_ALL = ("r2p",) * 2 + ("plain", "cot", "retry") * 3 + ("think", "continue", "synthesis") * 5
 CURRICULUM = (
     Lessons(0.15, 1.0, ("copy",), most=3, size=0.5),
     Lessons(0.23, 1.0, ("copy", "label", "tell", "find"), most=3, size=0.5),
@@ -58,7 +59,7 @@ CURRICULUM = (
     Lessons(0.44, 1.0, ("judge", "judge", "judge", "copy", "label")),
     Lessons(0.48, 0.4, ("copy", "label", "find", "judge", "judge"), forms=("r2p",), most=4),
     Lessons(0.58, 0.2, ("copy", "label", "find", "judge"), forms=("plain", "cot", "retry")),
-    Lessons(1.00, 0.1, ("copy", "label", "find", "judge"), demos=True),
+    Lessons(1.00, 0.1, ("copy", "label", "find", "judge"), forms=_ALL, demos=True),
 )
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')

@@ -1,6 +1,8 @@
 """The recipe of the pocket model: what it teaches is right, evenly mixed, and repeatable."""
 
 import json
+import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,12 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.pocket.rows import FORMATS, TASKS, Rows, Turn, signature
+from finetune.pocket.conversation import Turn, encode
+from finetune.pocket.drills import drill
+from finetune.pocket.rows import FORMATS, TASKS, Rows, signature
 from finetune.pocket.teach import TEACHERS
 from programs.personas.world import ROLES
+from r2p_dspy import tags
 from r2p_dspy.checks import BUILT_IN, judge
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.profile import Profile
+from r2p_dspy.read import read_thought
 from r2p_dspy.template import TEMPLATE
 
 WORDS = "apple river stone window garden letter morning silver yellow quiet running between famous general".split()
@@ -41,8 +47,11 @@ def test_a_row_ends_with_what_its_format_reads(form):
     rows = Rows(WORDS, seed=4)
     for _ in range(30):
         row = rows.row(forms=(form,))
-        parsed = [name for name in TASKS if _parses(name, form, row[-1].content)]
-        assert parsed, row[-1].content
+        text = row[-1].given + row[-1].content
+        read = "think" if text.startswith("<think>") else {"retry": "r2p", "continue": "r2p"}.get(form, form)
+        assert any(_parses(name, read, text.rpartition("</think>")[2]) for name in TASKS), text
+        if read == "think":
+            assert not tags.read(TEMPLATE, text).faults, text
         assert row[-1].learn and row[-1].role == "assistant"
         assert [turn.role for turn in row[:2]] == ["system", "user"]
 
@@ -52,6 +61,33 @@ def _parses(task, form, text):
         return ADAPTER.parse(signature(task, form), text)
     except Exception:
         return None
+
+
+def test_a_corrected_beginning_is_given_and_what_follows_is_right():
+    rows, noticed = Rows(WORDS, seed=5), 0
+    for _ in range(60):
+        last = rows.row(forms=("continue",), demos=False)[-1]
+        noticed += "\n(Wait. " in last.given
+        text = re.sub(r"\n\(Wait\. .*\)", "", last.given) + last.content
+        if text.startswith("<think>"):
+            outcome = read_thought(TEMPLATE, text, {"answer": "x"})
+        else:
+            found = next(filter(None, (_parses(name, "r2p", text) for name in TASKS)))
+            outcome = Outcome(stages={stage.name: found[stage.name] for stage in TEMPLATE.leaves()})
+        assert outcome.error is None
+        assert all(value is not None for value in outcome.stages.values()), text
+    assert noticed > 50
+
+
+def test_the_candidates_that_hold_are_those_of_the_answer():
+    rows = Rows(WORDS, seed=5)
+    for _ in range(60):
+        *_, asked, answered = rows.row(forms=("synthesis",), demos=False)
+        lines = [json.loads(line) for line in asked.content.splitlines() if line.startswith('{"candidate"')]
+        answer = answered.content.split("\n\n")[-2].splitlines()[-1]
+        right = [one["candidate"] for one in lines if answer in one.values()]
+        said = answered.content.splitlines()[1]
+        assert said.startswith(f"candidates {' '.join(map(str, right))} hold, " if right else "no candidate holds, ")
 
 
 def test_failed_attempts_and_prompts_are_never_learnt():
@@ -66,12 +102,20 @@ def test_failed_attempts_and_prompts_are_never_learnt():
 
 def test_formats_come_evenly():
     rows = Rows(WORDS, seed=6)
-    forms = Counter(
-        "retry" if len(row) > 3 else row[-1].content.count("[[ ##")
-        for row in (rows.row(demos=False) for _ in range(800))
-    )
-    assert set(forms) == {"retry", 2, 3, 7}
-    assert max(forms.values()) < 1.35 * min(forms.values()), forms
+    forms = Counter(map(_form, (rows.row(demos=False) for _ in range(1400))))
+    assert set(forms) == set(FORMATS)
+    assert max(forms.values()) < 1.4 * min(forms.values()), forms
+
+
+def _form(row):
+    text = row[-1].content
+    if row[-1].given:
+        return "continue"
+    if text.startswith("<think>"):
+        return "think"
+    if len(row) > 3:
+        return "retry"
+    return "synthesis" if "comparison ##" in text else {2: "plain", 3: "cot", 7: "r2p"}[text.count("[[ ##")]
 
 
 def test_it_is_taught_on_personas_that_no_command_draws():
@@ -80,9 +124,9 @@ def test_it_is_taught_on_personas_that_no_command_draws():
 
 
 def test_a_drill_quotes_from_the_item_that_it_names():
-    rows = Rows(WORDS, seed=8)
+    rng = random.Random(8)
     for _ in range(50):
-        asked, answered = rows.drill(("copy",))
+        asked, answered = drill(rng, WORDS, ("copy",))
         shown = Profile.of(asked.content)
         quotes = json.loads(answered.content)
         assert sorted(one["item"] for one in quotes) == [item.id for item in shown]
@@ -90,9 +134,9 @@ def test_a_drill_quotes_from_the_item_that_it_names():
 
 
 def test_a_label_is_that_of_the_item_that_is_asked_about():
-    rows = Rows(WORDS, seed=8)
+    rng = random.Random(8)
     for _ in range(30):
-        row = rows.drill(("label",))
+        row = drill(rng, WORDS, ("label",))
         shown = Profile.of(row[0].content.partition("\n\n")[0])
         for asked, answered in zip(row[::2], row[1::2], strict=True):
             (cited,) = json.loads(answered.content)
@@ -103,13 +147,13 @@ def test_a_label_is_that_of_the_item_that_is_asked_about():
 
 @pytest.mark.parametrize("kind", ["tell", "find"])
 def test_a_search_is_answered_with_the_item_that_holds_the_words(kind):
-    rows = Rows([f"{word}{number}" for word in WORDS for number in range(40)], seed=8)
+    rng, words = random.Random(8), [f"{word}{number}" for word in WORDS for number in range(40)]
     for _ in range(30):
-        row = rows.drill((kind,))
+        row = drill(rng, words, (kind,))
         shown = Profile.of(row[0].content.partition("\n\n")[0])
         for asked, answered in zip(row[::2], row[1::2], strict=True):
-            words = asked.content.rpartition("about ")[2]
-            held = [item.id for item in shown if f" {words} " in f" {item.text} "]
+            sought = asked.content.rpartition("about ")[2]
+            held = [item.id for item in shown if f" {sought} " in f" {item.text} "]
             assert held == [answered.content.removeprefix('[{"item": "')]
 
 
@@ -135,7 +179,8 @@ def test_any_text_can_be_written(tokenizer, text):
 
 def test_what_never_changes_in_a_prompt_takes_few_tokens(tokenizer):
     for form in FORMATS:
-        system = ADAPTER.format(signature("lamp2", form), [], {"description": "", "profile": Profile()})[0]["content"]
+        inputs = dict.fromkeys(signature("lamp2", form).input_fields, "") | {"profile": Profile()}
+        system = ADAPTER.format(signature("lamp2", form), [], inputs)[0]["content"]
         assert len(tokenizer(system)["input_ids"]) < 80 < len(system) / 10, form
 
 
@@ -160,15 +205,13 @@ def test_real_articles_take_at_most_two_tokens_a_word(tokenizer, folder, field):
 
 
 def test_answers_are_learnt_and_the_labels_of_histories(tokenizer):
-    from finetune.pocket.batches import encode
-
     shown = Profile.of([{"id": "1", "text": "a red house", "label": "calm"}, {"id": "2", "text": "the sea"}])
     row = [
         Turn("user", f"{shown}\n\nred", True),
         Turn("user", str(shown)),
         Turn("assistant", "wrong"),
         Turn("user", "no"),
-        Turn("assistant", "right", True),
+        Turn("assistant", "right", True, given="so"),
     ]
     ids, learn, *_ = encode(tokenizer, row)
     learnt = tokenizer.decode([one for one, is_learnt in zip(ids, learn, strict=True) if is_learnt])
@@ -176,8 +219,6 @@ def test_answers_are_learnt_and_the_labels_of_histories(tokenizer):
 
 
 def test_every_token_of_an_item_is_asked_whose_it_is(tokenizer):
-    from finetune.pocket.batches import encode
-
     shown = Profile.of([{"id": "1", "text": "a red house"}, {"id": "2", "text": "the blue sea", "label": "calm"}])
     row = [Turn("user", f"red sea\n\n{shown}\n\nred house"), Turn("assistant", "red", True)]
     ids, _, items = encode(tokenizer, row)
