@@ -103,6 +103,13 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **options: 
 @cli.command()
 @_common
 @click.option("--program", metavar="FILE", help="A compiled program (program.json of a compile run).")
+@click.option(
+    "--carrier",
+    type=click.Choice(["fields", "thinking"]),
+    default="fields",
+    show_default=True,
+    help="What R2P's stages travel in: output fields, or tags in the model's own thinking.",
+)
 @click.option("--ablate", is_flag=True, help="Each part of R2P added in turn, beside DSPy's BestOfN and the like.")
 @click.option("--controls", is_flag=True, help="Also without a profile, with another user's, and with random items.")
 def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:

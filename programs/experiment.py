@@ -21,6 +21,7 @@ from programs.ready import baselines, default_retriever, r2p
 from programs.runs import Run, write_json
 from programs.task import Task
 from r2p_dspy import All, Random, Recency, connect, load_program, save_program
+from r2p_dspy.signature import Carrier
 
 RETRIEVERS = ("bm25", "recency", "random", "all")
 
@@ -55,6 +56,7 @@ class Options:
     program: str | None = None
     controls: bool = False
     ablate: bool = False
+    carrier: Carrier = "fields"
 
 
 class Experiment:
@@ -81,7 +83,7 @@ class Experiment:
             raise ValueError(f"unknown optimizer {options.optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
         self.task: Task = TASKS[options.task]
         self.retriever = _retriever(self.task, options)
-        program = r2p(self.task, self.retriever)
+        program = r2p(self.task, self.retriever, options.carrier)
         if options.program is not None:
             load_program(program, options.program, task=self.task.name)
         self.loaded = program
@@ -205,7 +207,7 @@ def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporte
     """
     experiment = Experiment("evaluate", options, output, resume, reporter)
     task = experiment.task
-    programs = {**baselines(task, experiment.retriever), "r2p": r2p(task, experiment.retriever)}
+    programs = {**baselines(task, experiment.retriever), "r2p": r2p(task, experiment.retriever, options.carrier)}
     if options.program is not None:
         programs["compiled"] = experiment.loaded
     extra: dict[str, Any] = {}

@@ -7,6 +7,7 @@ import dspy
 from programs.task import Task
 from r2p_dspy import BM25, R2P, Profile, active_adapter, shorten
 from r2p_dspy.retrieval import Retriever, query_text
+from r2p_dspy.signature import Carrier
 
 
 def default_retriever(task: Task, k: int = 4) -> BM25:
@@ -14,9 +15,9 @@ def default_retriever(task: Task, k: int = 4) -> BM25:
     return BM25(k=k).bind(query=task.question, text=task.fields)
 
 
-def r2p(task: Task, retriever: Retriever | None = None) -> R2P:
+def r2p(task: Task, retriever: Retriever | None = None, carrier: Carrier = "fields") -> R2P:
     """The task's R2P program, uncompiled."""
-    return R2P(task.signature, retriever=retriever or default_retriever(task))
+    return R2P(task.signature, retriever=retriever or default_retriever(task), carrier=carrier)
 
 
 class WithItems(dspy.Module):

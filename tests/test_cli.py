@@ -19,7 +19,7 @@ from programs.personas.world import draw, lamp_files
 NAMES = ["predict", "cot", "r2p", "compiled"]
 KEYS = {
     "metrics", "floors", "compliance", "compliance_first", "evidence_validity", "parse_failures", "violations", "calls",
-    "tokens", "seconds", "cost_usd",
+    "tokens", "tokens_per_compliant", "interventions", "seconds", "cost_usd",
 }  # fmt: skip
 
 
@@ -89,6 +89,25 @@ def test_evaluate_takes_the_compiled_program_and_controls(compiled, tmp_path):
     result = run("evaluate", "--limit", 4, "--program", directory / "program.json", "--controls", "--output", out)
     assert result.exit_code == 0, result.stderr
     assert list(report_of(out)["programs"]) == [*NAMES, "r2p:no-profile", "r2p:other-user", "r2p:random-items"]
+
+
+def test_an_ablation_adds_part_after_part_and_draws_it(tmp_path):
+    result = run("evaluate", "--ablate", "--limit", 4, "--temperature", 1, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    report = report_of(tmp_path / "run")
+    parts = ["predict", "cot", "r2p:template", "r2p:assertions", "r2p:intervention", "r2p:candidates", "r2p:adaptive"]
+    assert list(report["programs"])[:8] == [*parts, "dspy.BestOfN"]
+    assert {*report["programs"], *report["not_runnable"]} == {*parts, "dspy.BestOfN", "dspy.Refine", "dspy.MultiChain"}
+    assert all(why.startswith("the model cannot answer") for why in report["not_runnable"].values())
+    entries = report["programs"]
+    assert entries["r2p:candidates"]["calls"] >= 5 * entries["r2p:template"]["calls"] == 20
+    assert entries["r2p:adaptive"]["tokens"]["completion"] < entries["r2p:candidates"]["tokens"]["completion"]
+    assert entries["r2p:template"]["tokens_per_compliant"] > 0 and entries["cot"]["tokens_per_compliant"] is None
+    for base in ("r2p:template", "r2p:intervention"):
+        for other, found in report["differences"][base].items():
+            assert found["low"] <= found["value"] <= found["high"] and other != base
+    assert (tmp_path / "run" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    assert "tokens for a" in result.stdout and "paired difference to r2p:template" in result.stdout
 
 
 def test_ratings_run_too(tmp_path):

@@ -129,6 +129,8 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
         ) from missing
 
     options = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}
+    if source == "pocket":
+        options.setdefault("reasoning", True)
     engine = TransformersEngine.shared(source, **options)
     # No retries: an engine that repeats itself fails again.
     kwargs.setdefault("num_retries", 0)

@@ -10,7 +10,8 @@ from metrics.evidence import validity
 from metrics.structure import compliance
 from programs.personas import MAKERS
 from programs.personas.world import draw, example
-from r2p_dspy import connect, optimizing
+from programs.ready import default_retriever, r2p
+from r2p_dspy import R2P, Suggest, connect, optimizing
 from r2p_dspy.engines import context_window
 
 FILES = Path(__file__).parents[2] / "r2p_dspy" / "pocket"
@@ -35,3 +36,42 @@ def test_it_cites_faithfully(task):
     assert sum(kept["first"]) >= 22
     assert sum(validity(answers, first=True)) >= 18
     assert sum(validity(answers)) >= 21
+
+
+def ask_all(program, task, count=12):
+    users = [example(programs.TASKS[task], case) for case in draw(MAKERS[task], "pilot", count, seed=6)]
+    with dspy.context(lm=connect("pocket", cache=False)), optimizing():
+        pairs = [(program, one.inputs()) for one in users]
+        return dspy.Parallel(num_threads=12, disable_progress_bar=True)(pairs)
+
+
+@pytest.mark.parametrize("task", MAKERS)
+def test_it_thinks_in_tags_too(task):
+    answers = ask_all(r2p(programs.TASKS[task], carrier="thinking"), task)
+    assert sum(compliance(answers)["final"]) >= 10
+    assert sum(validity(answers)) >= 9
+
+
+@pytest.mark.parametrize("task", MAKERS)
+def test_it_reads_candidates_and_decides(task):
+    spec = programs.TASKS[task]
+    program = R2P(spec.signature, retriever=default_retriever(spec), candidates=3, reconcile="synthesis")
+    answers = ask_all(program, task)
+    assert sum("after reading" in answer.reconciled for answer in answers) >= 10
+
+
+@pytest.mark.parametrize("carrier", ["fields", "thinking"])
+def test_it_goes_on_from_a_corrected_beginning(carrier):
+    spec, stopped = programs.TASKS["lamp2"], set()
+
+    def otherwise(inputs, outcome):
+        first = inputs.description not in stopped
+        stopped.add(inputs.description)
+        return not first, "The quote does not stand in that item; copy it word for word."
+
+    check = Suggest(otherwise, after="evidence")
+    program = R2P(spec.signature, retriever=default_retriever(spec), checks=[check], carrier=carrier)
+    answers = ask_all(program, "lamp2")
+    assert [len(answer.interventions) for answer in answers].count(1) >= 10
+    assert sum(compliance(answers)["final"]) >= 10
+    assert sum(validity(answers)) >= 9
