@@ -13,7 +13,7 @@ from r2p_dspy.reason import Reason
 from r2p_dspy.reconcile import Candidate, Reconcile
 from r2p_dspy.retrieval import BM25, All, Random, Recency, Retriever
 from r2p_dspy.scoring import Composite, Score, as_bool, as_float, as_gepa, as_optimizer_metric
-from r2p_dspy.signature import comparing
+from r2p_dspy.showing import Synthesize
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
 from r2p_dspy.watch import active_adapter
 
@@ -49,6 +49,7 @@ __all__ = [
     "Score",
     "Stage",
     "Suggest",
+    "Synthesize",
     "TEMPLATE",
     "Template",
     "Verdict",
@@ -58,7 +59,6 @@ __all__ = [
     "as_float",
     "as_gepa",
     "as_optimizer_metric",
-    "comparing",
     "connect",
     "load_program",
     "optimizing",

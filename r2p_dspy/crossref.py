@@ -14,7 +14,6 @@ from dspy.utils.exceptions import AdapterParseError
 from r2p_dspy.checks import Check, judge
 from r2p_dspy.enforce import AssertionUnmet, Attempt, accepted, inner_parameters, optimizing
 from r2p_dspy.outcome import Outcome
-from r2p_dspy.profile import Profile
 from r2p_dspy.reconcile import Candidate, Reconcile, alike, choose, due, is_number, key, line
 from r2p_dspy.watch import active_adapter, watch
 
@@ -37,8 +36,8 @@ class CrossReference(dspy.Module):
             answer (the paper's way); "auto": numbers by median, answers of which two agree by vote, else by medoid.
         adaptive: stop sampling when the answer is settled: True, when with a probability of 0.95 the leading answer
             stays ahead; a number, another probability; 1.0 stops when nothing can change it any more.
-        synthesize: for "synthesis": a predictor that takes the module's inputs and `candidates`, and yields the answer
-            (`r2p_dspy.comparing` makes its signature).
+        synthesize: for "synthesis": a predictor that takes the module's inputs and `candidates`, and yields the answer,
+            such as `Synthesize(signature)`.
 
     Raises:
         ValueError: for an `n` below 1, an `adaptive` outside (0, 1], an unknown `reconcile`, or "synthesis" without a
@@ -152,13 +151,10 @@ class CrossReference(dspy.Module):
         return _Run.of(made, self.answer, [(originals.get(id(one), one), *rest) for one, *rest in trace])
 
     def _to_compare(self, kwargs: Mapping[str, Any], runs: Sequence["_Run"]) -> dict[str, Any]:
-        """The module's inputs, the profile as its items were shown, and the candidates that survive."""
+        """The module's inputs, and the candidates that survive."""
         held = [(number, run) for number, run in enumerate(runs, start=1) if run.candidate.survives]
         lines = [line(number, run.candidate.answer, run.candidate.stages) for number, run in held]
-        shown = {
-            name: Profile.of(value).local() if isinstance(value, Profile) else value for name, value in kwargs.items()
-        }
-        return {**shown, "candidates": "\n".join(lines)}
+        return {**kwargs, "candidates": "\n".join(lines)}
 
     def _synthesized(self, runs: list["_Run"], voted: int, written: dspy.Prediction | None) -> tuple[int, str]:
         """The place of the candidate that the model decided for, and how; a text of its own becomes one more."""
@@ -231,12 +227,14 @@ class _Run:
         return sum(verdict.ok for verdict in accepted(attempts).verdicts) if attempts else 0
 
     def answering(self, name: str, answer: str, checks: tuple[Check, ...]) -> "_Run | None":
-        """This candidate with another answer, drafted anew; None where an assert does not hold for that."""
+        """This candidate with another text for an answer, drafted anew; None where an assert does not hold for that."""
         fields = {**self.candidate.answer, name: answer}
         stages = {**self.candidate.stages, **({"draft": answer} if "draft" in self.candidate.stages else {})}
         made = dspy.Prediction(**{**dict(self.made.items()), name: answer})
         attempts = self.candidate.attempts
         if (outcome := getattr(self.made, "_outcome", None)) is not None:
+            if self.made._inputs.labels:  # one of a list is chosen, not written
+                return None
             outcome = outcome.model_copy(update={"fields": fields, "stages": stages})
             last = Attempt(verdicts=judge(checks, self.made._inputs, outcome), accepted=True)
             if not last.asserted:

@@ -14,7 +14,8 @@ from r2p_dspy.profile import Item, Profile
 from r2p_dspy.reason import Reason
 from r2p_dspy.reconcile import Reconcile
 from r2p_dspy.retrieval import BM25, Retriever, query_text
-from r2p_dspy.signature import Carrier, comparing
+from r2p_dspy.showing import Synthesize
+from r2p_dspy.signature import Carrier
 from r2p_dspy.template import TEMPLATE, Template
 
 
@@ -114,7 +115,7 @@ class R2P(dspy.Module):
                 f'reconcile="synthesis" reads several candidates: let candidates be 2 or more, not {candidates}'
             )
         if reconcile == "synthesis":
-            self.synthesize = dspy.Predict(comparing(asked), **config)
+            self.synthesize = Synthesize(asked, **config)
         self.inner  # raises for what is no check, and for candidates that cannot be  # noqa: B018
 
     @property

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 import dspy
-from dspy.adapters.utils import format_field_value
 from dspy.signatures.signature import ensure_signature
 
 from r2p_dspy.engines.steer import steering
-from r2p_dspy.fit import shorten
 from r2p_dspy.monitor import Intervention, Monitor, enforced
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.profile import Profile
 from r2p_dspy.running import FieldMarkers, Running, ThoughtTags
+from r2p_dspy.showing import Showing
 from r2p_dspy.signature import Carrier, extend
 from r2p_dspy.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
@@ -37,7 +36,7 @@ class Run:
     interventions: tuple[Intervention, ...] | None = None
 
 
-class Reason(dspy.Predict):
+class Reason(Showing):
     """A predictor that reasons by a template before it writes its signature's own outputs.
 
     It shows the items of the profile under short local ids and with texts that cannot forge the prompt's structure,
@@ -75,17 +74,15 @@ class Reason(dspy.Predict):
         **config: Any,
     ):
         extended = extend(ensure_signature(signature), template, carrier)
-        super().__init__(extended.signature, **config)
+        super().__init__(extended.signature, demo_tokens=demo_tokens, **config)
         self.template = template
         self.stages = extended.stages
         self.thought = extended.thought
-        self.profile = extended.profile
         self.answers = extended.answers
-        self.demo_tokens = demo_tokens
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
         adapter = self._adapter()
-        kwargs, cut = self._prepare(kwargs, adapter)
+        kwargs, cut = self.prepared(kwargs, adapter)
         monitors: list[Monitor] = []
         with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
             prediction = super().forward(**kwargs)
@@ -93,38 +90,17 @@ class Reason(dspy.Predict):
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
         adapter = self._adapter()
-        kwargs, cut = self._prepare(kwargs, adapter)
+        kwargs, cut = self.prepared(kwargs, adapter)
         monitors: list[Monitor] = []
         with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
             prediction = await super().aforward(**kwargs)
         return self._note(prediction, kwargs, adapter.texts, cut, monitors)
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
-        """The demos that a prompt gets: those that hold every field, within the budget, first ones first."""
-        chosen, budget = [], self.demo_tokens * 4
-        for demo in demos if self.thought is None else ():
-            held = dict(demo)
-            if any(held.get(name) is None for name in self.signature.fields):
-                continue
-            held[self.profile] = Profile.of(held[self.profile]).local()
-            # As rendered, so that a demo read back from a file takes as much as it took before.
-            budget -= sum(len(format_field_value(info, held[name])) for name, info in self.signature.fields.items())
-            if budget < 0:
-                break
-            chosen.append(held)
-        return chosen
+        return [] if self.thought is not None else super().usable_demos(demos)
 
     def _adapter(self) -> Any:
         return watch(active_adapter(), guide="" if self.thought is None else guide(self.template))
-
-    def _prepare(self, kwargs: dict[str, Any], adapter: Any) -> tuple[dict[str, Any], int]:
-        demos = self.usable_demos(kwargs.pop("demos", self.demos))
-        items = Profile.of(kwargs.get(self.profile)).local()
-        lm = kwargs.get("lm") or self.lm or dspy.settings.lm
-        inputs = {name: value for name, value in kwargs.items() if name in self.signature.input_fields}
-        limit = {**self.config, **kwargs.get("config", {})}.get("max_tokens")
-        items, demos, cut = shorten(lm, adapter, self.signature, demos, inputs, self.profile, items, limit)
-        return {**kwargs, "demos": demos, self.profile: items}, cut
 
     def _monitoring(
         self, kwargs: Mapping[str, Any], adapter: Any, monitors: list[Monitor]

@@ -87,7 +87,8 @@ def test_the_users_own_fields_win_their_names(scripted, why, inputs, outputs, re
 
 
 EXTRAS = [
-    "reasoning", "retrieved", "violations", "attempts", "outcome", "interventions", "grade", "notes", "cut"
+    "reasoning", "retrieved", "violations", "attempts", "outcome", "interventions", "grade", "notes", "cut",
+    "candidates", "reconciled",
 ]  # fmt: skip
 
 
