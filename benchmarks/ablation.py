@@ -5,13 +5,19 @@ with the goals of the release beside what is measured.
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from benchmarks.pocket import verdict
+from programs import TASKS
 from programs.ablation import FULL, TEMPLATE
 from programs.console import Console
 from programs.experiment import Options, run_evaluate
+from programs.personas import MAKERS
+from programs.personas.world import draw, history
+from programs.ready import default_retriever
+from programs.runs import results
 
 
 def main() -> None:
@@ -37,6 +43,7 @@ def main() -> None:
             report = run_evaluate(options, directory, arguments.resume, console)
         console.table(report, directory)
         goals(report)
+        account(task, directory, arguments)
 
 
 def goals(report: dict[str, Any]) -> None:
@@ -57,6 +64,32 @@ def goals(report: dict[str, Any]) -> None:
     share = few["tokens"]["completion"] / all_["tokens"]["completion"]
     verdict("its completion tokens at most 0.60 of all candidates'", share, share <= 0.60)
     print(f"R2P with cross-referencing against chain of thought: {report['differences_to_cot']['r2p:candidates']}")
+
+
+def account(name: str, directory: Path, arguments: argparse.Namespace) -> None:
+    """Print where answers are lost: at retrieval, at citing, or at reading what was cited.
+
+    An item decides when it holds the detail that this user goes by (task 2), or one of the aspects (task 3).
+    """
+    task = TASKS[name]
+    cases = {str(case.persona): case for case in draw(MAKERS[name], "test", arguments.limit, arguments.seed)}
+    retriever = default_retriever(task)
+    for program in ("cot", TEMPLATE, FULL, "r2p:candidates"):
+        wrong = [row for row in results(directory, program) if row["answer"] != row["gold"]]
+        lost: Counter[str] = Counter()
+        for row in wrong:
+            case = cases[row["id"]]
+            words = {cue.word for cue in case.cues if case.focus in ("", cue.kind)}
+            profile = history(task, case)
+            deciding = {item.id for item in profile if words & {*item.text.split()}}
+            shown = {item.id for item in retriever(case.question, profile)}
+            if not deciding <= shown:
+                lost["not retrieved"] += 1
+            elif program != "cot" and not deciding <= {*row["cited"]}:
+                lost["retrieved, not cited"] += 1
+            else:
+                lost["misread"] += 1
+        print(f"{program}: {len(wrong)} wrong of {len(cases)}: {dict(lost)}")
 
 
 if __name__ == "__main__":

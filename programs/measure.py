@@ -88,6 +88,7 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
         "evidence": valid(prediction) if attempts else None,
         "violations_first": [verdict.check for verdict in attempts[0].unmet if verdict.message] if attempts else [],
         "violations": [verdict.check for verdict in violations if verdict.message],
+        "cited": [item.id for item in getattr(prediction.get("reasoning"), "cited", ())],
         "attempts": len(attempts) or 1,
         "interventions": len(prediction.get("interventions") or []),
         "candidates": len(prediction.get("candidates") or []) or 1,

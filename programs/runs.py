@@ -58,11 +58,16 @@ class Run:
 
     def rows(self, name: str) -> "Rows":
         """The results of one program, example by example."""
-        return Rows(self.path / "results" / f"{name.replace(':', '-')}.jsonl")
+        return results(self.path, name)
 
     def finish(self, report: dict[str, Any]) -> None:
         """Write the report, after everything else."""
         write_json(self.path / "report.json", report)
+
+
+def results(directory: Path, name: str) -> "Rows":
+    """The results of one program in a run's directory."""
+    return Rows(directory / "results" / f"{name.replace(':', '-')}.jsonl")
 
 
 class Rows:
