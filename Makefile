@@ -43,6 +43,8 @@ bench: $(VENV)/.dev  ## The measurements of the README
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.pocket
+	@$(BIN)/python -m benchmarks.overhead
+	@$(BIN)/python -m benchmarks.ablation
 
 pocket: $(VENV)/.dev  ## Make the pocket model again (hours)
 	@$(BIN)/python -m finetune.pocket $(ARGS)
