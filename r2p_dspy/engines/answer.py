@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from dspy.lm15 import (
     Message,
@@ -19,8 +19,10 @@ from dspy.lm15 import (
     Usage,
 )
 
-from r2p_dspy.engines.batching import Row
 from r2p_dspy.engines.chat import CLOSE, OPEN
+
+if TYPE_CHECKING:  # it needs torch, and a client of a server has none
+    from r2p_dspy.engines.rows import Row
 
 Decode: TypeAlias = Callable[[Sequence[int]], str]
 Event: TypeAlias = StreamStartEvent | StreamDeltaEvent | StreamEndEvent
@@ -36,34 +38,32 @@ class Answer:
     """
 
     def __init__(self, request: Request, decode: Decode, inside: bool | None) -> None:
-        self._model = request.model
+        self._request = request
         self._decode = decode
+        self._inside = inside
         self._text = TextStream(decode)
         self._stop = StopAt(request.config.stop)
         self._thoughts = None if inside is None else Thoughts(inside)
 
     def start(self) -> StreamStartEvent:
-        return StreamStartEvent(model=self._model)
+        return StreamStartEvent(model=self._request.model)
 
     def push(self, token: int) -> list[Event]:
         return self._deltas(self._pieces(self._stop.push(self._text.push(token))))
 
     def finish(self, row: Row) -> list[Event]:
         pieces = self._pieces(self._stop.push(self._text.finish()) + self._stop.finish(), last=True)
-        return [*self._deltas(pieces or [("text", "")]), StreamEndEvent(finish_reason=_reason(row), usage=usage(row))]
+        return [
+            *self._deltas(pieces or [("text", "")]),
+            StreamEndEvent(finish_reason=_reason(row.finish), usage=usage(row)),
+        ]
 
     def response(self, row: Row, text: str | None = None, used: tuple[int, int] | None = None) -> Response:
         """The row's answer; for a steered one, whose last row this is, its text and the tokens of all its rows."""
         if text is None:
             text = self._decode(row.tokens)
-        text = self._stop.push(text) + self._stop.finish()
-        pieces = self._pieces(text, last=True)
-        thought, text = ("".join(text for kind, text in pieces if kind == wanted) for wanted in ("thinking", "text"))
-        parts = [ThinkingPart(thought), TextPart(text)] if thought else [TextPart(text)]
         counted = usage(row) if used is None else Usage(input_tokens=used[0], output_tokens=used[1])
-        return Response(
-            id=None, model=self._model, message=Message.assistant(parts), finish_reason=_reason(row), usage=counted
-        )
+        return respond(self._request, text, self._inside, row.finish, counted)
 
     def _pieces(self, text: str, *, last: bool = False) -> list[tuple[str, str]]:
         if self._thoughts is not None:
@@ -76,6 +76,25 @@ class Answer:
             StreamDeltaEvent(ThinkingDelta(text) if kind == "thinking" else TextDelta(text, part_index=at))
             for kind, text in pieces
         ]
+
+
+def respond(request: Request, text: str, inside: bool | None, finish: str | None, used: Usage) -> Response:
+    """A text as the response to a request, up to its stop strings and with its thought apart.
+
+    Args:
+        request: what was asked.
+        text: all that was generated.
+        inside: whether the text begins inside a thought; None if thoughts are not told apart.
+        finish: "length" when the tokens ran out.
+        used: tokens of the prompt and of the answer.
+    """
+    stop = StopAt(request.config.stop)
+    text = stop.push(text) + stop.finish()
+    pieces = [("text", text)] if inside is None else Thoughts(inside).push(text, last=True)
+    thought, text = ("".join(text for kind, text in pieces if kind == wanted) for wanted in ("thinking", "text"))
+    parts = [ThinkingPart(thought), TextPart(text)] if thought else [TextPart(text)]
+    message = Message.assistant(parts)
+    return Response(id=None, model=request.model, message=message, finish_reason=_reason(finish), usage=used)
 
 
 class TextStream:
@@ -185,8 +204,8 @@ def stop_check(decode: Decode, strings: Sequence[str]) -> Callable[[list[int]], 
     return stops
 
 
-def _reason(row: Row) -> str:
-    return "length" if row.finish == "length" else "stop"
+def _reason(finish: str | None) -> str:
+    return "length" if finish == "length" else "stop"
 
 
 def _overlap(text: str, string: str) -> int:

@@ -55,9 +55,7 @@ class Chat:
             InvalidRequestError: the template refused the messages, or there is nothing to continue.
             UnsupportedFeatureError: images, tools and other parts that are no text.
         """
-        messages = [] if request.system is None else [{"role": "system", "content": _system(request.system)}]
-        last = len(request.messages) - 1
-        messages += [_message(i, m, unfinished=continues and i == last) for i, m in enumerate(request.messages)]
+        messages = conversation(request, continues=continues)
         prefix = ""
         if continues:
             if messages[-1]["role"] != "assistant" or len(messages) < 2:
@@ -105,6 +103,21 @@ class Chat:
             return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
 
 
+def conversation(request: Request, *, continues: bool = False) -> list[dict[str, str]]:
+    """A request's system text and messages as chat templates take them.
+
+    Args:
+        request: of its parts only text and thoughts.
+        continues: the last message is unfinished, so a thought at its end stays open.
+
+    Raises:
+        UnsupportedFeatureError: images, tools and other parts that are no text.
+    """
+    messages = [] if request.system is None else [{"role": "system", "content": _system(request.system)}]
+    last = len(request.messages) - 1
+    return messages + [_message(i, m, unfinished=continues and i == last) for i, m in enumerate(request.messages)]
+
+
 def _system(system: Any) -> str:
     return system if isinstance(system, str) else "\n".join(_text("system", i, part) for i, part in enumerate(system))
 
@@ -126,6 +139,6 @@ def _message(index: int, message: Message, *, unfinished: bool) -> dict[str, str
 def _text(where: str, index: int, part: Any) -> str:
     if not isinstance(part, TextPart | ThinkingPart):
         raise UnsupportedFeatureError(
-            f"in-process models read text only, not a part of type {part.type!r}", feature=f"{where}.parts[{index}]"
+            f"only text can be read here, not a part of type {part.type!r}", feature=f"{where}.parts[{index}]"
         )
     return part.text

@@ -60,7 +60,7 @@ def connect(
         seed: makes drawing repeatable. In-process it is so anyway; there it picks another of the possible answers.
         cache: answer a repeated request from DSPy's cache.
         **kwargs: in-process `device`, `dtype`, `max_batch`, `cache_bytes`, `reasoning`, `threads` and `timeout` go to
-            `TransformersEngine`; everything else to `dspy.LM`.
+            `TransformersEngine`, with `hosted_vllm/NAME` `reasoning` to `ServedLM`; everything else to `dspy.LM`.
 
     Returns:
         A `dspy.LM`. Connecting to the same in-process model again takes no further memory. Its name holds a
@@ -90,7 +90,12 @@ def connect(
     _check_provider(model)
     if temperature == 0 and _FIXED_TEMPERATURE.match(model):
         kwargs["temperature"] = None  # these models take no temperature but their own
-    return dspy.LM(model, **{"temperature": temperature, **({"api_base": api_base} if api_base else {}), **kwargs})
+    kwargs = {"temperature": temperature, **({"api_base": api_base} if api_base else {}), **kwargs}
+    if model.startswith("hosted_vllm/"):
+        from r2p_dspy.engines.served import ServedLM
+
+        return ServedLM(model, **kwargs)
+    return dspy.LM(model, **kwargs)
 
 
 def context_window(lm: dspy.LM) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -41,3 +43,10 @@ def next_sample() -> tuple[int | None, int]:
     """The rollout that the current LM call belongs to, and which of the call's candidates is due, from 0."""
     sample = _sample.get()
     return (None, 0) if sample is None else (sample[0], next(sample[1]))
+
+
+def seeded(seed: int | None, prompt: list[int]) -> int:
+    """A stable number from a request's seed, the sample that is asked for and the prompt's token ids."""
+    # With the prompt in it, examples that share a seed (`--seed 0`) do not share their random numbers.
+    digest = hashlib.blake2b(repr((seed, *next_sample())).encode() + array("q", prompt).tobytes(), digest_size=8)
+    return int.from_bytes(digest.digest(), "big") >> 1

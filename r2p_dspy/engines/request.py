@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from array import array
 from collections.abc import Callable
 
 from dspy.lm15 import ContextLengthError, InvalidRequestError, Request, UnsupportedFeatureError
 
 from r2p_dspy.engines.answer import stop_check
 from r2p_dspy.engines.chat import Chat
-from r2p_dspy.engines.lm import next_sample
+from r2p_dspy.engines.lm import seeded
 from r2p_dspy.engines.rows import Row
 
 DEFAULT_MAX_TOKENS = 1024  # of a request that names none
@@ -48,7 +46,7 @@ def to_row(
         limit=min(config.max_tokens or DEFAULT_MAX_TOKENS, room),
         temperature=1.0 if config.temperature is None else config.temperature,
         top_p=1.0 if config.top_p is None else config.top_p,
-        seed=_seed(config.seed, prompt),
+        seed=seeded(config.seed, prompt),
         stop=stop_check(chat.decode, config.stop) if config.stop else None,
         emit=emit,
         timeout=timeout,
@@ -71,10 +69,3 @@ def _mode(request: Request) -> tuple[bool, bool]:
     if continues and prompts:
         raise InvalidRequestError("continue_final_message needs add_generation_prompt=False")
     return continues, prompts
-
-
-def _seed(seed: int | None, prompt: list[int]) -> int:
-    """A stable number from the request's seed, the sample that is asked for and the prompt."""
-    # With the prompt in it, examples that share a seed (`--seed 0`) do not share their random numbers.
-    digest = hashlib.blake2b(repr((seed, *next_sample())).encode() + array("q", prompt).tobytes(), digest_size=8)
-    return int.from_bytes(digest.digest(), "big") >> 1

@@ -54,6 +54,11 @@ def steering(reader: Callable[[], Steer] | None) -> Iterator[None]:
         _active.reset(token)
 
 
+def awaited() -> bool:
+    """Whether somebody wants to read along with the next answer."""
+    return _active.get() is not None
+
+
 def active() -> Steer | None:
     """Who reads along with the next answer."""
     reader = _active.get()

@@ -82,7 +82,7 @@ def test_a_directory_that_holds_no_model_is_named(tmp_path, content):
 )
 def test_served_models_are_ordinary_lms(model, options, kwargs):
     lm = connect(model, cache=False, **options)
-    assert type(lm) is dspy.LM and lm.model == model and lm.cache is False
+    assert isinstance(lm, dspy.LM) and lm.model == model and lm.cache is False and isinstance(lm.engine, str)
     assert {name: lm.kwargs[name] for name in kwargs} == kwargs
 
 

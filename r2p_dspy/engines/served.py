@@ -1,0 +1,178 @@
+"""A model on a vLLM server whose running answers can be steered: stopped, cut, and continued from a correction."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import lru_cache, partial
+from typing import Any
+
+import dspy
+from dspy.lm15 import ContextLengthError, Request, Response, ServerError, UnsupportedFeatureError, Usage
+from dspy.utils.exceptions import LMUnsupportedFeatureError
+
+from r2p_dspy.engines.answer import respond
+from r2p_dspy.engines.chat import conversation
+from r2p_dspy.engines.lm import LocalLM, seeded
+from r2p_dspy.engines.served_legs import Asked, ServedLeg
+from r2p_dspy.engines.server import Server
+from r2p_dspy.engines.steer import Correction, active, awaited, steered
+
+_CONNECTION = ("api_base", "timeout", "extra_body")  # of an LM's settings, those that the engine takes over
+_UNSUPPORTED = ("response_format", "tool_choice", "logprobs", "probabilities")
+_THREADS = 64  # async calls at once; each waits for its server in a thread of its own
+
+
+class ServedLM(LocalLM):
+    """A `dspy.LM` of a vLLM server.
+
+    Its calls are DSPy's own, but those that somebody wants to read along with (`r2p_dspy.engines.steer`): they go over
+    raw completions, uncached and without retries. A server that is no vLLM server is called as ever.
+    `r2p_dspy.connect` makes these.
+
+    Args:
+        model: `hosted_vllm/NAME`.
+        reasoning: whether the model thinks natively, so that `dspy.Reasoning` fields are taken from its thought; None
+            leaves that to what DSPy knows of the model.
+        **kwargs: as of `dspy.LM`; of them `api_base` (or `HOSTED_VLLM_API_BASE`), `timeout` (seconds) and `extra_body`
+            (vLLM's own settings; `chat_template_kwargs` in it goes to the chat template) hold for steered calls too.
+
+    Example:
+        >>> lm = ServedLM("hosted_vllm/Qwen/Qwen3-8B", api_base="http://localhost:8000/v1", reasoning=True)
+        >>> lm.supports_reasoning
+        True
+    """
+
+    def __init__(self, model: str, *, reasoning: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(model, **kwargs)
+        self.reasoning = reasoning
+
+    @property
+    def supports_reasoning(self) -> bool:
+        return super().supports_reasoning if self.reasoning is None else self.reasoning
+
+    def __call__(self, prompt=None, *, messages=None, **kwargs):
+        if (steerable := self._steerable()) is not None:
+            try:
+                return steerable(prompt, messages=messages, **{**kwargs, "cache": False})
+            except LMUnsupportedFeatureError:
+                pass  # nobody has been asked to read along yet
+        return super().__call__(prompt, messages=messages, **kwargs)
+
+    async def acall(self, prompt=None, *, messages=None, **kwargs):
+        if (steerable := self._steerable()) is not None:
+            try:
+                return await steerable.acall(prompt, messages=messages, **{**kwargs, "cache": False})
+            except LMUnsupportedFeatureError:
+                pass
+        return await super().acall(prompt, messages=messages, **kwargs)
+
+    def dump_state(self) -> dict[str, Any]:
+        return {**super().dump_state(), **({} if self.reasoning is None else {"reasoning": self.reasoning})}
+
+    def _steerable(self) -> ServedLM | None:
+        """This LM on the engine that can be steered, where that is asked for and may work."""
+        base = self.kwargs.get("api_base") or os.environ.get("HOSTED_VLLM_API_BASE")
+        streams = dspy.settings.send_stream is not None  # to a listener, who wants no text that is taken back
+        if not (awaited() and base and isinstance(self.engine, str)) or streams:
+            return None
+        server = _server(base, os.environ.get("HOSTED_VLLM_API_KEY") or "none", self.kwargs.get("timeout") or 600.0)
+        if not server.tokenizes:
+            return None
+        engine = ServedEngine(server, self.kwargs.get("extra_body") or {})
+        settings: dict[str, Any] = {"engine": engine, "async_engine": AsyncServedEngine(engine), "num_retries": 0}
+        steerable = self.copy(**settings, **dict.fromkeys(_CONNECTION))
+        steerable.history = self.history
+        return steerable
+
+
+@lru_cache(maxsize=32)
+def _server(api_base: str, key: str, timeout: float) -> Server:
+    return Server(api_base, key, timeout)
+
+
+class ServedEngine:
+    """The engine of steered calls: DSPy's `complete(Request) -> Response`.
+
+    Args:
+        server: where the model runs.
+        extra: what vLLM takes beside a request's own settings.
+
+    Raises:
+        UnsupportedFeatureError: before anybody reads along, for what cannot be steered: a server that is not vLLM's,
+            and requests with images, tools or a response format.
+        ContextLengthError: the prompt leaves no room for a token; says both numbers.
+    """
+
+    def __init__(self, server: Server, extra: dict[str, Any]) -> None:
+        self._server, self._extra = server, extra
+
+    def complete(self, request: Request, cancelled: threading.Event | None = None) -> Response:
+        """The whole answer; once `cancelled` is set, it is stopped at its next token."""
+        leg, inside = self._begun(request)
+        steer = active()
+        if steer is None:
+            raise UnsupportedFeatureError("nobody reads along with this call", feature="steering")
+
+        def read(text: str) -> Correction | None:
+            if cancelled is not None and cancelled.is_set():
+                raise ServerError("the call was cancelled")
+            return steer(text)
+
+        text, last = steered(leg, read)
+        used = Usage(input_tokens=last.used[0], output_tokens=last.used[1])
+        return respond(request, text, inside, last.finish, used)
+
+    def _begun(self, request: Request) -> tuple[ServedLeg, bool | None]:
+        """The first stretch, and whether it begins inside a thought; None if thoughts are not told apart."""
+        config = request.config
+        refused = [name for name in _UNSUPPORTED if getattr(config, name) is not None] + ["tools"] * bool(request.tools)
+        if refused:
+            raise UnsupportedFeatureError(f"a steered answer knows no {', '.join(refused)}", feature=refused[0])
+        model = request.model.partition("/")[2]
+        options: dict[str, Any] = {**self._extra, **(config.extensions or {})}
+        template = dict(options.pop("chat_template_kwargs", None) or {})
+        if config.reasoning is not None:
+            template.setdefault("enable_thinking", not config.reasoning.is_off)
+        prompt = self._server.prompt(model, conversation(request), template)
+        room = prompt.context - len(prompt.ids)
+        if room < 1:
+            raise ContextLengthError(
+                f"the prompt has {len(prompt.ids)} tokens; with one to generate it exceeds the model's context of "
+                f"{prompt.context}"
+            )
+        own = ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty")
+        options.update({name: value for name in own if (value := getattr(config, name)) is not None})
+        if config.seed is not None:
+            options["seed"] = seeded(config.seed, prompt.ids)
+        asked = Asked(self._server, model, prompt, options, tuple(config.stop))
+        parts = config.reasoning is not None and not config.reasoning.is_off
+        return ServedLeg(asked, prompt.ids, min(config.max_tokens or room, room)), prompt.inside if parts else None
+
+
+class AsyncServedEngine:
+    """The twin of a `ServedEngine` for `dspy.LM(async_engine=…)`.
+
+    Args:
+        engine: the engine that it stands beside.
+    """
+
+    def __init__(self, engine: ServedEngine) -> None:
+        self._engine = engine
+
+    async def complete(self, request: Request) -> Response:
+        """As `ServedEngine.complete`; cancelling the task stops the generation."""
+        cancelled = threading.Event()
+        run = partial(copy_context().run, self._engine.complete, request, cancelled)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(_threads(), run)
+        finally:
+            cancelled.set()
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="r2p-served")

@@ -1,0 +1,160 @@
+"""A vLLM server as the steering needs it: the token ids of a chat and of a text, and a stream of what follows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from dspy.lm15 import (
+    AuthError,
+    ContextLengthError,
+    InvalidRequestError,
+    RateLimitError,
+    ServerError,
+    TimeoutError,
+    TransportError,
+    UnsupportedFeatureError,
+    UnsupportedModelError,
+)
+
+from r2p_dspy.engines.chat import OPEN
+
+_REFUSALS = {401: AuthError, 403: AuthError, 404: UnsupportedModelError, 429: RateLimitError}
+_NO_ROUTE = (404, 405, 501)
+_LINE_ENDS = re.compile(r"(?:\s|Ċ|▁|<0x0A>)+\Z")  # as tokenizers spell them
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A chat as token ids, up to where the assistant's turn begins.
+
+    Args:
+        ids: the tokens.
+        inside: whether they end inside a thought.
+        context: tokens that prompt and answer may have together.
+    """
+
+    ids: list[int]
+    inside: bool
+    context: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one event of a stream brings.
+
+    Args:
+        text: new text, maybe none.
+        ids: the new tokens; None where the server does not tell.
+        finish: why the answer is over; None while it is not.
+        generated: tokens of the answer so far.
+    """
+
+    text: str
+    ids: list[int] | None
+    finish: str | None
+    generated: int
+
+
+class Server:
+    """A vLLM server, for many threads.
+
+    Args:
+        api_base: its address, with or without the `/v1` at its end.
+        key: what it was started with as its key, or anything.
+        timeout: seconds to wait for an answer, in a stream for the next token.
+
+    Every call raises errors of `dspy.lm15` in one line: `TransportError` when the server cannot be reached or breaks
+    off, `TimeoutError`, `UnsupportedFeatureError` when it is no vLLM server, and what it refuses by its status.
+    """
+
+    def __init__(self, api_base: str, key: str, timeout: float) -> None:
+        import openai  # takes most of a second
+
+        self.url = api_base.rstrip("/").removesuffix("/v1")
+        self.tokenizes = True  # until it has said that it does not
+        self._timeout = timeout
+        self._client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, timeout=timeout, max_retries=0)
+
+    def prompt(self, model: str, messages: list[dict[str, str]], template: dict[str, Any]) -> Prompt:
+        """The token ids of a chat by the model's own chat template, which takes `template` as options."""
+        # Rendered there, continued as ids: templates touch an unfinished assistant's message, and each in its own way.
+        asked = {"messages": messages, "add_generation_prompt": True, "return_token_strs": True}
+        told = self._tokenize(model, **asked, chat_template_kwargs=template)
+        tail = "".join(told.get("token_strs") or [])[-80:]
+        return Prompt(told["tokens"], _LINE_ENDS.sub("", tail).endswith(OPEN), told["max_model_len"])
+
+    def encode(self, model: str, text: str) -> list[int]:
+        """The token ids of a text as the model would write it."""
+        return self._tokenize(model, prompt=text, add_special_tokens=False)["tokens"]
+
+    def stream(self, model: str, prompt: list[int], limit: int, options: dict[str, Any]) -> Generator[Chunk]:
+        """What follows a prompt, at most `limit` tokens. Closing it stops the server's work."""
+        generated = 0
+        with self._errors():
+            with self._client.completions.create(
+                model=model,
+                prompt=prompt,
+                max_tokens=limit,
+                stream=True,
+                stream_options={"include_usage": True, "continuous_usage_stats": True},  # type: ignore[typeddict-unknown-key]
+                extra_body={"return_token_ids": True, **options},
+            ) as events:
+                finish = None
+                for event in events:
+                    choice = event.choices[0] if event.choices else None
+                    ids = getattr(choice, "token_ids", None)
+                    generated += len(ids) if ids is not None else bool(choice and choice.text)
+                    if event.usage is not None:
+                        generated = event.usage.completion_tokens
+                    finish = (choice and choice.finish_reason) or finish
+                    yield Chunk(choice.text if choice else "", ids, finish, generated)
+            if finish is None:
+                raise TransportError(f"the server at {self.url} broke off within an answer")
+
+    def _tokenize(self, model: str, **asked: Any) -> dict[str, Any]:
+        import openai
+
+        with self._errors():
+            try:
+                told: Any = self._client.post(f"{self.url}/tokenize", body={"model": model, **asked}, cast_to=object)
+            except openai.APIStatusError as refusal:
+                if refusal.status_code in _NO_ROUTE and "model" not in refusal.message:
+                    self._is_no_vllm(refusal)
+                raise
+        if not (isinstance(told, dict) and told.get("tokens") and "max_model_len" in told):
+            self._is_no_vllm(None)
+        return told
+
+    def _is_no_vllm(self, cause: Exception | None) -> None:
+        self.tokenizes = False
+        message = f"the server at {self.url} has no /tokenize as vLLM has it, so its answers cannot be steered"
+        raise UnsupportedFeatureError(message, feature="steering") from cause
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        import httpx
+        import openai
+
+        try:
+            yield
+        except (openai.APITimeoutError, httpx.TimeoutException) as cause:
+            raise TimeoutError(f"the server at {self.url} sent nothing for {self._timeout:g} s") from cause
+        except openai.APIStatusError as cause:
+            told = cause.body.get("message") if isinstance(cause.body, dict) else None
+            status, said = cause.status_code, _line(told or cause.message)
+            kind = _REFUSALS.get(status, InvalidRequestError if status < 500 else ServerError)
+            if status == 400 and "context length" in said:
+                kind = ContextLengthError
+            raise kind(f"the server at {self.url} refused: {said}", status=status) from cause
+        except (openai.APIConnectionError, httpx.HTTPError) as cause:
+            raise TransportError(f"the server at {self.url} broke off: {_line(cause.__cause__ or cause)}") from cause
+        except (openai.APIError, ValueError) as cause:  # an error, or no JSON, within the stream
+            raise ServerError(f"the server at {self.url} failed: {_line(cause)}") from cause
+
+
+def _line(said: object) -> str:
+    return " ".join(str(said).split())[:300]

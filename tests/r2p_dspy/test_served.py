@@ -1,0 +1,325 @@
+"""Steering a model on a server: what is asked of it, when it is stopped, and what a caller sees of its faults."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import dspy
+import pytest
+from dspy.lm15 import Config, Message, Request
+
+from r2p_dspy import optimizing
+from r2p_dspy.engines import connect
+from r2p_dspy.engines.served import ServedEngine
+from r2p_dspy.engines.server import Server
+from r2p_dspy.engines.steer import Correction, steering
+from tests.film import FILM, HISTORY, ask, program
+from tests.r2p_dspy.test_steer import Once
+from tests.r2p_dspy.test_thinking import ANSWER, thought
+from tests.scripted import STAGES, completion
+from tests.served import Dies, Ends, Hangs, Refuses, ScriptedServer, Stalls
+
+EVIDENCE = STAGES["evidence"]
+GOOD = completion()
+BAD = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
+REST = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
+CUT = BAD[: BAD.index("[[ ## preferences ## ]]") + len("[[ ## preferences ## ]]")]  # where the mistake shows
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """serve(text, …) starts a server that writes these texts."""
+    monkeypatch.delenv("HOSTED_VLLM_API_KEY", raising=False)
+    monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
+    servers = []
+
+    def start(*texts, **options):
+        servers.append(ScriptedServer(*texts, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def lm(server, **options):
+    return connect(
+        "hosted_vllm/test", api_base=server.api_base, **{"timeout": 60.0, "num_retries": 0, "cache": False, **options}
+    )
+
+
+def steered(server, reader, timeout=60.0, extra=(), **config):
+    request = Request("hosted_vllm/test", (Message.user("Tell me."),), config=Config(**config))
+    with steering(lambda: reader):
+        return ServedEngine(Server(server.api_base, "none", timeout), dict(extra)).complete(request)
+
+
+class TestLegs:
+    def test_without_a_correction_the_answer_is_the_servers(self, serve):
+        server = serve("It is so.")
+        answer = steered(server, Once(0, at=10**6), max_tokens=50, temperature=0.5, top_p=0.9)
+        assert (answer.text, answer.finish_reason) == ("It is so.", "stop")
+        (asked,) = server.bodies("/v1/completions")
+        assert server.prompts() == ["<|user|>Tell me.<|assistant|>"]
+        wanted = {"max_tokens": 50, "temperature": 0.5, "top_p": 0.9, "stream": True, "model": "test"}
+        assert wanted.items() <= asked.items() and "seed" not in asked and "stop" not in asked
+
+    @pytest.mark.parametrize("ids", [True, False], ids=["ids", "no ids"])
+    @pytest.mark.parametrize("step", [1, 7])
+    @pytest.mark.parametrize("kept", [0, 1, 13, 30])
+    def test_it_goes_on_after_what_was_kept_the_note_and_the_opening(self, serve, kept, step, ids):
+        text = "0123456789" * 4
+        server = serve(Hangs(text), "at last.", step=step, ids=ids)
+        answer = steered(server, Once(kept))
+        assert answer.text == f"{text[:kept]} so: at last."
+        assert server.prompts()[1] == f"<|user|>Tell me.<|assistant|>{text[:kept]} (Wait.) so: "
+
+    def test_the_server_is_stopped_and_all_that_it_wrote_is_counted(self, serve):
+        server = serve(Hangs("x" * 35), "y" * 7, step=5)
+        answer = steered(server, Once(3))
+        assert server.hung_up == 1 and server.written == 42
+        # 30 characters are enough for the reader, and the rest was thrown away with them; the last token ends the turn.
+        assert answer.usage.output_tokens == 30 + 7 + 1
+        assert answer.usage.input_tokens == sum(len(prompt) for prompt in server.prompts())
+
+    def test_a_cut_within_an_earlier_opening_works_too(self, serve):
+        corrections = [Correction(10, "", " so: we say "), Correction(14, " (Hm.)", " that is ")]
+        server = serve(Hangs("0123456789" * 3), Hangs("nothing at all"), "it.")
+
+        def reader(text):
+            return corrections.pop(0) if corrections and len(text) >= 26 else None
+
+        assert steered(server, reader).text == "0123456789 so: that is it."
+        assert server.prompts()[2].endswith("|>0123456789 so: (Hm.) that is ")
+
+    def test_who_always_corrects_gets_no_more_tokens_than_the_call_was_given(self, serve):
+        server = serve(Hangs("abcdefgh"))
+        answer = steered(server, lambda text: Correction(0, "", "x") if len(text) > 4 else None, max_tokens=20)
+        assert answer.usage.output_tokens == 20 and answer.finish_reason in ("length", "stop")
+        assert [body["max_tokens"] for body in server.bodies("/v1/completions")] == [20, 15, 11, 7, 3]
+
+    def test_nor_than_the_context_holds(self, serve):
+        server = serve(Hangs("x" * 40), context=70)
+        assert steered(server, Once(30, opening="y" * 12)).text == "x" * 30
+
+    def test_a_seed_makes_each_stretch_its_own_numbers(self, serve):
+        server = serve(Hangs("x" * 40), "y")
+        steered(server, Once(0), seed=3)
+        first, second = (body["seed"] for body in server.bodies("/v1/completions"))
+        assert second == first + 1
+
+    def test_stop_strings_are_looked_for_here(self, serve):
+        server = serve(Hangs("so far so good"))
+        answer = steered(server, Once(0, at=10**6), stop=("ood",))
+        assert (answer.text, answer.finish_reason, server.hung_up) == ("so far so g", "stop", 1)
+
+    def test_settings_of_the_server_and_of_its_chat_template(self, serve):
+        server = serve("x")
+        extra = {"min_p": 0.1, "chat_template_kwargs": {"enable_thinking": False}}
+        steered(server, Once(0), extra=extra)
+        assert server.bodies("/tokenize")[0]["chat_template_kwargs"] == {"enable_thinking": False}
+        assert server.bodies("/v1/completions")[0]["min_p"] == 0.1
+
+    def test_a_reader_that_fails_stops_the_server(self, serve):
+        server = serve(Hangs("x" * 40))
+
+        def broken(text):
+            raise RuntimeError("broken reader")
+
+        with pytest.raises(RuntimeError, match="broken reader"):
+            steered(server, broken)
+        _until(lambda: server.hung_up == 1)
+
+
+def _until(true):
+    """Wait for another thread, at most two seconds."""
+    for _ in range(200):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+class TestR2P:
+    def test_a_mistake_is_cut_off_and_the_model_goes_on(self, serve):
+        server = serve(Hangs(CUT), REST)
+        with dspy.context(lm=lm(server), track_usage=True):
+            answer = ask(program())
+        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stream")
+        assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "cited")]
+        assert server.hung_up == 1
+        assert server.prompts()[1].endswith(
+            f"{STAGES['requirements']}\n(Wait. There is no item 7; cite only 1, 2.)\n\n[[ ## evidence ## ]]\n"
+        )
+        (used,) = answer.get_lm_usage().values()
+        assert used["completion_tokens"] == len(CUT) + len(REST) + 1
+
+    def test_async_too(self, serve):
+        server = serve(Hangs(CUT), REST)
+        with dspy.context(lm=lm(server)):
+            answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
+        assert (answer.tag, answer.grade, len(answer.interventions), server.hung_up) == ("romance", "stream", 1, 1)
+
+    @pytest.mark.parametrize("opens", ["<|assistant|>", "<|assistant|><think>\n"], ids=["none", "prefilled"])
+    def test_in_the_native_thinking(self, serve, opens):
+        wrong = thought(evidence=[])
+        begins = "" if opens.endswith("\n") else "<think>\n"
+        text = f"{begins}{wrong}\n</think>\n\n{ANSWER}"
+        cut = text[: text.index("</evidence>") + len("</evidence>")]
+        right = thought()
+        rest = right[right.index("<evidence>") + len("<evidence>") :] + f"\n</think>\n\n{ANSWER}"
+        server = serve(Hangs(cut), rest, opens=opens)
+        with dspy.context(lm=lm(server, reasoning=True)):
+            answer = ask(program(carrier="thinking"))
+        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stream")
+        assert len(answer.interventions) == 1 and server.hung_up == 1
+        assert answer.reasoning.cited[0].id == "m7"
+        assert server.prompts()[1].endswith("\n<evidence>\n")
+        assert server.bodies("/tokenize")[0]["chat_template_kwargs"] == {"enable_thinking": True}
+
+    def test_its_thought_is_a_thought_for_dspy_too(self, serve):
+        server = serve(f"Hm.\n</think>\n\n{ANSWER}", opens="<|assistant|><think>\n")
+        answer = _complete(server)
+        assert [part.type for part in answer.message.parts] == ["thinking", "text"]
+        assert (answer.message.parts[0].text, answer.text) == ("Hm.", ANSWER)
+
+    def test_many_threads_mix_up_nothing(self, serve):
+        server = serve(GOOD, step=200)
+        module = program()
+        with dspy.context(lm=lm(server, temperature=1.0)):
+            made = dspy.Parallel(num_threads=16, disable_progress_bar=True)(
+                [(module, {"film": f"film {number}", "profile": HISTORY}) for number in range(48)]
+            )
+        assert [(one.tag, one.grade, one.interventions) for one in made] == [("romance", "stream", [])] * 48
+        films = sorted(
+            prompt[prompt.index("film ", prompt.rindex("[[ ## film ## ]]")) :][:7] for prompt in server.prompts()
+        )
+        assert len(set(films)) == 48
+
+    def test_many_async_calls_at_once(self, serve):
+        server = serve(GOOD, step=200)
+
+        async def all_of_them():
+            return await asyncio.gather(*(program().acall(film=FILM, profile=HISTORY) for _ in range(24)))
+
+        with dspy.context(lm=lm(server, temperature=1.0)):
+            assert [one.tag for one in asyncio.run(all_of_them())] == ["romance"] * 24
+
+    def test_candidates_are_samples_of_their_own(self, serve):
+        server = serve(GOOD, step=50)
+        with dspy.context(lm=lm(server, seed=5)):
+            ask(program(candidates=3))
+        seeds = [body["seed"] for body in server.bodies("/v1/completions")]
+        assert len(set(seeds)) == 3
+
+    def test_nothing_is_cached_and_the_history_says_it(self, serve):
+        server = serve(GOOD)
+        served = lm(server, cache=True)
+        with dspy.context(lm=served):
+            ask(program())
+            ask(program())
+        assert len(server.prompts()) == len(served.history) == 2
+
+
+def _complete(server):
+    from dspy.lm15 import Reasoning
+
+    request = Request("hosted_vllm/test", (Message.user("Tell me."),), config=Config(reasoning=Reasoning(effort="low")))
+    with steering(lambda: Once(0, at=10**6)):
+        return ServedEngine(Server(server.api_base, "none", 60.0), {}).complete(request)
+
+
+class TestWhatCannotBeSteered:
+    def test_a_server_without_tokenize_is_asked_again_instead(self, serve):
+        server = serve(BAD, GOOD, vllm=False)
+        with dspy.context(lm=lm(server)):
+            answer = ask(program())
+            assert (answer.tag, answer.grade, len(answer.attempts)) == ("romance", "retry", 2)
+            ask(program())
+        assert len(server.bodies("/tokenize")) == 1, "it has said so once"
+        assert server.prompts() == []
+
+    def test_and_so_it_is_async(self, serve):
+        server = serve(GOOD, vllm=False)
+        with dspy.context(lm=lm(server)):
+            answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
+        assert (answer.tag, answer.grade) == ("romance", "retry")
+
+    def test_without_interventions_calls_are_dspys_own(self, serve):
+        server = serve(GOOD)
+        with dspy.context(lm=lm(server)):
+            assert ask(program(max_interventions=0)).grade == "retry"
+        assert [path for path, _ in server.asked] == ["/v1/chat/completions"]
+
+
+FAULTS = [
+    ("it breaks off", Dies(GOOD[:50]), "broke off"),
+    ("it ends without an end", Ends(GOOD[:50]), "broke off within an answer"),
+    ("it ends within a tag", Ends("[[ ## requi"), "broke off within an answer"),
+    ("it stalls", Stalls(GOOD[:50]), "sent nothing for 0.1 s"),
+    ("it refuses", Refuses("temperature must be\nnon-negative"), "refused: .*temperature must be non-negative"),
+]
+
+
+class TestFaults:
+    @pytest.mark.parametrize(("why", "text", "said"), FAULTS, ids=[one[0] for one in FAULTS])
+    def test_the_caller_gets_one_clear_line(self, serve, why, text, said):
+        server = serve(text)
+        with (
+            dspy.context(lm=lm(server, timeout=0.1 if isinstance(text, Stalls) else 60.0)),
+            pytest.raises(dspy.LMError, match=said) as fault,
+        ):
+            ask(program())
+        assert "\n" not in str(fault.value)
+        assert len(server.prompts()) == 1, "no retries"
+
+    def test_so_does_one_who_reaches_no_server(self, serve):
+        server = serve(GOOD)
+        server.stop()
+        with dspy.context(lm=lm(server)), pytest.raises(dspy.LMError, match="broke off: .*refused"):
+            ask(program())
+
+    def test_a_prompt_that_does_not_fit_says_both_numbers(self, serve):
+        server = serve(GOOD, context=100)
+        with dspy.context(lm=lm(server)), pytest.raises(dspy.ContextWindowExceededError, match="context of 100"):
+            ask(program())
+
+    def test_an_answer_that_has_no_room_is_mended_or_raised_but_never_half(self, serve):
+        server = serve(GOOD)
+        with dspy.context(lm=lm(server, max_tokens=40)), optimizing():
+            answer = ask(program(max_backtracks=0))
+        assert answer.tag is None and answer.violations
+
+    def test_cancelling_a_task_stops_the_server(self, serve):
+        server = serve(Hangs(GOOD[:60]))
+
+        async def cancelled():
+            task = asyncio.ensure_future(program().acall(film=FILM, profile=HISTORY))
+            while server.written < 60:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await task
+
+        with dspy.context(lm=lm(server)), pytest.raises(asyncio.CancelledError):
+            asyncio.run(cancelled())
+        _until(lambda: server.hung_up == 1)
+
+
+class TestKeys:
+    def test_the_key_comes_from_the_environment(self, serve, monkeypatch):
+        monkeypatch.setenv("HOSTED_VLLM_API_KEY", "of-the-environment")
+        server = serve(GOOD)
+        monkeypatch.setenv("HOSTED_VLLM_API_BASE", server.api_base)
+        with dspy.context(lm=connect("hosted_vllm/test", timeout=60.0)):
+            assert ask(program()).grade == "stream"
+        assert server.keys == {"Bearer of-the-environment"}
+
+    def test_and_from_nowhere_else(self):
+        with pytest.raises(ValueError, match="api_key: keys are taken from the environment only"):
+            connect("hosted_vllm/test", api_key="of-the-call")
+
+
+def test_threads_share_a_server(serve):
+    server = serve(GOOD, step=200)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: steered(server, Once(0, at=10**6)).text, range(24))) == {GOOD}

@@ -1,0 +1,182 @@
+"""A server that answers over HTTP as vLLM does, and writes what it is told to."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Hangs(str):
+    """A text after which the model goes on for ever: the server waits for the client to hang up, and counts it."""
+
+
+class Dies(str):
+    """A text after which the connection breaks."""
+
+
+class Ends(str):
+    """A text after which the stream just ends, without an end of the answer."""
+
+
+class Stalls(str):
+    """A text after which nothing more comes."""
+
+
+class Refuses(str):
+    """A refusal in these words, with status 400."""
+
+
+class ScriptedServer(ThreadingHTTPServer):
+    """A server on a free port. A token is a character, its id the character's number; a chat begins with `opens`.
+
+    Args:
+        texts: one for each completion, the last one again and again.
+        opens: what the chat template writes at the beginning of the assistant's turn.
+        vllm: whether it has /tokenize.
+        ids: whether it tells token ids.
+        step: characters in one event of a stream.
+        context: tokens that prompt and answer may have together.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, *texts, opens="<|assistant|>", vllm=True, ids=True, step=1, context=100_000):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.texts, self.opens, self.vllm, self.ids, self.step, self.context = (
+            list(texts),
+            opens,
+            vllm,
+            ids,
+            step,
+            context,
+        )
+        self.asked, self.keys = [], set()  # (path, body) of every request
+        self.hung_up, self.written = 0, 0
+        self.lock, self.over = threading.Lock(), threading.Event()
+        self.api_base = f"http://127.0.0.1:{self.server_address[1]}/v1"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def handle_error(self, request, address):
+        pass  # clients hang up; that is what is tested
+
+    def next(self):
+        with self.lock:
+            return self.texts[0] if len(self.texts) == 1 else self.texts.pop(0)
+
+    def gone(self):
+        with self.lock:
+            self.hung_up += 1
+
+    def bodies(self, path):
+        """What was asked of one path, in order."""
+        return [body for at, body in self.asked if at == path]
+
+    def prompts(self):
+        """The prompts of the completions, as text."""
+        return ["".join(map(chr, body["prompt"])) for body in self.bodies("/v1/completions")]
+
+    def stop(self):
+        self.over.set()
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each event waits for the last one's acknowledgement
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        server = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with server.lock:
+            server.asked.append((self.path, body))
+            server.keys.add(self.headers.get("Authorization"))
+        if self.path == "/tokenize" and server.vllm:
+            self._tokenize(body)
+        elif self.path == "/v1/completions":
+            try:
+                self._stream(body, server.next())
+            except OSError:
+                server.gone()
+        elif self.path == "/v1/chat/completions":
+            message = {"role": "assistant", "content": server.next()}
+            usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            self._json(
+                {
+                    "id": "x",
+                    "object": "chat.completion",
+                    "created": 1,
+                    "model": "m",
+                    "choices": [choice],
+                    "usage": usage,
+                }
+            )
+        else:
+            self._json({"detail": "Not Found"}, 404)
+
+    def _json(self, told, status=200):
+        data = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _tokenize(self, body):
+        if "messages" in body:
+            turns = "".join(f"<|{one['role']}|>{one['content']}" for one in body["messages"])
+            text = turns + self.server.opens
+        else:
+            text = body["prompt"]
+        told = {"tokens": [ord(letter) for letter in text], "max_model_len": self.server.context}
+        self._json({**told, "token_strs": list(text), "count": len(text)})
+
+    def _stream(self, body, text):
+        server = self.server
+        if isinstance(text, Refuses):
+            return self._json({"error": {"message": str(text), "type": "BadRequestError", "code": 400}}, 400)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        written = str(text)[: body["max_tokens"]]
+        for at in range(0, len(written), server.step):
+            piece = written[at : at + server.step]
+            self._event(body, at + len(piece), text=piece, ids=[ord(letter) for letter in piece])
+            with server.lock:
+                server.written += len(piece)
+        finish = "length" if len(written) < len(text) else "stop"
+        if isinstance(text, Hangs) and finish == "stop":
+            self.connection.settimeout(5)
+            if self.connection.recv(1) == b"":
+                server.gone()
+            return None
+        if isinstance(text, Stalls):
+            server.over.wait(5)
+        if isinstance(text, Dies | Stalls):
+            return self.connection.close()
+        if not isinstance(text, Ends):
+            ends = [0] if finish == "stop" else []
+            self._event(body, len(written) + len(ends), text="", ids=ends, finish=finish)
+            self._event(body, len(written) + len(ends))
+            self._write("data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
+        return None
+
+    def _event(self, body, count, finish=None, text=None, ids=None):
+        usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": count, "total_tokens": 0}
+        choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
+        if self.server.ids and body.get("return_token_ids"):
+            choice["token_ids"] = ids
+        choices = [] if text is None else [choice]
+        event = {"id": "x", "object": "text_completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+        self._write(f"data: {json.dumps(event)}\n\n")
+
+    def _write(self, text):
+        data = text.encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
