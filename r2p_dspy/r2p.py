@@ -62,7 +62,8 @@ class R2P(dspy.Module):
         attempts: the verdicts of every attempt (of the chosen candidate), the first one first; one that was corrected
             while it ran counts as two, without and with its corrections;
         interventions: what was corrected while the accepted attempt ran;
-        grade: how a failed check reaches the model: "stream", while it reasons, or "retry", when it is done;
+        grade: how a failed check reaches the model: "stream", while it reasons; "stages", between two stages; or
+            "retry", when it is done;
         outcome: what the checks saw;
         candidates: what was reconciled, each with its support (list of `Candidate`); empty without cross-referencing;
         reconciled: in words, why the chosen candidate won;
@@ -182,7 +183,7 @@ class R2P(dspy.Module):
             "notes": [] if items else ["no item of the history was shown, so the answer rests on none"],
             "cut": run.cut if run is not None else 0,
             "interventions": list(run.interventions or ()) if run is not None else [],
-            "grade": "retry" if run is None or run.interventions is None else "stream",
+            "grade": "retry" if run is None else run.grade,
         }
         extras |= getattr(made, "_reconciled", {"candidates": [], "reconciled": ""})
         finished = dspy.Prediction(**{**extras, **answers})

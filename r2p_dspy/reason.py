@@ -8,7 +8,7 @@ import dspy
 from dspy.signatures.signature import ensure_signature
 
 from r2p_dspy.engines.steer import steering
-from r2p_dspy.monitor import Intervention, Monitor, enforced
+from r2p_dspy.monitor import Grade, Intervention, Monitor, enforced
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.profile import Profile
 from r2p_dspy.running import FieldMarkers, Running, ThoughtTags
@@ -28,12 +28,14 @@ class Run:
         text: the completion as the model wrote it; of several the first, which is the one that is answered with.
         interventions: the corrections of its running text; None where the engine cannot be steered.
         cut: characters that were left out of the items so that the prompt fits.
+        grade: how the running text was read: "stream" or "stages"; "retry" if it was not.
     """
 
     items: Profile
     text: str
     cut: int = 0
     interventions: tuple[Intervention, ...] | None = None
+    grade: Grade = "retry"
 
 
 class Reason(Showing):
@@ -140,5 +142,6 @@ class Reason(Showing):
     ) -> dspy.Prediction:
         # An underscore keeps it off the prediction's fields, and so out of traces, demos and saved programs.
         interventions = tuple(monitors[0].interventions) if monitors else None
-        prediction._run = Run(kwargs[self.profile], texts[0] if texts else "", cut, interventions)
+        grade: Grade = monitors[0].grade if monitors else "retry"
+        prediction._run = Run(kwargs[self.profile], texts[0] if texts else "", cut, interventions, grade)
         return prediction

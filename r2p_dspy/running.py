@@ -13,7 +13,10 @@ ANSWER = ""  # the name of the section that begins where the stages are over
 
 
 class Running(Protocol):
-    """One carrier's running text."""
+    """One carrier's running text; `mark` is what every mark begins with, that of a stage's end included."""
+
+    @property
+    def mark(self) -> str: ...
 
     def sections(self, text: str) -> Iterator[Section]:
         """The stages so far as they stand, and at the end the answer, if it has begun."""
@@ -39,11 +42,13 @@ class FieldMarkers:
 
     stages: Mapping[str, str]
     answers: Sequence[str]
+    mark = "[[ ##"
 
     def sections(self, text: str) -> Iterator[Section]:
         stages = {field: stage for stage, field in self.stages.items()}
         marks = list(re.finditer(r"(?m)^[^\S\n]*\[\[ ## (\w+) ## \]\]", text))
-        for mark, following in zip(marks, [*marks[1:], None], strict=False):
+        begun = re.search(r"(?m)^[^\S\n]*\[\[ ##\Z", text)  # whichever it will be, the section before it is over
+        for mark, following in zip(marks, [*marks[1:], begun], strict=False):
             end = len(text) if following is None else following.start()
             if mark[1] in stages:
                 inner = text[mark.end() : end].strip()
@@ -68,6 +73,7 @@ class ThoughtTags:
     """
 
     template: Template
+    mark = "</"
 
     def sections(self, text: str) -> Iterator[Section]:
         before, closed, _ = text.partition("</think>")

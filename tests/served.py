@@ -29,7 +29,7 @@ class ScriptedServer(ThreadingHTTPServer):
     """A server on a free port. A token is a character, its id the character's number; a chat begins with `opens`.
 
     Args:
-        texts: one for each completion, the last one again and again.
+        texts: one for each completion, the last one again and again; for chats also a function of the request.
         opens: what the chat template writes at the beginning of the assistant's turn.
         vllm: whether it has /tokenize.
         ids: whether it tells token ids.
@@ -102,19 +102,14 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError:
                 server.gone()
         elif self.path == "/v1/chat/completions":
-            message = {"role": "assistant", "content": server.next()}
-            usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            self._json(
-                {
-                    "id": "x",
-                    "object": "chat.completion",
-                    "created": 1,
-                    "model": "m",
-                    "choices": [choice],
-                    "usage": usage,
-                }
-            )
+            text, stop = server.next(), body.get("stop") or []
+            text = text(body) if callable(text) else text
+            ends = [at for mark in stop if (at := text.find(mark)) >= 0]
+            text = text[: min(ends)] if ends else str(text)
+            usage = {"prompt_tokens": 3, "completion_tokens": len(text), "total_tokens": 3 + len(text)}
+            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            told = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+            self._json({**told, "usage": usage})
         else:
             self._json({"detail": "Not Found"}, 404)
 

@@ -1,10 +1,11 @@
-"""A model on a vLLM server whose running answers can be steered: stopped, cut, and continued from a correction."""
+"""A served model whose running answers can be steered: stopped, cut, and continued from a correction."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import lru_cache, partial
@@ -19,6 +20,7 @@ from r2p_dspy.engines.chat import conversation
 from r2p_dspy.engines.lm import LocalLM, seeded
 from r2p_dspy.engines.served_legs import Asked, ServedLeg
 from r2p_dspy.engines.server import Server
+from r2p_dspy.engines.staged import StagedEngine
 from r2p_dspy.engines.steer import Correction, active, awaited, steered
 
 _CONNECTION = ("api_base", "timeout", "extra_body")  # of an LM's settings, those that the engine takes over
@@ -27,16 +29,18 @@ _THREADS = 64  # async calls at once; each waits for its server in a thread of i
 
 
 class ServedLM(LocalLM):
-    """A `dspy.LM` of a vLLM server.
+    """A `dspy.LM` of a vLLM server, or of one that continues an answer that has begun.
 
-    Its calls are DSPy's own, but those that somebody wants to read along with (`r2p_dspy.engines.steer`): they go over
-    raw completions, uncached and without retries. A server that is no vLLM server is called as ever.
-    `r2p_dspy.connect` makes these.
+    Its calls are DSPy's own, but those that somebody wants to read along with (`r2p_dspy.engines.steer`), which are not
+    cached: on a vLLM server they go over raw completions, without retries; elsewhere, where `prefix` is given, stage by
+    stage over DSPy's own calls. What cannot be steered is called as ever. `r2p_dspy.connect` makes these.
 
     Args:
-        model: `hosted_vllm/NAME`.
+        model: `hosted_vllm/NAME`; with `prefix` any name.
         reasoning: whether the model thinks natively, so that `dspy.Reasoning` fields are taken from its thought; None
             leaves that to what DSPy knows of the model.
+        prefix: the server's settings with which it continues an assistant's last message where that ends, `{}` if it
+            does so anyway; None if it cannot.
         **kwargs: as of `dspy.LM`; of them `api_base` (or `HOSTED_VLLM_API_BASE`), `timeout` (seconds) and `extra_body`
             (vLLM's own settings; `chat_template_kwargs` in it goes to the chat template) hold for steered calls too.
 
@@ -46,16 +50,18 @@ class ServedLM(LocalLM):
         True
     """
 
-    def __init__(self, model: str, *, reasoning: bool | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, model: str, *, reasoning: bool | None = None, prefix: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(model, **kwargs)
-        self.reasoning = reasoning
+        self.reasoning, self.prefix = reasoning, prefix
 
     @property
     def supports_reasoning(self) -> bool:
         return super().supports_reasoning if self.reasoning is None else self.reasoning
 
     def __call__(self, prompt=None, *, messages=None, **kwargs):
-        if (steerable := self._steerable()) is not None:
+        for steerable in self._ways():
             try:
                 return steerable(prompt, messages=messages, **{**kwargs, "cache": False})
             except LMUnsupportedFeatureError:
@@ -63,7 +69,7 @@ class ServedLM(LocalLM):
         return super().__call__(prompt, messages=messages, **kwargs)
 
     async def acall(self, prompt=None, *, messages=None, **kwargs):
-        if (steerable := self._steerable()) is not None:
+        for steerable in self._ways():
             try:
                 return await steerable.acall(prompt, messages=messages, **{**kwargs, "cache": False})
             except LMUnsupportedFeatureError:
@@ -71,19 +77,26 @@ class ServedLM(LocalLM):
         return await super().acall(prompt, messages=messages, **kwargs)
 
     def dump_state(self) -> dict[str, Any]:
-        return {**super().dump_state(), **({} if self.reasoning is None else {"reasoning": self.reasoning})}
+        own = {"reasoning": self.reasoning, "prefix": self.prefix}
+        return {**super().dump_state(), **{name: value for name, value in own.items() if value is not None}}
 
-    def _steerable(self) -> ServedLM | None:
-        """This LM on the engine that can be steered, where that is asked for and may work."""
-        base = self.kwargs.get("api_base") or os.environ.get("HOSTED_VLLM_API_BASE")
+    def _ways(self) -> Iterator[ServedLM]:
+        """This LM on each engine that may be able to steer it, the best first, where that is asked for."""
         streams = dspy.settings.send_stream is not None  # to a listener, who wants no text that is taken back
-        if not (awaited() and base and isinstance(self.engine, str)) or streams:
-            return None
-        server = _server(base, os.environ.get("HOSTED_VLLM_API_KEY") or "none", self.kwargs.get("timeout") or 600.0)
-        if not server.tokenizes:
-            return None
-        engine = ServedEngine(server, self.kwargs.get("extra_body") or {})
-        settings: dict[str, Any] = {"engine": engine, "async_engine": AsyncServedEngine(engine), "num_retries": 0}
+        if streams or not awaited() or not isinstance(self.engine, str):
+            return
+        extra = self.kwargs.get("extra_body") or {}
+        base = self.kwargs.get("api_base") or os.environ.get("HOSTED_VLLM_API_BASE")
+        if base and self.model.startswith("hosted_vllm/"):
+            key = os.environ.get("HOSTED_VLLM_API_KEY") or "none"
+            server = _server(base, key, self.kwargs.get("timeout") or 600.0)
+            if server.tokenizes:
+                yield self._on(ServedEngine(server, extra))
+        if self.prefix is not None:
+            yield self._on(StagedEngine(self, extra, self.prefix))
+
+    def _on(self, engine: ServedEngine | StagedEngine) -> ServedLM:
+        settings: dict[str, Any] = {"engine": engine, "async_engine": Threaded(engine), "num_retries": 0}
         steerable = self.copy(**settings, **dict.fromkeys(_CONNECTION))
         steerable.history = self.history
         return steerable
@@ -153,18 +166,18 @@ class ServedEngine:
         return ServedLeg(asked, prompt.ids, min(config.max_tokens or room, room)), prompt.inside if parts else None
 
 
-class AsyncServedEngine:
-    """The twin of a `ServedEngine` for `dspy.LM(async_engine=…)`.
+class Threaded:
+    """The twin of an engine for `dspy.LM(async_engine=…)`: each call waits in a thread of its own.
 
     Args:
         engine: the engine that it stands beside.
     """
 
-    def __init__(self, engine: ServedEngine) -> None:
+    def __init__(self, engine: ServedEngine | StagedEngine) -> None:
         self._engine = engine
 
     async def complete(self, request: Request) -> Response:
-        """As `ServedEngine.complete`; cancelling the task stops the generation."""
+        """As the engine's own; cancelling the task stops the generation."""
         cancelled = threading.Event()
         run = partial(copy_context().run, self._engine.complete, request, cancelled)
         try:

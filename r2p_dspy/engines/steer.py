@@ -24,7 +24,8 @@ class Correction:
     opening: str
 
 
-# Reads the answer so far; None lets it go on.
+# Reads the answer so far; None lets it go on. One with a method `pause` also says where it wants to read next, for
+# engines that cannot stream: before which string, or, with None, at the end.
 Steer: TypeAlias = Callable[[str], Correction | None]
 
 

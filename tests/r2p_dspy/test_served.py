@@ -229,6 +229,80 @@ def _complete(server):
         return ServedEngine(Server(server.api_base, "none", 60.0), {}).complete(request)
 
 
+class Continues:
+    """A model that continues a beginning: with its first text, or with its next one if the beginning is not of that."""
+
+    def __init__(self, *texts):
+        self.texts, self.base = list(texts), ""
+
+    def __call__(self, body):
+        last = body["messages"][-1]
+        began = last["content"] if last["role"] == "assistant" else ""
+        own = began.removeprefix(self.base).lstrip()
+        if not (began.startswith(self.base) and self.texts[0].startswith(own)):
+            if len(self.texts) == 1:
+                return ""
+            self.texts.pop(0)
+            self.base, own = began, ""
+        return self.texts[0][len(own) :]
+
+
+class TestStages:
+    """A server that continues an answer that has begun, and has no /tokenize."""
+
+    def answers(self, serve, *texts, module=None, **options):
+        server = serve(Continues(*texts), vllm=False)
+        prefix = {"continue_final_message": True, "add_generation_prompt": False}
+        with dspy.context(lm=lm(server, prefix=prefix, **options), track_usage=True):
+            return ask(module or program()), server
+
+    def test_a_good_answer_is_written_stage_by_stage(self, serve):
+        answer, server = self.answers(serve, GOOD)
+        assert (answer.tag, answer.violations, answer.grade, answer.interventions) == ("romance", [], "stages", [])
+        asked = server.bodies("/v1/chat/completions")
+        assert [body.get("stop") for body in asked] == [["[[ ##"]] * 6 + [None]
+        assert asked[0]["messages"][-1]["role"] == "user" and "continue_final_message" not in asked[0]
+        assert asked[1]["messages"][-1] == {"role": "assistant", "content": "[[ ##"}
+        assert asked[1]["continue_final_message"] is True and asked[1]["add_generation_prompt"] is False
+        (used,) = answer.get_lm_usage().values()
+        assert (used["prompt_tokens"], used["completion_tokens"]) == (7 * 3, len(GOOD) - 6 * len("[[ ##"))
+
+    def test_a_mistake_is_corrected_before_the_next_stage(self, serve):
+        answer, server = self.answers(serve, BAD, REST)
+        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stages")
+        assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "cited")]
+        beginnings = [body["messages"][-1]["content"] for body in server.bodies("/v1/chat/completions")[1:]]
+        assert beginnings[2].endswith("cite only 1, 2.)\n\n[[ ## evidence ## ]]")
+        assert not any("preferences" in one for one in beginnings[:3]), "no stage was written in vain"
+        assert "Wait" not in str(answer.outcome)
+
+    def test_in_the_native_thinking(self, serve):
+        text = f"<think>\n{thought()}\n</think>\n\n{ANSWER}"
+        answer, server = self.answers(serve, text, module=program(carrier="thinking"), reasoning=True)
+        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stages")
+        beginnings = [body["messages"][-1]["content"] for body in server.bodies("/v1/chat/completions")]
+        assert beginnings[0] == "<think>" and beginnings[1].endswith("the lighthouse film\n</")
+        assert server.bodies("/v1/chat/completions")[0]["stop"] == ["</"]
+
+    def test_async_too(self, serve):
+        server = serve(Continues(GOOD), vllm=False)
+        with dspy.context(lm=lm(server, prefix={})):
+            answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
+        assert (answer.tag, answer.grade) == ("romance", "stages")
+
+    def test_a_model_that_ends_too_early_is_not_asked_for_ever(self, serve):
+        with optimizing():
+            answer, server = self.answers(serve, "So.", module=program(max_backtracks=0))
+        assert answer.tag is None and len(server.asked) < 8
+
+    def test_it_takes_no_more_tokens_than_the_call_was_given(self, serve):
+        with optimizing():
+            answer, server = self.answers(serve, GOOD, module=program(max_backtracks=0), max_tokens=100)
+        limits = [body["max_tokens"] for body in server.bodies("/v1/chat/completions")]
+        assert limits[:2] == [100, 100] and limits == sorted(limits, reverse=True) and limits[-1] > 0
+        assert answer.tag is None
+
+
 class TestWhatCannotBeSteered:
     def test_a_server_without_tokenize_is_asked_again_instead(self, serve):
         server = serve(BAD, GOOD, vllm=False)
