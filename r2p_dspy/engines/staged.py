@@ -55,23 +55,25 @@ class StagedEngine:
         used = Usage(input_tokens=last.used[0], output_tokens=last.used[1])
         return respond(request, text, True if thinks else None, last.finish, used)
 
-    def _ask(self, request: Request, beginning: str, mark: str | None, spent: int) -> Response | None:
-        """What follows a beginning of the answer, up to a mark; None if no tokens are left."""
+    def _ask(self, request: Request, beginning: str, mark: str | None, spent: int) -> tuple[str, Response] | None:
+        """What follows a beginning of the answer, up to a mark, and how it came; None if no tokens are left."""
         config, messages = request.config, request.messages
         if config.max_tokens is not None:
-            config = replace(config, max_tokens=config.max_tokens - spent)
-            if config.max_tokens < 1:
+            if config.max_tokens <= spent:
                 return None
+            config = replace(config, max_tokens=config.max_tokens - spent)
         if mark is not None:
             config = replace(config, stop=(mark, *config.stop))
         extensions = {**(config.extensions or {}), **self._extra}
-        if beginning := beginning.rstrip():  # some servers refuse one that ends in a space
+        if stripped := beginning.rstrip():  # some servers refuse one that ends in a space
             extensions |= self._prefix
-            messages = (*messages, Message.assistant(beginning))
+            messages = (*messages, Message.assistant(stripped))
         # The call that this is a part of counts its tokens and is the one in the history.
         with steering(None), dspy.context(usage_tracker=None, disable_history=True):
             config = replace(config, extensions=extensions or None)
-            return self._lm(replace(request, messages=messages, config=config), cache=False)
+            told = self._lm(replace(request, messages=messages, config=config), cache=False)
+        text = "".join(getattr(part, "text", "") for part in told.message.parts)
+        return text.removeprefix(beginning[len(stripped) :]), told
 
 
 class StagedLeg:
@@ -86,7 +88,7 @@ class StagedLeg:
 
     def __init__(
         self,
-        ask: Callable[[str, str | None, int], Response | None],
+        ask: Callable[[str, str | None, int], tuple[str, Response] | None],
         pause: Callable[[], str | None],
         began: tuple[Piece, ...] = (),
         used: tuple[int, int] = (0, 0),
@@ -100,13 +102,13 @@ class StagedLeg:
         while mark is not None:
             mark = self._pause()
             beginning = "".join(sent for sent, _ in self._began) + self._written
-            told = self._ask(beginning, mark, self.used[1])
-            if told is None:
+            answer = self._ask(beginning, mark, self.used[1])
+            if answer is None:
                 self.finish = "length"
                 return
+            text, told = answer
             used, self.finish = told.usage, told.finish_reason
             self.used = self.used[0] + (used.input_tokens or 0), self.used[1] + (used.output_tokens or 0)
-            text = "".join(getattr(part, "text", "") for part in told.message.parts)
             if mark is not None:
                 over = not text.strip() and beginning.endswith(mark)  # it had come to its end, not to a mark
                 if over or self.finish == "length":

@@ -1,6 +1,7 @@
 """Steering a model on a server: what is asked of it, when it is stopped, and what a caller sees of its faults."""
 
 import asyncio
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -191,10 +192,8 @@ class TestR2P:
                 [(module, {"film": f"film {number}", "profile": HISTORY}) for number in range(48)]
             )
         assert [(one.tag, one.grade, one.interventions) for one in made] == [("romance", "stream", [])] * 48
-        films = sorted(
-            prompt[prompt.index("film ", prompt.rindex("[[ ## film ## ]]")) :][:7] for prompt in server.prompts()
-        )
-        assert len(set(films)) == 48
+        films = {re.search(r"film \d+", prompt)[0] for prompt in server.prompts()}
+        assert films == {f"film {number}" for number in range(48)}
 
     def test_many_async_calls_at_once(self, serve):
         server = serve(GOOD, step=200)
