@@ -1,7 +1,9 @@
 """A server that answers over HTTP as vLLM does, and writes what it is told to."""
 
 import json
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -74,6 +76,14 @@ class ScriptedServer(ThreadingHTTPServer):
     def prompts(self):
         """The prompts of the completions, as text."""
         return ["".join(map(chr, body["prompt"])) for body in self.bodies("/v1/completions")]
+
+    def hangs_up(self, times=1):
+        """Whether clients hang up so often, within two seconds: the server hears of it a little later."""
+        for _ in range(200):
+            if self.hung_up >= times:
+                break
+            time.sleep(0.01)
+        return self.hung_up == times
 
     def stop(self):
         self.over.set()
@@ -153,7 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(text, Stalls):
             server.over.wait(5)
         if isinstance(text, Dies | Stalls):
-            return self.connection.close()
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
         if not isinstance(text, Ends):
             ends = [0] if finish == "stop" else []
             self._event(body, len(written) + len(ends), text="", ids=ends, finish=finish)

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import dspy
@@ -78,7 +77,7 @@ class TestLegs:
     def test_the_server_is_stopped_and_all_that_it_wrote_is_counted(self, serve):
         server = serve(Hangs("x" * 35), "y" * 7, step=5)
         answer = steered(server, Once(3))
-        assert server.hung_up == 1 and server.written == 42
+        assert server.hangs_up() and server.written == 42
         # 30 characters are enough for the reader, and the rest was thrown away with them; the last token ends the turn.
         assert answer.usage.output_tokens == 30 + 7 + 1
         assert answer.usage.input_tokens == sum(len(prompt) for prompt in server.prompts())
@@ -112,7 +111,8 @@ class TestLegs:
     def test_stop_strings_are_looked_for_here(self, serve):
         server = serve(Hangs("so far so good"))
         answer = steered(server, Once(0, at=10**6), stop=("ood",))
-        assert (answer.text, answer.finish_reason, server.hung_up) == ("so far so g", "stop", 1)
+        assert (answer.text, answer.finish_reason) == ("so far so g", "stop")
+        assert server.hangs_up()
 
     def test_settings_of_the_server_and_of_its_chat_template(self, serve):
         server = serve("x")
@@ -129,16 +129,7 @@ class TestLegs:
 
         with pytest.raises(RuntimeError, match="broken reader"):
             steered(server, broken)
-        _until(lambda: server.hung_up == 1)
-
-
-def _until(true):
-    """Wait for another thread, at most two seconds."""
-    for _ in range(200):
-        if true():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen")
+        assert server.hangs_up()
 
 
 class TestR2P:
@@ -148,7 +139,7 @@ class TestR2P:
             answer = ask(program())
         assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stream")
         assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "cited")]
-        assert server.hung_up == 1
+        assert server.hangs_up()
         assert server.prompts()[1].endswith(
             f"{STAGES['requirements']}\n(Wait. There is no item 7; cite only 1, 2.)\n\n[[ ## evidence ## ]]\n"
         )
@@ -159,7 +150,8 @@ class TestR2P:
         server = serve(Hangs(CUT), REST)
         with dspy.context(lm=lm(server)):
             answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
-        assert (answer.tag, answer.grade, len(answer.interventions), server.hung_up) == ("romance", "stream", 1, 1)
+        assert (answer.tag, answer.grade, len(answer.interventions)) == ("romance", "stream", 1)
+        assert server.hangs_up()
 
     @pytest.mark.parametrize("opens", ["<|assistant|>", "<|assistant|><think>\n"], ids=["none", "prefilled"])
     def test_in_the_native_thinking(self, serve, opens):
@@ -173,7 +165,7 @@ class TestR2P:
         with dspy.context(lm=lm(server, reasoning=True)):
             answer = ask(program(carrier="thinking"))
         assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stream")
-        assert len(answer.interventions) == 1 and server.hung_up == 1
+        assert len(answer.interventions) == 1 and server.hangs_up()
         assert answer.reasoning.cited[0].id == "m7"
         assert server.prompts()[1].endswith("\n<evidence>\n")
         assert server.bodies("/tokenize")[0]["chat_template_kwargs"] == {"enable_thinking": True}
@@ -375,7 +367,7 @@ class TestFaults:
 
         with dspy.context(lm=lm(server)), pytest.raises(asyncio.CancelledError):
             asyncio.run(cancelled())
-        _until(lambda: server.hung_up == 1)
+        assert server.hangs_up()
 
 
 class TestKeys:
