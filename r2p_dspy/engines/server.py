@@ -93,15 +93,17 @@ class Server:
 
     def stream(self, model: str, prompt: list[int], limit: int, options: dict[str, Any]) -> Generator[Chunk]:
         """What follows a prompt, at most `limit` tokens. Closing it stops the server's work."""
+        from openai import Stream
+        from openai.types import Completion
+
+        told = {"include_usage": True, "continuous_usage_stats": True}
+        body = {"model": model, "prompt": prompt, "max_tokens": limit, "return_token_ids": True, **options}
+        body |= {"stream": True, "stream_options": told}
         generated = 0
         with self._errors():
-            with self._client.completions.create(
-                model=model,
-                prompt=prompt,
-                max_tokens=limit,
-                stream=True,
-                stream_options={"include_usage": True, "continuous_usage_stats": True},  # type: ignore[typeddict-unknown-key]
-                extra_body={"return_token_ids": True, **options},
+            # Not `completions.create`, which looks at every token of the prompt: 40 ms for six thousand.
+            with self._client.post(
+                "/completions", body=body, cast_to=Completion, stream=True, stream_cls=Stream[Completion]
             ) as events:
                 finish = None
                 for event in events:
