@@ -59,7 +59,8 @@ CURRICULUM = (
     Lessons(0.44, 1.0, ("judge", "judge", "judge", "copy", "label")),
     Lessons(0.48, 0.4, ("copy", "label", "find", "judge", "judge"), forms=("r2p",), most=4),
     Lessons(0.58, 0.2, ("copy", "label", "find", "judge"), forms=("plain", "cot", "retry")),
-    Lessons(1.00, 0.1, ("copy", "label", "find", "judge"), forms=_ALL, demos=True),
+    Lessons(0.896, 0.1, ("copy", "label", "find", "judge"), forms=_ALL, demos=True),
+    Lessons(1.000, 0.3, ("weigh", "weigh", "label", "judge"), forms=_ALL, demos=True),
 )
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')

@@ -5,11 +5,11 @@ import random
 
 from finetune.pocket.conversation import Turn
 from programs import lamp2, lamp3
-from programs.personas import films
+from programs.personas import films, products
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.template import Preference
 
-KINDS = ("copy", "label", "tell", "find", "judge")
+KINDS = ("copy", "label", "tell", "find", "judge", "weigh")
 
 
 def drill(
@@ -21,13 +21,15 @@ def drill(
         rng: draws.
         words: English words, frequent ones first.
         kinds: of which one is drawn: `copy` an item's words by its id, `label`: likewise its label, `tell` whose
-            words these are, `find` the item of a word, `judge` what a label is about.
+            words these are, `find` the item of a word, `judge` what a label is about, `weigh` what an aspect counts.
         most: items shown at most.
         known: how many settings and figures there are to judge between.
     """
     kind = rng.choice(kinds)
     if kind == "judge":
         return _judge(rng, known)
+    if kind == "weigh":
+        return _weigh(rng)
     common = words[:4000]
     texts = [" ".join(rng.choice(common) for _ in range(rng.randint(4, 6))) for _ in range(rng.randint(2, most))]
     name = rng.choice(("text", "description", "title"))
@@ -60,6 +62,32 @@ def _judge(rng: random.Random, known: int) -> list[Turn]:
             )
             asked = f"{brief}: {tag}" if short else str(item)
             row += [Turn("user", asked, True), Turn("assistant", f"the {focus} decides", True)]
+    return row
+
+
+def _weigh(rng: random.Random) -> list[Turn]:
+    """Aspect upon aspect of some rated products: what it adds to a rating or takes from it, as the item shows."""
+    aspects = rng.sample([*products.ASPECTS], rng.randint(3, 6))
+    items = [
+        Item(
+            id=str(number),
+            fields={"text": f"{products.remark(aspect, sign, rng)} {products.aside(rng)}"},
+            label=str(products.clamp(3 + sign * rng.choice(products.WEIGHTS))),
+        )
+        for number, aspect in enumerate(aspects, start=1)
+        for sign in (rng.choice((1, -1)),)
+    ]
+    row: list[Turn] = []
+    before = f"{Profile(items=items)}\n\n"
+    for _ in range(8):
+        aspect, item = rng.choice([*zip(aspects, items, strict=True)])
+        good = rng.random() < 0.5
+        weight = abs(int(item.label or 3) - 3)
+        counts = f"{'adds' if good else 'takes'} {weight}" if weight else "counts 0"
+        cited = Preference(statement=f"{aspect} {counts}", items=[item.id], label=item.label)
+        asked = Turn("user", f"{before}{aspect} {'good' if good else 'bad'}")
+        row += [asked, Turn("assistant", json.dumps([cited.model_dump()]), True)]
+        before = ""
     return row
 
 
