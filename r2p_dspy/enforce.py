@@ -89,6 +89,7 @@ class _Try:
     trace: list[Any] = field(default_factory=list)
     attempt: Attempt = field(default_factory=lambda: Attempt(verdicts=[]))
     corrected: list[Attempt] = field(default_factory=list)  # what it would have been without interventions
+    run: Any = None  # how a `Reason` came to it, even to what cannot be read
 
 
 class Enforce(dspy.Module):
@@ -195,8 +196,8 @@ class Enforce(dspy.Module):
         else:
             (inputs, outcome), prediction = read_outcome(self.module, kwargs, made, trace), made
         attempt = Attempt(verdicts=judge(self.checks, inputs, outcome))
-        found = _Try(inputs, outcome, prediction, calls, trace, attempt)
-        if interventions := getattr(getattr(prediction, "_run", None), "interventions", None):
+        found = _Try(inputs, outcome, prediction, calls, trace, attempt, run=getattr(made, "_run", None))
+        if interventions := getattr(found.run, "interventions", None):
             found.corrected = [_without(interventions, attempt)]
         return found
 
@@ -210,7 +211,7 @@ class Enforce(dspy.Module):
         extras = {"outcome": best.outcome, "violations": best.attempt.unmet, "attempts": attempts}
         answer = dspy.Prediction(**{**extras, **fields})
         answer._inputs, answer._outcome, answer._attempts = best.inputs, best.outcome, attempts
-        answer._run, answer._completions = getattr(made, "_run", None), getattr(made, "_completions", None)
+        answer._run, answer._completions = best.run, getattr(made, "_completions", None)
         for *_, step in best.trace:  # what happened is in the trace too, off the fields that demos are made of
             step._attempts = attempts
         outer = dspy.settings.trace

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import dspy
 from dspy.signatures.signature import ensure_signature
+from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.engines.steer import steering
 from r2p_dspy.monitor import Grade, Intervention, Monitor, enforced
@@ -86,16 +87,22 @@ class Reason(Showing):
         adapter = self._adapter()
         kwargs, cut = self.prepared(kwargs, adapter)
         monitors: list[Monitor] = []
-        with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
-            prediction = super().forward(**kwargs)
+        try:
+            with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
+                prediction = super().forward(**kwargs)
+        except AdapterParseError as error:
+            raise self._note(error, kwargs, adapter.texts, cut, monitors)  # noqa: B904  (the same one)
         return self._note(prediction, kwargs, adapter.texts, cut, monitors)
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
         adapter = self._adapter()
         kwargs, cut = self.prepared(kwargs, adapter)
         monitors: list[Monitor] = []
-        with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
-            prediction = await super().aforward(**kwargs)
+        try:
+            with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
+                prediction = await super().aforward(**kwargs)
+        except AdapterParseError as error:
+            raise self._note(error, kwargs, adapter.texts, cut, monitors)  # noqa: B904
         return self._note(prediction, kwargs, adapter.texts, cut, monitors)
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
@@ -134,14 +141,15 @@ class Reason(Showing):
 
     def _note(
         self,
-        prediction: dspy.Prediction,
+        made: Any,
         kwargs: Mapping[str, Any],
         texts: list[str],
         cut: int,
         monitors: list[Monitor],
-    ) -> dspy.Prediction:
+    ) -> Any:
+        """What was made, a prediction or the error that it cannot be read, with a note of how."""
         # An underscore keeps it off the prediction's fields, and so out of traces, demos and saved programs.
         interventions = tuple(monitors[0].interventions) if monitors else None
         grade: Grade = monitors[0].grade if monitors else "retry"
-        prediction._run = Run(kwargs[self.profile], texts[0] if texts else "", cut, interventions, grade)
-        return prediction
+        made._run = Run(kwargs[self.profile], texts[0] if texts else "", cut, interventions, grade)
+        return made

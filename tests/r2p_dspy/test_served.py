@@ -10,7 +10,7 @@ from dspy.lm15 import Config, Message, Request
 
 from r2p_dspy import optimizing
 from r2p_dspy.engines import connect
-from r2p_dspy.engines.served import ServedEngine
+from r2p_dspy.engines.served import ServedEngine, Threaded
 from r2p_dspy.engines.server import Server
 from r2p_dspy.engines.steer import Correction, steering
 from tests.film import FILM, HISTORY, ask, program
@@ -356,18 +356,20 @@ class TestFaults:
         assert answer.tag is None and answer.violations
 
     def test_cancelling_a_task_stops_the_server(self, serve):
-        server = serve(Hangs(GOOD[:60]))
+        server = serve(Hangs("x" * 100_000))
+        engine = Threaded(ServedEngine(Server(server.api_base, "none", 60.0), {}))
+        request = Request("hosted_vllm/test", (Message.user("Tell me."),))
 
         async def cancelled():
-            task = asyncio.ensure_future(program().acall(film=FILM, profile=HISTORY))
+            task = asyncio.ensure_future(engine.complete(request))
             while server.written < 60:
                 await asyncio.sleep(0.01)
             task.cancel()
             await task
 
-        with dspy.context(lm=lm(server)), pytest.raises(asyncio.CancelledError):
+        with steering(lambda: Once(0, at=10**6)), pytest.raises(asyncio.CancelledError):
             asyncio.run(cancelled())
-        assert server.hangs_up()
+        assert server.hangs_up() and server.written < 100_000
 
 
 class TestKeys:

@@ -98,7 +98,7 @@ def lm(server, grade="stream", **options):
     settings = {"api_base": server.api_base, "max_tokens": 600, "cache": False, "num_retries": 0, "timeout": 120.0}
     if grade == "stages":
         settings["prefix"] = {"continue_final_message": True, "add_generation_prompt": False}
-    return connect("hosted_vllm/pocket" if grade == "stream" else "openai/pocket", **settings, **options)
+    return connect("hosted_vllm/pocket" if grade == "stream" else "openai/pocket", **{**settings, **options})
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,9 @@ def test_every_grade_and_carrier(server, grade, carrier, how):
     served.reasoning = True if carrier == "thinking" else None
     answer = asked(module, served, how)
     assert answer.grade == grade
-    assert bool(answer.interventions) == (grade != "retry")
+    wrote = any(verdict.check == "never" for attempt in answer.attempts for verdict in attempt.unmet)
+    assert bool(answer.interventions) <= (grade != "retry")
+    assert bool(answer.interventions) or grade != "stream" or not wrote, "what it wrote of the stage was corrected"
     assert len(answer.attempts) > 1
     (used,) = answer.get_lm_usage().values()
     # A token or two may be under way when an answer is stopped.
@@ -197,18 +199,18 @@ def test_cancelling_a_task_stops_it_too(server):
         await task
 
     extra = {"ignore_eos": True, "min_tokens": 3000}
-    with dspy.context(lm=lm(server, extra_body=extra).copy(max_tokens=3000)), pytest.raises(asyncio.CancelledError):
+    with dspy.context(lm=lm(server, extra_body=extra, max_tokens=3000)), pytest.raises(asyncio.CancelledError):
         asyncio.run(cancelled())
     assert server.idle() - before < 1500
 
 
 def test_many_threads_get_what_they_get_alone(server):
     def one(number):
-        return _steered(server, Once(number), max_tokens=60, temperature=1.0, seed=number).text
+        return _steered(server, Once(number % 16), max_tokens=60, temperature=1.0, seed=number).text
 
     with ThreadPoolExecutor(32) as pool:
         texts = list(pool.map(one, range(32)))
-    assert all(text[number:].startswith(" so: ") for number, text in enumerate(texts))
+    assert all(text[number % 16 :].startswith(" so: ") for number, text in enumerate(texts))
     assert len(set(texts)) == 32
 
 
