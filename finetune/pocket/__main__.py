@@ -1,4 +1,4 @@
-"""`python -m finetune.pocket`: make the pocket model from nothing (about an hour and a half on two cores)."""
+"""`python -m finetune.pocket`: make the pocket model from nothing (an hour to two on two cores)."""
 
 from __future__ import annotations
 
