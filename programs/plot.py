@@ -16,15 +16,15 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     metric = next(iter(next(iter(report["programs"].values()))["metrics"]))
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display
     axes = figure.subplots()
     for name, entry in report["programs"].items():
         found, tokens = entry["metrics"][metric], entry["tokens"]["completion"] / report["examples"]
         ends = [[found["value"] - found["low"]], [found["high"] - found["value"]]]
         marker = "o" if name.startswith("r2p") else "s"
-        drawn = axes.errorbar(tokens, found["value"], yerr=ends, fmt=marker, capsize=3)
-        axes.annotate(name, (tokens, found["value"]), (6, 6), textcoords="offset points", color=drawn[0].get_color())
+        axes.errorbar(tokens, found["value"], yerr=ends, fmt=marker, capsize=3, label=name)
+    figure.legend(loc="outside right upper")  # beside the points, which often lie close together
     floors = next(iter(report["programs"].values()))["floors"]
     for name, value in floors.items():
         axes.axhline(value, color="grey", linestyle="--", linewidth=0.8)
