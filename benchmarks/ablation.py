@@ -5,6 +5,7 @@ with the goals of the release beside what is measured.
 """
 
 import argparse
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--output", default="runs/ablation", help="where the runs and their figures go")
-    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--output", help="where the runs and their figures go; default: a new folder in runs/")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished run of --output")
     arguments = parser.parse_args()
+    folder = Path(arguments.output or tempfile.mkdtemp(prefix="ablation-", dir=_runs()))
     for task in ("lamp2", "lamp3"):
         options = Options(
             task=task,
@@ -38,12 +40,17 @@ def main() -> None:
             temperature=arguments.temperature,
             ablate=True,
         )
-        directory, console = Path(arguments.output) / task, Console()
+        directory, console = folder / task, Console()
         with console:
             report = run_evaluate(options, directory, arguments.resume, console)
         console.table(report, directory)
         goals(report)
         account(task, directory, arguments)
+
+
+def _runs() -> Path:
+    Path("runs").mkdir(exist_ok=True)
+    return Path("runs")
 
 
 def goals(report: dict[str, Any]) -> None:

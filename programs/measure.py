@@ -91,7 +91,6 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
         "cited": [item.id for item in getattr(prediction.get("reasoning"), "cited", ())],
         "attempts": len(attempts) or 1,
         "interventions": len(prediction.get("interventions") or []),
-        "candidates": len(prediction.get("candidates") or []) or 1,
         "calls": len(entries),
         "prompt_tokens": sum(entry.get("prompt_tokens") or 0 for entry in entries),
         "completion_tokens": sum(entry.get("completion_tokens") or 0 for entry in entries),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -92,12 +93,10 @@ class CrossReference(dspy.Module):
         chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
         if chosen is None or self.synthesize is None:
             return self._answered(runs, chosen)
+        written: dspy.Prediction | None = None
         trace: list[Any] = []
-        with dspy.context(adapter=watch(active_adapter()), trace=trace):
-            try:
-                written = self.synthesize(**self._to_compare(kwargs, runs))
-            except AdapterParseError:
-                written = None
+        with suppress(AdapterParseError), dspy.context(adapter=watch(active_adapter()), trace=trace):
+            written = self.synthesize(**self._to_compare(kwargs, runs))
         return self._answered(runs, *self._synthesized(runs, chosen, written), trace)
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
@@ -108,12 +107,10 @@ class CrossReference(dspy.Module):
         chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
         if chosen is None or self.synthesize is None:
             return self._answered(runs, chosen)
+        written: dspy.Prediction | None = None
         trace: list[Any] = []
-        with dspy.context(adapter=watch(active_adapter()), trace=trace):
-            try:
-                written = await self.synthesize.acall(**self._to_compare(kwargs, runs))
-            except AdapterParseError:
-                written = None
+        with suppress(AdapterParseError), dspy.context(adapter=watch(active_adapter()), trace=trace):
+            written = await self.synthesize.acall(**self._to_compare(kwargs, runs))
         return self._answered(runs, *self._synthesized(runs, chosen, written), trace)
 
     def _sampler(self, number: int) -> tuple[dspy.Module, dict[int, Any]]:

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal
 
 from dspy.adapters.utils import serialize_for_json
@@ -151,9 +152,14 @@ def is_number(answer: Any) -> bool:
 
 def alike(one: Any, other: Any) -> float:
     """ROUGE-L (F1) of two texts, in [0, 1]."""
+    return _rouge().score(str(one), str(other))["rougeL"].fmeasure
+
+
+@cache
+def _rouge() -> Any:
     from rouge_score.rouge_scorer import RougeScorer  # which takes half a second to import
 
-    return RougeScorer(["rougeL"]).score(str(one), str(other))["rougeL"].fmeasure
+    return RougeScorer(["rougeL"])
 
 
 def _turned(agree: int, others: int, left: int) -> float:

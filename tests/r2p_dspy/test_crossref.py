@@ -8,7 +8,7 @@ from dspy.utils.exceptions import LMUnexpectedError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2p_dspy import Assert, AssertionUnmet, Candidate, CrossReference, optimizing
+from r2p_dspy import Assert, AssertionUnmet, Candidate, CrossReference, load_program, optimizing, save_program
 from r2p_dspy.reconcile import choose, due
 from tests.film import FILM, HISTORY, ask, program
 from tests.scripted import completion
@@ -248,3 +248,15 @@ def test_around_any_module(scripted):
     answer = CrossReference(dspy.ChainOfThought("film -> tag"), "tag", n=3)(film="x")
     assert answer.tag == "sad"
     assert [one.support for one in answer.candidates if one.chosen] == [2]
+
+
+@pytest.mark.parametrize("way", ["file", "state"])
+@pytest.mark.parametrize("options", [{"candidates": 3}, {"candidates": 3, "reconcile": "synthesis"}])
+def test_what_was_saved_fits_when_a_wrapper_is_added_or_taken_away(tmp_path, options, way):
+    for one, other in ((program(), program(**options)), (program(**options), program())):
+        one.reason.signature = one.reason.signature.with_instructions("Think twice.")
+        if way == "file":
+            load_program(other, save_program(one, tmp_path / "program.json"))
+        else:
+            other.load_state(one.dump_state())
+        assert other.reason.signature.instructions == "Think twice."
