@@ -16,7 +16,11 @@ import dspy
 import pytest
 from dspy.lm15 import Config, Message, Request
 
-from r2p_dspy import Suggest, optimizing
+from programs import TASKS
+from programs.personas import MAKERS
+from programs.personas.world import draw, example
+from programs.ready import default_retriever
+from r2p_dspy import R2P, Suggest, optimizing
 from r2p_dspy.engines import connect
 from r2p_dspy.engines.served import ServedEngine
 from r2p_dspy.engines.server import Server
@@ -142,11 +146,13 @@ def test_every_grade_and_carrier(server, grade, carrier, how):
 
 
 def test_a_correction_is_read_and_the_answer_goes_on(server):
+    """On a task that the weights know: nothing else is to be corrected."""
+    task = TASKS["lamp2"]
+    [user] = [example(task, case) for case in draw(MAKERS["lamp2"], "pilot", 1)]
     with dspy.context(lm=lm(server)), optimizing():
-        answer = program(checks=[NEVER], max_backtracks=0)(film=FILM, profile=HISTORY)
-    # What else is noticed before it depends on the weights.
-    assert ("requirements", "never") in [(one.stage, one.check) for one in answer.interventions]
-    assert len(answer.interventions) == 2
+        module = R2P(task.signature, retriever=default_retriever(task), checks=[NEVER], max_backtracks=0)
+        answer = module(**user.inputs())
+    assert [(one.stage, one.check) for one in answer.interventions] == [("requirements", "never")] * 2
     assert answer.outcome.requirements and answer.tag is not None
 
 
