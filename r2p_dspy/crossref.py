@@ -1,6 +1,7 @@
 """Cross-referencing: sample several outcomes of a module and reconcile them (paper, self-referencing module)."""
 
 import asyncio
+import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,8 +15,10 @@ from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.checks import Check, judge
 from r2p_dspy.enforce import AssertionUnmet, Attempt, accepted, inner_parameters, optimizing
-from r2p_dspy.outcome import Outcome
-from r2p_dspy.reconcile import Candidate, Reconcile, alike, choose, due, is_number, key, line
+from r2p_dspy.outcome import Inputs, Outcome
+from r2p_dspy.profile import Profile
+from r2p_dspy.read import cited, given
+from r2p_dspy.reconcile import Candidate, Reconcile, alike, choose, due, is_number, key, line, renumbered
 from r2p_dspy.watch import active_adapter, watch
 
 SETTLED = 0.95  # the probability from which `adaptive=True` takes an answer for settled
@@ -39,6 +42,9 @@ class CrossReference(dspy.Module):
             stays ahead; a number, another probability; 1.0 stops when nothing can change it any more.
         synthesize: for "synthesis": a predictor that takes the module's inputs and `candidates`, and yields the answer,
             such as `Synthesize(signature)`.
+        permute: show each candidate but the first the items of every `Profile` input in another order, so that what a
+            model misreads because of an item's place is not misread by all (permutation self-consistency, arXiv
+            2310.07712); for modules that show the items as they get them. The orders depend on the items alone.
 
     Raises:
         ValueError: for an `n` below 1, an `adaptive` outside (0, 1], an unknown `reconcile`, or "synthesis" without a
@@ -64,6 +70,7 @@ class CrossReference(dspy.Module):
         reconcile: Reconcile = "auto",
         adaptive: bool | float = False,
         synthesize: dspy.Module | None = None,
+        permute: bool = False,
     ):
         super().__init__()
         if n < 1:
@@ -76,7 +83,7 @@ class CrossReference(dspy.Module):
         if self.confidence is not None and not 0 < self.confidence <= 1:
             raise ValueError(f"adaptive is True, False or a probability above 0 and up to 1, not {adaptive}")
         self.module, self.answer, self.n, self.reconcile = module, answer, n, reconcile
-        self.synthesize = synthesize
+        self.synthesize, self.permute = synthesize, permute
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         own = [] if self.synthesize is None else [("synthesize", self.synthesize)]
@@ -85,10 +92,10 @@ class CrossReference(dspy.Module):
     def forward(self, **kwargs: Any) -> dspy.Prediction:
         runs: list[_Run] = []
         while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
-            samplers = [self._sampler(len(runs) + at) for at in range(count)]
+            samplers = [self._sampler(len(runs) + at, kwargs) for at in range(count)]
             with ThreadPoolExecutor(count) as pool:
                 # Each in a copy of this context: plain threads would not see DSPy's settings.
-                calls = [pool.submit(copy_context().run, partial(self._sample, *one, kwargs)) for one in samplers]
+                calls = [pool.submit(copy_context().run, partial(self._sample, *one)) for one in samplers]
                 runs += [call.result() for call in calls]
         chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
         if chosen is None or self.synthesize is None:
@@ -102,8 +109,8 @@ class CrossReference(dspy.Module):
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
         runs: list[_Run] = []
         while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
-            samplers = [self._sampler(len(runs) + at) for at in range(count)]
-            runs += await asyncio.gather(*(self._asample(*one, kwargs) for one in samplers))
+            samplers = [self._sampler(len(runs) + at, kwargs) for at in range(count)]
+            runs += await asyncio.gather(*(self._asample(*one) for one in samplers))
         chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
         if chosen is None or self.synthesize is None:
             return self._answered(runs, chosen)
@@ -113,8 +120,8 @@ class CrossReference(dspy.Module):
             written = await self.synthesize.acall(**self._to_compare(kwargs, runs))
         return self._answered(runs, *self._synthesized(runs, chosen, written), trace)
 
-    def _sampler(self, number: int) -> tuple[dspy.Module, dict[int, Any]]:
-        """A copy of the module that samples, and of its predictors the originals, by identity."""
+    def _sampler(self, number: int, kwargs: Mapping[str, Any]) -> tuple[dspy.Module, dict[int, Any], dict[str, Any]]:
+        """A copy of the module that samples, of its predictors the originals, by identity, and its arguments."""
         module, originals = self.module.deepcopy(), {}
         pairs = zip(_predictors(module), _predictors(self.module), strict=True)
         for own, original in pairs:
@@ -127,7 +134,9 @@ class CrossReference(dspy.Module):
                 "temperature": known.get("temperature") or 1.0,
             }
             originals[id(own)] = original
-        return module, originals
+        if self.permute and number:
+            kwargs = {name: _permuted(value, number) for name, value in kwargs.items()}
+        return module, originals, dict(kwargs)
 
     def _sample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> "_Run":
         trace: list[Any] = []
@@ -150,7 +159,7 @@ class CrossReference(dspy.Module):
     def _to_compare(self, kwargs: Mapping[str, Any], runs: Sequence["_Run"]) -> dict[str, Any]:
         """The module's inputs, and the candidates that survive."""
         held = [(number, run) for number, run in enumerate(runs, start=1) if run.candidate.survives]
-        lines = [line(number, run.candidate.answer, run.candidate.stages) for number, run in held]
+        lines = [line(number, run.candidate.answer, run.renumbered(kwargs)) for number, run in held]
         return {**kwargs, "candidates": "\n".join(lines)}
 
     def _synthesized(self, runs: list["_Run"], voted: int, written: dspy.Prediction | None) -> tuple[int, str]:
@@ -210,12 +219,31 @@ class _Run:
         if isinstance(made, Exception):
             return cls(made, Candidate(answer={}, survives=False, error=f"{type(made).__name__}: {made}"), trace)
         outcome: Outcome | None = getattr(made, "_outcome", None)
+        inputs: Inputs | None = getattr(made, "_inputs", None)
         attempts: list[Attempt] = getattr(made, "_attempts", None) or []
         fields = {name: made.get(name) for name in outcome.answers} if outcome is not None else dict(made.items())
         held = fields.get(answer) is not None and (not attempts or accepted(attempts).asserted)
         stages = dict(outcome.stages) if outcome is not None else {}
         error = outcome.error if outcome is not None else None
-        return cls(made, Candidate(answer=fields, stages=stages, attempts=attempts, survives=held, error=error), trace)
+        cites = cited(inputs, outcome) if inputs is not None and outcome is not None else ()
+        candidate = Candidate(
+            answer=fields,
+            stages=stages,
+            cited=[item.id for item in cites],
+            attempts=attempts,
+            survives=held,
+            error=error,
+        )
+        return cls(made, candidate, trace)
+
+    def renumbered(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Its stages, citing the items by their ids in the order in which the original arguments have them."""
+        inputs: Inputs | None = getattr(self.made, "_inputs", None)
+        if inputs is None:
+            return self.candidate.stages
+        places = {item.id: str(place) for place, item in enumerate(given(kwargs), start=1)}
+        own = {str(place): places[item.id] for place, item in enumerate(given(inputs.fields), start=1)}
+        return renumbered(self.candidate.stages, own)
 
     @property
     def met(self) -> int:
@@ -240,6 +268,13 @@ class _Run:
             made._inputs, made._outcome, made._attempts = self.made._inputs, outcome, attempts
             made._run, made._completions = self.made._run, self.made._completions
         return _Run(made, Candidate(answer=fields, stages=stages, attempts=attempts), self.trace)
+
+
+def _permuted(value: Any, number: int) -> Any:
+    if not isinstance(value, Profile):
+        return value
+    order = random.Random(f"{number} {[item.id for item in value]}")
+    return Profile(items=order.sample(value.items, len(value)))
 
 
 def _agreement(runs: Sequence[_Run], chosen: int) -> str:

@@ -12,8 +12,7 @@ from pydantic import BaseModel
 from r2p_dspy.checks import Assert, Check, Verdict, feedback, judge, parsed
 from r2p_dspy.monitor import Intervention, enforcing
 from r2p_dspy.outcome import Inputs, Outcome
-from r2p_dspy.profile import Profile
-from r2p_dspy.read import read_outcome, unread
+from r2p_dspy.read import given, read_outcome, unread
 from r2p_dspy.reason import Reason
 from r2p_dspy.watch import active_adapter, watch
 
@@ -190,8 +189,7 @@ class Enforce(dspy.Module):
 
     def _judged(self, kwargs: dict[str, Any], made: Any, calls: list[Any], trace: list[Any]) -> _Try:
         if isinstance(made, AdapterParseError):
-            shown = next((Profile.of(v).local() for v in kwargs.values() if isinstance(v, Profile)), Profile())
-            inputs, outcome, prediction = Inputs(fields=kwargs, items=shown), unread(made), None
+            inputs, outcome, prediction = Inputs(fields=kwargs, items=given(kwargs).local()), unread(made), None
             calls = calls or [(made.signature, "")]  # an empty completion is not even parsed
         else:
             (inputs, outcome), prediction = read_outcome(self.module, kwargs, made, trace), made

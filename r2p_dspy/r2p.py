@@ -7,10 +7,11 @@ from typing import Any
 import dspy
 from dspy.signatures.signature import ensure_signature
 
-from r2p_dspy.checks import BUILT_IN, Check, evidence_of
+from r2p_dspy.checks import BUILT_IN, Check
 from r2p_dspy.crossref import CrossReference
 from r2p_dspy.enforce import AssertionUnmet, Enforce, accepted
 from r2p_dspy.profile import Item, Profile
+from r2p_dspy.read import cited
 from r2p_dspy.reason import Reason
 from r2p_dspy.reconcile import Reconcile
 from r2p_dspy.retrieval import BM25, Retriever, query_text
@@ -52,12 +53,13 @@ class R2P(dspy.Module):
         candidates: how many outcomes are sampled and reconciled at most; 1 samples none beside the answer.
         reconcile: how, see `CrossReference`; "synthesis" adds the predictor `synthesize`, which optimizers tune.
         adaptive: stop sampling when the answer is settled, see `CrossReference`.
+        permute: show each candidate but the first the retrieved items in another order, see `CrossReference`.
         config: for the LM call, as in `dspy.Predict`.
 
     A call takes the signature's inputs, the profile as a `Profile`, a list of dicts or its text, and returns a
     `dspy.Prediction` with the signature's outputs and
         reasoning: the stages, typed, with the cited items (`Reasoning`);
-        retrieved: the items as the model saw them;
+        retrieved: the items as the model saw them when it wrote this answer;
         violations: verdicts of the checks still unmet; empty on a clean answer;
         attempts: the verdicts of every attempt (of the chosen candidate), the first one first; one that was corrected
             while it ran counts as two, without and with its corrections;
@@ -96,6 +98,7 @@ class R2P(dspy.Module):
         candidates: int = 1,
         reconcile: Reconcile = "auto",
         adaptive: bool | float = False,
+        permute: bool = True,
         **config: Any,
     ):
         super().__init__()
@@ -110,7 +113,8 @@ class R2P(dspy.Module):
                 )
         self.checks = (*BUILT_IN, *checks)
         self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
-        self.candidates, self.reconcile, self.adaptive = candidates, reconcile, adaptive
+        self.candidates, self.reconcile = candidates, reconcile
+        self.adaptive, self.permute = adaptive, permute
         if reconcile == "synthesis" and candidates < 2:
             raise ValueError(
                 f'reconcile="synthesis" reads several candidates: let candidates be 2 or more, not {candidates}'
@@ -136,21 +140,22 @@ class R2P(dspy.Module):
             reconcile=self.reconcile,
             adaptive=self.adaptive,
             synthesize=getattr(self, "synthesize", None),
+            permute=self.permute,
         )
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
         kwargs = self._retrieve(kwargs)
         try:
-            return self._finish(self.inner(**kwargs), kwargs)
+            return self._finish(self.inner(**kwargs))
         except AssertionUnmet as unmet:
-            raise AssertionUnmet(self._finish(unmet.prediction, kwargs), unmet.attempts) from None
+            raise AssertionUnmet(self._finish(unmet.prediction), unmet.attempts) from None
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
         kwargs = self._retrieve(kwargs)
         try:
-            return self._finish(await self.inner.acall(**kwargs), kwargs)
+            return self._finish(await self.inner.acall(**kwargs))
         except AssertionUnmet as unmet:
-            raise AssertionUnmet(self._finish(unmet.prediction, kwargs), unmet.attempts) from None
+            raise AssertionUnmet(self._finish(unmet.prediction), unmet.attempts) from None
 
     def load_state(self, state: dict[str, Any], **options: Any) -> None:
         """As of any module; `synthesize` stays as it is where the state is of a program without it."""
@@ -166,14 +171,11 @@ class R2P(dspy.Module):
             raise ValueError(f"the retriever {self.retriever!r} returned None; let it return a profile, maybe empty")
         return {**kwargs, name: Profile.of(items)}
 
-    def _finish(self, made: dspy.Prediction, kwargs: Mapping[str, Any]) -> dspy.Prediction:
+    def _finish(self, made: dspy.Prediction) -> dspy.Prediction:
         outcome, attempts, items, run = made._outcome, made._attempts, made._inputs.items, made._run
         answers = {name: outcome.fields.get(name) for name in self.reason.answers}
-        # By their place in what was retrieved: so they are the user's own items, whole, and under their own ids.
-        cited = dict.fromkeys(one.item for one in evidence_of(outcome) if items.get(one.item) is not None)
-        whole: Profile = kwargs[self.reason.profile]
         stages = outcome.stages or {stage.name: None for stage in self.reason.template.leaves()}
-        reasoning = Reasoning(stages, tuple(whole[int(local) - 1] for local in cited))
+        reasoning = Reasoning(stages, cited(made._inputs, outcome))
         extras = {
             "reasoning": reasoning,
             "retrieved": items,

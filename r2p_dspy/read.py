@@ -1,7 +1,7 @@
 """From what a module returned to the typed inputs and outcome that checks see."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -9,8 +9,9 @@ from dspy.adapters.utils import parse_value
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy import tags
+from r2p_dspy.checks import evidence_of
 from r2p_dspy.outcome import Inputs, Outcome
-from r2p_dspy.profile import Profile
+from r2p_dspy.profile import Item, Profile
 from r2p_dspy.reason import Reason, Run
 from r2p_dspy.template import Template
 
@@ -43,12 +44,28 @@ def read_outcome(
             order = written_order(run.text, module.stages)
             outcome = Outcome(fields=fields, stages=stages, order=order, answers=module.answers)
         return Inputs(fields=kwargs, items=run.items, labels=module.labels), outcome
-    items = next((Profile.of(value).local() for value in kwargs.values() if isinstance(value, Profile)), Profile())
+    items = given(kwargs).local()
     fields = dict(prediction.items())
     steps = {id(predictor): dict(made.items()) for predictor, _, made in trace}
     names = module.named_predictors() if not isinstance(module, dspy.Predict) else ()
     predictors = {name: steps[id(one)] for name, one in names if id(one) in steps}
     return Inputs(fields=kwargs, items=items), Outcome(fields=fields, answers=tuple(fields), predictors=predictors)
+
+
+def given(fields: Mapping[str, Any]) -> Profile:
+    """The profile among a call's arguments, as it was given; an empty one if there is none."""
+    return next((value for value in fields.values() if isinstance(value, Profile)), Profile())
+
+
+def cited(inputs: Inputs, outcome: Outcome) -> tuple[Item, ...]:
+    """The items that an outcome cites, in the order in which they were first cited.
+
+    They are found by their place in the profile that was given: so they are the user's own, whole, and under their own
+    ids.
+    """
+    profile = given(inputs.fields)
+    named = dict.fromkeys(one.item for one in evidence_of(outcome) if inputs.items.get(one.item) is not None)
+    return tuple(profile[int(local) - 1] for local in named)
 
 
 def read_thought(template: Template, text: str, fields: dict[str, Any]) -> Outcome:

@@ -1,7 +1,8 @@
-"""`python -m finetune.pocket`: make the pocket model from nothing (an hour to two on two cores)."""
+"""`python -m finetune.pocket`: make the pocket model from nothing (two to three hours on two cores)."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -9,11 +10,21 @@ import click
 
 @click.command(context_settings={"show_default": True})
 @click.option("--output", default="runs/pocket", help="Where checkpoint, log and tokenizer live; a run there goes on.")
-@click.option("--steps", default=4000, type=click.IntRange(16), help="Of the optimizer, of up to 8192 tokens each.")
+@click.option(
+    "--steps",
+    default=(4000, 1600),
+    type=(click.IntRange(16), click.IntRange(16)),
+    help="Of the optimizer in each phase, of up to 8192 tokens each.",
+)
+@click.option(
+    "--start",
+    type=click.Path(exists=True, file_okay=False),
+    help="A finished model: only the second phase, from its weights, with its tokenizer.",
+)
 @click.option("--seed", default=0, help="Seeds weights and rows.")
 @click.option("--threads", default=0, help="Of the CPU; 0 takes all cores.")
 @click.option("--install", is_flag=True, help="Put the finished model into r2p_dspy/pocket/.")
-def main(output: str, steps: int, seed: int, threads: int, install: bool) -> None:
+def main(output: str, steps: tuple[int, int], start: str | None, seed: int, threads: int, install: bool) -> None:
     """Train the pocket model, resuming from OUTPUT's last checkpoint, and export it to OUTPUT/model."""
     import torch
 
@@ -25,10 +36,12 @@ def main(output: str, steps: int, seed: int, threads: int, install: bool) -> Non
         torch.set_num_threads(threads)
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = load_or_train(directory / "tokenizer", seed)
+    tokenizer = load_or_train(Path(start) if start else directory / "tokenizer", seed)
+    if start and (before := Path(start) / "training.jsonl").exists() and not (directory / "log.jsonl").exists():
+        shutil.copy(before, directory / "log.jsonl")  # what made its weights
     recipe = Recipe(steps=steps, seed=seed)
     try:
-        model = train(recipe, tokenizer, english(), directory)
+        model = train(recipe, tokenizer, english(), directory, start=Path(start) if start else None)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """Conversations as padded batches of about one size in tokens, with the tokens to learn marked."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,28 +62,39 @@ CURRICULUM = (
     Lessons(0.896, 0.1, ("copy", "label", "find", "judge"), forms=_ALL, demos=True),
     Lessons(1.000, 0.3, ("weigh", "weigh", "label", "judge"), forms=_ALL, demos=True),
 )
+# What the first phase leaves weak, taught from its finished weights: which label is which item's, and what an aspect
+# counts. All formats come evenly.
+REFRESHER = (
+    Lessons(0.5, 0.4, ("weigh", "weigh", "label", "label", "copy", "find", "judge"), demos=True),
+    Lessons(1.0, 0.15, ("weigh", "label", "copy", "find", "judge"), demos=True),
+)
+CURRICULA = (CURRICULUM, REFRESHER)
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')
 _LONGEST = 1400  # tokens; longer rows cost too much of a batch, and context beyond is met through positions alone
 
 
 class Batches:
-    """Batches for the steps of a training, each of which depends on the seed and its number alone.
+    """Batches for the steps of a phase, each of which depends on the seed and its number alone.
 
     Args:
         tokenizer: the pocket tokenizer.
         words: English words for the rows.
-        steps: how many steps the training has: the curriculum's measure.
+        curriculum: what is taught, in order.
+        steps: how many steps the phase has: the curriculum's measure.
         tokens: padded tokens in a batch.
         seed: of the rows.
     """
 
-    def __init__(self, tokenizer: Any, words: list[str], steps: int, tokens: int, seed: int):
-        self.tokenizer, self.words, self.steps, self.tokens, self.seed = tokenizer, words, steps, tokens, seed
+    def __init__(
+        self, tokenizer: Any, words: list[str], curriculum: Sequence[Lessons], steps: int, tokens: int, seed: int
+    ):
+        self.tokenizer, self.words, self.curriculum = tokenizer, words, curriculum
+        self.steps, self.tokens, self.seed = steps, tokens, seed
 
     def lessons(self, number: int) -> Lessons:
         """What the step `number` teaches."""
-        return next(lessons for lessons in CURRICULUM if number / self.steps < lessons.until)
+        return next(lessons for lessons in self.curriculum if number / self.steps < lessons.until)
 
     def pool(self, number: int, batches: int) -> list[Encoded]:
         """Encoded rows for about `batches` batches, in the stage of the curriculum where the step `number` stands."""

@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from finetune.pocket.batches import CITING, CURRICULUM, Batches
+from finetune.pocket.batches import CITING, CURRICULA, Batches
 from finetune.pocket.exam import sit
 
 # To cite an item by what it says, a token must know which item it stands in. The model finds that out by itself only
@@ -19,6 +19,8 @@ from finetune.pocket.exam import sit
 _EARLY, _SIDE = 2, 0.2
 # How much more the choice of an item counts than other tokens.
 _CITED = 4.0
+# The peak of each phase's learning rates, as a share of the recipe's.
+_PEAKS = (1.0, 0.4)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Recipe:
         layers: how many.
         heads: of attention, of 32 dimensions each.
         inner: width of the feed-forward layers.
-        steps: of the optimizer.
+        steps: of the optimizer in each phase; the second starts from the finished weights of the first, rounded as they
+            ship, with optimizers of its own.
         tokens: padded tokens in a step, at most.
         rate: peak learning rate of Muon, for the matrices of the layers.
         adam: peak learning rate of AdamW, for embeddings and norms.
@@ -41,7 +44,7 @@ class Recipe:
     layers: int = 6
     heads: int = 5
     inner: int = 448
-    steps: int = 4000
+    steps: tuple[int, int] = (4000, 1600)
     tokens: int = 8192
     rate: float = 0.008
     adam: float = 2e-3
@@ -84,7 +87,14 @@ def factor(step: int, steps: int) -> float:
     return min((step + 1) / (0.02 * steps), 1.0, (steps - step) / (0.4 * steps))
 
 
-def train(recipe: Recipe, tokenizer: Any, words: list[str], directory: Path, every: int = 256) -> Qwen3ForCausalLM:
+def train(
+    recipe: Recipe,
+    tokenizer: Any,
+    words: list[str],
+    directory: Path,
+    every: int = 256,
+    start: Path | None = None,
+) -> Qwen3ForCausalLM:
     """Train from the last checkpoint in a directory, or from the start.
 
     Args:
@@ -93,6 +103,7 @@ def train(recipe: Recipe, tokenizer: Any, words: list[str], directory: Path, eve
         words: English words for the rows.
         directory: where checkpoint and log live; `checkpoint.pt` is written whole or not at all.
         every: steps between checkpoints and exams, a multiple of 16.
+        start: a finished model, with which the second phase begins; None makes it by the first.
 
     Returns:
         The trained model.
@@ -102,39 +113,68 @@ def train(recipe: Recipe, tokenizer: Any, words: list[str], directory: Path, eve
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build(recipe, tokenizer).to(device)
-    steppers, start = optimizers(model, recipe), 0
-    checkpoint = directory / "checkpoint.pt"
+    checkpoint, state = directory / "checkpoint.pt", None
+    phase = 0 if start is None else 1
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         if state["recipe"] != _made_by(recipe):
             raise ValueError(f"{checkpoint} is of another recipe; remove it or give another --output")
         model.load_state_dict(state["model"])
-        for stepper, saved in zip(steppers, state["optimizers"], strict=True):
-            stepper.load_state_dict(saved)
-        start = state["step"]
+        phase = state["phase"]
+    elif start is not None:
+        model.load_state_dict(Qwen3ForCausalLM.from_pretrained(start).state_dict())
     # One graph for all lengths; on two cores it is nearly twice as fast as eager.
     body = torch.compile(model.model, dynamic=True)
-    batches = Batches(tokenizer, words, recipe.steps, recipe.tokens, recipe.seed)
+    while phase < len(CURRICULA):
+        _phase(recipe, phase, model, body, tokenizer, words, directory, every, state)
+        phase, state = phase + 1, None
+    return model
+
+
+def _phase(
+    recipe: Recipe,
+    phase: int,
+    model: Qwen3ForCausalLM,
+    body: Any,
+    tokenizer: Any,
+    words: list[str],
+    directory: Path,
+    every: int,
+    state: dict[str, Any] | None,
+) -> None:
+    """One phase to its end, from a checkpoint in it or from its start."""
+    steppers, first, steps = optimizers(model, recipe), 0, recipe.steps[phase]
+    if state is not None:
+        for stepper, saved in zip(steppers, state["optimizers"], strict=True):
+            stepper.load_state_dict(saved)
+        first = state["step"]
+    else:
+        with torch.no_grad():  # a phase begins with what ships, so that it can begin from what has shipped
+            for weight in model.parameters():
+                weight.copy_(weight.bfloat16() if phase else weight)
+    device = model.device
+    batches = Batches(tokenizer, words, CURRICULA[phase], steps, recipe.tokens, recipe.seed + phase)
     openings = torch.tensor(sorted(tokenizer.convert_tokens_to_ids(joint) for joint in CITING), device=device)
-    bar = tqdm(total=recipe.steps, initial=start, desc="pocket", unit="step", mininterval=5)
+    bar = tqdm(total=steps, initial=first, desc=f"pocket, phase {phase + 1}", unit="step", mininterval=5)
     started, seen, smooth = time.monotonic(), 0, None
-    for step, batch in enumerate(batches(start), start=start):
+    for step, batch in enumerate(batches(first), start=first):
         batch = tuple(tensor.to(device) for tensor in batch)
-        loss = _step(model, body, steppers, batch, openings, factor(step, recipe.steps), recipe)
+        loss = _step(model, body, steppers, batch, openings, _PEAKS[phase] * factor(step, steps), recipe)
         smooth = loss if smooth is None else 0.95 * smooth + 0.05 * loss
         seen += batch[0].numel()
         bar.set_postfix(loss=f"{smooth:.3f}", rate=f"{seen / (time.monotonic() - started):.0f} tok/s", refresh=False)
         bar.update()
-        if (step + 1) % every == 0 or step + 1 == recipe.steps:
-            _save(checkpoint, recipe, model, steppers, step + 1)
+        if (step + 1) % every == 0 or step + 1 == steps:
+            _save(directory / "checkpoint.pt", recipe, model, steppers, phase, step + 1)
             report: dict[str, Any] = {
+                "phase": phase + 1,
                 "step": step + 1,
                 "loss": round(smooth, 4),
                 "seconds": round(time.monotonic() - started),
             }
             model.eval()
             for task in ("lamp2", "lamp3"):
-                for form in ("plain", "cot", "r2p") if step + 1 == recipe.steps else ("r2p",):
+                for form in ("plain", "cot", "r2p") if step + 1 == steps else ("r2p",):
                     marks = sit(model, tokenizer, words, form, task, 64)
                     report[f"{task} {form}"] = {key: round(value, 3) for key, value in marks.items()}
             model.train()
@@ -142,7 +182,6 @@ def train(recipe: Recipe, tokenizer: Any, words: list[str], directory: Path, eve
                 log.write(json.dumps(report) + "\n")
             bar.write(json.dumps(report))
     bar.close()
-    return model
 
 
 def _step(
@@ -188,14 +227,17 @@ def _told(model: Qwen3ForCausalLM, hidden: torch.Tensor, told: torch.Tensor) -> 
 
 def _made_by(recipe: Recipe) -> dict[str, Any]:
     """All that makes the weights: a checkpoint of another curriculum is not gone on from either."""
-    return {**asdict(recipe), "curriculum": repr(CURRICULUM)}
+    return {**asdict(recipe), "curriculum": repr((CURRICULA, _PEAKS))}
 
 
-def _save(path: Path, recipe: Recipe, model: nn.Module, steppers: list[torch.optim.Optimizer], step: int) -> None:
+def _save(
+    path: Path, recipe: Recipe, model: nn.Module, steppers: list[torch.optim.Optimizer], phase: int, step: int
+) -> None:
     state = {
         "recipe": _made_by(recipe),
         "model": model.state_dict(),
         "optimizers": [stepper.state_dict() for stepper in steppers],
+        "phase": phase,
         "step": step,
     }
     part = path.with_suffix(".part")

@@ -76,12 +76,17 @@ class LocalLeg:
 
     def onward(self, kept: int, note: str, opening: str) -> LocalLeg | None:
         began: list[Piece] = []
+        loose = ""  # what stays of a piece that was cut within a token
         for ids, text in (*self._began, (self.row.tokens, self._decode(self.row.tokens))):
             if kept <= 0:
                 break
-            began.append((ids, text) if len(text) <= kept else self._cut(ids, text, kept))
+            whole, head = (ids, text) if len(text) <= kept else self._cut(ids, text, kept)
+            began.append((whole, head))
+            loose = text[len(head) : kept]
             kept -= len(text)
-        began += [(self._encode(text), shown) for text, shown in ((note, ""), (opening, opening)) if text]
+        # With the note after it, so that the tokens are those of the text, as the model has learnt to read it.
+        own = ((loose + note, loose), (opening, opening))
+        began += [(self._encode(text), shown) for text, shown in own if text]
         row = self.row
         asked = row.prompt[: len(row.prompt) - sum(len(ids) for ids, _ in self._began)]
         prompt = asked + [token for ids, _ in began for token in ids]
@@ -100,7 +105,7 @@ class LocalLeg:
         )
 
     def _cut(self, ids: list[int], text: str, kept: int) -> Piece:
-        """The first `kept` characters: whole tokens as they were generated, the rest of them encoded anew."""
+        """The whole tokens in the first `kept` characters."""
         whole, head = 0, ""
         for count in range(1, len(ids) + 1):
             so_far = self._decode(ids[:count])
@@ -108,5 +113,4 @@ class LocalLeg:
                 break
             if text.startswith(so_far):  # no half character at its end
                 whole, head = count, so_far
-        rest = text[len(head) : kept]
-        return ids[:whole] + (self._encode(rest) if rest else []), text[:kept]
+        return ids[:whole], head
