@@ -101,8 +101,9 @@ def connect(
 
 def context_window(lm: dspy.LM) -> int | None:
     """Tokens that a prompt and its answer may have together; None if nothing is known about the model."""
-    if (window := getattr(getattr(lm, "engine", None), "context_window", None)) is not None:
-        return window
+    for known in (lm, getattr(lm, "engine", None)):
+        if (window := getattr(known, "context_window", None)) is not None:
+            return window
     return _known_window(lm.model)
 
 
@@ -117,9 +118,10 @@ def _known_window(model: str) -> int | None:
 
 
 def count_tokens(lm: dspy.LM, text: str) -> int:
-    """Tokens of a text: exact in-process, else an estimate from its length."""
-    if (count := getattr(getattr(lm, "engine", None), "count_tokens", None)) is not None:
-        return count(text)
+    """Tokens of a text: exact in-process and on a vLLM server, else an estimate from its length."""
+    for known in (lm, getattr(lm, "engine", None)):
+        if (count := getattr(known, "count_tokens", None)) is not None and (tokens := count(text)) is not None:
+            return tokens
     return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
 
 

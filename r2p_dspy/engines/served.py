@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import dspy
-from dspy.lm15 import ContextLengthError, Request, Response, ServerError, UnsupportedFeatureError, Usage
+from dspy.lm15 import ContextLengthError, LM15Error, Request, Response, ServerError, UnsupportedFeatureError, Usage
 from dspy.utils.exceptions import LMUnsupportedFeatureError
 
 from r2p_dspy.engines.answer import respond
@@ -60,6 +60,21 @@ class ServedLM(LocalLM):
     def supports_reasoning(self) -> bool:
         return super().supports_reasoning if self.reasoning is None else self.reasoning
 
+    @property
+    def context_window(self) -> int | None:
+        """As its vLLM server has it; None where there is none, or none that answers."""
+        try:
+            return self._server.context(self._name) if self._server is not None else None
+        except LM15Error:  # what is wrong shows at the call
+            return None
+
+    def count_tokens(self, text: str) -> int | None:
+        """As its vLLM server counts them; None where there is none, or none that answers."""
+        try:
+            return len(self._server.encode(self._name, text)) if self._server is not None else None
+        except LM15Error:
+            return None
+
     def __call__(self, prompt=None, *, messages=None, **kwargs):
         for steerable in self._ways():
             try:
@@ -86,14 +101,24 @@ class ServedLM(LocalLM):
         if streams or not awaited() or not isinstance(self.engine, str):
             return
         extra = self.kwargs.get("extra_body") or {}
-        base = self.kwargs.get("api_base") or os.environ.get("HOSTED_VLLM_API_BASE")
-        if base and self.model.startswith("hosted_vllm/"):
-            key = os.environ.get("HOSTED_VLLM_API_KEY") or "none"
-            server = _server(base, key, self.kwargs.get("timeout") or 600.0)
-            if server.tokenizes:
-                yield self._on(ServedEngine(server, extra))
+        if self._server is not None:
+            yield self._on(ServedEngine(self._server, extra))
         if self.prefix is not None:
             yield self._on(StagedEngine(self, extra, self.prefix))
+
+    @property
+    def _server(self) -> Server | None:
+        """Its vLLM server, as long as that has not turned out to be another one."""
+        base = self.kwargs.get("api_base") or os.environ.get("HOSTED_VLLM_API_BASE")
+        if not base or not self.model.startswith("hosted_vllm/"):
+            return None
+        key = os.environ.get("HOSTED_VLLM_API_KEY") or "none"
+        server = _server_at(base, key, self.kwargs.get("timeout") or 600.0)
+        return server if server.tokenizes else None
+
+    @property
+    def _name(self) -> str:
+        return self.model.partition("/")[2]
 
     def _on(self, engine: ServedEngine | StagedEngine) -> ServedLM:
         settings: dict[str, Any] = {"engine": engine, "async_engine": Threaded(engine), "num_retries": 0}
@@ -103,7 +128,7 @@ class ServedLM(LocalLM):
 
 
 @lru_cache(maxsize=32)
-def _server(api_base: str, key: str, timeout: float) -> Server:
+def _server_at(api_base: str, key: str, timeout: float) -> Server:
     return Server(api_base, key, timeout)
 
 

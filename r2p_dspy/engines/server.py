@@ -76,6 +76,7 @@ class Server:
 
         self.url = api_base.rstrip("/").removesuffix("/v1")
         self.tokenizes = True  # until it has said that it does not
+        self._contexts: dict[str, int] = {}
         self._timeout = timeout
         self._client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, timeout=timeout, max_retries=0)
 
@@ -86,6 +87,12 @@ class Server:
         told = self._tokenize(model, **asked, chat_template_kwargs=template)
         tail = "".join(told.get("token_strs") or [])[-80:]
         return Prompt(told["tokens"], _LINE_ENDS.sub("", tail).endswith(OPEN), told["max_model_len"])
+
+    def context(self, model: str) -> int:
+        """Tokens that prompt and answer may have together; asked once."""
+        if model not in self._contexts:
+            self._contexts[model] = self._tokenize(model, prompt="a")["max_model_len"]
+        return self._contexts[model]
 
     def encode(self, model: str, text: str) -> list[int]:
         """The token ids of a text as the model would write it."""

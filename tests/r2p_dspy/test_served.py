@@ -168,7 +168,8 @@ class TestR2P:
         assert len(answer.interventions) == 1 and server.hangs_up()
         assert answer.reasoning.cited[0].id == "m7"
         assert server.prompts()[1].endswith("\n<evidence>\n")
-        assert server.bodies("/tokenize")[0]["chat_template_kwargs"] == {"enable_thinking": True}
+        (chat,) = (body for body in server.bodies("/tokenize") if "messages" in body)
+        assert chat["chat_template_kwargs"] == {"enable_thinking": True}
 
     def test_its_thought_is_a_thought_for_dspy_too(self, serve):
         server = serve(f"Hm.\n</think>\n\n{ANSWER}", opens="<|assistant|><think>\n")
@@ -314,7 +315,7 @@ class TestWhatCannotBeSteered:
         server = serve(GOOD)
         with dspy.context(lm=lm(server)):
             assert ask(program(max_interventions=0)).grade == "retry"
-        assert [path for path, _ in server.asked] == ["/v1/chat/completions"]
+        assert [path for path, _ in server.asked] == ["/tokenize", "/v1/chat/completions"], "how much fits, and the call"
 
 
 FAULTS = [
@@ -343,6 +344,15 @@ class TestFaults:
         server.stop()
         with dspy.context(lm=lm(server)), pytest.raises(dspy.LMError, match="broke off: .*refused"):
             ask(program())
+
+    def test_a_history_that_does_not_fit_the_servers_context_is_shortened(self, serve):
+        server = serve(GOOD, context=5000)
+        long = [*HISTORY, {"id": "m10", "text": "a long tale " * 400}]
+        with dspy.context(lm=lm(server, max_tokens=1000)):
+            answer = ask(program(), profile=long)
+        assert answer.tag == "romance" and answer.cut > 1000
+        (prompt,) = server.prompts()
+        assert len(prompt) <= 4100 and "a lighthouse in the rain" in prompt and FILM in prompt
 
     def test_a_prompt_that_does_not_fit_says_both_numbers(self, serve):
         server = serve(GOOD, context=100)
