@@ -6,19 +6,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy.checks import Check, judge
-from r2p_dspy.enforce import AssertionUnmet, Attempt, accepted, inner_parameters, optimizing
-from r2p_dspy.outcome import Inputs, Outcome
+from r2p_dspy.enforce import AssertionUnmet, inner_parameters, optimizing
 from r2p_dspy.profile import Profile
-from r2p_dspy.read import cited, given
-from r2p_dspy.reconcile import Candidate, Reconcile, alike, choose, due, is_number, key, line, renumbered
+from r2p_dspy.reconcile import Reconcile, alike, choose, due, is_number, key, line
+from r2p_dspy.sampled import Sampled, agreement
 from r2p_dspy.watch import active_adapter, watch
 
 SETTLED = 0.95  # the probability from which `adaptive=True` takes an answer for settled
@@ -90,7 +87,7 @@ class CrossReference(dspy.Module):
         return [*inner_parameters(self.module), *own]
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
-        runs: list[_Run] = []
+        runs: list[Sampled] = []
         while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
             samplers = [self._sampler(len(runs) + at, kwargs) for at in range(count)]
             with ThreadPoolExecutor(count) as pool:
@@ -107,7 +104,7 @@ class CrossReference(dspy.Module):
         return self._answered(runs, *self._synthesized(runs, chosen, written), trace)
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
-        runs: list[_Run] = []
+        runs: list[Sampled] = []
         while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
             samplers = [self._sampler(len(runs) + at, kwargs) for at in range(count)]
             runs += await asyncio.gather(*(self._asample(*one) for one in samplers))
@@ -138,35 +135,35 @@ class CrossReference(dspy.Module):
             kwargs = {name: _permuted(value, number) for name, value in kwargs.items()}
         return module, originals, dict(kwargs)
 
-    def _sample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> "_Run":
+    def _sample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> Sampled:
         trace: list[Any] = []
         try:
             with dspy.context(trace=trace), optimizing():
                 made: Any = module(**kwargs)
         except Exception as error:  # one candidate less, whatever it died of
             made = error
-        return _Run.of(made, self.answer, [(originals.get(id(one), one), *rest) for one, *rest in trace])
+        return Sampled.of(made, self.answer, [(originals.get(id(one), one), *rest) for one, *rest in trace])
 
-    async def _asample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> "_Run":
+    async def _asample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> Sampled:
         trace: list[Any] = []
         try:
             with dspy.context(trace=trace), optimizing():
                 made: Any = await module.acall(**kwargs)
         except Exception as error:
             made = error
-        return _Run.of(made, self.answer, [(originals.get(id(one), one), *rest) for one, *rest in trace])
+        return Sampled.of(made, self.answer, [(originals.get(id(one), one), *rest) for one, *rest in trace])
 
-    def _to_compare(self, kwargs: Mapping[str, Any], runs: Sequence["_Run"]) -> dict[str, Any]:
+    def _to_compare(self, kwargs: Mapping[str, Any], runs: Sequence[Sampled]) -> dict[str, Any]:
         """The module's inputs, and the candidates that survive."""
         held = [(number, run) for number, run in enumerate(runs, start=1) if run.candidate.survives]
         lines = [line(number, run.candidate.answer, run.renumbered(kwargs)) for number, run in held]
         return {**kwargs, "candidates": "\n".join(lines)}
 
-    def _synthesized(self, runs: list["_Run"], voted: int, written: dspy.Prediction | None) -> tuple[int, str]:
+    def _synthesized(self, runs: list[Sampled], voted: int, written: dspy.Prediction | None) -> tuple[int, str]:
         """The place of the candidate that the model decided for, and how; a text of its own becomes one more."""
         count = sum(run.candidate.survives for run in runs)
         if written is None:
-            return voted, f"the comparison cannot be read, so {_agreement(runs, voted)}"
+            return voted, f"the comparison cannot be read, so {agreement(runs, voted)}"
         answer = written.get(self.answer)
         for at, run in enumerate(runs):
             if run.candidate.survives and key(run.candidate.answer[self.answer]) == key(answer):
@@ -177,10 +174,10 @@ class CrossReference(dspy.Module):
             if (own := nearest.answering(self.answer, answer, getattr(self.module, "checks", ()))) is not None:
                 runs.append(own)
                 return len(runs) - 1, f"the model wrote it after reading {count} candidates"
-        return voted, f"the model's own answer does not hold, so {_agreement(runs, voted)}"
+        return voted, f"the model's own answer does not hold, so {agreement(runs, voted)}"
 
     def _answered(
-        self, runs: Sequence["_Run"], chosen: int | None, said: str | None = None, written: Sequence[Any] = ()
+        self, runs: Sequence[Sampled], chosen: int | None, said: str | None = None, written: Sequence[Any] = ()
     ) -> dspy.Prediction:
         made = [run for run in runs if isinstance(run.made, dspy.Prediction)]
         if not made:
@@ -194,7 +191,7 @@ class CrossReference(dspy.Module):
         answer = best.made
         extras = {
             "candidates": [run.candidate for run in runs],
-            "reconciled": said or ("no candidate holds" if chosen is None else _agreement(runs, chosen)),
+            "reconciled": said or ("no candidate holds" if chosen is None else agreement(runs, chosen)),
         }
         answer._reconciled = extras
         for name, value in extras.items():
@@ -206,80 +203,11 @@ class CrossReference(dspy.Module):
         return answer
 
 
-@dataclass
-class _Run:
-    """A candidate with what it came with."""
-
-    made: Any  # the prediction, or what was raised instead of one
-    candidate: Candidate
-    trace: list[Any]
-
-    @classmethod
-    def of(cls, made: Any, answer: str, trace: list[Any]) -> "_Run":
-        if isinstance(made, Exception):
-            return cls(made, Candidate(answer={}, survives=False, error=f"{type(made).__name__}: {made}"), trace)
-        outcome: Outcome | None = getattr(made, "_outcome", None)
-        inputs: Inputs | None = getattr(made, "_inputs", None)
-        attempts: list[Attempt] = getattr(made, "_attempts", None) or []
-        fields = {name: made.get(name) for name in outcome.answers} if outcome is not None else dict(made.items())
-        held = fields.get(answer) is not None and (not attempts or accepted(attempts).asserted)
-        stages = dict(outcome.stages) if outcome is not None else {}
-        error = outcome.error if outcome is not None else None
-        cites = cited(inputs, outcome) if inputs is not None and outcome is not None else ()
-        candidate = Candidate(
-            answer=fields,
-            stages=stages,
-            cited=[item.id for item in cites],
-            attempts=attempts,
-            survives=held,
-            error=error,
-        )
-        return cls(made, candidate, trace)
-
-    def renumbered(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Its stages, citing the items by their ids in the order in which the original arguments have them."""
-        inputs: Inputs | None = getattr(self.made, "_inputs", None)
-        if inputs is None:
-            return self.candidate.stages
-        places = {item.id: str(place) for place, item in enumerate(given(kwargs), start=1)}
-        own = {str(place): places[item.id] for place, item in enumerate(given(inputs.fields), start=1)}
-        return renumbered(self.candidate.stages, own)
-
-    @property
-    def met(self) -> int:
-        """How many checks hold."""
-        attempts = self.candidate.attempts
-        return sum(verdict.ok for verdict in accepted(attempts).verdicts) if attempts else 0
-
-    def answering(self, name: str, answer: str, checks: tuple[Check, ...]) -> "_Run | None":
-        """This candidate with another text for an answer, drafted anew; None where an assert does not hold for that."""
-        fields = {**self.candidate.answer, name: answer}
-        stages = {**self.candidate.stages, **({"draft": answer} if "draft" in self.candidate.stages else {})}
-        made = dspy.Prediction(**{**dict(self.made.items()), name: answer})
-        attempts = self.candidate.attempts
-        if (outcome := getattr(self.made, "_outcome", None)) is not None:
-            if self.made._inputs.labels:  # one of a list is chosen, not written
-                return None
-            outcome = outcome.model_copy(update={"fields": fields, "stages": stages})
-            last = Attempt(verdicts=judge(checks, self.made._inputs, outcome), accepted=True)
-            if not last.asserted:
-                return None
-            attempts = [*(one.model_copy(update={"accepted": False}) for one in attempts), last]
-            made._inputs, made._outcome, made._attempts = self.made._inputs, outcome, attempts
-            made._run, made._completions = self.made._run, self.made._completions
-        return _Run(made, Candidate(answer=fields, stages=stages, attempts=attempts), self.trace)
-
-
 def _permuted(value: Any, number: int) -> Any:
     if not isinstance(value, Profile):
         return value
     order = random.Random(f"{number} {[item.id for item in value]}")
     return Profile(items=order.sample(value.items, len(value)))
-
-
-def _agreement(runs: Sequence[_Run], chosen: int) -> str:
-    held = [run for run in runs if run.candidate.survives]
-    return f"{runs[chosen].candidate.support} of {len(held)} candidates that hold answer so"
 
 
 def _predictors(module: dspy.Module) -> list[Any]:

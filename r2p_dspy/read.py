@@ -63,9 +63,10 @@ def cited(inputs: Inputs, outcome: Outcome) -> tuple[Item, ...]:
     They are found by their place in the profile that was given: so they are the user's own, whole, and under their own
     ids.
     """
-    profile = given(inputs.fields)
-    named = dict.fromkeys(one.item for one in evidence_of(outcome) if inputs.items.get(one.item) is not None)
-    return tuple(profile[int(local) - 1] for local in named)
+    own = {str(place): item for place, item in enumerate(given(inputs.fields), start=1)}
+    named = dict.fromkeys(one.item for one in evidence_of(outcome))
+    found = ((local, inputs.items.get(local)) for local in named)
+    return tuple(own.get(local, item) for local, item in found if item is not None)
 
 
 def read_thought(template: Template, text: str, fields: dict[str, Any]) -> Outcome:

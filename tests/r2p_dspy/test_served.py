@@ -315,7 +315,9 @@ class TestWhatCannotBeSteered:
         server = serve(GOOD)
         with dspy.context(lm=lm(server)):
             assert ask(program(max_interventions=0)).grade == "retry"
-        assert [path for path, _ in server.asked] == ["/tokenize", "/v1/chat/completions"], "how much fits, and the call"
+        assert [path for path, _ in server.asked] == ["/tokenize", "/v1/chat/completions"], (
+            "how much fits, and the call"
+        )
 
 
 FAULTS = [
