@@ -1,10 +1,12 @@
 """What each part of R2P adds on unseen persona users (synthetic): `python -m benchmarks.ablation`.
 
 The pocket model at temperature 1, tasks 2 and 3, 200 users of the role `test`: the command line's `evaluate --ablate`,
-with the goals of the release beside what is measured.
+with the goals of the release beside what is measured. With four items and with eight: more than the model has met in
+training, so that it has more to get wrong.
 """
 
 import argparse
+import itertools
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -27,25 +29,27 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--k", type=int, nargs="+", default=[4, 8], help="items that a prompt shows")
     parser.add_argument("--output", help="where the runs and their figures go; default: a new folder in runs/")
     parser.add_argument("--resume", action="store_true", help="go on with the unfinished run of --output")
     arguments = parser.parse_args()
     folder = Path(arguments.output or tempfile.mkdtemp(prefix="ablation-", dir=_runs()))
-    for task in ("lamp2", "lamp3"):
+    for task, k in itertools.product(("lamp2", "lamp3"), arguments.k):
         options = Options(
             task=task,
+            k=k,
             model=arguments.model,
             limit=arguments.limit,
             seed=arguments.seed,
             temperature=arguments.temperature,
             ablate=True,
         )
-        directory, console = folder / task, Console()
+        directory, console = folder / f"{task}-k{k}", Console()
         with console:
             report = run_evaluate(options, directory, arguments.resume, console)
         console.table(report, directory)
         goals(report)
-        account(task, directory, arguments)
+        account(task, k, directory, arguments)
 
 
 def _runs() -> Path:
@@ -73,14 +77,14 @@ def goals(report: dict[str, Any]) -> None:
     print(f"R2P with cross-referencing against chain of thought: {report['differences_to_cot']['r2p:candidates']}")
 
 
-def account(name: str, directory: Path, arguments: argparse.Namespace) -> None:
+def account(name: str, k: int, directory: Path, arguments: argparse.Namespace) -> None:
     """Print where answers are lost: at retrieval, at citing, or at reading what was cited.
 
     An item decides when it holds the detail that this user goes by (task 2), or one of the aspects (task 3).
     """
     task = TASKS[name]
     cases = {str(case.persona): case for case in draw(MAKERS[name], "test", arguments.limit, arguments.seed)}
-    retriever = default_retriever(task)
+    retriever = default_retriever(task, k)
     for program in ("cot", TEMPLATE, FULL, "r2p:candidates"):
         wrong = [row for row in results(directory, program) if row["answer"] != row["gold"]]
         lost: Counter[str] = Counter()

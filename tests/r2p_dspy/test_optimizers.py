@@ -1,12 +1,13 @@
 """DSPy's optimizers on R2P: the demos that they collect, and programs that are saved and nested."""
 
+import json
 import re
 
 import dspy
 import pytest
 from dspy.teleprompt import BootstrapFewShot, BootstrapFewShotWithRandomSearch, LabeledFewShot
 
-from r2p_dspy import R2P, Composite, as_optimizer_metric, load_program, optimizing, save_program
+from r2p_dspy import R2P, Composite, as_gepa, as_optimizer_metric, load_program, optimizing, save_program
 from tests.film import FILM, HISTORY, Film, ask, program
 from tests.scripted import completion
 
@@ -193,3 +194,50 @@ def test_a_teacher_may_be_another_model(scripted):
     check_demos(compiled, [1, 2])
     assert len(teacher.requests) == 3
     assert ask(compiled, film=FILM, profile=HISTORY).tag == "romance"
+
+
+class TestSynthesis:
+    """The predictor that compares candidates is tuned like any other."""
+
+    @staticmethod
+    def answers(request):
+        """A comparison is right only where the instructions ask for care."""
+        if "`comparison`" not in request.system:
+            return model(request)
+        right = re.findall(r'"tag": "(tag \d+)"', request.messages[-1].text)[-1]
+        answer = right if "twice" in request.system else "fantasy"
+        return f"[[ ## comparison ## ]]\nthey agree\n\n[[ ## tag ## ]]\n{answer}"
+
+    def program(self):
+        return program(candidates=2, reconcile="synthesis")
+
+    def test_it_gets_demos_of_comparisons_that_held(self, scripted):
+        scripted(self.answers)
+        module = self.program()
+        module.synthesize.signature = module.synthesize.signature.with_instructions("Read twice.")
+        few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=0)
+        with optimizing():
+            compiled = few.compile(module, trainset=rows(1, 4))
+        check_demos(compiled, [1, 2])
+        assert [demo.comparison for demo in compiled.synthesize.demos] == ["they agree"] * 2
+        for number, demo in zip((1, 2), compiled.synthesize.demos, strict=True):
+            lines = [json.loads(line) for line in demo.candidates.splitlines()]
+            assert [line["tag"] for line in lines] == [f"tag {number}"] * 2
+            assert SAID not in str(demo) and "invented" not in str(demo)
+
+    def test_gepa_rewrites_its_instructions(self, scripted):
+        scripted('{"new_instruction": "Read every candidate twice."}')
+        reflection = dspy.settings.lm
+        scripted(self.answers)
+        gepa = dspy.GEPA(
+            metric=as_gepa(Composite(lambda row, answer: float(row.tag == answer.tag))),
+            max_metric_calls=60,
+            reflection_lm=reflection,
+            reflection_minibatch_size=2,
+            num_threads=1,
+            seed=1,
+        )
+        with optimizing():
+            compiled = gepa.compile(self.program(), trainset=rows(1, 2), valset=rows(4, 2))
+        assert compiled.synthesize.signature.instructions == "Read every candidate twice."
+        assert [name for name, _ in compiled.named_predictors()] == ["reason", "synthesize"]
