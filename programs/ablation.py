@@ -1,9 +1,8 @@
 """The ablation: each part of R2P added in turn, beside what a DSPy user has today, on the same users and items.
 
 What takes part is one dictionary, in the order of the table: plain prediction and chain of thought, the template alone,
-with assertions, with intervention, with cross-referencing (all candidates; all of them reading the items in the same
-order; adaptive), and `dspy.BestOfN`, `dspy.Refine` and `dspy.MultiChainComparison`, the first two with R2P's own checks
-as reward.
+with assertions, with intervention, with cross-referencing (all candidates, and adaptive), and `dspy.BestOfN`,
+`dspy.Refine` and `dspy.MultiChainComparison`, the first two with R2P's own checks as reward.
 """
 
 from collections.abc import Mapping
@@ -38,7 +37,6 @@ def ablation(program: R2P, task: Task) -> dict[str, dspy.Module]:
         "r2p:assertions": _variant(program, max_interventions=0),
         FULL: _variant(program),
         "r2p:candidates": _variant(program, candidates=CANDIDATES),
-        "r2p:same-order": _variant(program, candidates=CANDIDATES, permute=False),
         "r2p:adaptive": _variant(program, candidates=CANDIDATES, adaptive=True),
         "dspy.BestOfN": dspy.BestOfN(alone, N=TRIES, reward_fn=checks_met, threshold=1.0),
         "dspy.Refine": dspy.Refine(alone, N=TRIES, reward_fn=checks_met, threshold=1.0),

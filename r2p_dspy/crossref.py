@@ -1,7 +1,6 @@
 """Cross-referencing: sample several outcomes of a module and reconcile them (paper, self-referencing module)."""
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +12,6 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.enforce import AssertionUnmet, inner_parameters, optimizing
-from r2p_dspy.profile import Profile
 from r2p_dspy.reconcile import Reconcile, alike, choose, due, is_number, key, line
 from r2p_dspy.sampled import Sampled, agreement
 from r2p_dspy.watch import active_adapter, watch
@@ -39,9 +37,6 @@ class CrossReference(dspy.Module):
             stays ahead; a number, another probability; 1.0 stops when nothing can change it any more.
         synthesize: for "synthesis": a predictor that takes the module's inputs and `candidates`, and yields the answer,
             such as `Synthesize(signature)`.
-        permute: show each candidate but the first the items of every `Profile` input in another order, so that what a
-            model misreads because of an item's place is not misread by all (permutation self-consistency, arXiv
-            2310.07712); for modules that show the items as they get them. The orders depend on the items alone.
 
     Raises:
         ValueError: for an `n` below 1, an `adaptive` outside (0, 1], an unknown `reconcile`, or "synthesis" without a
@@ -67,7 +62,6 @@ class CrossReference(dspy.Module):
         reconcile: Reconcile = "auto",
         adaptive: bool | float = False,
         synthesize: dspy.Module | None = None,
-        permute: bool = False,
     ):
         super().__init__()
         if n < 1:
@@ -80,7 +74,7 @@ class CrossReference(dspy.Module):
         if self.confidence is not None and not 0 < self.confidence <= 1:
             raise ValueError(f"adaptive is True, False or a probability above 0 and up to 1, not {adaptive}")
         self.module, self.answer, self.n, self.reconcile = module, answer, n, reconcile
-        self.synthesize, self.permute = synthesize, permute
+        self.synthesize = synthesize
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         own = [] if self.synthesize is None else [("synthesize", self.synthesize)]
@@ -89,10 +83,10 @@ class CrossReference(dspy.Module):
     def forward(self, **kwargs: Any) -> dspy.Prediction:
         runs: list[Sampled] = []
         while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
-            samplers = [self._sampler(len(runs) + at, kwargs) for at in range(count)]
+            samplers = [self._sampler(len(runs) + at) for at in range(count)]
             with ThreadPoolExecutor(count) as pool:
                 # Each in a copy of this context: plain threads would not see DSPy's settings.
-                calls = [pool.submit(copy_context().run, partial(self._sample, *one)) for one in samplers]
+                calls = [pool.submit(copy_context().run, partial(self._sample, *one, kwargs)) for one in samplers]
                 runs += [call.result() for call in calls]
         chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
         if chosen is None or self.synthesize is None:
@@ -106,8 +100,8 @@ class CrossReference(dspy.Module):
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
         runs: list[Sampled] = []
         while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
-            samplers = [self._sampler(len(runs) + at, kwargs) for at in range(count)]
-            runs += await asyncio.gather(*(self._asample(*one) for one in samplers))
+            samplers = [self._sampler(len(runs) + at) for at in range(count)]
+            runs += await asyncio.gather(*(self._asample(*one, kwargs) for one in samplers))
         chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
         if chosen is None or self.synthesize is None:
             return self._answered(runs, chosen)
@@ -117,8 +111,8 @@ class CrossReference(dspy.Module):
             written = await self.synthesize.acall(**self._to_compare(kwargs, runs))
         return self._answered(runs, *self._synthesized(runs, chosen, written), trace)
 
-    def _sampler(self, number: int, kwargs: Mapping[str, Any]) -> tuple[dspy.Module, dict[int, Any], dict[str, Any]]:
-        """A copy of the module that samples, of its predictors the originals, by identity, and its arguments."""
+    def _sampler(self, number: int) -> tuple[dspy.Module, dict[int, Any]]:
+        """A copy of the module that samples, and of its predictors the originals, by identity."""
         module, originals = self.module.deepcopy(), {}
         pairs = zip(_predictors(module), _predictors(self.module), strict=True)
         for own, original in pairs:
@@ -131,9 +125,7 @@ class CrossReference(dspy.Module):
                 "temperature": known.get("temperature") or 1.0,
             }
             originals[id(own)] = original
-        if self.permute and number:
-            kwargs = {name: _permuted(value, number) for name, value in kwargs.items()}
-        return module, originals, dict(kwargs)
+        return module, originals
 
     def _sample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> Sampled:
         trace: list[Any] = []
@@ -156,7 +148,7 @@ class CrossReference(dspy.Module):
     def _to_compare(self, kwargs: Mapping[str, Any], runs: Sequence[Sampled]) -> dict[str, Any]:
         """The module's inputs, and the candidates that survive."""
         held = [(number, run) for number, run in enumerate(runs, start=1) if run.candidate.survives]
-        lines = [line(number, run.candidate.answer, run.renumbered(kwargs)) for number, run in held]
+        lines = [line(number, run.candidate.answer, run.candidate.stages) for number, run in held]
         return {**kwargs, "candidates": "\n".join(lines)}
 
     def _synthesized(self, runs: list[Sampled], voted: int, written: dspy.Prediction | None) -> tuple[int, str]:
@@ -201,13 +193,6 @@ class CrossReference(dspy.Module):
         if chosen is None and attempts and not getattr(dspy.settings, "r2p_optimizing", False):
             raise AssertionUnmet(answer, attempts)
         return answer
-
-
-def _permuted(value: Any, number: int) -> Any:
-    if not isinstance(value, Profile):
-        return value
-    order = random.Random(f"{number} {[item.id for item in value]}")
-    return Profile(items=order.sample(value.items, len(value)))
 
 
 def _predictors(module: dspy.Module) -> list[Any]:

@@ -53,13 +53,12 @@ class R2P(dspy.Module):
         candidates: how many outcomes are sampled and reconciled at most; 1 samples none beside the answer.
         reconcile: how, see `CrossReference`; "synthesis" adds the predictor `synthesize`, which optimizers tune.
         adaptive: stop sampling when the answer is settled, see `CrossReference`.
-        permute: show each candidate but the first the retrieved items in another order, see `CrossReference`.
         config: for the LM call, as in `dspy.Predict`.
 
     A call takes the signature's inputs, the profile as a `Profile`, a list of dicts or its text, and returns a
     `dspy.Prediction` with the signature's outputs and
         reasoning: the stages, typed, with the cited items (`Reasoning`);
-        retrieved: the items as the model saw them when it wrote this answer;
+        retrieved: the items as the model saw them;
         violations: verdicts of the checks still unmet; empty on a clean answer;
         attempts: the verdicts of every attempt (of the chosen candidate), the first one first; one that was corrected
             while it ran counts as two, without and with its corrections;
@@ -98,7 +97,6 @@ class R2P(dspy.Module):
         candidates: int = 1,
         reconcile: Reconcile = "auto",
         adaptive: bool | float = False,
-        permute: bool = True,
         **config: Any,
     ):
         super().__init__()
@@ -113,8 +111,7 @@ class R2P(dspy.Module):
                 )
         self.checks = (*BUILT_IN, *checks)
         self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
-        self.candidates, self.reconcile = candidates, reconcile
-        self.adaptive, self.permute = adaptive, permute
+        self.candidates, self.reconcile, self.adaptive = candidates, reconcile, adaptive
         if reconcile == "synthesis" and candidates < 2:
             raise ValueError(
                 f'reconcile="synthesis" reads several candidates: let candidates be 2 or more, not {candidates}'
@@ -140,7 +137,6 @@ class R2P(dspy.Module):
             reconcile=self.reconcile,
             adaptive=self.adaptive,
             synthesize=getattr(self, "synthesize", None),
-            permute=self.permute,
         )
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:

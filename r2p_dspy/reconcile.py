@@ -13,7 +13,6 @@ from pydantic import BaseModel, SerializeAsAny
 from r2p_dspy.checks import evidence_of
 from r2p_dspy.enforce import Attempt
 from r2p_dspy.outcome import Outcome
-from r2p_dspy.template import Evidence, Preference
 
 Reconcile = Literal["auto", "vote", "median", "medoid", "synthesis"]
 _SHOWN = ("evidence", "preferences")
@@ -24,9 +23,8 @@ class Candidate(BaseModel):
 
     Args:
         answer: the signature's own outputs, by name; empty when there is none.
-        stages: what the template yielded, by name; empty for a module without one. Items are cited by their place in
-            what this candidate was shown.
-        cited: the cited items' own ids, which are the same for all candidates.
+        stages: what the template yielded, by name; empty for a module without one.
+        cited: the own ids of the items that it cites.
         attempts: with what verdicts it was made; empty for a module without checks.
         survives: whether there is an answer and every assert holds for it.
         supported: whether it, or a surviving candidate of the same answer, cites evidence.
@@ -55,28 +53,6 @@ def line(number: int, answer: Mapping[str, Any], stages: Mapping[str, Any]) -> s
     """
     shown = {name: stages[name] for name in _SHOWN if stages.get(name) is not None}
     return json.dumps(serialize_for_json({"candidate": number, **answer, **shown}), ensure_ascii=False)
-
-
-def renumbered(stages: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
-    """Stages that cite the same items by other ids.
-
-    Args:
-        stages: by name; only lists of `Evidence` and of `Preference` cite items.
-        ids: the new id of each old one; any other id stays.
-
-    Example:
-        >>> renumbered({"evidence": [Evidence(item="2", quote="a wizard")]}, {"2": "1"})["evidence"][0].item
-        '1'
-    """
-
-    def one(value: Any) -> Any:
-        if isinstance(value, Evidence):
-            return value.model_copy(update={"item": ids.get(value.item, value.item)})
-        if isinstance(value, Preference):
-            return value.model_copy(update={"items": [ids.get(item, item) for item in value.items]})
-        return value
-
-    return {name: [*map(one, value)] if isinstance(value, list) else value for name, value in stages.items()}
 
 
 def weigh(candidates: Sequence[Candidate], answer: str) -> list[int]:

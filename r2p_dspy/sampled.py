@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import dspy
 from r2p_dspy.checks import Check, judge
 from r2p_dspy.enforce import Attempt, accepted
 from r2p_dspy.outcome import Inputs, Outcome
-from r2p_dspy.read import cited, given
-from r2p_dspy.reconcile import Candidate, renumbered
+from r2p_dspy.read import cited
+from r2p_dspy.reconcile import Candidate
 
 
 @dataclass
@@ -57,15 +57,6 @@ class Sampled:
             error=error,
         )
         return cls(made, candidate, trace)
-
-    def renumbered(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Its stages, citing the items by their ids in the order in which the original arguments have them."""
-        inputs: Inputs | None = getattr(self.made, "_inputs", None)
-        if inputs is None:
-            return self.candidate.stages
-        places = {item.id: str(place) for place, item in enumerate(given(kwargs), start=1)}
-        own = {str(place): places[item.id] for place, item in enumerate(given(inputs.fields), start=1)}
-        return renumbered(self.candidate.stages, own)
 
     @property
     def met(self) -> int:
