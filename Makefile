@@ -49,6 +49,7 @@ bench: $(VENV)/.dev  ## The measurements of the README
 	@$(BIN)/python -m benchmarks.pocket
 	@$(BIN)/python -m benchmarks.overhead
 	@$(BIN)/python -m benchmarks.ablation
+	@$(BIN)/python -m benchmarks.candidates
 
 pocket: $(VENV)/.dev  ## Make the pocket model again (hours)
 	@$(BIN)/python -m finetune.pocket $(ARGS)
@@ -64,8 +65,9 @@ $(VLLM_VENV)/.run:
 		--override $(VLLM_VENV)/override.txt '$(VLLM)'
 	@touch $@
 
+# Bound to its cores, as vLLM binds it, the engine keeps its own input waiting: a stop is then heard seconds late.
 vllm: $(VLLM_VENV)/.run  ## Start a vLLM server with the pocket model on the CPU (then: make test ARGS="-m vllm")
-	@VLLM_TARGET_DEVICE=cpu VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
+	@VLLM_TARGET_DEVICE=cpu VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
 		$(VLLM_VENV)/bin/python -m vllm.entrypoints.openai.api_server --model r2p_dspy/pocket \
 		--served-model-name pocket --max-model-len 4096 --dtype float32 --enforce-eager --port $(VLLM_PORT) $(ARGS)
 

@@ -9,6 +9,7 @@ import argparse
 import itertools
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,21 @@ def goals(report: dict[str, Any]) -> None:
     verdict("structural compliance with intervention at least 0.995", full["compliance"], full["compliance"] >= 0.995)
     ratio = full["tokens"]["completion"] / template["tokens"]["completion"]
     verdict("its completion tokens at most 1.15 times the template's", ratio, ratio <= 1.15)
-    metric = next(iter(full["metrics"]))
+    worth(programs, report["differences"][FULL]["r2p:candidates"])
+    print(f"R2P with cross-referencing against chain of thought: {report['differences_to_cot']['r2p:candidates']}")
+
+
+def worth(programs: Mapping[str, Any], gain: Mapping[str, float]) -> None:
+    """Print which goals of cross-referencing are met, by the programs' entries and the difference to one sample."""
+    few, all_ = programs["r2p:adaptive"], programs["r2p:candidates"]
+    metric = next(iter(all_["metrics"]))
     sign = -1 if metric in ("mae", "rmse") else 1
-    gain = report["differences"][FULL]["r2p:candidates"]
     least = min(sign * gain["low"], sign * gain["high"])
     verdict(f"cross-referencing above a single sample ({metric}, the interval's worse end)", least, least > 0)
-    few, all_ = programs["r2p:adaptive"], programs["r2p:candidates"]
-    behind = sign * (all_["metrics"][metric]["value"] - few["metrics"][metric]["value"])
+    behind = round(sign * (all_["metrics"][metric]["value"] - few["metrics"][metric]["value"]), 4)
     verdict("adaptive within 0.005 of it", behind, behind <= 0.005)
     share = few["tokens"]["completion"] / all_["tokens"]["completion"]
     verdict("its completion tokens at most 0.60 of all candidates'", share, share <= 0.60)
-    print(f"R2P with cross-referencing against chain of thought: {report['differences_to_cot']['r2p:candidates']}")
 
 
 def account(name: str, k: int, directory: Path, arguments: argparse.Namespace) -> None:

@@ -107,10 +107,10 @@ class Monitor:
         """Where an engine that cannot stream is to stop next, so that it can be corrected there.
 
         Returns:
-            The beginning of every mark; None when the rest can be written in one go.
+            The mark at the end of the stage that is due; None when the rest can be written in one go.
         """
-        self._staged = True
-        return None if self._next() == ANSWER or len(self.interventions) >= self._most else self._running.mark
+        self._staged, due = True, self._next()
+        return None if due == ANSWER or len(self.interventions) >= self._most else self._running.ending(due)
 
     @property
     def grade(self) -> Grade:

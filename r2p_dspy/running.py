@@ -13,10 +13,7 @@ ANSWER = ""  # the name of the section that begins where the stages are over
 
 
 class Running(Protocol):
-    """One carrier's running text; `mark` is what every mark begins with, that of a stage's end included."""
-
-    @property
-    def mark(self) -> str: ...
+    """One carrier's running text."""
 
     def sections(self, text: str) -> Iterator[Section]:
         """The stages so far as they stand, and at the end the answer, if it has begun."""
@@ -28,6 +25,10 @@ class Running(Protocol):
 
     def opening(self, name: str, text: str) -> str:
         """What opens a stage, or the answer, on a new line after a text."""
+        ...
+
+    def ending(self, name: str) -> str:
+        """The mark with which a stage is over."""
         ...
 
 
@@ -42,13 +43,11 @@ class FieldMarkers:
 
     stages: Mapping[str, str]
     answers: Sequence[str]
-    mark = "[[ ##"
 
     def sections(self, text: str) -> Iterator[Section]:
         stages = {field: stage for stage, field in self.stages.items()}
         marks = list(re.finditer(r"(?m)^[^\S\n]*\[\[ ## (\w+) ## \]\]", text))
-        begun = re.search(r"(?m)^[^\S\n]*\[\[ ##\Z", text)  # whichever it will be, the section before it is over
-        for mark, following in zip(marks, [*marks[1:], begun], strict=False):
+        for mark, following in zip(marks, [*marks[1:], None], strict=False):
             end = len(text) if following is None else following.start()
             if mark[1] in stages:
                 inner = text[mark.end() : end].strip()
@@ -61,7 +60,14 @@ class FieldMarkers:
         return 0
 
     def opening(self, name: str, text: str) -> str:
-        return f"\n[[ ## {self.stages.get(name, self.answers[0])} ## ]]\n"
+        return f"\n{self._mark(name)}\n"
+
+    def ending(self, name: str) -> str:
+        names = [*self.stages, ANSWER]
+        return self._mark(names[names.index(name) + 1])
+
+    def _mark(self, name: str) -> str:
+        return f"[[ ## {self.stages.get(name, self.answers[0])} ## ]]"
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,6 @@ class ThoughtTags:
     """
 
     template: Template
-    mark = "</"
 
     def sections(self, text: str) -> Iterator[Section]:
         before, closed, _ = text.partition("</think>")
@@ -89,3 +94,6 @@ class ThoughtTags:
         if name == ANSWER:
             return tags.closing(self.template, text) + "</think>\n\n"
         return tags.opening(self.template, name, text)
+
+    def ending(self, name: str) -> str:
+        return f"</{name}>"

@@ -5,6 +5,7 @@ from typing import Any
 
 import dspy
 from dspy.adapters import Adapter
+from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.retry import turns
 
@@ -49,7 +50,15 @@ def watch(
     def parse(signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         watching.texts.append(completion)
         watching.calls.append((signature, completion))
-        return adapter.parse(signature, completion)
+        try:
+            return adapter.parse(signature, completion)
+        except AdapterParseError:
+            # A server that does not take thoughts apart leaves them in the text, for a field that asks for one.
+            thought, closed, answer = completion.partition("</think>")
+            name = next((name for name, field in signature.output_fields.items() if field.annotation is dspy.Reasoning), None)
+            if not closed or name is None:
+                raise
+            return {**adapter.parse(signature.delete(name), answer), name: dspy.Reasoning(content=thought)}
 
     def postprocess(read: Any, signature: Any, outputs: list[Any], lm: Any, settings: Any) -> list[dict[str, Any]]:
         # DSPy takes a plain answer that holds the word `reasoning_content` for a thought, and fails on it.

@@ -60,8 +60,7 @@ def connect(
         seed: makes drawing repeatable. In-process it is so anyway; there it picks another of the possible answers.
         cache: answer a repeated request from DSPy's cache.
         **kwargs: in-process `device`, `dtype`, `max_batch`, `cache_bytes`, `reasoning`, `threads` and `timeout` go to
-            `TransformersEngine`; of served models `prefix`, and with `hosted_vllm/NAME` `reasoning`, to `ServedLM`;
-            everything else to `dspy.LM`.
+            `TransformersEngine`; of served models `prefix` and `reasoning` to `ServedLM`; everything else to `dspy.LM`.
 
     Returns:
         A `dspy.LM`. Connecting to the same in-process model again takes no further memory. Its name holds a
@@ -92,7 +91,8 @@ def connect(
     if temperature == 0 and _FIXED_TEMPERATURE.match(model):
         kwargs["temperature"] = None  # these models take no temperature but their own
     kwargs = {"temperature": temperature, **({"api_base": api_base} if api_base else {}), **kwargs}
-    if model.startswith("hosted_vllm/") or kwargs.get("prefix") is not None:
+    told = kwargs.get("prefix") is not None or isinstance(kwargs.get("reasoning"), bool)
+    if model.startswith("hosted_vllm/") or told:
         from r2p_dspy.engines.served import ServedLM
 
         return ServedLM(model, **kwargs)

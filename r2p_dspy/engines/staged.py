@@ -20,8 +20,9 @@ Piece = tuple[str, str]  # a text as the model reads it, and as it stands in the
 class StagedEngine:
     """The engine of calls that are steered stage by stage: DSPy's `complete(Request) -> Response`.
 
-    Each request has the answer so far as the assistant's beginning, and stops before the next mark; when no stage is
-    due any more, a last one writes the rest.
+    Each request has the answer so far as the assistant's beginning, and stops at the mark that ends the stage which is
+    due; a last one writes the rest. Marks are whole, and a newline follows them, since a tokenizer may have a token of
+    its own for each, and a model goes on badly from half of one.
 
     Args:
         lm: what is asked.
@@ -65,7 +66,9 @@ class StagedEngine:
         if mark is not None:
             config = replace(config, stop=(mark, *config.stop))
         extensions = {**(config.extensions or {}), **self._extra}
-        if stripped := beginning.rstrip():  # some servers refuse one that ends in a space
+        # Those that need no telling refuse a beginning which ends in white space (Anthropic's, Bedrock's).
+        stripped = beginning if self._prefix else beginning.rstrip()
+        if stripped:
             extensions |= self._prefix
             messages = (*messages, Message.assistant(stripped))
         # The call that this is a part of counts its tokens and is the one in the history.
@@ -100,7 +103,7 @@ class StagedLeg:
     def __iter__(self) -> Iterator[str]:
         mark: str | None = ""
         while mark is not None:
-            mark = self._pause()
+            before, mark = mark, self._pause()
             beginning = "".join(sent for sent, _ in self._began) + self._written
             answer = self._ask(beginning, mark, self.used[1])
             if answer is None:
@@ -110,11 +113,11 @@ class StagedLeg:
             used, self.finish = told.usage, told.finish_reason
             self.used = self.used[0] + (used.input_tokens or 0), self.used[1] + (used.output_tokens or 0)
             if mark is not None:
-                over = not text.strip() and beginning.endswith(mark)  # it had come to its end, not to a mark
-                if over or self.finish == "length":
+                # Not told whether it came to the mark or to its end, one takes it to have come to the mark, but once.
+                if self.finish == "length" or (mark == before and not text.strip()):
                     mark = None
-                elif not text.endswith(mark):
-                    text += mark
+                else:
+                    text = f"{text.removesuffix(mark)}{mark}\n"
             self._written += text
             yield text
 

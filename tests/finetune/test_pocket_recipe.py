@@ -1,5 +1,6 @@
 """The recipe of the pocket model: what it teaches is right, evenly mixed, and repeatable."""
 
+import copy
 import json
 import random
 import re
@@ -231,14 +232,17 @@ def test_every_token_of_an_item_is_asked_whose_it_is(tokenizer):
 
 
 def test_over_the_whole_run_the_formats_come_in_about_equal_numbers():
-    from finetune.pocket.batches import CURRICULUM
+    from finetune.pocket.batches import CURRICULA
+    from finetune.pocket.train import Recipe
 
-    shares, before = dict.fromkeys(FORMATS, 0.0), 0.0
-    for one in CURRICULUM:
-        for form in one.forms:
-            shares[form] += (one.until - before) * (1 - one.drills) / len(one.forms)
-        before = one.until
-    assert before == 1
+    shares = dict.fromkeys(FORMATS, 0.0)
+    for curriculum, steps in zip(CURRICULA, Recipe().steps, strict=True):
+        before = 0.0
+        for one in curriculum:
+            for form in one.forms:
+                shares[form] += steps * (one.until - before) * (1 - one.drills) / len(one.forms)
+            before = one.until
+        assert before == 1
     assert max(shares.values()) < 1.1 * min(shares.values())
 
 
@@ -250,23 +254,32 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
 
     monkeypatch.setattr(recipe, "sit", lambda *_, **__: {})
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
-    small = recipe.Recipe(width=32, layers=2, heads=1, inner=32, steps=32, tokens=1024)
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "parts").mkdir()
-    whole = recipe.train(small, tokenizer, WORDS, tmp_path / "whole", every=16)
-
+    small = recipe.Recipe(width=32, layers=2, heads=1, inner=32, steps=(32, 32), tokens=1024)
+    for name in ("whole", "parts", "second"):
+        (tmp_path / name).mkdir()
     saved = recipe._save
 
-    def stop_after_first(path, one, model, steppers, step):
-        saved(path, one, model, steppers, step)
+    def ship_the_first(path, one, model, steppers, phase, step):
+        saved(path, one, model, steppers, phase, step)
+        if (phase, step) == (0, 32):
+            copy.deepcopy(model).to(torch.bfloat16).save_pretrained(tmp_path / "first")
+
+    monkeypatch.setattr(recipe, "_save", ship_the_first)
+    whole = recipe.train(small, tokenizer, WORDS, tmp_path / "whole", every=16)
+
+    def stop(path, one, model, steppers, phase, step):
+        saved(path, one, model, steppers, phase, step)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe, "_save", stop_after_first)
-    with pytest.raises(KeyboardInterrupt):
-        recipe.train(small, tokenizer, WORDS, tmp_path / "parts", every=16)
+    monkeypatch.setattr(recipe, "_save", stop)
+    for _ in range(4):  # within each phase, and at its end
+        with pytest.raises(KeyboardInterrupt):
+            recipe.train(small, tokenizer, WORDS, tmp_path / "parts", every=16)
     monkeypatch.setattr(recipe, "_save", saved)
     parts = recipe.train(small, tokenizer, WORDS, tmp_path / "parts", every=16)
+    second = recipe.train(small, tokenizer, WORDS, tmp_path / "second", every=16, start=tmp_path / "first")
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, parts.state_dict()[name]), name
+        assert torch.equal(weight, second.state_dict()[name]), f"{name}, from the weights that the first phase ships"
     with pytest.raises(ValueError, match="another recipe"):
-        recipe.train(recipe.Recipe(steps=16), tokenizer, WORDS, tmp_path / "parts")
+        recipe.train(recipe.Recipe(steps=(16, 16)), tokenizer, WORDS, tmp_path / "parts")

@@ -221,6 +221,9 @@ def _complete(server):
         return ServedEngine(Server(server.api_base, "none", 60.0), {}).complete(request)
 
 
+MARKS = [f"[[ ## {name} ## ]]" for name in list(STAGES)[1:]]  # each ends a stage
+
+
 class Continues:
     """A model that continues a beginning: with its first text, or with its next one if the beginning is not of that."""
 
@@ -252,20 +255,20 @@ class TestStages:
         answer, server = self.answers(serve, GOOD)
         assert (answer.tag, answer.violations, answer.grade, answer.interventions) == ("romance", [], "stages", [])
         asked = server.bodies("/v1/chat/completions")
-        assert [body.get("stop") for body in asked] == [["[[ ##"]] * 6 + [None]
+        assert [body.get("stop") for body in asked] == [[mark] for mark in MARKS] + [None]
         assert asked[0]["messages"][-1]["role"] == "user" and "continue_final_message" not in asked[0]
-        assert asked[1]["messages"][-1] == {"role": "assistant", "content": "[[ ##"}
+        assert asked[1]["messages"][-1] == {"role": "assistant", "content": GOOD[: GOOD.index(MARKS[0])] + f"{MARKS[0]}\n"}
         assert asked[1]["continue_final_message"] is True and asked[1]["add_generation_prompt"] is False
         (used,) = answer.get_lm_usage().values()
-        assert (used["prompt_tokens"], used["completion_tokens"]) == (7 * 3, len(GOOD) - 6 * len("[[ ##"))
+        assert (used["prompt_tokens"], used["completion_tokens"]) == (6 * 3, len(GOOD) - sum(len(mark) + 1 for mark in MARKS))
 
     def test_a_mistake_is_corrected_before_the_next_stage(self, serve):
         answer, server = self.answers(serve, BAD, REST)
         assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stages")
         assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "cited")]
         beginnings = [body["messages"][-1]["content"] for body in server.bodies("/v1/chat/completions")[1:]]
-        assert beginnings[2].endswith("cite only 1, 2.)\n\n[[ ## evidence ## ]]")
-        assert not any("preferences" in one for one in beginnings[:3]), "no stage was written in vain"
+        assert beginnings[1].endswith("cite only 1, 2.)\n\n[[ ## evidence ## ]]\n")
+        assert not any("preferences" in one for one in beginnings[:2]), "no stage was written in vain"
         assert "Wait" not in str(answer.outcome)
 
     def test_in_the_native_thinking(self, serve):
@@ -273,8 +276,21 @@ class TestStages:
         answer, server = self.answers(serve, text, module=program(carrier="thinking"), reasoning=True)
         assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stages")
         beginnings = [body["messages"][-1]["content"] for body in server.bodies("/v1/chat/completions")]
-        assert beginnings[0] == "<think>" and beginnings[1].endswith("the lighthouse film\n</")
-        assert server.bodies("/v1/chat/completions")[0]["stop"] == ["</"]
+        assert beginnings[0] == "<think>\n" and beginnings[1].endswith("the lighthouse film\n</requirements>\n")
+        assert server.bodies("/v1/chat/completions")[0]["stop"] == ["</requirements>"]
+
+    def test_a_stage_that_is_left_out_is_noticed_though_its_end_never_comes(self, serve):
+        bad = GOOD.replace(f"[[ ## evidence ## ]]\n{EVIDENCE}\n\n", "")
+        answer, _ = self.answers(serve, bad, REST)
+        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stages")
+        assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "stages")]
+
+    def test_a_server_that_needs_no_telling_gets_no_white_space_at_the_end(self, serve):
+        server = serve(Continues(GOOD), vllm=False)
+        with dspy.context(lm=lm(server, prefix={})):
+            assert ask(program()).tag == "romance"
+        last = [body["messages"][-1]["content"] for body in server.bodies("/v1/chat/completions")[1:]]
+        assert last and all(content == content.rstrip() for content in last)
 
     def test_async_too(self, serve):
         server = serve(Continues(GOOD), vllm=False)
@@ -291,7 +307,7 @@ class TestStages:
         with optimizing():
             answer, server = self.answers(serve, GOOD, module=program(max_backtracks=0), max_tokens=100)
         limits = [body["max_tokens"] for body in server.bodies("/v1/chat/completions")]
-        assert limits[:2] == [100, 100] and limits == sorted(limits, reverse=True) and limits[-1] > 0
+        assert limits[0] == 100 > limits[1] and limits == sorted(limits, reverse=True) and limits[-1] > 0
         assert answer.tag is None
 
 

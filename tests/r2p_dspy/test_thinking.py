@@ -59,6 +59,21 @@ def test_a_model_without_native_thinking_writes_it_as_a_field(thinking):
     assert "[[ ## reasoning ## ]]" in engine.requests[0].system
 
 
+def test_a_model_that_thinks_though_it_is_asked_for_a_field_is_read_too(thinking):
+    engine = thinking(f"<think>\n{thought()}\n</think>\n\n{ANSWER}", supports_reasoning=False)
+    answer = ask(module())
+    assert (answer.tag, answer.reasoning.stages, answer.violations) == ("romance", STAGES, [])
+    assert len(engine.requests) == 1
+
+
+def test_a_field_counts_more_than_what_was_thought_before_it(thinking):
+    wrong = thought(draft="comedy", verification=Verification(approved=False, reason="no"))
+    thinking(
+        f"<think>\n{wrong}\n</think>\n\n[[ ## reasoning ## ]]\n{thought()}\n\n{ANSWER}", supports_reasoning=False
+    )
+    assert ask(module()).reasoning.stages == STAGES
+
+
 def test_the_prompt_shows_the_template_whatever_the_instructions_say(thinking):
     engine = thinking((thought(), ANSWER))
     asked = module()

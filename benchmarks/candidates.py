@@ -1,0 +1,62 @@
+"""What five candidates are worth against one, on enough users to tell: `python -m benchmarks.candidates`.
+
+The pocket model at temperature 1, tasks 2 and 3, users of the role `test` (synthetic), of whom the first 200 are those
+of `benchmarks.ablation`. A single sample errs on two or three users in a hundred, so what candidates can mend on 200 of
+them is three or four users, which chance could bring too; a thousand users tell.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import dspy
+from tqdm import tqdm
+
+from benchmarks.ablation import worth
+from programs import TASKS, report
+from programs.ablation import FULL, ablation
+from programs.data import personas
+from programs.measure import measure
+from programs.ready import r2p
+from programs.runs import Run
+from r2p_dspy import connect
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--task", action="append", choices=["lamp2", "lamp3"], help="default: both")
+    parser.add_argument("--limit", type=int, default=3000, help="users of a task")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", help="where the runs go; default: a new folder in runs/")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished runs of --output")
+    arguments = parser.parse_args()
+    Path("runs").mkdir(exist_ok=True)
+    folder = Path(arguments.output or tempfile.mkdtemp(prefix="candidates-", dir="runs"))
+    for name in arguments.task or ("lamp2", "lamp3"):
+        task = TASKS[name]
+        examples = personas(task, seed=arguments.seed, limit=arguments.limit).test
+        lm = connect(arguments.model, temperature=1.0, seed=arguments.seed, cache=False, max_tokens=256)
+        asked = {"task": name, "lm": lm.model, "limit": arguments.limit, "seed": arguments.seed}
+        run = Run(folder / name, asked, arguments.resume and (folder / name).exists())
+        programs, rows = ablation(r2p(task), task), {}
+        for program in (FULL, "r2p:candidates", "r2p:adaptive"):
+            known = run.rows(program)
+            done = sum(1 for _ in known)
+            with tqdm(total=len(examples), initial=done, desc=f"{name} {program}") as bar, dspy.context(lm=lm):
+                rows[program] = measure(programs[program], examples, task, known, 16, lambda bar=bar: bar.update())
+        entries = {program: report.entry(task, found, {}, lm) for program, found in rows.items()}
+        differences = report.differences(task, rows, FULL)
+        run.finish({**asked, "programs": entries, "differences": {FULL: differences}})
+        metric = task.metrics[0]
+        print(f"{name}, {len(examples)} users, {metric} (95 %), completion tokens an answer")
+        for program, entry in entries.items():
+            value, tokens = entry["metrics"][metric], entry["tokens"]["completion"] / len(examples)
+            print(f"  {program}: {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], {tokens:.0f}")
+        for program, found in differences.items():
+            print(f"  {program} - {FULL}: {found['value']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]")
+        worth(entries, differences["r2p:candidates"])
+
+
+if __name__ == "__main__":
+    main()
