@@ -55,7 +55,8 @@ def watch(
         except AdapterParseError:
             # A server that does not take thoughts apart leaves them in the text, for a field that asks for one.
             thought, closed, answer = completion.partition("</think>")
-            name = next((name for name, field in signature.output_fields.items() if field.annotation is dspy.Reasoning), None)
+            fields = signature.output_fields.items()
+            name = next((name for name, field in fields if field.annotation is dspy.Reasoning), None)
             if not closed or name is None:
                 raise
             return {**adapter.parse(signature.delete(name), answer), name: dspy.Reasoning(content=thought)}

@@ -257,10 +257,12 @@ class TestStages:
         asked = server.bodies("/v1/chat/completions")
         assert [body.get("stop") for body in asked] == [[mark] for mark in MARKS] + [None]
         assert asked[0]["messages"][-1]["role"] == "user" and "continue_final_message" not in asked[0]
-        assert asked[1]["messages"][-1] == {"role": "assistant", "content": GOOD[: GOOD.index(MARKS[0])] + f"{MARKS[0]}\n"}
+        first = GOOD[: GOOD.index(MARKS[0])] + f"{MARKS[0]}\n"
+        assert asked[1]["messages"][-1] == {"role": "assistant", "content": first}
         assert asked[1]["continue_final_message"] is True and asked[1]["add_generation_prompt"] is False
         (used,) = answer.get_lm_usage().values()
-        assert (used["prompt_tokens"], used["completion_tokens"]) == (6 * 3, len(GOOD) - sum(len(mark) + 1 for mark in MARKS))
+        written = len(GOOD) - sum(len(mark) + 1 for mark in MARKS)
+        assert (used["prompt_tokens"], used["completion_tokens"]) == (6 * 3, written)
 
     def test_a_mistake_is_corrected_before_the_next_stage(self, serve):
         answer, server = self.answers(serve, BAD, REST)
