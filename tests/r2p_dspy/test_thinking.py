@@ -68,9 +68,7 @@ def test_a_model_that_thinks_though_it_is_asked_for_a_field_is_read_too(thinking
 
 def test_a_field_counts_more_than_what_was_thought_before_it(thinking):
     wrong = thought(draft="comedy", verification=Verification(approved=False, reason="no"))
-    thinking(
-        f"<think>\n{wrong}\n</think>\n\n[[ ## reasoning ## ]]\n{thought()}\n\n{ANSWER}", supports_reasoning=False
-    )
+    thinking(f"<think>\n{wrong}\n</think>\n\n[[ ## reasoning ## ]]\n{thought()}\n\n{ANSWER}", supports_reasoning=False)
     assert ask(module()).reasoning.stages == STAGES
 
 
