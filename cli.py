@@ -66,32 +66,47 @@ def cli() -> None:
 _DATA_HELP = "LaMP-format files {train,dev}_{questions,outputs}.json; default: the persona world (synthetic)."
 _MODEL_HELP = "pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); keys from the environment."
 _TEMPERATURE_HELP = "0 takes the likeliest token."
-_OPTIONS: list[Callable[[Any], Any]] = [
-    click.option("--task", default="lamp2", show_default=True, help="One of `python cli.py tasks`."),
-    click.option("--data", metavar="DIR", help=_DATA_HELP),
-    click.option("--model", default="pocket", show_default=True, help=_MODEL_HELP),
-    click.option("--api-base", metavar="URL", help="Address of a served model."),
-    click.option("--retriever", default="bm25", show_default=True, help="bm25, recency, random or all."),
-    click.option("--k", default=4, show_default=True, help="Items that a prompt shows."),
-    click.option("--skip", metavar="ID", multiple=True, help="A row of --data to leave out; can be given again."),
-    click.option("--limit", type=int, help="Examples to report on (persona world: 200 by default)."),
-    click.option("--seed", default=0, show_default=True, help="Seeds everything, the persona users drawn included."),
-    click.option("--num-threads", default=16, show_default=True, type=click.IntRange(1), help="Calls in flight."),
-    click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 2), help=_TEMPERATURE_HELP),
-    click.option("--output", metavar="DIR", help="The run's directory; default: a new one in runs/."),
-    click.option("--resume", is_flag=True, help="Go on with an unfinished run (the latest, without --output)."),
-    click.option("--verbose", is_flag=True, help="Tell what the optimizer does."),
-]  # fmt: skip
+_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "task": click.option("--task", default="lamp2", show_default=True, help="One of `python cli.py tasks`."),
+    "data": click.option("--data", metavar="DIR", help=_DATA_HELP),
+    "model": click.option("--model", default="pocket", show_default=True, help=_MODEL_HELP),
+    "api_base": click.option("--api-base", metavar="URL", help="Address of a served model."),
+    "retriever": click.option("--retriever", default="bm25", show_default=True, help="bm25, recency, random or all."),
+    "k": click.option("--k", default=4, show_default=True, help="Items that a prompt shows."),
+    "skip": click.option(
+        "--skip", metavar="ID", multiple=True, help="A row of --data to leave out; can be given again."
+    ),
+    "limit": click.option("--limit", type=int, help="Examples to report on (persona world: 200 by default)."),
+    "seed": click.option(
+        "--seed", default=0, show_default=True, help="Seeds everything, the persona users drawn included."
+    ),
+    "num_threads": click.option(
+        "--num-threads", default=16, show_default=True, type=click.IntRange(1), help="Calls in flight."
+    ),
+    "temperature": click.option(
+        "--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 2), help=_TEMPERATURE_HELP
+    ),
+    "output": click.option("--output", metavar="DIR", help="The run's directory; default: a new one in runs/."),
+    "resume": click.option(
+        "--resume", is_flag=True, help="Go on with an unfinished run (the latest, without --output)."
+    ),
+    "verbose": click.option("--verbose", is_flag=True, help="Tell what the optimizer does."),
+}
 
 
-def _common(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def _common(*names: str) -> Callable[[Any], Any]:
+    """The options of these names; of all where none is named."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names or tuple(_OPTIONS)):
+            command = _OPTIONS[name](command)
+        return command
+
+    return decorate
 
 
 @cli.command("compile")
-@_common
+@_common()
 @click.option(
     "--optimizer", default="random", show_default=True, help="random (BootstrapFewShotWithRandomSearch) or bootstrap."
 )
@@ -101,7 +116,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **options: 
 
 
 @cli.command()
-@_common
+@_common()
 @click.option("--program", metavar="FILE", help="A compiled program (program.json of a compile run).")
 @click.option(
     "--carrier",

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from programs import lamp2, lamp3, lamp4
+from programs import lamp1, lamp2, lamp3, lamp4, lamp5, lamp6, lamp7
 
 if TYPE_CHECKING:
     from r2p_dspy import R2P
 
-TASKS = {task.name: task for task in (lamp2.TASK, lamp3.TASK, lamp4.TASK)}
+TASKS = {one.TASK.name: one.TASK for one in (lamp1, lamp2, lamp3, lamp4, lamp5, lamp6, lamp7)}
 
 
 def load(task: str, path: str | None = None) -> "R2P":

@@ -1,7 +1,8 @@
 """What a task is: a signature, and how LaMP's rows become its examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import dspy
 
@@ -18,14 +19,14 @@ class Task:
         signature: inputs, among them one `Profile`; outputs, among them `answer`.
         question: the input field that holds what is asked now.
         answer: the output field that is scored.
-        query: takes a row's `input` text and returns the part that is asked about, which is also what retrieval
-            matches with (LaMP's `generate_query`).
+        query: takes a row's `input` text and returns the part that is asked about.
         wording: the inverse of `query`: LaMP's input text for a question.
         fields: the profile's text fields, as LaMP's retrieval joins them.
         label: the profile's field that holds the item's label, or None.
         labels: the legal answers, or () for free text.
         metrics: the names of its metrics, the first one is the task's own (see `metrics`).
         threshold: the task score from which an answer passes the gate of demos, in [0, 1].
+        match: takes a question and returns what retrieval matches with (LaMP's `generate_query`); None: the question.
     """
 
     name: str
@@ -40,7 +41,13 @@ class Task:
     label: str | None = None
     labels: tuple[str, ...] = ()
     threshold: float = 1.0
+    match: Callable[[str], str] | None = None
     profile: str = field(default="profile")
+
+    def query_text(self, inputs: Mapping[str, Any]) -> str:
+        """What LaMP's official retrieval matches with, from a program's inputs."""
+        question = inputs[self.question]
+        return question if self.match is None else self.match(question)
 
     def item_text(self, item: Item) -> str:
         """An item's text as LaMP's official retrieval indexes it."""
