@@ -12,31 +12,31 @@ import click
 @click.option("--output", default="runs/pocket", help="Where checkpoint, log and tokenizer live; a run there goes on.")
 @click.option(
     "--steps",
-    default=(4000, 1600),
-    type=(click.IntRange(16), click.IntRange(16)),
+    default=(4000, 1600, 2000),
+    type=(click.IntRange(16),) * 3,
     help="Of the optimizer in each phase, of up to 8192 tokens each.",
 )
 @click.option(
     "--start",
     type=click.Path(exists=True, file_okay=False),
-    help="A finished model: only the second phase, from its weights, with its tokenizer.",
+    help="A finished model: only the phases that it has not been through, from its weights.",
 )
 @click.option("--seed", default=0, help="Seeds weights and rows.")
 @click.option("--threads", default=0, help="Of the CPU; 0 takes all cores.")
 @click.option("--install", is_flag=True, help="Put the finished model into r2p_dspy/pocket/.")
-def main(output: str, steps: tuple[int, int], start: str | None, seed: int, threads: int, install: bool) -> None:
+def main(output: str, steps: tuple[int, ...], start: str | None, seed: int, threads: int, install: bool) -> None:
     """Train the pocket model, resuming from OUTPUT's last checkpoint, and export it to OUTPUT/model."""
     import torch
 
     from finetune.pocket.export import export
-    from finetune.pocket.tokenizer import english, load_or_train
+    from finetune.pocket.tokenizer import english, extend, load_or_train
     from finetune.pocket.train import Recipe, train
 
     if threads:
         torch.set_num_threads(threads)
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = load_or_train(Path(start) if start else directory / "tokenizer", seed)
+    tokenizer = extend(load_or_train(Path(start) if start else directory / "tokenizer", seed))
     if start and (before := Path(start) / "training.jsonl").exists() and not (directory / "log.jsonl").exists():
         shutil.copy(before, directory / "log.jsonl")  # what made its weights
     recipe = Recipe(steps=steps, seed=seed)

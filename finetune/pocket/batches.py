@@ -1,8 +1,8 @@
 """Conversations as padded batches of about one size in tokens, with the tokens to learn marked."""
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from finetune.pocket.conversation import OUTSIDE, Encoded, encode
 from finetune.pocket.drills import drill
 from finetune.pocket.rows import FORMATS, Rows
+from finetune.pocket.worlds import ALL, FEW
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Lessons:
             label belongs to one of two words; among three it is, within sixteen steps of nothing else, and then it
             carries over.
         size: of its steps, as a share of the recipe's tokens: copying is learnt in many small steps.
+        worlds: how often each world comes among the conversations.
     """
 
     until: float
@@ -37,6 +39,7 @@ class Lessons:
     demos: bool = False
     words: int = 30
     size: float = 1.0
+    worlds: Mapping[str, float] = field(default_factory=lambda: FEW)
 
 
 # A small model learns answers by shortcuts long before it learns to cite, so citing comes first, in the order in which
@@ -68,7 +71,9 @@ REFRESHER = (
     Lessons(0.5, 0.4, ("weigh", "weigh", "label", "label", "copy", "find", "judge"), demos=True),
     Lessons(1.0, 0.15, ("weigh", "label", "copy", "find", "judge"), demos=True),
 )
-CURRICULA = (CURRICULUM, REFRESHER)
+# All tasks, from the finished weights of two; what was learnt before comes on.
+WIDENING = (Lessons(1.0, 0.1, ("weigh", "label", "copy", "find", "judge"), demos=True, worlds=ALL),)
+CURRICULA = (CURRICULUM, REFRESHER, WIDENING)
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')
 _LONGEST = 1400  # tokens; longer rows cost too much of a batch, and context beyond is met through positions alone
@@ -105,7 +110,7 @@ class Batches:
             if rows.rng.random() < lessons.drills:
                 turns = drill(rows.rng, self.words, lessons.kinds, lessons.most, lessons.words)
             else:
-                turns = rows.row(lessons.most, lessons.demos, lessons.forms)
+                turns = rows.row(lessons.most, lessons.demos, lessons.forms, lessons.worlds)
             row = encode(self.tokenizer, turns)
             if len(row.ids) <= _LONGEST:
                 found.append(row)

@@ -6,8 +6,8 @@ import dspy
 import torch
 from dspy.utils.exceptions import AdapterParseError
 
-from finetune.pocket.rows import TASKS, Rows, signature
-from finetune.pocket.teach import TEACHERS
+from finetune.pocket.rows import Rows, signature
+from finetune.pocket.worlds import WORLDS
 from programs.personas.world import history
 from r2p_dspy.checks import BUILT_IN, judge
 from r2p_dspy.outcome import Inputs, Outcome
@@ -39,16 +39,17 @@ def sit(model: Any, tokenizer: Any, words: list[str], form: str, task: str, coun
         Shares in [0, 1]: `right` answers, `parsed` completions, `valid` evidence and `teacher` (the teacher's own
         evidence ids; both only for formats with stages).
     """
-    rows, spec = Rows(words, seed=1, role="pilot"), TASKS[task]
+    rows, spec = Rows(words, seed=1, role="pilot"), WORLDS[task].task
     adapter, asked = dspy.ChatAdapter(), signature(task, form)
     cases = [rows.case(task) for _ in range(count)]
     retrieve = BM25(k=k, text=spec.item_text)
-    shown = [retrieve(case.question, history(spec, case)).local() for case in cases]
+    queries = [spec.query_text({spec.question: case.question}) for case in cases]
+    shown = [retrieve(query, history(spec, case)).local() for query, case in zip(queries, cases, strict=True)]
     prompts = [
         adapter.format(asked, [], {spec.question: case.question, spec.profile: items})
         for case, items in zip(cases, shown, strict=True)
     ]
-    texts = complete(model, tokenizer, prompts, {"plain": 24, "cot": 140}.get(form, 200))
+    texts = complete(model, tokenizer, prompts, {"plain": 48, "cot": 140}.get(form, 240))
     tally = {"right": 0.0, "parsed": 0.0, "valid": 0.0, "teacher": 0.0}
     for case, items, text in zip(cases, shown, texts, strict=True):
         try:
@@ -62,6 +63,6 @@ def sit(model: Any, tokenizer: Any, words: list[str], form: str, task: str, coun
             outcome = Outcome(fields={spec.answer: fields[spec.answer]}, stages=stages, answers=(spec.answer,))
             verdicts = judge(BUILT_IN, Inputs(fields={}, items=items), outcome)
             tally["valid"] += all(one.ok for one in verdicts if one.check in PARTS["evidence"]) / count
-            right = [one.item for one in TEACHERS[task](case, items)["evidence"]]
+            right = [one.item for one in WORLDS[task].teach(case, items)["evidence"]]
             tally["teacher"] += ([one.item for one in fields["evidence"]] == right) / count
     return tally if form == "r2p" else {key: tally[key] for key in ("right", "parsed")}

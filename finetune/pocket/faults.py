@@ -2,10 +2,9 @@
 
 import random
 import re
-from dataclasses import replace
 
-from finetune.pocket.teach import TEACHERS, Lesson
-from programs.personas.products import clamp
+from finetune.pocket.teach import Lesson
+from finetune.pocket.worlds import World
 from programs.personas.world import Case
 from programs.task import Task
 from r2p_dspy.profile import Profile
@@ -53,17 +52,15 @@ def disordered(rng: random.Random, text: str, form: str, words: list[str]) -> st
 
 
 def candidates(
-    rng: random.Random, task: Task, case: Case, shown: Profile, lesson: Lesson, words: list[str]
+    rng: random.Random, world: World, case: Case, shown: Profile, lesson: Lesson, words: list[str]
 ) -> tuple[list[str], list[int]]:
     """Candidates as the synthesizing predictor reads them, and the numbers of those whose answer is right."""
-    lines, right = [], []
+    lines, right, task = [], [], world.task
     for number in range(1, rng.choice((2, 3, 3, 4, 5, 5)) + 1):
         one = lesson
         if rng.random() > _RIGHT:
             misread = rng.random() < 0.6
-            one = (
-                TEACHERS[task.name](_misread(rng, case), shown) if misread else _stray(rng, task, shown, lesson, words)
-            )
+            one = world.teach(world.misread(rng, case), shown) if misread else _stray(rng, task, shown, lesson, words)
         if rng.random() < 0.1:
             continue  # it did not survive
         if one["answer"] == lesson["answer"]:
@@ -73,20 +70,6 @@ def candidates(
     return lines, right
 
 
-def _misread(rng: random.Random, case: Case) -> Case:
-    """As one sees a case who goes by the wrong detail, takes blame for praise, or miscounts."""
-    if case.focus:
-        other = next(cue for cue in case.cues if cue.kind != case.focus)
-        return replace(case, focus=other.kind, answer=other.value)
-    if case.cues:
-        wrong = rng.randrange(len(case.cues))
-        cues = tuple(replace(cue, sign=-cue.sign) if at == wrong else cue for at, cue in enumerate(case.cues))
-        rating = clamp(3 + sum(cue.sign * int(cue.value) for cue in cues))
-        return replace(case, cues=cues, answer=str(rating))
-    count = max(1, case.extra["words"] + rng.choice((-2, -1, 1, 2)))
-    return replace(case, answer=" ".join(case.question.split()[:count]), extra={"words": count})
-
-
 def _stray(rng: random.Random, task: Task, shown: Profile, lesson: Lesson, words: list[str]) -> Lesson:
     """An answer that comes from some item of the history, or from nowhere."""
     cited = rng.sample(shown.items, min(len(shown), rng.randint(1, 2)))
@@ -94,7 +77,7 @@ def _stray(rng: random.Random, task: Task, shown: Profile, lesson: Lesson, words
     preferences = [
         Preference(statement=f"{one.quote.split()[0]} is {item.label}", items=[item.id], label=item.label)
         for item, one in zip(cited, evidence, strict=True)
-        if task.labels
+        if item.label
     ]
     if not task.labels:
         answer = " ".join(rng.sample(words, 5))

@@ -13,10 +13,9 @@ import dspy
 
 from finetune.pocket.conversation import Turn
 from finetune.pocket.faults import candidates, disordered, spoilt
-from finetune.pocket.teach import TEACHERS, Lesson
-from programs import lamp2, lamp3, lamp4
-from programs.personas import films, products
-from programs.personas.world import ROLES, Case, Draw, history
+from finetune.pocket.teach import Lesson
+from finetune.pocket.worlds import ALL, FEW, TASKS, WORLDS, World
+from programs.personas.world import ROLES, Case, history
 from programs.task import Task
 from r2p_dspy.checks import BUILT_IN, feedback, judge
 from r2p_dspy.engines.chat import CLOSE, OPEN
@@ -33,8 +32,6 @@ from r2p_dspy.template import TEMPLATE
 # Plain prediction, chain of thought, and of R2P: first attempts on fields, retries after feedback, first attempts (and
 # some retries) in the model's thinking, continuations from a corrected beginning on either carrier, synthesis.
 FORMATS = ("plain", "cot", "r2p", "retry", "think", "continue", "synthesis")
-TASKS: dict[str, Task] = {task.name: task for task in (lamp2.TASK, lamp3.TASK, lamp4.TASK)}
-_SHARES = {"lamp2": 0.55, "lamp3": 0.35, "lamp4": 0.10}
 _ADAPTER = dspy.ChatAdapter()
 
 
@@ -58,7 +55,7 @@ class Rows:
     """An endless stream of conversations about personas of the role `pocket`.
 
     Args:
-        words: real English words, for the headline rows, whose texts are random words.
+        words: real English words, for the rows whose texts are random words.
         seed: two streams with one seed are equal.
         role: whose personas; `pocket` for training.
     """
@@ -68,13 +65,16 @@ class Rows:
         self.rng = random.Random(f"rows {seed}")
         self.role = role
 
-    def case(self, task: str) -> Case:
-        """A case of a persona that the commands never draw."""
+    def case(self, name: str) -> Case:
+        """A case of a persona that the commands never draw, in a world."""
+        maker = WORLDS[name].maker
+        if maker is None:
+            return self._loose()
         persona = self.rng.randrange(1_000_000 // len(ROLES)) * len(ROLES) + ROLES.index(self.role)
-        makers: dict[str, Draw] = {"lamp2": films.case, "lamp3": products.case, "lamp4": self._headline}
-        return makers[task](persona, random.Random(f"{makers[task].__module__} {persona}"))
+        return maker(persona, random.Random(f"{maker.__module__} {persona}"))
 
-    def _headline(self, persona: int, rng: random.Random) -> Case:
+    def _loose(self) -> Case:
+        """A headline's case of random words."""
         rng = self.rng
         count = rng.randint(4, 9)
 
@@ -89,11 +89,11 @@ class Rows:
         ]
         article = text(rng.randint(20, 60))
         answer = " ".join(article.split()[:count])
-        return Case(persona, article, items, answer, answer, (), extra={"words": count})
+        return Case(0, article, items, answer, answer, (), extra={"words": count})
 
-    def shown(self, task: Task, case: Case, most: int) -> Profile:
+    def shown(self, name: str, case: Case, most: int) -> Profile:
         """The items that a prompt shows: BM25's mostly, in their order or shuffled, sometimes random ones or none."""
-        rng = self.rng
+        rng, task = self.rng, WORLDS[name].task
         profile = history(task, case)
         k = min(most, rng.choice((4, 4, 4, 4, 4, 3, 2, 5, 6, 1)))
         kind = rng.random()
@@ -101,36 +101,44 @@ class Rows:
             return Profile()
         if kind < 0.10:
             return Profile(items=rng.sample(profile.items, min(k, len(profile)))).local()
-        if kind < 0.13:
-            return self.shown(task, self.case(task.name), most)
-        ranked = BM25(k=k, text=task.item_text)(case.question, profile).items
+        if kind < 0.13 and name in FEW:  # in the other worlds they would contradict what is taught
+            return self.shown(name, self.case(name), most)
+        ranked = BM25(k=k, text=task.item_text)(task.query_text({task.question: case.question}), profile).items
         if rng.random() < 0.5:
             rng.shuffle(ranked)
         return Profile(items=ranked).local()
 
-    def row(self, most_items: int = 6, demos: bool = True, forms: tuple[str, ...] = FORMATS) -> list[Turn]:
+    def row(
+        self,
+        most_items: int = 6,
+        demos: bool = True,
+        forms: tuple[str, ...] = FORMATS,
+        shares: Mapping[str, float] = ALL,
+    ) -> list[Turn]:
         """One conversation.
 
         Args:
             most_items: how many items an example shows at most; small ones come first in the curriculum.
             demos: whether some rows carry demos.
             forms: some of `FORMATS`, drawn evenly.
+            shares: how often each world comes.
         """
         rng = self.rng
-        name = rng.choices([*_SHARES], [*_SHARES.values()])[0]
-        task, form = TASKS[name], rng.choice(forms)
+        name = rng.choices([*shares], [*shares.values()])[0]
+        world, form = WORLDS[name], rng.choice(forms)
+        task = world.task
         interrupted = form == "continue"
         if interrupted:
             form = rng.choice(("r2p", "think"))
-        asked = signature(name, form)
+        asked = signature(task.name, form)
         if rng.random() < 0.3:
             asked = asked.with_instructions(self._instruction(asked.instructions))
         count = rng.choice((0, 0, 0, 1, 2, 3, 4)) if demos else 0
         if form == "think":  # DSPy shows no thoughts of demos
             count = 0
-        *before, (case, shown, lesson) = [self._example(task, most_items) for _ in range(count + 1)]
-        filled = [self._fields(task, form, *one) for one in before]
-        fields = self._fields(task, form, case, shown, lesson)
+        *before, (case, shown, lesson) = [self._example(name, most_items) for _ in range(count + 1)]
+        filled = [self._fields(world, form, *one) for one in before]
+        fields = self._fields(world, form, case, shown, lesson)
         messages = _ADAPTER.format(asked, filled, {name: fields[name] for name in asked.input_fields})
         if form == "think":
             messages[0]["content"] += f"\n\n{guide(TEMPLATE)}"
@@ -143,20 +151,21 @@ class Rows:
             given, text = self._interrupted(task, asked, form, shown, lesson, text)
         return [*row, Turn("assistant", text, True, given)]
 
-    def _fields(self, task: Task, form: str, case: Case, shown: Profile, lesson: Lesson) -> dict[str, Any]:
+    def _fields(self, world: World, form: str, case: Case, shown: Profile, lesson: Lesson) -> dict[str, Any]:
         """The inputs and outputs of a case in a format."""
+        task = world.task
         fields = {task.question: case.question, task.profile: shown, **lesson_fields(task, form, lesson)}
         if form == "synthesis":
-            proposed, right = candidates(self.rng, task, case, shown, lesson, self.words)
+            proposed, right = candidates(self.rng, world, case, shown, lesson, self.words)
             agreeing = f"candidates {' '.join(map(str, right))} hold" if right else "no candidate holds"
             fields["candidates"] = "\n".join(proposed)
             fields["comparison"] = f"{agreeing}, {lesson['verification'].reason}, so {lesson['answer']}."
         return fields
 
-    def _example(self, task: Task, most: int) -> tuple[Case, Profile, Lesson]:
-        case = self.case(task.name)
-        shown = self.shown(task, case, most)
-        return case, shown, TEACHERS[task.name](case, shown)
+    def _example(self, name: str, most: int) -> tuple[Case, Profile, Lesson]:
+        case = self.case(name)
+        shown = self.shown(name, case, most)
+        return case, shown, WORLDS[name].teach(case, shown)
 
     def _failed(
         self, task: Task, asked: type[dspy.Signature], form: str, shown: Profile, lesson: Lesson

@@ -8,7 +8,7 @@ markers are special tokens; the others are ordinary text to everyone who decodes
 import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import dspy
@@ -16,7 +16,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 from wordfreq import top_n_list, word_frequency
 
-from finetune.pocket.rows import FORMATS, TASKS, Rows, signature
+from finetune.pocket.rows import FORMATS, Rows, signature
+from finetune.pocket.worlds import TASKS
 from r2p_dspy.engines.chat import CLOSE, OPEN
 from r2p_dspy.profile import Profile
 from r2p_dspy.retry import turns
@@ -39,6 +40,9 @@ _JOINTS = (
     '"}, {"statement": "', '{"approved": true, "reason": "', '{"approved": false, "reason": "', "]", '", "date": "',
     '{"candidate": ', '}\n{"candidate": ', '", "evidence": ', ', "preferences": ',
 )  # fmt: skip
+# The tasks of the first two phases; what the others add comes behind, so that a token keeps its number.
+_FIRST = ("lamp2", "lamp3", "lamp4")
+_LATER_JOINTS = ('", "abstract": "',)
 
 
 def english(count: int = 30_000) -> list[str]:
@@ -46,10 +50,11 @@ def english(count: int = 30_000) -> list[str]:
     return [word for word in top_n_list("en", count) if re.fullmatch(r"[a-z]{2,}", word)]
 
 
-def fixed_lines() -> list[str]:
-    """The parts of the prompts that no input changes, longest first."""
+def fixed_lines(tasks: Iterable[str] = TASKS) -> list[str]:
+    """The parts of some tasks' prompts that no input changes, longest first."""
     adapter, found = dspy.ChatAdapter(), set(_JOINTS)
-    for name, task in TASKS.items():
+    for name in tasks:
+        task = TASKS[name]
         for form in FORMATS:
             asked = signature(name, form)
             inputs = {task.question: "\0", task.profile: Profile(), "candidates": "\0"}
@@ -84,7 +89,8 @@ def corpus(words: list[str], lines: int, seed: int) -> Iterator[str]:
             yield " ".join(f'"{cue.word} {case.answer}"' for cue in case.cues)
     from finetune.pocket.teach import CUES
 
-    everyday = sorted(CUES | {one for task in TASKS.values() for label in task.labels for one in label.split()})
+    labels = {one for name in _FIRST for label in TASKS[name].labels for one in label.split()}
+    everyday = sorted(CUES | labels)
     for word in everyday * 200:
         yield f'"{word} {word}'
 
@@ -101,7 +107,7 @@ def train(seed: int = 0) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     special = [_PAD, *_ROLES, _END]
-    lines = fixed_lines()
+    lines = fixed_lines(_FIRST)
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(lines),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -118,6 +124,14 @@ def train(seed: int = 0) -> PreTrainedTokenizerFast:
         model_max_length=4096,
         clean_up_tokenization_spaces=False,
     )
+
+
+def extend(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same tokenizer with the lines of all tasks, of which those that it lacks get the next numbers."""
+    known = tokenizer.get_vocab()
+    lines = [line for line in (*fixed_lines(), *_LATER_JOINTS) if line not in known]
+    tokenizer.add_tokens([AddedToken(line, normalized=False, special=False) for line in lines])
+    return tokenizer
 
 
 def load_or_train(directory: Path, seed: int = 0) -> PreTrainedTokenizerFast:

@@ -13,6 +13,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from finetune.pocket.batches import CITING, CURRICULA, Batches
 from finetune.pocket.exam import sit
+from finetune.pocket.worlds import TASKS
 
 # To cite an item by what it says, a token must know which item it stands in. The model finds that out by itself only
 # after very many steps, so a side loss asks it of every token of an item, after the second layer.
@@ -20,7 +21,7 @@ _EARLY, _SIDE = 2, 0.2
 # How much more the choice of an item counts than other tokens.
 _CITED = 4.0
 # The peak of each phase's learning rates, as a share of the recipe's.
-_PEAKS = (1.0, 0.4)
+_PEAKS = (1.0, 0.4, 0.6)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Recipe:
         layers: how many.
         heads: of attention, of 32 dimensions each.
         inner: width of the feed-forward layers.
-        steps: of the optimizer in each phase; the second starts from the finished weights of the first, rounded as they
+        steps: of the optimizer in each phase; each starts from the finished weights of the one before, rounded as they
             ship, with optimizers of its own.
         tokens: padded tokens in a step, at most.
         rate: peak learning rate of Muon, for the matrices of the layers.
@@ -44,7 +45,7 @@ class Recipe:
     layers: int = 6
     heads: int = 5
     inner: int = 448
-    steps: tuple[int, int] = (4000, 1600)
+    steps: tuple[int, ...] = (4000, 1600, 2000)
     tokens: int = 8192
     rate: float = 0.008
     adam: float = 2e-3
@@ -103,18 +104,21 @@ def train(
         words: English words for the rows.
         directory: where checkpoint and log live; `checkpoint.pt` is written whole or not at all.
         every: steps between checkpoints and exams, a multiple of 16.
-        start: a finished model, with which the second phase begins; None makes it by the first.
+        start: a finished model, which says in its `recipe.json` what phases made it; the others follow. None: all of
+            them. The tokenizer may have more tokens than it, at the end.
 
     Returns:
         The trained model.
 
     Raises:
-        ValueError: when the directory holds a checkpoint of another recipe.
+        ValueError: when the directory holds a checkpoint of another recipe, or all phases made the start already.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build(recipe, tokenizer).to(device)
     checkpoint, state = directory / "checkpoint.pt", None
-    phase = 0 if start is None else 1
+    phase = 0 if start is None else len(json.loads((start / "recipe.json").read_text())["steps"])
+    if phase >= len(CURRICULA):
+        raise ValueError(f"{start} has been through all {phase} phases; start from an earlier model")
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         if state["recipe"] != _made_by(recipe):
@@ -122,7 +126,7 @@ def train(
         model.load_state_dict(state["model"])
         phase = state["phase"]
     elif start is not None:
-        model.load_state_dict(Qwen3ForCausalLM.from_pretrained(start).state_dict())
+        model.load_state_dict(_widened(Qwen3ForCausalLM.from_pretrained(start).state_dict(), model))
     # One graph for all lengths; on two cores it is nearly twice as fast as eager.
     body = torch.compile(model.model, dynamic=True)
     while phase < len(CURRICULA):
@@ -173,7 +177,7 @@ def _phase(
                 "seconds": round(time.monotonic() - started),
             }
             model.eval()
-            for task in ("lamp2", "lamp3"):
+            for task in [name for name in TASKS if name in batches.lessons(step).worlds]:
                 for form in ("plain", "cot", "r2p") if step + 1 == steps else ("r2p",):
                     marks = sit(model, tokenizer, words, form, task, 64)
                     report[f"{task} {form}"] = {key: round(value, 3) for key, value in marks.items()}
@@ -223,6 +227,16 @@ def _told(model: Qwen3ForCausalLM, hidden: torch.Tensor, told: torch.Tensor) -> 
         return 0.0
     logits = model.lm_head(model.model.norm(hidden.flatten(0, 1).index_select(0, known)))
     return nn.functional.cross_entropy(logits.float(), told.flatten()[known])
+
+
+def _widened(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """A start's weights for a model of more tokens: the new ones begin as the mean of the others."""
+    wider = {}
+    for name, target in model.state_dict().items():
+        known = weights[name]
+        more = len(target) - len(known) if known.ndim == 2 else 0
+        wider[name] = torch.cat([known, known.mean(0, keepdim=True).expand(more, -1)]) if more else known
+    return wider
 
 
 def _made_by(recipe: Recipe) -> dict[str, Any]:

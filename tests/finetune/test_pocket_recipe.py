@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from finetune.pocket.conversation import Turn, encode
 from finetune.pocket.drills import drill
-from finetune.pocket.rows import FORMATS, TASKS, Rows, signature
-from finetune.pocket.teach import TEACHERS
-from programs.personas.world import ROLES
+from finetune.pocket.rows import FORMATS, Rows, signature
+from finetune.pocket.worlds import ALL, FEW, TASKS, WORLDS
+from programs.personas.world import ROLES, history
 from r2p_dspy import tags
 from r2p_dspy.checks import BUILT_IN, judge
 from r2p_dspy.outcome import Inputs, Outcome
@@ -28,14 +28,14 @@ WORDS = "apple river stone window garden letter morning silver yellow quiet runn
 ADAPTER = dspy.ChatAdapter()
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_what_is_taught_passes_every_check(task):
+@pytest.mark.parametrize("world", WORLDS)
+def test_what_is_taught_passes_every_check(world):
     """Whatever items are shown: the right ones, random ones, another user's, or none."""
-    rows, spec = Rows(WORDS, seed=3), TASKS[task]
+    rows, spec = Rows(WORDS, seed=3), WORLDS[world].task
     for _ in range(150):
-        case = rows.case(task)
-        shown = rows.shown(spec, case, 6)
-        lesson = TEACHERS[task](case, shown)
+        case = rows.case(world)
+        shown = rows.shown(world, case, 6)
+        lesson = WORLDS[world].teach(case, shown)
         stages = {stage.name: lesson[stage.name] for stage in TEMPLATE.leaves()}
         outcome = Outcome(fields={spec.answer: lesson["answer"]}, stages=stages, answers=(spec.answer,))
         unmet = [one for one in judge(BUILT_IN, Inputs(fields={}, items=shown), outcome) if not one.ok]
@@ -43,13 +43,36 @@ def test_what_is_taught_passes_every_check(task):
         assert lesson["answer"] == case.answer
 
 
+@pytest.mark.parametrize("world", WORLDS)
+def test_one_who_errs_gives_another_answer(world):
+    rows = Rows(WORDS, seed=3)
+    different = 0
+    for _ in range(50):
+        case = rows.case(world)
+        shown = rows.shown(world, case, 6)
+        different += WORLDS[world].teach(WORLDS[world].misread(rows.rng, case), shown)["answer"] != case.answer
+    assert different > 25
+
+
+@pytest.mark.parametrize("world", [*TASKS])
+def test_the_teacher_knows_from_the_items_alone(world):
+    """What is taught of two personas with the same question and the same items is the same, whatever else they have."""
+    rows, spec = Rows(WORDS, seed=3), WORLDS[world].task
+    told = 0
+    for _ in range(40):
+        case = rows.case(world)
+        everything = Profile.of([item.model_dump() for item in history(spec, case)]).local()
+        told += "no item" not in WORLDS[world].teach(case, everything)["verification"].reason
+    assert told == 40, "the whole history always shows what decides"
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_row_ends_with_what_its_format_reads(form):
     rows = Rows(WORDS, seed=4)
-    for _ in range(30):
-        row = rows.row(forms=(form,))
+    for _ in range(60):
+        row = rows.row(forms=(form,), shares={**ALL, **FEW})
         text = row[-1].given + row[-1].content
-        read = "think" if text.startswith("<think>") else {"retry": "r2p", "continue": "r2p"}.get(form, form)
+        read = "think" if "<think>" in text else {"retry": "r2p", "continue": "r2p"}.get(form, form)
         assert any(_parses(name, read, text.rpartition("</think>")[2]) for name in TASKS), text
         if read == "think":
             assert not tags.read(TEMPLATE, text).faults, text
@@ -70,7 +93,7 @@ def test_a_corrected_beginning_is_given_and_what_follows_is_right():
         last = rows.row(forms=("continue",), demos=False)[-1]
         noticed += "\n(Wait. " in last.given
         text = re.sub(r"\n\(Wait\. .*\)", "", last.given) + last.content
-        if text.startswith("<think>"):
+        if "<think>" in text:
             outcome = read_thought(TEMPLATE, text, {"answer": "x"})
         else:
             found = next(filter(None, (_parses(name, "r2p", text) for name in TASKS)))
@@ -112,7 +135,7 @@ def _form(row):
     text = row[-1].content
     if row[-1].given:
         return "continue"
-    if text.startswith("<think>"):
+    if "<think>" in text:
         return "think"
     if len(row) > 3:
         return "retry"
@@ -121,7 +144,7 @@ def _form(row):
 
 def test_it_is_taught_on_personas_that_no_command_draws():
     rows = Rows(WORDS, seed=7)
-    assert {ROLES[rows.case(task).persona % len(ROLES)] for task in ("lamp2", "lamp3") for _ in range(50)} == {"pocket"}
+    assert {ROLES[rows.case(task).persona % len(ROLES)] for task in TASKS for _ in range(50)} == {"pocket"}
 
 
 def test_a_drill_quotes_from_the_item_that_it_names():
@@ -178,11 +201,22 @@ def test_any_text_can_be_written(tokenizer, text):
     assert tokenizer.decode(ids) == text
 
 
-def test_what_never_changes_in_a_prompt_takes_few_tokens(tokenizer):
+@pytest.mark.parametrize("task", TASKS)
+def test_what_never_changes_in_a_prompt_takes_few_tokens(tokenizer, task):
+    from finetune.pocket.tokenizer import extend
+
+    tokenizer = extend(copy.deepcopy(tokenizer))
     for form in FORMATS:
-        inputs = dict.fromkeys(signature("lamp2", form).input_fields, "") | {"profile": Profile()}
-        system = ADAPTER.format(signature("lamp2", form), [], inputs)[0]["content"]
-        assert len(tokenizer(system)["input_ids"]) < 80 < len(system) / 10, form
+        inputs = dict.fromkeys(signature(task, form).input_fields, "") | {"profile": Profile()}
+        system = ADAPTER.format(signature(task, form), [], inputs)[0]["content"]
+        assert len(tokenizer(system)["input_ids"]) < 40 < len(system) / 10, form
+
+
+def test_a_token_keeps_its_number_when_tasks_are_added(tokenizer):
+    from finetune.pocket.tokenizer import extend
+
+    before, after = tokenizer.get_vocab(), extend(copy.deepcopy(tokenizer)).get_vocab()
+    assert {token: after[token] for token in before} == before
 
 
 ENGLISH = """The committee will meet again on Thursday to discuss the new budget, which several members have called
@@ -254,7 +288,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
 
     monkeypatch.setattr(recipe, "sit", lambda *_, **__: {})
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
-    small = recipe.Recipe(width=32, layers=2, heads=1, inner=32, steps=(32, 32), tokens=1024)
+    small = recipe.Recipe(width=32, layers=2, heads=1, inner=32, steps=(32, 32, 16), tokens=1024)
     for name in ("whole", "parts", "second"):
         (tmp_path / name).mkdir()
     saved = recipe._save
@@ -263,6 +297,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
         saved(path, one, model, steppers, phase, step)
         if (phase, step) == (0, 32):
             copy.deepcopy(model).to(torch.bfloat16).save_pretrained(tmp_path / "first")
+            (tmp_path / "first" / "recipe.json").write_text('{"steps": [32]}')
 
     monkeypatch.setattr(recipe, "_save", ship_the_first)
     whole = recipe.train(small, tokenizer, WORDS, tmp_path / "whole", every=16)
@@ -272,7 +307,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recipe, "_save", stop)
-    for _ in range(4):  # within each phase, and at its end
+    for _ in range(5):  # within each phase, and at its end
         with pytest.raises(KeyboardInterrupt):
             recipe.train(small, tokenizer, WORDS, tmp_path / "parts", every=16)
     monkeypatch.setattr(recipe, "_save", saved)
@@ -282,4 +317,4 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
         assert torch.equal(weight, parts.state_dict()[name]), name
         assert torch.equal(weight, second.state_dict()[name]), f"{name}, from the weights that the first phase ships"
     with pytest.raises(ValueError, match="another recipe"):
-        recipe.train(recipe.Recipe(steps=(16, 16)), tokenizer, WORDS, tmp_path / "parts")
+        recipe.train(recipe.Recipe(steps=(16, 16, 16)), tokenizer, WORDS, tmp_path / "parts")

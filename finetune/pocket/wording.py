@@ -1,0 +1,71 @@
+"""What the pocket model is taught to write where the answer is a text of the user's own: tasks 4, 5 and 7.
+
+The same rules as in `teach`: R2P's stages say the same as the rationale, and nothing is cited that is not shown.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+
+from finetune.pocket.teach import QUOTED, Lesson, cite, first, lesson
+from programs.personas import headlines, scholarly, tweets
+from programs.personas.world import Case
+from r2p_dspy.profile import Item, Profile
+from r2p_dspy.template import Evidence, Preference
+
+WORLDS = (headlines.WORLD, scholarly.WORLD)
+
+
+def titled(case: Case, shown: Profile) -> Lesson:
+    """For a headline or a title: what the user calls the subject, and what comes first in the titles."""
+    subject, place, detail = case.cues
+    item = first(subject.word, shown)
+    evidence = [cite(one) for one in shown.items[:1]]
+    if item:
+        fitting = next(world.subjects[subject.word] for world in WORLDS if world.kind == subject.kind)
+        evidence = [cite(item, next(word for word in item.text.split() if word in fitting))]
+    preferences = [Preference(statement=f"{subject.word} is called {subject.value}", items=[item.id])] if item else []
+    preferences += [Preference(statement=f"{case.focus} comes first", items=[one.item]) for one in evidence]
+    requirements = f"{subject.word}, {place.word}, {detail.word}"
+    return _lesson(case, requirements, evidence, preferences, [item] if item else [])
+
+
+def tweeted(case: Case, shown: Profile) -> Lesson:
+    """For a tweet: how the user opens a tweet of this mood, and closes one about this thing."""
+    mood, thing = case.cues
+    opens, closes = first(mood.word, shown), first(thing.word, shown)
+    evidence, preferences = [], []
+    if opens:
+        evidence.append(cite(opens))
+        preferences.append(Preference(statement=f"{mood.word} opens with {mood.value}", items=[opens.id]))
+    if closes:
+        evidence.append(Evidence(item=closes.id, quote=" ".join(closes.text.split()[-QUOTED:])))
+        preferences.append(Preference(statement=f"{thing.word} closes with {thing.value}", items=[closes.id]))
+    evidence = evidence or [cite(one) for one in shown.items[:1]]
+    agreeing = [one for one in (opens, closes) if one]
+    return _lesson(case, f"{mood.word} and {thing.word}", evidence, preferences, agreeing)
+
+
+def misworded(rng: random.Random, case: Case) -> Case:
+    """As one sees a case who takes another of the words that fit."""
+    fitting: Mapping[str, tuple[str, ...]]
+    cue = case.cues[0]
+    if cue.kind in tweets.KINDS:
+        cue = rng.choice(case.cues)
+        fitting = tweets.PLAUSIBLE[cue.kind]
+    else:
+        fitting = next(world.subjects for world in WORLDS if world.kind == cue.kind)
+    value = rng.choice([word for word in fitting[cue.word] if word != cue.value])
+    cues = tuple(replace(one, value=value) if one is cue else one for one in case.cues)
+    return replace(case, cues=cues, answer=case.answer.replace(cue.value, value))
+
+
+def _lesson(
+    case: Case, requirements: str, evidence: list[Evidence], preferences: list[Preference], agreeing: list[Item]
+) -> Lesson:
+    said = [f'item {one.item} has "{one.quote}"' for one in evidence] + [one.statement for one in preferences]
+    reason = None
+    if agreeing:
+        ids = " and ".join(dict.fromkeys(item.id for item in agreeing))
+        reason = f"items {ids} agree" if " " in ids else f"item {ids} agrees"
+    return lesson(requirements, evidence, preferences, said, case.answer, reason)
