@@ -12,7 +12,7 @@ import click
 @click.option("--output", default="runs/pocket", help="Where checkpoint, log and tokenizer live; a run there goes on.")
 @click.option(
     "--steps",
-    default=(4000, 1600, 1600),
+    default=(4000, 1600, 1280),
     type=(click.IntRange(16),) * 3,
     help="Of the optimizer in each phase, of up to 8192 tokens each.",
 )

@@ -16,7 +16,7 @@ from r2p_dspy.profile import Item, Profile
 from r2p_dspy.template import Evidence, Preference, Verification
 
 Lesson = dict[str, Any]
-QUOTED = 3  # words in a quote
+_QUOTED = 3  # words in a quote
 CUES = {*ASPECTS, *(word for words in PLAUSIBLE.values() for word in words)}
 
 
@@ -60,9 +60,10 @@ def lamp1(case: Case, shown: Profile) -> Lesson:
     evidence = [cite(item) for item in found.values()] or [cite(one) for one in shown.items[:1]]
     item, preferences = found.get(topic.value), []
     if item:
-        preferences.append(Preference(statement=f"{topic.word} goes with {topic.value}", items=[item.id]))
+        number = next(cue.value for cue in methods if cue.word == topic.value)
+        preferences.append(Preference(statement=f"{cite(item).quote} {number}", items=[item.id]))
     said = [f'item {one.item} has "{one.quote}"' for one in evidence] + [one.statement for one in preferences]
-    requirements = f"{topic.word}: {' or '.join(cue.word for cue in methods)}"
+    requirements = f"{topic.word}: {' or '.join(f'{cue.word} {cue.value}' for cue in methods)}"
     return lesson(requirements, evidence, preferences, said, case.answer, f"item {item.id} agrees" if item else None)
 
 
@@ -116,7 +117,7 @@ def cite(item: Item, word: str | None = None) -> Evidence:
 def _quote(item: Item, word: str | None = None) -> str:
     words = next(iter(item.fields.values())).split()
     start = words.index(word) if word else next((at for at, one in enumerate(words) if one in CUES), 0)
-    return " ".join(words[start : start + QUOTED])
+    return " ".join(words[start : start + _QUOTED])
 
 
 def _said(one: Evidence, shown: Profile) -> str:

@@ -45,7 +45,7 @@ class Recipe:
     layers: int = 6
     heads: int = 5
     inner: int = 448
-    steps: tuple[int, ...] = (4000, 1600, 1600)
+    steps: tuple[int, ...] = (4000, 1600, 1280)
     tokens: int = 8192
     rate: float = 0.008
     adam: float = 2e-3

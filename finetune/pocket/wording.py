@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from finetune.pocket.teach import QUOTED, Lesson, cite, first, lesson
+from finetune.pocket.teach import Lesson, cite, first, lesson
 from programs.personas import headlines, scholarly, tweets
 from programs.personas.world import Case
 from r2p_dspy.profile import Item, Profile
@@ -20,10 +20,8 @@ def titled(case: Case, shown: Profile) -> Lesson:
     """For a headline or a title: what the user calls the subject, and what comes first in the titles."""
     subject, place, detail = case.cues
     item = first(subject.word, shown)
-    evidence = [cite(one) for one in shown.items[:1]]
-    if item:
-        fitting = next(world.subjects[subject.word] for world in WORLDS if world.kind == subject.kind)
-        evidence = [cite(item, next(word for word in item.text.split() if word in fitting))]
+    cited = item or next(iter(shown), None)
+    evidence = [Evidence(item=cited.id, quote=cited.fields["title"])] if cited else []
     preferences = [Preference(statement=f"{subject.word} is called {subject.value}", items=[item.id])] if item else []
     preferences += [Preference(statement=f"{case.focus} comes first", items=[one.item]) for one in evidence]
     requirements = f"{subject.word}, {place.word}, {detail.word}"
@@ -36,10 +34,12 @@ def tweeted(case: Case, shown: Profile) -> Lesson:
     opens, closes = first(mood.word, shown), first(thing.word, shown)
     evidence, preferences = [], []
     if opens:
-        evidence.append(cite(opens))
+        words = opens.text.split()
+        evidence.append(Evidence(item=opens.id, quote=" ".join(words[: words.index(mood.word) + 1])))
         preferences.append(Preference(statement=f"{mood.word} opens with {mood.value}", items=[opens.id]))
     if closes:
-        evidence.append(Evidence(item=closes.id, quote=" ".join(closes.text.split()[-QUOTED:])))
+        words = closes.text.split()
+        evidence.append(Evidence(item=closes.id, quote=" ".join(words[words.index(thing.word) :])))
         preferences.append(Preference(statement=f"{thing.word} closes with {thing.value}", items=[closes.id]))
     evidence = evidence or [cite(one) for one in shown.items[:1]]
     agreeing = [one for one in (opens, closes) if one]
