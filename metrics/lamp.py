@@ -29,14 +29,15 @@ class Metric:
             accuracy and f1, the absolute error for mae, the squared one for rmse, the f-measure for ROUGE.
         corpus: (predictions, golds, labels) to the official value over all of them.
         score: (prediction, gold, labels) to the task score in [0, 1], higher is better, for rewards and composites.
-            Metrics of one task share it: 0 or 1 for labels; 1 - |prediction - gold| / 4 for ratings, and 0 for what
-            is no number; the mean of the ROUGE-1 and ROUGE-L f-measures for texts.
+            Metrics of one task share it: 0 or 1 for labels; 1 - |prediction - gold| / (best - worst rating) for
+            ratings, and 0 for what is no number; the mean of the ROUGE-1 and ROUGE-L f-measures for texts.
         rows: (predictions, golds, labels) to an array (examples, d) and
         total: the mean of such rows, (..., d), to the metric's value (...): every metric is a function of a mean, and
             by that can be resampled all at once (see `intervals`).
 
     A prediction or gold is anything that `str` turns into the answer; None is the empty answer. `labels` are the
-    task's full list of labels, in its order; ratings and texts leave it aside.
+    task's full list of labels, in its order; of ratings, the lowest and the highest count (LaMP's 1 and 5 without
+    labels); texts leave it aside.
 
     Raises (each function):
         ValueError: for no examples, for unequal numbers, where labels are needed and missing, and for a gold rating
@@ -144,44 +145,52 @@ def _number(answer: Any) -> float | None:
     return value if math.isfinite(value) else None  # on nan and inf LaMP's script fails; here they are no numbers
 
 
-def _rating(prediction: Any, gold: float) -> float:
-    """The rating given; for what is no number, whichever of 1 and 5 is farther from the gold (a tie goes to 5)."""
+def _scale(labels: Labels) -> tuple[float, float]:
+    """The lowest and the highest rating; LaMP's where the labels do not say it."""
+    known = {value for value in map(_number, labels) if value is not None}
+    return (min(known), max(known)) if len(known) > 1 else (1.0, 5.0)
+
+
+def _rating(prediction: Any, gold: float, labels: Labels) -> float:
+    """The rating given; for what is no number, the end of the scale that is farther from the gold (a tie: the top)."""
     value = _number(prediction)
     if value is not None:
         return value
-    return 1.0 if abs(1 - gold) > abs(5 - gold) else 5.0
+    low, high = _scale(labels)
+    return low if abs(low - gold) > abs(high - gold) else high
 
 
 def _error(prediction: Any, gold: Any, labels: Labels = ()) -> float:
     wanted = _gold_rating(gold)
-    return abs(_rating(prediction, wanted) - wanted)
+    return abs(_rating(prediction, wanted, labels) - wanted)
 
 
 def _squared(prediction: Any, gold: Any, labels: Labels = ()) -> float:
-    return _error(prediction, gold) ** 2
+    return _error(prediction, gold, labels) ** 2
 
 
 def _closeness(prediction: Any, gold: Any, labels: Labels = ()) -> float:
     wanted, given = _gold_rating(gold), _number(prediction)
-    return 0.0 if given is None else max(0.0, 1 - abs(given - wanted) / 4)
+    low, high = _scale(labels)
+    return 0.0 if given is None else max(0.0, 1 - abs(given - wanted) / (high - low))
 
 
-def _ratings(predictions: Answers, golds: Answers) -> tuple[list[float], list[float]]:
+def _ratings(predictions: Answers, golds: Answers, labels: Labels) -> tuple[list[float], list[float]]:
     wanted = [_gold_rating(gold) for gold in golds]
-    return [_rating(one, gold) for one, gold in _paired(predictions, wanted)], wanted
+    return [_rating(one, gold, labels) for one, gold in _paired(predictions, wanted)], wanted
 
 
 def _mae(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
     from sklearn.metrics import mean_absolute_error
 
-    given, wanted = _ratings(predictions, golds)
+    given, wanted = _ratings(predictions, golds, labels)
     return float(mean_absolute_error(wanted, given))
 
 
 def _rmse(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
     from sklearn.metrics import root_mean_squared_error
 
-    given, wanted = _ratings(predictions, golds)
+    given, wanted = _ratings(predictions, golds, labels)
     return float(root_mean_squared_error(wanted, given))
 
 

@@ -127,6 +127,16 @@ def test_f1_is_over_all_labels_of_the_task_so_golds_without_some_of_them_reach_l
 )
 def test_ratings(why, answer, gold, error):
     assert METRICS["mae"].example(answer, gold, STARS) == error, why
+    assert METRICS["mae"].example(answer, gold) == error, "LaMP's scale where no labels say another"
+
+
+def test_ratings_of_another_scale():
+    scale = ("-2", "0", "10")
+    mae, rmse = METRICS["mae"], METRICS["rmse"]
+    assert [mae.example("great", gold, scale) for gold in scale] == [12, 10, 12]
+    assert mae.corpus([None, "9"], ["0", "10"], scale) == 5.5
+    assert rmse.corpus([None, "9"], ["0", "10"], scale) == math.sqrt((100 + 1) / 2)
+    assert [mae.score(answer, "10", scale) for answer in ("10", "7", "-2", "no")] == [1, 0.75, 0, 0]
 
 
 @pytest.mark.parametrize(
