@@ -14,14 +14,14 @@ def load(task: str, path: str | None = None) -> "R2P":
     """A ready R2P program for a task.
 
     Args:
-        task: a name from `TASKS`.
+        task: a name from `TASKS`, or the path of a task file (see `task_file.task_of`).
         path: a compiled program's artifact; None for the uncompiled program.
 
     Returns:
         The program, with no LM bound: `dspy.configure(lm=r2p_dspy.connect())` or the like is the caller's.
 
     Raises:
-        ValueError: for an unknown task.
+        ValueError: for an unknown task, or a task file that is at fault.
         r2p_dspy.ArtifactError: for a file that does not fit.
 
     Example:
@@ -29,11 +29,11 @@ def load(task: str, path: str | None = None) -> "R2P":
         ('tag',)
     """
     from programs.ready import r2p
+    from programs.task_file import task_of
     from r2p_dspy.artifact import load_program
 
-    if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}; the tasks are {', '.join(TASKS)}")
-    program = r2p(TASKS[task])
+    found = task_of(task)
+    program = r2p(found)
     if path is not None:
-        load_program(program, path, task=task)
+        load_program(program, path, task=found.name)
     return program

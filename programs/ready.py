@@ -17,7 +17,7 @@ def default_retriever(task: Task, k: int = 4) -> BM25:
 
 def r2p(task: Task, retriever: Retriever | None = None, carrier: Carrier = "fields") -> R2P:
     """The task's R2P program, uncompiled."""
-    return R2P(task.signature, retriever=retriever or default_retriever(task), carrier=carrier)
+    return R2P(task.signature, retriever=retriever or default_retriever(task), checks=task.checks, carrier=carrier)
 
 
 class WithItems(dspy.Module):

@@ -64,12 +64,13 @@ def floors(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Ex
     """The task's first metric for those who do not think: by the name of what they do."""
     name = task.metrics[0]
     golds = [example[task.answer] for example in examples]
+    written = task.answer if task.answer in task.fields else task.fields[0]  # the items' field that is an answer
     found = trivial_floors(
         [example[task.question] for example in examples],
         [example[task.profile] for example in examples],
         golds,
         [name],
-        answer=(lambda item: item.label) if task.label else (lambda item: item.fields[task.fields[0]]),
+        answer=(lambda item: item.label) if task.label else (lambda item: item.fields[written]),
         labels=task.labels,
         train=[example[task.answer] for example in train],
         text=task.fields,
