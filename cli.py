@@ -63,12 +63,13 @@ def cli() -> None:
     """
 
 
-_DATA_HELP = "LaMP-format files {train,dev}_{questions,outputs}.json; default: the persona world (synthetic)."
+_DATA_HELP = "LaMP's {train,dev}_{questions,outputs}.json, or JSONL rows; default: the persona world (synthetic)."
+_TASK_HELP = "One of `python cli.py tasks`, or a task file of your own (.yaml, .py; docs/your-task.md)."
 _MODEL_HELP = "pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); keys from the environment."
 _TEMPERATURE_HELP = "0 takes the likeliest token."
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "task": click.option("--task", default="lamp2", show_default=True, help="One of `python cli.py tasks`."),
-    "data": click.option("--data", metavar="DIR", help=_DATA_HELP),
+    "task": click.option("--task", default="lamp2", show_default=True, help=_TASK_HELP),
+    "data": click.option("--data", metavar="DIR_OR_FILE", help=_DATA_HELP),
     "model": click.option("--model", default="pocket", show_default=True, help=_MODEL_HELP),
     "api_base": click.option("--api-base", metavar="URL", help="Address of a served model."),
     "retriever": click.option("--retriever", default="bm25", show_default=True, help="bm25, recency, random or all."),
@@ -145,9 +146,10 @@ def _run(command: str, output: str | None, resume: bool, verbose: bool, options:
     os.environ.setdefault("TQDM_DISABLE", "1")  # the optimizers' own bars would run through ours
     from programs.console import Console
     from programs.experiment import Options, run_compile, run_evaluate
+    from programs.task_file import task_of
 
     console = Console(verbose)
-    directory = _directory(command, options["task"], output, resume)
+    directory = _directory(command, task_of(options["task"]).name, output, resume)
     experiment = {"compile": run_compile, "evaluate": run_evaluate}[command]
     with console:
         report = experiment(Options(**options), directory, resume, console)

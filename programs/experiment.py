@@ -10,16 +10,18 @@ from typing import Any
 
 import dspy
 
-from programs import TASKS, data, report
+from programs import data, report
 from programs.ablation import FULL, TEMPLATE, ablation, not_runnable
 from programs.compiling import LEAST, OPTIMIZERS, compile_program
 from programs.controls import controls
+from programs.jsonl_data import is_jsonl, jsonl
 from programs.lamp_data import DataError
 from programs.measure import measure
 from programs.plot import plot
 from programs.ready import baselines, default_retriever, r2p
 from programs.runs import Run, write_json
 from programs.task import Task
+from programs.task_file import task_of
 from r2p_dspy import All, Random, Recency, connect, load_program, save_program
 from r2p_dspy.signature import Carrier
 
@@ -77,11 +79,9 @@ class Experiment:
     def __init__(self, command: str, options: Options, output: Path, resume: bool, reporter: Reporter):
         self.command, self.options, self.reporter = command, options, reporter
         self.started = time.monotonic()
-        if options.task not in TASKS:
-            raise ValueError(f"unknown task {options.task!r}; the tasks are {', '.join(TASKS)}")
+        self.task = task_of(options.task)
         if options.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {options.optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
-        self.task: Task = TASKS[options.task]
         self.retriever = _retriever(self.task, options)
         program = r2p(self.task, self.retriever, options.carrier)
         if options.program is not None:
@@ -101,6 +101,7 @@ class Experiment:
         )
         # A run that is resumed must go on with the same model, data and program, not only with the same names.
         known = {"lm": self.lm.model, "examples": self.data.digest, "compiled": _digest(options.program)}
+        known["task_file"] = _digest(options.task) if Path(options.task).is_file() else None
         self.run = Run(output, {"command": command, **asdict(options), **known}, resume)
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
@@ -111,9 +112,10 @@ class Experiment:
         if options.data is None:
             return data.personas(self.task, seed=options.seed, limit=options.limit)
         compiling = self.command == "compile"
-        found = data.lamp(
+        path = Path(options.data)
+        found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(
             self.task,
-            Path(options.data),
+            path,
             seed=options.seed,
             limit=options.limit,
             compiling=compiling,
