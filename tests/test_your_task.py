@@ -1,0 +1,192 @@
+"""docs/your-task.md is true: its file, its rows, its commands and its numbers; and own tasks at the command line."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import dspy
+import pytest
+
+from programs import experiment
+from programs.jsonl_data import jsonl, load
+from programs.report import floors
+from programs.task import TaskError
+from programs.task_file import task_of
+from tests.scripted import STAGES, ScriptedEngine
+from tests.test_cli import report_of, run
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "your-task.md").read_text().replace("\\\n", "")
+BLOCKS = {kind: re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL) for kind in ("yaml", "json", "python")}
+TASK = "examples/mail/task.yaml"
+MAILS = ("--task", TASK, "--data", "examples/mail/mails.jsonl")
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder with the examples, in which runs may be made."""
+    shutil.copytree(ROOT / "examples" / "mail", tmp_path / "examples" / "mail")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def writer(request):
+    """A model that has the format, and writes the subject of the first item that it sees."""
+    prompt = "\n".join(message.text or "" for message in request.messages)
+    item = json.loads(re.findall(r'^\{"item": "1".*$', prompt, re.MULTILINE)[-1])
+    evidence = json.dumps([{"item": "1", "quote": item["subject"]}])
+    preferences = json.dumps([{"statement": "writes so", "items": ["1"]}])
+    said = {"evidence": evidence, "preferences": preferences, "draft": item["subject"], "subject": item["subject"]}
+    fields = {"reasoning": "as before", **STAGES, **said}
+    return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items() if name != "tag")
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """In place of a served model, one that is scripted; the pocket model stays what it is."""
+    engine, connect = ScriptedEngine(writer), experiment.connect
+
+    def scripted(model, **options):
+        return connect(model, **options) if model == "pocket" else dspy.LM("scripted/mail", engine=engine, cache=False)
+
+    monkeypatch.setattr(experiment, "connect", scripted)
+    return engine
+
+
+def test_the_pages_file_is_that_of_the_examples():
+    assert BLOCKS["yaml"] == [(ROOT / TASK).read_text()]
+
+
+def test_the_pages_row_is_one(tmp_path):
+    (block,) = BLOCKS["json"]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(json.loads(block)))
+    (example,) = load(task_of(str(ROOT / TASK)), tmp_path / "rows.jsonl")
+    assert example.user == "ada" and len(example.profile) == 2
+
+
+def test_the_pages_python_is_the_same_task(tmp_path):
+    (tmp_path / "task.py").write_text(BLOCKS["python"][0])
+    python, yaml = task_of(str(tmp_path / "task.py")), task_of(str(ROOT / TASK))
+    assert python.signature.equals(yaml.signature)
+    for name in (
+        "name",
+        "question",
+        "answer",
+        "fields",
+        "metrics",
+        "label",
+        "labels",
+        "threshold",
+        "profile",
+        "inputs",
+    ):
+        assert getattr(python, name) == getattr(yaml, name), name
+
+
+@pytest.mark.parametrize("line", re.findall(r"^Error: task.yaml: (.*)$", PAGE, re.MULTILINE))
+def test_the_pages_faults_are_said_so(line, tmp_path):
+    wrong, right = re.findall(r"'(\w+)'", line)
+    (tmp_path / "task.yaml").write_text(BLOCKS["yaml"][0].replace(right, wrong))
+    with pytest.raises(TaskError, match=rf"task.yaml: {re.escape(line)}$"):
+        task_of(str(tmp_path / "task.yaml"))
+
+
+def test_the_pages_floor_is_measured():
+    task = task_of(str(ROOT / TASK))
+    made = jsonl(task, ROOT / "examples" / "mail" / "mails.jsonl", seed=0, limit=None, compiling=True)
+    (said,) = re.findall(r"most\s+similar earlier mail reaches (\.\d+)", PAGE)
+    assert list(floors(task, made.test, made.train)) == ["most_similar"]
+    assert f"{floors(task, made.test, made.train)['most_similar']:.3f}".lstrip("0") == said
+
+
+def test_the_pages_commands_run(checkout, served):
+    commands = re.findall(r"^python cli\.py (.*)$", PAGE, re.MULTILINE)
+    assert [line.split()[0] for line in commands] == ["evaluate", "compile", "evaluate"]
+    for line in commands:
+        result = run(*line.split())
+        assert result.exit_code == 0, result.output + result.stderr
+    first, compiled, second = (
+        report_of(checkout / "runs" / name)
+        for name in ("evaluate-mail-subjects", "compile-mail-subjects", "evaluate-mail-subjects-2")
+    )
+    assert first["model"] == "pocket" and first["examples"] == 2 and first["task"] == "mail-subjects"
+    for entry in first["programs"].values():  # as the page says
+        assert entry["parse_failures"] == 2 and entry["metrics"]["rouge1"]["value"] == 0
+    for report in (compiled, second):
+        entry = report["programs"]["compiled"]
+        assert report["examples"] == 8 and entry["compliance"] == 1 and entry["evidence_validity"] == 1
+        assert entry["metrics"]["rouge1"]["value"] > 0 and entry["violations"] == {}
+        assert entry["floors"].keys() == {"most_similar"}
+    program = json.loads((checkout / "runs" / "compile-mail-subjects" / "program.json").read_text())
+    assert program["task"] == "mail-subjects"
+
+
+def test_the_files_checks_guard_the_program(checkout, served):
+    path = Path(TASK)
+    path.write_text(path.read_text().replace("max_words: 8", "max_words: 1"))
+    result = run("evaluate", *MAILS, "--model", "openai/gpt-4o-mini", "--limit", 4, "--output", "run")
+    assert result.exit_code == 0, result.stderr
+    assert report_of("run")["programs"]["r2p"]["violations"] == {"max_words": 4}
+    assert "Shorten the subject to at most 1 words" in "\n".join(served.prompts())
+
+
+def test_a_program_of_another_task_is_refused(checkout, served):
+    model = ("--model", "openai/gpt-4o-mini", "--limit", 2)
+    assert run("compile", *MAILS, *model, "--output", "run").exit_code == 0
+    Path("other.yaml").write_text(Path(TASK).read_text().replace("mail-subjects", "mail-titles"))
+    other = ("--task", "other.yaml", "--data", "examples/mail/mails.jsonl", "--program", "run/program.json")
+    result = run("evaluate", *other, *model)
+    assert result.exit_code == 2 and "mail-subjects" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_run_is_not_resumed_with_another_task_file(checkout, served):
+    model = ("--model", "openai/gpt-4o-mini", "--limit", 2, "--output", "run")
+    assert run("evaluate", *MAILS, *model).exit_code == 0
+    (checkout / "run" / "report.json").unlink()
+    Path(TASK).write_text(Path(TASK).read_text().replace("Write the", "Find a"))
+    result = run("evaluate", *MAILS, *model, "--resume")
+    assert result.exit_code == 2 and "task_file" in result.stderr
+
+
+def test_ratings_of_another_scale(checkout, monkeypatch):
+    text = """\
+task: stars
+instructions: Choose the rating that this guest would give.
+inputs: {remark: what the guest said}
+profile: {fields: [remark], label: stars}
+answer: {stars: from 0 to 10}
+labels: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+metrics: [mae, rmse, accuracy]
+"""
+    Path("stars.yaml").write_text(text)
+    history = [{"id": n, "remark": f"remark {n}", "stars": n} for n in (2, 4)]
+    rows = [{"id": n, "remark": f"new {n}", "stars": 10, "user": n, "profile": history} for n in range(8)]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    engine = ScriptedEngine("[[ ## stars ## ]]\n11")
+    monkeypatch.setattr(experiment, "connect", lambda *_, **__: dspy.LM("scripted/no", engine=engine, cache=False))
+    result = run("evaluate", "--task", "stars.yaml", "--data", "rows.jsonl", "--output", "run")
+    assert result.exit_code == 0, result.stderr
+    entry = report_of("run")["programs"]["predict"]
+    assert entry["parse_failures"] == 2
+    assert entry["metrics"]["mae"]["value"] == 10, "no answer is as far off as the scale allows"
+    assert entry["floors"]["user_mean"] == 7
+
+
+@pytest.mark.parametrize("command", ["compile", "evaluate"])
+@pytest.mark.parametrize(
+    ("why", "arguments", "said"),
+    [
+        ("a fault in the file", ("--task", "bad.yaml", *MAILS[2:]), "bad.yaml: line 2: unknown key 'tsak'"),
+        ("no such file", ("--task", "nowhere.yaml", *MAILS[2:]), "nowhere.yaml"),
+        ("no data", ("--task", TASK), "--data"),
+        ("data that is not there", ("--task", TASK, "--data", "nowhere"), "nowhere"),
+        ("a folder without rows", ("--task", TASK, "--data", "examples"), "jsonl"),
+        ("rows of another task", ("--task", "lamp2", *MAILS[2:]), "line 1, row ada-5: its description is None"),
+    ],
+)
+def test_bad_input_is_one_line(command, why, arguments, said, checkout):
+    Path("bad.yaml").write_text(Path(TASK).read_text().replace("\ntask:", "\ntsak:"))
+    result = run(command, *arguments)
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert not Path("runs").exists(), "nothing half-written"
