@@ -78,11 +78,11 @@ class _Loader(yaml.BaseLoader):
     """YAML in which every scalar is a text (`no` and `1` may be labels), and no key stands twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -112,9 +112,8 @@ def from_yaml(path: Path, text: str) -> Task:
     except (yaml.YAMLError, RecursionError) as error:
         raise TaskError(f"{path}: it is no YAML ({' '.join(str(error).split())[:120]}); {_HELP}") from None
     if not isinstance(data, dict):
-        fail(
-            f"a task file is keys with values, not {_show(data)}; {_HELP}" if node else f"it is empty; {_HELP}", line=1
-        )
+        what = f"a task file is keys with values, not {_show(data)}" if node else "it is empty"
+        fail(f"{what}; {_HELP}", line=1)
     try:
         return TaskFile.model_validate(data).made()
     except TaskError as error:

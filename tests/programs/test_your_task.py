@@ -157,6 +157,8 @@ def test_a_file_that_says_three_to_the_sixtieth_things_is_refused_at_once(tmp_pa
     nested = "&x0 [ha]" + "".join(f", &x{n} [*x{n - 1}, *x{n - 1}, *x{n - 1}]" for n in range(1, 60))
     with pytest.raises(TaskError, match="line 6: entry 1 of metrics is a list, not a text"):
         task_of(written(tmp_path, GOOD.replace("[rouge1, rougeL]", f"[{nested}]")))
+    with pytest.raises(TaskError, match="line 1: .*key"):
+        task_of(written(tmp_path, f"? [{nested}]\n: x\n{GOOD}"))
 
 
 @pytest.mark.parametrize("text", ["\0", "a: \x07", "[" * 100_000, "{a: " * 100_000], ids=["nul", "bell", "[[[", "{{{"])
