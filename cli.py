@@ -77,6 +77,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "skip": click.option(
         "--skip", metavar="ID", multiple=True, help="A row of --data to leave out; can be given again."
     ),
+    "skip_bad": click.option("--skip-bad", is_flag=True, help="Leave the flawed rows of --data out, and report which."),
     "limit": click.option("--limit", type=int, help="Examples to report on (persona world: 200 by default)."),
     "seed": click.option(
         "--seed", default=0, show_default=True, help="Seeds everything, the persona users drawn included."
@@ -131,6 +132,34 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **options: 
 def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
     """Measure plain prediction, chain of thought, R2P and a compiled program on the same users and items."""
     _run("evaluate", output, resume, verbose, options)
+
+
+class DataGroup(click.Group):
+    """`data`; its commands are in a module of their own, imported when one of them is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return _data_commands().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return _data_commands().get_command(ctx, name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("stopped; a download goes on with the same command", err=True)
+            sys.exit(130)
+
+
+def _data_commands() -> click.Group:
+    from programs.data_cli import data
+
+    return data
+
+
+@cli.group(cls=DataGroup)
+def data() -> None:
+    """Get LaMP's files, check such files, show an example."""
 
 
 @cli.command()

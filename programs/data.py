@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dspy
 
+from programs.lamp.flaws import Flaw
 from programs.lamp_data import DataError, load
 from programs.personas import MAKERS
 from programs.personas.world import draw, example
@@ -28,6 +29,7 @@ class Data:
         source: where they come from, for the report.
         split: the name of the reported split.
         shared_users: how many users of `test` are in `train` or `dev` too (with other questions).
+        skipped: the ids of flawed rows that were left out, by LaMP's name of the split; empty where none were.
     """
 
     train: list[dspy.Example]
@@ -36,6 +38,7 @@ class Data:
     source: str
     split: str
     shared_users: int = 0
+    skipped: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -61,7 +64,14 @@ def personas(task: Task, *, seed: int, limit: int | None) -> Data:
 
 
 def lamp(
-    task: Task, directory: Path, *, seed: int, limit: int | None, compiling: bool, skip: Collection[str] = ()
+    task: Task,
+    directory: Path,
+    *,
+    seed: int,
+    limit: int | None,
+    compiling: bool,
+    skip: Collection[str] = (),
+    skip_bad: bool = False,
 ) -> Data:
     """LaMP's files: train is split by seed into train and dev, and LaMP's dev is what is reported.
 
@@ -72,15 +82,26 @@ def lamp(
         limit: how many examples of each set at most.
         compiling: whether train is needed at all.
         skip: ids of rows to leave out.
+        skip_bad: leave flawed rows out, and say which.
 
     Raises:
         DataError: see `lamp_data.load` and `splits.check_apart`.
     """
-    test = load(task, directory, "dev", limit=limit, skip=skip)
+    skipped: dict[str, list[str]] = {}
+
+    def part(name: str, limit: int | None) -> list[dspy.Example]:
+        flawed: list[Flaw] = []
+        left_out = flawed.append if skip_bad else None
+        examples = load(task, directory, name, limit=limit, skip=skip, left_out=left_out)
+        if flawed:
+            skipped[name] = [flaw.id for flaw in flawed]
+        return examples
+
+    test = part("dev", limit)
     has_train = (directory / "train_questions.json").exists()
     if not compiling and not has_train:
-        return Data([], [], test, str(directory), "dev")
-    examples = load(task, directory, "train", limit=None if limit is None else 2 * max(limit, 10), skip=skip)
+        return Data([], [], test, str(directory), "dev", skipped=skipped)
+    examples = part("train", None if limit is None else 2 * max(limit, 10))
     shared = check_apart(examples, test)
     train, dev = split(examples, seed, 0.5)
-    return Data(train[:_TRAIN], dev[:_DEV], test, str(directory), "dev", shared)
+    return Data(train[:_TRAIN], dev[:_DEV], test, str(directory), "dev", shared, skipped)

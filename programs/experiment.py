@@ -50,6 +50,7 @@ class Options:
     retriever: str = "bm25"
     k: int = 4
     skip: tuple[str, ...] = ()
+    skip_bad: bool = False
     limit: int | None = None
     seed: int = 0
     num_threads: int = 16
@@ -102,6 +103,7 @@ class Experiment:
         # A run that is resumed must go on with the same model, data and program, not only with the same names.
         known = {"lm": self.lm.model, "examples": self.data.digest, "compiled": _digest(options.program)}
         known["task_file"] = _digest(options.task) if Path(options.task).is_file() else None
+        known["skipped"] = self.data.skipped
         self.run = Run(output, {"command": command, **asdict(options), **known}, resume)
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
@@ -120,7 +122,11 @@ class Experiment:
             limit=options.limit,
             compiling=compiling,
             skip=options.skip,
+            skip_bad=options.skip_bad,
         )
+        for name, ids in found.skipped.items():
+            few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+            self.reporter.say(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
         if compiling and (len(found.train) < LEAST or not found.dev):
             raise DataError(
                 f"{options.data} leaves {len(found.train)} examples to train on and {len(found.dev)} to choose by; "
@@ -152,6 +158,7 @@ class Experiment:
             "seed": options.seed,
             "examples": len(self.data.test),
             "shared_users": self.data.shared_users,
+            "skipped": self.data.skipped,
             "seconds": round(time.monotonic() - self.started, 1),
             "programs": {name: report.entry(self.task, rows, found, self.lm) for name, rows in self.rows.items()},
             "differences_to_cot": report.differences(self.task, self.rows, "cot") if "cot" in self.rows else {},

@@ -1,11 +1,12 @@
 """Keeping training and evaluation apart: splitting by user, and refusing a question that stands on both sides."""
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dspy
+import numpy as np
 
 from programs.lamp_data import DataError
 from r2p_dspy.profile import Profile
@@ -71,11 +72,11 @@ def check_apart(train: Sequence[dspy.Example], evaluation: Sequence[dspy.Example
         >>> row = dspy.Example(id="1", q="what", profile=Profile()).with_inputs("q", "profile")
         >>> check_apart([row], [row])
         Traceback (most recent call last):
-        programs.lamp_data.DataError: question 1 stands in the training and in the evaluation set; take it out of one
+        programs.lamp.flaws.DataError: question 1 stands in the training and in the evaluation set; take it out of one
     """
-    trained = {_key(example) for example in train}
+    trained = {key(example) for example in train}
     for example in evaluation:
-        if _key(example) in trained:
+        if key(example) in trained:
             name = example.get("id")
             raise DataError(f"question {name} stands in the training and in the evaluation set; take it out of one")
     owners = users([*train, *evaluation])
@@ -89,7 +90,23 @@ def users(examples: Sequence[dspy.Example]) -> list[int]:
     history stands within the other (the same user, later) and is no shorter than three items: LaMP names no users,
     and its items' ids differ from question to question, so texts and labels have to tell.
     """
-    leader = list(range(len(examples)))
+    return grouped([telling(example) for example in examples])
+
+
+def telling(example: dspy.Example) -> str | bytes:
+    """What tells an example's user: the `user`, or the history as a few bytes an item; empty where nothing does.
+
+    The bytes are good for this process only.
+    """
+    if "user" in example:
+        return example["user"]
+    profile = next((value for value in example.values() if isinstance(value, Profile)), Profile())
+    return np.unique(np.array([hash((item.text, item.label)) for item in profile], dtype=np.int64)).tobytes()
+
+
+def grouped(tellings: Sequence[str | bytes]) -> list[int]:
+    """The users that are told so, as numbers from 0; what tells nothing is a user of its own."""
+    leader = list(range(len(tellings)))
 
     def find(number: int) -> int:
         while leader[number] != number:
@@ -97,31 +114,36 @@ def users(examples: Sequence[dspy.Example]) -> list[int]:
             number = leader[number]
         return number
 
-    first: dict[Any, int] = {}  # where a name or a history stood first
-    for number, example in enumerate(examples):
-        told_by = example["user"] if "user" in example else _history(example)
+    first: dict[str | bytes, int] = {}  # where a name or a history stood first
+    for number, told_by in enumerate(tellings):
         if told_by:
             leader[number] = first.setdefault(told_by, number)
-    histories = [told_by for told_by in first if isinstance(told_by, frozenset)]
-    holders: defaultdict[Any, list[Any]] = defaultdict(list)
-    for history in histories:
-        for entry in history:
-            holders[entry].append(history)
-    for inner in histories:
-        if len(inner) >= _TELLING:
-            # A history that holds this one holds its rarest item, so only that item's holders need a look.
-            for outer in min((holders[entry] for entry in inner), key=len):
-                if inner < outer:
-                    leader[find(first[inner])] = find(first[outer])
+    histories = [told_by for told_by in first if isinstance(told_by, bytes)]
+    for inner, outer in _within([np.frombuffer(history, np.int64) for history in histories]):
+        leader[find(first[histories[inner]])] = find(first[histories[outer]])
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(find(number), len(numbers)) for number in range(len(examples))]
+    return [numbers.setdefault(find(number), len(numbers)) for number in range(len(tellings))]
 
 
-def _history(example: dspy.Example) -> frozenset[Any]:
-    profile = next((value for value in example.values() if isinstance(value, Profile)), Profile())
-    return frozenset((item.text, item.label) for item in profile)
+def _within(histories: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
+    """The pairs of which the first stands within the second, which is longer."""
+    if not histories:
+        return
+    items = np.concatenate(histories)
+    order = np.argsort(items, kind="stable")
+    items, holders = items[order], np.repeat(np.arange(len(histories)), [len(one) for one in histories])[order]
+    for inner, history in enumerate(histories):
+        if len(history) < _TELLING:
+            continue
+        # A history that holds this one holds its rarest item, so only that item's holders need a look.
+        left, right = (np.searchsorted(items, history, side) for side in ("left", "right"))
+        rarest = (right - left).argmin()
+        for outer in holders[left[rarest] : right[rarest]]:
+            longer = len(histories[outer]) > len(history)
+            if longer and np.isin(history, histories[outer], assume_unique=True).all():
+                yield inner, int(outer)
 
 
-def _key(example: dspy.Example) -> tuple[Any, ...]:
+def key(example: dspy.Example) -> tuple[Any, ...]:
     """What tells a question: its id and its texts."""
     return (example.get("id"), *(value for value in example.inputs().values() if not isinstance(value, Profile)))

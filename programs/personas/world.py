@@ -90,7 +90,14 @@ def draw(maker: Draw, role: str, count: int, seed: int = 0) -> list[Case]:
         persona = rng.randrange(_POPULATION)
         if ROLES[persona % len(ROLES)] == role:
             chosen[persona] = None
-    return [maker(persona, random.Random(f"{maker.__module__} {persona}")) for persona in chosen]
+    return [case(maker, persona) for persona in chosen]
+
+
+def case(maker: Draw, persona: int) -> Case:
+    """The case of one persona, whatever its role."""
+    if not 0 <= persona < _POPULATION:
+        raise ValueError(f"there is no persona {persona}; their numbers are 0 to {_POPULATION - 1}")
+    return maker(persona, random.Random(f"{maker.__module__} {persona}"))
 
 
 def history(task: Task, case: Case) -> Profile:

@@ -1,0 +1,77 @@
+"""What can be wrong with data, and how that is said: in one line, whatever stands in the data."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# What sorts of flaws there are: those of a file, those of a row, and what only a look at all rows can tell.
+UNUSABLE = "file of no use"
+MALFORMED, DUPLICATE, NEWS = "malformed", "id given twice", "of the old LaMP_2"
+LEAK, DATE, SHARED, REPEATED = "gold in the profile", "date missing", "user in two splits", "question in two splits"
+
+# Control characters, marks that turn the direction of writing, halves of characters: what a terminal obeys or refuses.
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class DataError(ValueError):
+    """A data file that cannot be used; one line says which, where in it, and what to do."""
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """Something that is wrong with a row, or with a file.
+
+    Args:
+        file: where it stands.
+        id: the row's id, its place in the file where it has none; empty for the file as a whole.
+        where: the row, or what of it is wrong.
+        what: what is wrong.
+        remedy: what to do.
+        kind: which sort of flaw it is, to count by.
+        note: whether it only is something to know.
+
+    Example:
+        >>> print(Flaw(Path("dev_questions.json"), "110", "question 110", "its input is None, not a text", "mend it"))
+        dev_questions.json: question 110: its input is None, not a text; mend it
+    """
+
+    file: Path
+    id: str
+    where: str
+    what: str
+    remedy: str
+    kind: str = MALFORMED
+    note: bool = False
+
+    def __str__(self) -> str:
+        return one_line(f"{self.file}: {'note: ' if self.note else ''}{self.brief}; {self.remedy}")
+
+    @property
+    def brief(self) -> str:
+        """The flaw without its file and remedy."""
+        return one_line(f"{self.where}: {self.what}")
+
+
+class FileError(DataError):
+    """A file that is of no use as a whole."""
+
+    def __init__(self, flaw: Flaw):
+        super().__init__(str(flaw))
+        self.flaw = flaw
+
+
+def one_line(text: str) -> str:
+    """A stranger's text on one line, with nothing in it that a terminal obeys.
+
+    Example:
+        >>> one_line("so \\x1b[2J it\\n rained")
+        'so �[2J it rained'
+    """
+    return _UNSHOWN.sub("\ufffd", " ".join(text.split()))
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A value as Python writes it, shortened."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
