@@ -50,6 +50,7 @@ bench: $(VENV)/.dev  ## The measurements of the README
 	@$(BIN)/python -m benchmarks.overhead
 	@$(BIN)/python -m benchmarks.ablation
 	@$(BIN)/python -m benchmarks.candidates
+	@$(BIN)/python -m benchmarks.data
 
 pocket: $(VENV)/.dev  ## Make the pocket model again (hours)
 	@$(BIN)/python -m finetune.pocket $(ARGS)

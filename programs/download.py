@@ -61,7 +61,7 @@ def download(
             begun = begun or size != first
             if not begun:
                 raise Unreachable(f"{url} cannot be reached ({error})") from None
-            if size > most and tag.exists():
+            if size > most and _size(tag):
                 most, waits = size, list(_WAITS)
             if not waits:
                 lost = f"{url} broke off after {size:,} bytes ({error})"
@@ -81,52 +81,49 @@ def download(
 
 def _fetch(url: str, part: Path, tag: Path, progress: Callable[[int, int | None], None]) -> None:
     """One request; what it gives goes behind what is there."""
-    done = _size(part) if tag.exists() else 0
-    with _open(url, {"Range": f"bytes={done}-", "If-Range": tag.read_text()} if done else {}) as answer:
+    version = tag.read_text("latin-1") if tag.exists() else ""  # as headers are
+    done = _size(part) if version else 0
+    with _open(url, {"Range": f"bytes={done}-", "If-Range": version} if done else {}) as answer:
         place = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        if answer.status == 416 and place and place[2] == str(done):
+        same = done > 0 and place is not None and _version(answer) in ("", version)  # some never look at If-Range
+        if same and place and answer.status == 416 and place[2] == str(done):
             return  # it is all there
-        resumed = answer.status == 206 and place is not None and place[1] == str(done)
-        if answer.status != 200 and not resumed:
-            if not done:
-                raise DownloadError(f"{url} is refused (HTTP {answer.status} {answer.reason})")
+        resumed = same and place is not None and answer.status == 206 and place[1] == str(done)
+        if answer.status in (206, 416) and done and not resumed:
             part.unlink()  # the server does not go on from there; from the start it may
             _fetch(url, part, tag, progress)
             return
+        if answer.status != 200 and not resumed:
+            raise DownloadError(f"{url} is refused (HTTP {answer.status} {answer.reason})")
         total = int(place[2]) if resumed and place and place[2] != "*" else answer.length
+        chunk = _read(answer)
         if not resumed:
+            if answer.headers.get_content_type() == "text/html" or chunk.lstrip().startswith(b"<"):
+                raise DownloadError(f"{url} gives a web page in the file's place")
             done = 0
-            _begin(answer, url, part, tag)
+            part.unlink(missing_ok=True)  # before its tag becomes another
+            tag.write_text(_version(answer), "latin-1")
         with part.open("ab") as file:
-            while chunk := _read(answer):
-                if not done and chunk.lstrip().startswith(b"<"):
-                    raise _no_file(url)
-                done += len(chunk)
+            while chunk:
                 file.write(chunk)
+                done += len(chunk)
                 progress(done, total)
+                chunk = _read(answer)
     if total is not None and done < total:
         raise _Dropped("the connection was closed")
 
 
-def _begin(answer: HTTPResponse, url: str, part: Path, tag: Path) -> None:
-    """Begin anew: what is there is of another version, or there is nothing."""
-    if answer.headers.get_content_type() == "text/html":
-        raise _no_file(url)
-    part.unlink(missing_ok=True)  # before its tag becomes another
-    version = answer.headers.get("ETag", "")
-    if not version.startswith('"'):  # a weak one does not promise the same bytes
-        version = answer.headers.get("Last-Modified", "")
-    if version:
-        tag.write_text(version)
-    else:
-        tag.unlink(missing_ok=True)
+def _version(answer: HTTPResponse) -> str:
+    """What the server calls this version of the file; a weak ETag does not promise the same bytes."""
+    etag = answer.headers.get("ETag", "")
+    return etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
 
 
 def _open(url: str, headers: dict[str, str]) -> HTTPResponse:
     try:
         return urlopen(Request(url, headers=_HEADERS | headers), timeout=_TIMEOUT)
     except HTTPError as error:
-        if error.code < 500:
+        if error.code < 500 and error.code not in (408, 429):  # too slow, too often: later it may do
             return error  # type: ignore[return-value]  # it is the response as well
         raise _Dropped(f"HTTP {error.code} {error.reason}") from None
     except URLError as error:
@@ -140,10 +137,6 @@ def _read(answer: HTTPResponse) -> bytes:
         return answer.read1(1 << 16)
     except (OSError, HTTPException) as error:
         raise _Dropped(str(error) or type(error).__name__) from None
-
-
-def _no_file(url: str) -> DownloadError:
-    return DownloadError(f"{url} gives a web page in the file's place")
 
 
 def _size(path: Path) -> int:

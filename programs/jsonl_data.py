@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import dspy
 
 from programs.data import Data
-from programs.lamp_data import DataError
+from programs.lamp.flaws import DataError, Flaw, FlawError, refusal, shown
 from programs.splits import check_apart, split, users
 from programs.task import Task
 from r2p_dspy.profile import Item, Profile
@@ -27,7 +27,16 @@ def is_jsonl(path: Path) -> bool:
     return path.is_file() or any((path / f"{name}.jsonl").exists() for name in _SPLITS)
 
 
-def jsonl(task: Task, path: Path, *, seed: int, limit: int | None, compiling: bool, skip: Collection[str] = ()) -> Data:
+def jsonl(
+    task: Task,
+    path: Path,
+    *,
+    seed: int,
+    limit: int | None,
+    compiling: bool,
+    skip: Collection[str] = (),
+    skip_bad: bool = False,
+) -> Data:
     """A user's own rows, from one file or from a directory.
 
     One file is split by user: a quarter is reported, of the rest one half is to train on and one to choose by. Of a
@@ -41,17 +50,27 @@ def jsonl(task: Task, path: Path, *, seed: int, limit: int | None, compiling: bo
         limit: how many examples of each set at most.
         compiling: whether there must be something to train on.
         skip: ids of rows to leave out.
+        skip_bad: leave flawed rows out, and say which.
 
     Raises:
         DataError: for a missing file, rows that are at fault, rows of one user alone where they are to be split, a
             question that stands on both sides.
     """
+    skipped: dict[str, list[str]] = {}
+
+    def rows(file: Path) -> list[dspy.Example]:
+        flawed: list[Flaw] = []
+        examples = load(task, file, skip=skip, left_out=flawed.append if skip_bad else None)
+        if flawed:
+            skipped[file.stem] = [flaw.id for flaw in flawed]
+        return examples
+
     if path.is_file():
-        train, test = _split(path, load(task, path, skip=skip), seed, _TEST_SHARE)
+        train, test = _split(path, rows(path), seed, _TEST_SHARE)
         files: dict[str, list[dspy.Example]] = {"train": train, "test": test}
     else:
         present = [path / f"{name}.jsonl" for name in _SPLITS if (path / f"{name}.jsonl").exists()]
-        files = {file.stem: load(task, file, skip=skip) for file in present}
+        files = {file.stem: rows(file) for file in present}
     reported = "test" if "test" in files else "dev"
     if reported not in files or (compiling and "train" not in files):
         needed = f"dev.jsonl or test.jsonl{', and train.jsonl' if compiling else ''}"
@@ -64,16 +83,19 @@ def jsonl(task: Task, path: Path, *, seed: int, limit: int | None, compiling: bo
     elif compiling or len(set(users(train))) > 1:
         train, dev = _split(path, train, seed, 0.5)
     most = _MOST if limit is None else min(_MOST, max(limit, 10))
-    return Data(train[:most], dev[:most], test[:limit], str(path), reported, shared)
+    return Data(train[:most], dev[:most], test[:limit], str(path), reported, shared, skipped)
 
 
-def load(task: Task, file: Path, *, skip: Collection[str] = ()) -> list[dspy.Example]:
+def load(
+    task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[Flaw], None] | None = None
+) -> list[dspy.Example]:
     """The examples of one file.
 
     Args:
         task: says what a row and an item have.
         file: one JSON object a line; blank lines are passed over.
         skip: ids of rows to leave out.
+        left_out: is told the flaw of each flawed row, which is left out; None refuses the file for one.
 
     Returns:
         Examples in the file's order, as of `lamp_data.load`: inputs, profile (of every item its id, the task's text
@@ -93,17 +115,25 @@ def load(task: Task, file: Path, *, skip: Collection[str] = ()) -> list[dspy.Exa
         >>> load(TASK, file)[0].headline
         'Rain Again'
     """
-    reader, examples = Reader(task, file), {}
-    for number, row in reader.rows():
-        name = reader.id_of(row, f"line {number}")
-        where = f"line {number}, row {name}"
-        if name in skip:
-            continue
-        if name in examples:
-            reader.fail(where, "the id stands twice", "keep one of the two")
-        examples[name] = reader.example(where, name, row)
+    reader = Reader(task, file)
+    examples: dict[str, dspy.Example] = {}
+    flawed: list[Flaw] = []
+    for number, line in reader.lines():
+        try:
+            row = reader.row(number, line)
+            name = reader.id_of(row, f"line {number}")
+            where = f"line {number}, row {name}"
+            if name in skip:
+                continue
+            if name in examples:
+                reader.fail(where, "the id stands twice", "keep one of the two", name)
+            examples[name] = reader.example(where, name, row)
+        except FlawError as error:
+            (flawed.append if left_out is None else left_out)(error.flaw)
+    if flawed:
+        raise DataError(refusal(file, flawed, ""))
     if not examples:
-        reader.fail("the file", "it holds no rows" + " but skipped ones" * bool(skip), "give one a line")
+        reader.fail("the file", "it holds no rows" + " but skipped ones" * bool(skip or left_out), "give one a line")
     return list(examples.values())
 
 
@@ -114,35 +144,35 @@ class Reader:
     task: Task
     file: Path
 
-    def fail(self, where: str, what: str, remedy: str) -> NoReturn:
-        raise DataError(" ".join(f"{self.file}: {where}: {what}; {remedy}".splitlines()))
+    def fail(self, where: str, what: str, remedy: str, name: str = "") -> NoReturn:
+        """Refuse a row, or the file."""
+        raise FlawError(Flaw(self.file, name or where.partition(", item")[0], where, what, remedy))
 
-    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The number of each line that is not blank, and its row."""
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """The lines that are not blank, numbered."""
         try:
             lines = self.file.read_text(encoding="utf-8-sig").split("\n")  # a text may hold other line separators
         except OSError as error:
             self.fail("the file", f"it cannot be read ({error.strerror})", "give the rows' file")
         except UnicodeDecodeError:
             self.fail("the file", "it is no text in UTF-8", "save it as one")
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                self.fail(f"line {number}", f"it is no JSON ({' '.join(str(error).split())[:80]})", "give a row a line")
-            if not isinstance(row, dict):
-                self.fail(
-                    f"line {number}", f"it is {_show(row)}, not an object", 'a row is {"id": …, "profile": […], …}'
-                )
-            yield number, row
+        yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+
+    def row(self, number: int, line: str) -> dict[str, Any]:
+        """A line's row."""
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            self.fail(f"line {number}", f"it is no JSON ({' '.join(str(error).split())[:80]})", "give a row a line")
+        if not isinstance(row, dict):
+            self.fail(f"line {number}", f"it is {shown(row)}, not an object", 'a row is {"id": …, "profile": […], …}')
+        return row
 
     def id_of(self, row: Any, where: str) -> str:
         """The id of a row or an item: a text, or a number."""
         name = row.get("id") if isinstance(row, dict) else None
         if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-            self.fail(where, f"it has no id: {_show(row)}", "give it one that is its own")
+            self.fail(where, f"it has no id: {shown(row)}", "give it one that is its own")
         return str(name)
 
     def example(self, where: str, name: str, row: dict[str, Any]) -> dspy.Example:
@@ -158,7 +188,7 @@ class Reader:
         texts = {name: self._text(where, name, row) for name in self.task.inputs}
         entries = row.get(self.task.profile)
         if not isinstance(entries, list):
-            self.fail(where, f"its {self.task.profile} is {_show(entries)}, not a list of items", _has(row))
+            self.fail(where, f"its {self.task.profile} is {shown(entries)}, not a list of items", _has(row))
         items: dict[str, Item] = {}
         for number, entry in enumerate(entries, start=1):
             key = self.id_of(entry, f"{where}, item {number}")
@@ -185,7 +215,7 @@ class Reader:
     def _text(self, where: str, name: str, row: dict[str, Any], blank: bool = False) -> str:
         value = row.get(name)
         if not isinstance(value, str) or not (blank or value.strip()):
-            self.fail(where, f"its {name} is {_show(value)}, not a text", _has(row))
+            self.fail(where, f"its {name} is {shown(value)}, not a text", _has(row))
         return value
 
     def _label(self, where: str, name: str, row: dict[str, Any]) -> str:
@@ -194,7 +224,7 @@ class Reader:
         text = "" if value is None else str(whole).strip()
         if text not in self.task.labels:
             legal = f"the task has only {', '.join(self.task.labels)}"
-            self.fail(where, f"its {name} is {_show(value)}, no label of the task", legal)
+            self.fail(where, f"its {name} is {shown(value)}, no label of the task", legal)
         return text
 
 
@@ -209,9 +239,3 @@ def _split(
 
 def _has(row: dict[str, Any]) -> str:
     return f"it has {', '.join(map(str, row))}"
-
-
-def _show(value: Any, most: int = 60) -> str:
-    """A value on one line, shortened."""
-    shown = repr(value)
-    return shown if len(shown) <= most else f"{shown[:most]}…"

@@ -6,10 +6,8 @@ from pathlib import Path
 import dspy
 
 from programs.lamp.files import rows
-from programs.lamp.flaws import DataError, Flaw, one_line
+from programs.lamp.flaws import DataError, Flaw, refusal
 from programs.task import Task
-
-_NAMED = 3  # so many flawed rows an error names
 
 
 def load(
@@ -78,19 +76,9 @@ def load(
         if len(examples) == limit:
             break
     if flawed:
-        raise DataError(_refusal(directory / f"{split}_*.json", flawed))
+        every = f"`python cli.py data check {directory}` names every flaw, "
+        raise DataError(refusal(directory / f"{split}_*.json", flawed, every))
     if not examples:
         why = "all its questions are skipped; skip fewer" if skipped else "all its rows are flawed; get it again"
         raise DataError(f"{directory / f'{split}_questions.json'}: {why}")
     return examples
-
-
-def _refusal(files: Path, flawed: list[Flaw]) -> str:
-    if len(flawed) == 1:
-        return f"{flawed[0]}; --skip-bad leaves it out"
-    few = "; ".join(flaw.brief for flaw in flawed[:_NAMED])
-    more = "; …" if len(flawed) > _NAMED else ""
-    if len({flaw.remedy for flaw in flawed}) == 1:
-        more += f"; {flawed[0].remedy}"
-    every = f"`python cli.py data check {files.parent}` names every flaw, --skip-bad leaves these rows out"
-    return one_line(f"{files}: {len(flawed)} flawed rows: {few}{more}; {every}")

@@ -8,7 +8,7 @@ import dspy
 
 from programs import TASKS
 from programs.lamp.files import File, rows
-from programs.lamp.flaws import DATE, LEAK, REPEATED, SHARED, DataError, FileError, Flaw, shown
+from programs.lamp.flaws import DATE, LEAK, REPEATED, SHARED, DataError, Flaw, FlawError, shown
 from programs.splits import grouped, key, telling
 from programs.task import Task
 
@@ -84,7 +84,7 @@ class Check:
         for split in self.splits:
             try:
                 yield from self._rows(split, seen)
-            except FileError as error:
+            except FlawError as error:
                 yield error.flaw
         if self.by_time:
             remedy = "find the dates; without one an item counts as the oldest"
@@ -164,7 +164,7 @@ def _task_of(outputs: list[Path]) -> Task:
     for path in outputs:
         try:
             data = File(known["LaMP_1"], path).read()
-        except FileError:
+        except FlawError:
             continue
         if isinstance(data, dict) and data.get("task") in known:
             return known[data["task"]]

@@ -9,13 +9,15 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import ijson
 
-from programs.lamp.flaws import DUPLICATE, UNUSABLE, FileError, Flaw, shown
+from programs.lamp.flaws import DUPLICATE, UNUSABLE, Flaw, FlawError, shown
 from programs.lamp.row import Row, identity
 from programs.task import Task
+
+_DEEPEST = 1000  # brackets more that are opened than closed in one block; LaMP's files have three
 
 
 def rows(task: Task, directory: Path, split: str, golds: bool = True) -> Iterator[Row]:
@@ -31,7 +33,7 @@ def rows(task: Task, directory: Path, split: str, golds: bool = True) -> Iterato
         Rows, each with an example or with flaws. Of the questions no more than one row is in memory.
 
     Raises:
-        FileError: for a file that is of no use as a whole: missing, truncated, empty, or another task's.
+        FlawError: for a file that is of no use as a whole: missing, truncated, empty, or another task's.
     """
     questions, outputs = (File(task, directory / f"{split}_{kind}.json") for kind in ("questions", "outputs"))
     known: dict[str, list[Any]] = {}
@@ -77,7 +79,7 @@ class File:
             with self.path.open("rb") as stream:
                 if stream.read(len(BOM_UTF8)) != BOM_UTF8:  # as some editors begin a file
                     stream.seek(0)
-                yield from ijson.items(stream, "item", use_float=True)
+                yield from ijson.items(_Shallow(stream), "item", use_float=True)
         except OSError as error:
             self._unreadable(error)
         except (ijson.JSONError, UnicodeDecodeError) as error:
@@ -112,7 +114,7 @@ class File:
 
     def fail(self, where: str, what: str, remedy: str) -> NoReturn:
         """Refuse the file as a whole."""
-        raise FileError(Flaw(self.path, "", where, what, remedy, UNUSABLE))
+        raise FlawError(Flaw(self.path, "", where, what, remedy, UNUSABLE))
 
     def _unreadable(self, error: OSError) -> NoReturn:
         remedy = f"put {self.task.lamp}'s there, or name another directory"
@@ -121,3 +123,17 @@ class File:
     def _broken(self, error: Exception) -> NoReturn:
         reason = " ".join(str(error).split())
         self.fail("the file", f"it is no whole JSON ({reason[:120]})", "it may be cut short: download it again")
+
+
+@dataclass(frozen=True)
+class _Shallow:
+    """A stream that stops at a heap of brackets: ijson keeps the way to where it is, and that would take all memory."""
+
+    stream: IO[bytes]
+
+    def read(self, size: int) -> bytes:
+        block = self.stream.read(size)
+        for opening, closing in (b"[]", b"{}"):
+            if block.count(opening) - block.count(closing) > _DEEPEST:
+                raise ijson.JSONError("brackets in brackets in brackets")
+        return block

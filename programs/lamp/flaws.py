@@ -1,6 +1,7 @@
 """What can be wrong with data, and how that is said: in one line, whatever stands in the data."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ UNUSABLE = "file of no use"
 MALFORMED, DUPLICATE, NEWS = "malformed", "id given twice", "of the old LaMP_2"
 LEAK, DATE, SHARED, REPEATED = "gold in the profile", "date missing", "user in two splits", "question in two splits"
 
+_NAMED = 3  # so many flawed rows an error names
 # Control characters, marks that turn the direction of writing, halves of characters: what a terminal obeys or refuses.
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -53,12 +55,29 @@ class Flaw:
         return one_line(f"{self.where}: {self.what}")
 
 
-class FileError(DataError):
-    """A file that is of no use as a whole."""
+class FlawError(DataError):
+    """A flaw that whoever reads on must deal with, such as a file that is of no use as a whole."""
 
     def __init__(self, flaw: Flaw):
         super().__init__(str(flaw))
         self.flaw = flaw
+
+
+def refusal(files: Path, flawed: Sequence[Flaw], every: str) -> str:
+    """What is said of the flawed rows of a file: how many, the first few, and where to see them all.
+
+    Args:
+        files: where they stand.
+        flawed: at least one.
+        every: how to see every flaw; "" where there is no way but to mend these.
+    """
+    if len(flawed) == 1:
+        return f"{flawed[0]}; --skip-bad leaves it out"
+    few = "; ".join(flaw.brief for flaw in flawed[:_NAMED])
+    more = "; …" if len(flawed) > _NAMED else ""
+    if len({flaw.remedy for flaw in flawed}) == 1:
+        more += f"; {flawed[0].remedy}"
+    return one_line(f"{files}: {len(flawed)} flawed rows: {few}{more}; {every}--skip-bad leaves these rows out")
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from programs.download import DownloadError, download
 from programs.lamp.files import File
-from programs.lamp.flaws import DataError, FileError, one_line
+from programs.lamp.flaws import DataError, FlawError, one_line
 from programs.runs import write_json
 from programs.task import Task
 
@@ -93,7 +93,7 @@ def _claim(output: Path, source: dict[str, str]) -> None:
         output.mkdir(parents=True, exist_ok=True)
         if path.exists() and any(output.glob("*_*.json*")):
             before = json.loads(path.read_text(encoding="utf-8"))
-            if before != source:
+            if any(before.get(key) != source[key] for key in ("task", "split")):
                 held = ", ".join(f"{key} {value}" for key, value in before.items())
                 raise DataError(one_line(f"{output} is for other files ({held}); give another --output"))
         write_json(path, source)
@@ -117,7 +117,7 @@ def _check(task: Task, url: str) -> Callable[[Path], None]:
                 file.golds()
             elif not sum(map(worded, file.stream())):  # all of them, for the file has to be whole
                 file.fail("the file", f"no question in it is one of {task.lamp}", "")
-        except FileError as error:
+        except FlawError as error:
             why = f"{error.flaw.brief}; give the same command again, or see {_PAGE}"
             raise DataError(f"{url} gave no good file, and it was removed: {why}") from None
 

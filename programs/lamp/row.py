@@ -134,9 +134,11 @@ class Row:
 
     def _label(self, where: str, key: str, value: Any) -> str:
         text = "" if value is None else str(value).strip()
-        for label in (text, _whole(text)):  # "4.0", as some copies of the ratings have it
-            if label in self.task.labels:
-                return label
+        if text in self.task.labels:
+            return text
+        whole = _whole(text)  # "4.0", as some copies of the ratings have it
+        if whole in self.task.labels:
+            return whole
         legal = f"{self.task.lamp} has only {', '.join(self.task.labels)}"
         self.add(where, f"its {key} is {shown(value)}, no label of the task", legal, sign=value)
         return text

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from programs import lamp4
 from programs.data import Data
 from programs.jsonl_data import is_jsonl, jsonl, load
 from programs.lamp_data import DataError
@@ -159,3 +160,15 @@ def test_directories_that_do_not_do(tmp_path, mails):
     with pytest.raises(DataError, match=r"rows.jsonl: .*two users"):
         of(mails, two)
     assert len(of(mails, two, compiling=False).test) == 1, "enough to evaluate on"
+
+
+def test_flawed_rows_are_counted_or_left_out(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    good = [{"id": str(n), "article": f"Rain {n}.", "headline": "Wet", "profile": []} for n in range(3)]
+    lines = [json.dumps(good[0]), "{", json.dumps({**good[1], "article": 4}), json.dumps(good[2]), "[]"]
+    file.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"3 flawed rows: line 2: it is no JSON .*; line 3, row 1: its article is 4"):
+        load(lamp4.TASK, file)
+    flaws = []
+    assert [one.id for one in load(lamp4.TASK, file, left_out=flaws.append)] == ["0", "2"]
+    assert [flaw.id for flaw in flaws] == ["line 2", "line 3, row 1", "line 5"]

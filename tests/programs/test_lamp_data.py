@@ -2,36 +2,17 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from programs import lamp2, lamp3, lamp4
-from programs.lamp_data import DataError, load
+from programs.lamp.flaws import DataError
+from programs.lamp_data import load
+from tests.lamp import GOLDS, SAMPLES, item, question, write
 
-FIELDS = {"LaMP_2": "description", "LaMP_3": "text"}
-GOLDS = {"LaMP_2": "comedy", "LaMP_3": "4", "LaMP_4": "Rain Again"}
-SAMPLES = Path(__file__).parents[2].parent / "shared/lamp_format"
 REUSED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-
-
-def item(task, key="a", **more):
-    row = {"id": key} | {name: f"{name} of {key}" for name in task.fields}
-    return row | ({task.label: GOLDS[task.lamp]} if task.label else {}) | more
-
-
-def question(task, key="1", text="It rained.", **more):
-    return {"id": key, "input": task.wording(text), "profile": [item(task)]} | more
-
-
-def write(folder, task, questions, golds, split="dev"):
-    """Golds as a dict, and what is not a list or a dict as it stands."""
-    rows = [{"id": key, "output": value} for key, value in golds.items()] if isinstance(golds, dict) else golds
-    outputs = golds if isinstance(golds, str) else json.dumps({"task": task.lamp, "golds": rows})
-    (folder / f"{split}_questions.json").write_text(questions if isinstance(questions, str) else json.dumps(questions))
-    (folder / f"{split}_outputs.json").write_text(outputs)
 
 
 def test_a_row_becomes_an_example(tmp_path):
@@ -78,6 +59,12 @@ def test_ratings_are_read_as_whole_numbers_however_they_are_written(tmp_path, wr
     assert (example.score, example.profile[0].label) == ("4", "4")
 
 
+@pytest.mark.parametrize("written", [None, "None", "", "unknown"])
+def test_what_has_no_number_is_no_date(tmp_path, written):
+    write(tmp_path, lamp3.TASK, [question(lamp3.TASK, profile=[item(lamp3.TASK, date=written)])], {"1": "4"})
+    assert load(lamp3.TASK, tmp_path, "dev")[0].profile[0].date is None
+
+
 def test_a_user_with_no_history_yet_is_a_user(tmp_path):
     write(tmp_path, lamp3.TASK, [question(lamp3.TASK, profile=[])], {"1": "4"})
     assert not load(lamp3.TASK, tmp_path, "dev")[0].profile
@@ -86,7 +73,13 @@ def test_a_user_with_no_history_yet_is_a_user(tmp_path):
 BAD = [
     # why, task, what to change in a good row, or the questions, the golds; what the message must name
     ("a question without gold", lamp4, {"id": "2"}, {"1": "a"}, ["question 2", "no gold in dev_outputs.json"]),
-    ("a gold without question", lamp4, {}, {"1": "a", "9": "b", "8": "c"}, ["gold 9", "dev_questions.json", "(2 such"]),
+    (
+        "a gold without question",
+        lamp4,
+        {},
+        {"1": "a", "9": "b", "8": "c"},
+        ["2 flawed rows", "gold 9", "gold 8", "dev_questions.json"],
+    ),
     ("a duplicate question", lamp4, [question(lamp4.TASK)] * 2, None, ["question 1", "stands twice"]),
     ("a duplicate gold", lamp4, {}, [{"id": "1", "output": "a"}] * 2, ["gold 1", "stands twice"]),
     ("a duplicate item", lamp4, {"profile": [item(lamp4.TASK)] * 2}, None, ["question 1, item a", "twice"]),
@@ -118,6 +111,14 @@ BAD = [
     ("truncated questions", lamp4, '[{"id": "1", "inp', None, ["dev_questions.json", "no whole JSON"]),
     ("truncated after a whole row", lamp4, json.dumps([question(lamp4.TASK)])[:-1], None, ["no whole JSON"]),
     ("truncated outputs", lamp4, {}, '{"task": "LaMP_4", "gol', ["dev_outputs.json", "no whole JSON"]),
+    ("nothing but brackets", lamp4, "[" * 200_000, None, ["dev_questions.json", "no whole JSON", "brackets"]),
+    (
+        "objects in objects",
+        lamp4,
+        '[{"a":' + '{"a":' * 9_000,
+        None,
+        ["dev_questions.json", "no whole JSON", "brackets"],
+    ),
     ("empty questions", lamp4, "", None, ["dev_questions.json", "no whole JSON"]),
     ("no question", lamp4, [], None, ["dev_questions.json", "no questions"]),
     ("questions that are no list", lamp4, "{}", None, ["dev_questions.json", "no questions"]),
@@ -176,6 +177,84 @@ def test_a_limit_reads_no_further_than_it_must(tmp_path):
     assert [one.id for one in load(lamp4.TASK, tmp_path, "dev", limit=2)] == ["1", "2"]
     with pytest.raises(ValueError, match="at least 1"):
         load(lamp4.TASK, tmp_path, "dev", limit=0)
+
+
+def test_many_flawed_rows_are_counted_and_the_first_are_named(tmp_path):
+    rows = [question(lamp4.TASK, str(n), **({} if n % 2 else {"input": None, "profile": None})) for n in range(20)]
+    write(tmp_path, lamp4.TASK, rows, {str(n): "a" for n in range(20)})
+    with pytest.raises(DataError) as caught:
+        load(lamp4.TASK, tmp_path, "dev")
+    message = str(caught.value)
+    assert "dev_*.json: 10 flawed rows: question 0: its input is None" in message
+    assert "question 4" in message and "question 6" not in message
+    assert f"data check {tmp_path}" in message and "--skip-bad" in message
+
+
+def test_files_of_the_old_task_2_are_said_to_be_so(tmp_path):
+    rows = [{"id": str(n), "input": "Which category … article: Rain", "profile": []} for n in range(9)]
+    write(tmp_path, lamp2.TASK, rows, {str(n): "politics" for n in range(9)})
+    with pytest.raises(DataError, match="9 flawed rows: .*the movies are in the folder LaMP_2/new"):
+        load(lamp2.TASK, tmp_path, "dev")
+
+
+def test_flawed_rows_are_left_out_where_they_are_asked_for(tmp_path):
+    rows = [
+        question(lamp2.TASK, "1"),
+        question(lamp2.TASK, "2", profile=[{}, {}]),
+        question(lamp2.TASK, None),
+        question(lamp2.TASK, "1", "Another film."),
+        question(lamp2.TASK, "4"),
+        question(lamp2.TASK, "5"),
+        question(lamp2.TASK, "6"),
+    ]
+    golds = [{"id": key, "output": "comedy"} for key in "11245"] + [{"output": "comedy"}, {"id": "8", "output": "x"}]
+    golds[2]["output"] = "boring"  # of the question that is flawed already
+    write(tmp_path, lamp2.TASK, rows, golds)
+    flaws = []
+    examples = load(lamp2.TASK, tmp_path, "dev", left_out=flaws.append)
+    assert [one.id for one in examples] == ["4", "5"]
+    assert [flaw.id for flaw in flaws] == ["gold 6", "1", "2", "row 3", "1", "6", "8"]
+    assert [one.id for one in load(lamp2.TASK, tmp_path, "dev", limit=1, left_out=flaws.append)] == ["4"]
+    with pytest.raises(DataError, match="7 flawed rows"):
+        load(lamp2.TASK, tmp_path, "dev")
+    write(tmp_path, lamp2.TASK, rows[1:2], golds[3:4])
+    with pytest.raises(DataError, match="all its rows are flawed"):
+        load(lamp2.TASK, tmp_path, "dev", left_out=flaws.append)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(-9, 2**63 - 1)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+PLACES = [("id",), ("input",), ("profile",), ("profile", 0), ("user_id",)]
+PLACES += [("profile", 0, name) for name in ("id", "text", "score", "date")]
+
+
+@REUSED
+@given(place=st.sampled_from(PLACES), value=JSON, gold=st.sampled_from("12345") | JSON)
+def test_whatever_stands_in_a_row_it_is_an_example_or_a_flaw(tmp_path, place, value, gold):
+    spoiled = question(lamp3.TASK, "2")
+    within = spoiled
+    for step in place[:-1]:
+        within = within[step]
+    within[place[-1]] = value
+    rows = [question(lamp3.TASK, "1"), spoiled, question(lamp3.TASK, "3")]
+    write(tmp_path, lamp3.TASK, rows, {"1": "4", "2": gold, "3": "5"})
+    flaws = []
+    examples = load(lamp3.TASK, tmp_path, "dev", left_out=flaws.append)
+    good = {one.id for one in examples}
+    assert {"1", "3"} <= good | {flaw.id for flaw in flaws} and "1" in good
+    assert bool(flaws) == (len(examples) < 3)
+    for flaw in flaws:
+        assert str(flaw).splitlines() == [str(flaw)]
+    if flaws:
+        with pytest.raises(DataError):
+            load(lamp3.TASK, tmp_path, "dev")
 
 
 def test_known_dirt_can_be_skipped(tmp_path):

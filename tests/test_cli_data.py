@@ -1,0 +1,216 @@
+"""`data` on the command line, and `--skip-bad`: what a user sees, and the exit code that a script sees."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import cli
+from programs import lamp2, lamp4
+from programs.personas import MAKERS
+from programs.personas.world import draw, lamp_files
+from tests.lamp import SAMPLES, item, question, write
+from tests.web import serve
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+
+
+def folder(path, bad=0):
+    """Task 4, of which some dev questions have no text."""
+    rows = [question(lamp4.TASK, str(n), f"On {n}.", profile=[item(lamp4.TASK, f"a{n}")]) for n in range(30)]
+    for row in rows[:bad]:
+        row["input"] = ""
+    write(path, lamp4.TASK, rows, {row["id"]: "x" for row in rows})
+    return path
+
+
+@pytest.mark.parametrize("command", [[], ["get"], ["check"], ["show"]])
+def test_help_says_what_every_option_does(command):
+    result = run("data", *command, "--help")
+    assert result.exit_code == 0 and "Usage" in result.stdout
+    group = cli.cli.commands["data"]
+    for option in group.get_command(None, command[0]).params if command else ():
+        assert option.param_type_name == "argument" or option.help, option.name
+    assert set(group.list_commands(None)) == {"get", "check", "show"} and "Commands" in run("data").output
+
+
+def test_a_clean_folder_passes(tmp_path):
+    result = run("data", "check", folder(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "LaMP_4 dev: 30 of 30 rows are good; their profiles hold 30 items, no dates",
+        "flaws: none · notes: none",
+    ]
+
+
+def test_flaws_are_named_counted_and_make_the_exit_code(tmp_path):
+    folder(tmp_path, bad=25)
+    result = run("data", "check", tmp_path)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    file = tmp_path / "dev_questions.json"
+    assert lines[0] == f"{file}: question 0: its input is '', not a text; mend it"
+    assert lines[20:] == [
+        f"{file}: … 5 more of “malformed”; --all names them",
+        "LaMP_4 dev: 5 of 30 rows are good; their profiles hold 5 items, no dates",
+        "flaws: malformed 25 · notes: none",
+    ]
+    every = run("data", "check", tmp_path, "--all")
+    assert every.exit_code == 1 and [f"question {n}:" in every.stdout for n in range(30)] == [True] * 25 + [False] * 5
+    assert run("data", "check", tmp_path, "--task", "lamp5").exit_code == 1
+
+
+def test_notes_do_not_fail_unless_they_are_to(tmp_path):
+    rows = [question(lamp4.TASK, profile=[item(lamp4.TASK, "a"), item(lamp4.TASK, "b", date="2020")])]
+    write(tmp_path, lamp4.TASK, rows, {"1": "x"})
+    result = run("data", "check", tmp_path)
+    assert result.exit_code == 0 and "note: question 1" in result.stdout and "date missing 1" in result.stdout
+    assert run("data", "check", tmp_path, "--strict").exit_code == 1
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path):
+    folder(tmp_path, bad=25)
+    command = f"{sys.executable} cli.py data check --all {tmp_path} | head -1"
+    done = subprocess.run(command, shell=True, cwd=Path(cli.__file__).parent, capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_an_example_is_shown():
+    result = run("data", "show", "lamp2")
+    assert result.exit_code == 0, result.stderr
+    assert [
+        word for word in ("question", "history: ", "oldest first", "gold", "tag: ") if word not in result.stdout
+    ] == []
+    again = run("data", "show", "lamp2", "--id", result.stdout.split()[1])
+    assert again.stdout == result.stdout
+    assert run("data", "show", "lamp2", "--split", "train").stdout != result.stdout
+
+
+def test_an_example_of_a_folder_is_shown(tmp_path):
+    result = run("data", "show", "lamp4", "--data", folder(tmp_path), "--id", 7)
+    assert result.exit_code == 0 and "article: On 7." in result.stdout and "headline: x" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("why", "arguments", "said"),
+    [
+        ("an unknown task", ["get", "lamp9", "--split", "time"], "lamp9"),
+        ("an unknown split", ["get", "lamp2", "--split", "space"], "space"),
+        ("no split", ["get", "lamp2"], "--split"),
+        ("a task that needs a licence", ["get", "lamp6", "--split", "time"], "licence"),
+        ("a folder that is not there", ["check", "./nowhere"], "nowhere"),
+        ("a folder without files", ["check", "."], "train,dev"),
+        ("another unknown task", ["check", ".", "--task", "lamp9"], "lamp9"),
+        ("a task that has no synthetic data", ["show", "lamp6"], "--data"),
+        ("one more unknown task", ["show", "lamp9"], "lamp9"),
+        ("no persona", ["show", "lamp2", "--id", "x"], "'x'"),
+        ("no command", ["put"], "put"),
+    ],
+)
+def test_bad_input_is_one_line(why, arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("data", *arguments)
+    assert result.exit_code == 2, why
+    assert said in result.stderr and result.stderr.count("\n") == 1, why
+    assert not any(tmp_path.iterdir()), "nothing half-written"
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """The files of task 4 by time, as LaMP's site would have them."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("programs.download._WAITS", (0.0,))
+    source = tmp_path / "source"
+    source.mkdir()
+    for split in ("train", "dev"):
+        write(source, lamp4.TASK, [question(lamp4.TASK, split)], {split: "Rain"}, split)
+    return {f"/time/LaMP_4/{path.name.split('_')[0]}/{path.name}": path.read_bytes() for path in source.iterdir()}
+
+
+def test_files_are_downloaded_and_said_where(site, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with serve(site, drops=[30]) as (address, _):
+        monkeypatch.setattr("programs.lamp.official.BASE", address)
+        result = run("data", "get", "lamp4", "--split", "time")
+        assert result.exit_code == 0, result.stderr
+        assert "lamp/lamp4-time: 4 files downloaded" in result.stdout and "dev_outputs.json: " in result.stderr
+        again = run("data", "get", "lamp4", "--split", "time")
+        assert again.exit_code == 0 and "were there before" in again.stdout
+    assert run("data", "check", "lamp/lamp4-time").exit_code == 1, "both splits have the same user"
+
+
+def test_without_network_it_fails_at_once_and_says_what_to_do(site, tmp_path, monkeypatch):
+    with serve({}) as (address, _):
+        pass
+    monkeypatch.setattr("programs.lamp.official.BASE", address)
+    result = run("data", "get", "lamp4", "--split", "time", "--output", tmp_path / "out")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert f"{address}/time/LaMP_4/dev/dev_outputs.json" in result.stderr and str(tmp_path / "out") in result.stderr
+
+
+def test_an_interrupt_keeps_what_is_there(site, tmp_path):
+    out = tmp_path / "out"
+    code = "import sys, programs.lamp.official as o; o.BASE = sys.argv.pop(); import cli; cli.cli()"
+    with serve(site, stops=10) as (address, _):
+        command = [sys.executable, "-c", code, "data", "get", "lamp4", "--split", "time", "--output", str(out), address]
+        process = subprocess.Popen(command, cwd=Path(cli.__file__).parent, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (out / "train_questions.json.tag").exists():
+            time.sleep(0.05)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "goes on with the same command" in said and "Traceback" not in said
+    assert (out / "train_questions.json.part").stat().st_size == 10
+
+
+def personas(path, spoil):
+    """Task 2 in LaMP's format, with one thing changed in dev."""
+    for split, role in (("train", "train"), ("dev", "test")):
+        questions, outputs = lamp_files(lamp2.TASK, draw(MAKERS["lamp2"], role, 12))
+        if split == "dev":
+            spoil(questions, outputs)
+        (path / f"{split}_questions.json").write_text(json.dumps(questions))
+        (path / f"{split}_outputs.json").write_text(json.dumps(outputs))
+
+
+def test_flawed_rows_are_left_out_and_reported(tmp_path):
+    def spoil(questions, outputs):
+        questions[0]["id"] = outputs["golds"][0]["id"] = "110"
+        questions[0]["input"] = "?"
+        outputs["golds"][2]["output"] = "boring"
+        third.append(questions[2]["id"])
+
+    third = []
+    personas(tmp_path, spoil)
+    refused = run("evaluate", "--data", tmp_path, "--output", tmp_path / "run")
+    assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
+    assert "2 flawed rows: question 110" in refused.stderr and "--skip-bad" in refused.stderr
+    result = run("evaluate", "--data", tmp_path, "--skip-bad", "--limit", 2, "--k", 1, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    assert "dev: 2 flawed rows are left out (110, " in result.stderr
+    for name in ("report.json", "config.json"):
+        assert json.loads((tmp_path / "run" / name).read_text())["skipped"] == {"dev": ["110", *third]}
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real data is not beside this checkout")
+@pytest.mark.parametrize("name", ["acl_LaMP5like", "blog18f_LaMP4like"])
+def test_real_data_passes(name):
+    result = run("data", "check", SAMPLES / name)
+    assert result.exit_code == 0 and "flaws: none" in result.stdout
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real data is not beside this checkout")
+def test_real_titles_run_through(tmp_path):  # real headlines do in test_cli.py
+    data, out = SAMPLES / "acl_LaMP5like", tmp_path / "run"
+    result = run("evaluate", "--task", "lamp5", "--data", data, "--limit", 1, "--k", 1, "--output", out)
+    assert result.exit_code == 0, result.stderr
+    report = json.loads((out / "report.json").read_text())
+    assert set(report["programs"]["r2p"]["metrics"]) == {"rouge1", "rougeL"} and report["skipped"] == {}
