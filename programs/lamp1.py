@@ -53,8 +53,11 @@ def wording(question: str) -> str:
 
 
 def match(question: str) -> str:
-    """The two references, as LaMP's script takes them: the second and third text in quotes, whatever stands in them."""
-    return " ".join(wording(question).split('"')[3:6:2])
+    """The two references, as LaMP's script takes them: the second and third text in quotes, whatever stands in them.
+
+    A question that is not worded so is matched as it is.
+    """
+    return " ".join(wording(question).split('"')[3:6:2]) if _QUESTION.fullmatch(question) else question
 
 
 TASK = Task(

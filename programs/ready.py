@@ -12,7 +12,7 @@ from r2p_dspy.signature import Carrier
 
 def default_retriever(task: Task, k: int = 4) -> BM25:
     """BM25 that matches what LaMP's official script matches."""
-    return BM25(k=k).bind(query=task.query_text if task.match else task.question, text=task.fields)
+    return BM25(k=k).bind(query=task.query_text if task.match else task.question, text=task.searched)
 
 
 def r2p(task: Task, retriever: Retriever | None = None, carrier: Carrier = "fields") -> R2P:

@@ -73,7 +73,7 @@ def floors(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Ex
         answer=(lambda item: item.label) if task.label else (lambda item: item.fields[written]),
         labels=task.labels,
         train=[example[task.answer] for example in train],
-        text=task.fields,
+        text=task.searched,
     )
     values = {floor: value[name] for floor, value in found.items()}
     if all("blind" in example for example in examples):

@@ -10,6 +10,7 @@ import dspy
 from metrics.lamp import METRICS
 from r2p_dspy.checks import Check
 from r2p_dspy.profile import Item, Profile
+from r2p_dspy.retrieval import item_text
 
 # Names that a signature's field cannot have: those of a row, what DSPy takes for itself, what a report reads.
 _TAKEN = {"id", "user", "blind", "self", "signature", "new_signature", "demos", "config", "lm", "completed"}
@@ -39,12 +40,13 @@ class Task:
         signature: inputs, among them one `Profile`; outputs, among them `answer`.
         question: the input field that holds what is asked now.
         answer: the output field that is scored.
-        fields: the profile's text fields, as LaMP's retrieval joins them.
+        fields: the profile's text fields, in order.
         metrics: the names of its metrics, the first one is the task's own (see `metrics`).
         label: the profile's field that holds the item's label, or None.
         labels: the legal answers, or () for free text.
         threshold: the task score from which an answer passes the gate of demos, in [0, 1].
-        match: takes a question and returns what retrieval matches with (LaMP's `generate_query`); None: the question.
+        match: takes a question and returns what retrieval matches with (LaMP's `rank_profiles.py`); None: the question.
+        matched: those of `fields` that retrieval matches it with; () for all.
         profile: the input field that holds the history.
         checks: the program's own, beside the built-in ones.
         lamp: what LaMP's output files call it, such as `LaMP_2`; "" for a task that is none of LaMP's.
@@ -67,6 +69,7 @@ class Task:
     threshold: float = 1.0
     match: Callable[[str], str] | None = None
     profile: str = field(default="profile")
+    matched: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     lamp: str = ""
     query: Callable[[str], str] = str.strip
@@ -75,7 +78,7 @@ class Task:
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").replace("_", "").isalnum():
             raise TaskError(f"a task's name is letters, digits, - and _, not {self.name!r}", "name")
-        for several in ("fields", "metrics", "labels", "checks"):
+        for several in ("fields", "matched", "metrics", "labels", "checks"):
             if isinstance(one := getattr(self, several), str):
                 raise TaskError(f"{several} is a text; write a tuple of one, ({one!r},)", several)
         self._check_signature()
@@ -97,8 +100,13 @@ class Task:
         return question if self.match is None else self.match(question)
 
     def item_text(self, item: Item) -> str:
-        """An item's text as LaMP's official retrieval indexes it."""
-        return " ".join(item.fields.get(name, "") for name in self.fields)
+        """An item's text as LaMP's official retrieval indexes it, there without `--use_date`."""
+        return item_text(item, self.searched)
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The fields of an item that retrieval matches."""
+        return self.matched or self.fields
 
     def _check_signature(self) -> None:
         inputs, outputs = self.signature.input_fields, self.signature.output_fields

@@ -14,7 +14,7 @@ from r2p_dspy.r2p import R2P
 
 FORMAT = 1
 _OPTIONAL = {"synthesize"}  # a predictor that only some wrappers of a program have
-_PACKAGES = ("dspy", "litellm", "pydantic", "rank-bm25", "transformers", "torch")
+_PACKAGES = ("dspy", "litellm", "pydantic", "transformers", "torch")
 
 
 class ArtifactError(ValueError):

@@ -1,61 +1,61 @@
-"""BM25 over one user's texts: an index that scores as rank_bm25 does, to the last bit, and a store of those built."""
+"""BM25 over one user's texts: an index that scores as rank_bm25 does, to the last bit."""
 
-import threading
-from collections import OrderedDict
+import math
 from collections.abc import Sequence
-from hashlib import blake2b
+from itertools import chain
 
 import numpy as np
-from rank_bm25 import BM25Okapi
 
-_KEPT = 64  # indexes kept at once; about a megabyte for a profile of some hundred items
+from r2p_dspy.store import Store
+
+_K1, _B, _EPSILON = 1.5, 0.75, 0.25  # rank_bm25's own, which LaMP's script leaves as they are
 
 
 class Index:
-    """BM25Okapi turned round, from word to items: a query costs what its words occur, not words times items.
+    """`rank_bm25.BM25Okapi` turned round, from word to items: a query costs what its words occur, not words × items.
 
-    Each number is reckoned by the same operations in the same order as `BM25Okapi.get_scores` does it, so that scores
-    are equal to the last bit, and with them the ties; what is left out there adds nothing but zeros.
+    Each number is reckoned by the same operations in the same order as `BM25Okapi` does it, so that scores are equal to
+    the last bit, and with them the ties; what is left out there adds nothing but zeros.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.size = len(texts)
-        self.places: dict[str, slice] = {}  # where in the two arrays a word's items stand
         documents = [text.split() for text in texts]
-        if not any(documents):  # BM25Okapi divides by the number of words
+        words = list(chain.from_iterable(documents))
+        self.numbers = {word: number for number, word in enumerate(dict.fromkeys(words))}
+        if not words:
             return
-        okapi = BM25Okapi(documents)
-        found: dict[str, list[int]] = {}
-        for position, frequencies in enumerate(okapi.doc_freqs):
-            for word in frequencies:
-                found.setdefault(word, []).append(position)
-        end = 0
-        for word, positions in found.items():
-            start, end = end, end + len(positions)
-            self.places[word] = slice(start, end)
-        self.positions = np.array([position for positions in found.values() for position in positions])
-        counts = np.array([okapi.doc_freqs[at][word] for word, positions in found.items() for at in positions])
-        idf = np.repeat([okapi.idf[word] for word in found], [len(positions) for positions in found.values()])
-        norm = okapi.k1 * (1 - okapi.b + okapi.b * np.array(okapi.doc_len) / okapi.avgdl)
-        self.weights = idf * (counts * (okapi.k1 + 1) / (counts + norm[self.positions]))
+        lengths = np.array([len(document) for document in documents])
+        numbers = np.fromiter(map(self.numbers.__getitem__, words), np.int64, len(words))
+        # A pair of word and item is one number, so that sorting groups the items of a word.
+        pairs, counts = np.unique(numbers * self.size + np.repeat(np.arange(self.size), lengths), return_counts=True)
+        word, self.positions = np.divmod(pairs, self.size)
+        items = np.bincount(word)  # how many have the word
+        self.ends = [0, *np.cumsum(items).tolist()]  # where in the arrays a word's items end, and the next one's begin
+        idf = np.array([math.log(self.size - n + 0.5) - math.log(n + 0.5) for n in range(self.size + 1)])[items]
+        # `cumsum` adds one after another, as a loop does; `sum` would round otherwise.
+        idf[idf < 0] = _EPSILON * (np.cumsum(idf)[-1] / len(idf))
+        norm = _K1 * (1 - _B + _B * lengths / (len(words) / self.size))
+        self.weights = idf[word] * (counts * (_K1 + 1) / (counts + norm[self.positions]))
 
     def scores(self, words: Sequence[str]) -> np.ndarray:
         """How well each text matches the words: an array (texts,), higher is better."""
-        total = np.zeros(self.size)
-        for word in words:
-            if word in self.places:
-                place = self.places[word]
-                total[self.positions[place]] += self.weights[place]
-        return total
+        known = [self.numbers[word] for word in words if word in self.numbers]
+        if not known:
+            return np.zeros(self.size)
+        places = [slice(self.ends[number], self.ends[number + 1]) for number in known]
+        positions = np.concatenate([self.positions[place] for place in places])
+        weights = np.concatenate([self.weights[place] for place in places])
+        return np.bincount(positions, weights, self.size)  # adds in the words' order
 
 
 # One store for all retrievers: optimizers copy modules by the dozen, and copies should share what was built.
-_indexes: OrderedDict[bytes, Index] = OrderedDict()
-_lock = threading.Lock()
+# An index takes about a megabyte for a profile of some hundred items.
+_indexes: Store[Index] = Store(64)
 
 
 def index(texts: Sequence[str]) -> Index:
-    """The index of exactly these texts, built at most once while it stays among the last used.
+    """The index of exactly these texts, built once while it stays among the last used.
 
     Args:
         texts: one text for each item; words are what stands between white space, case kept.
@@ -69,24 +69,4 @@ def index(texts: Sequence[str]) -> Index:
         >>> index(["rain"]) is index(["rain"])
         True
     """
-    key = digest(texts)
-    with _lock:
-        if key in _indexes:
-            _indexes.move_to_end(key)
-            return _indexes[key]
-    built = Index(texts)  # outside the lock: building twice is cheaper than letting all threads wait
-    with _lock:
-        _indexes[key] = built
-        while len(_indexes) > _KEPT:
-            _indexes.popitem(last=False)
-    return built
-
-
-def digest(texts: Sequence[str]) -> bytes:
-    """A key for exactly these texts in this order; their lengths tell where each ends."""
-    total = blake2b(digest_size=16)
-    for text in texts:
-        raw = text.encode("utf-8", "surrogatepass")
-        total.update(len(raw).to_bytes(8, "big"))
-        total.update(raw)
-    return total.digest()
+    return _indexes.get(tuple(texts), lambda: Index(texts))

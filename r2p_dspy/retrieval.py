@@ -4,11 +4,12 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
 
-from r2p_dspy.okapi import digest, index
+from r2p_dspy.okapi import index
 from r2p_dspy.profile import Item, Profile
 
 Query = str | Callable[[Mapping[str, Any]], str]
@@ -16,7 +17,11 @@ Text = tuple[str, ...] | Callable[[Item], str]
 
 
 class Retriever(Protocol):
-    """Anything that picks items for a query: `retriever(query, profile)` returns them best first, as a profile."""
+    """Anything that picks items for a query: `retriever(query, profile)` returns them best first, as a profile.
+
+    It may also have `query`, what to make its query from (see `query_text`), and `rank(query, profile)`, which gives
+    all items as a list, best first: by that `Hybrid` joins it with others.
+    """
 
     def __call__(self, query: str, profile: Profile) -> Profile: ...
 
@@ -47,6 +52,27 @@ def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
     return str(inputs[query])
 
 
+def item_text(item: Item, text: Text | None = None) -> str:
+    """What of an item to match.
+
+    Args:
+        item: any item.
+        text: names of its fields, joined by a space, or a function of the item; None takes all its text.
+
+    Returns:
+        The text; a field that the item does not have counts as empty.
+
+    Example:
+        >>> item_text(Item(id="7", title="Rain", text="It rained."), ("title",))
+        'Rain'
+    """
+    if text is None:
+        return item.text
+    if callable(text):
+        return text(item)
+    return " ".join(item.fields.get(name, "") for name in text)
+
+
 @dataclass(frozen=True)
 class BM25:
     """The items whose words match the query best, as LaMP's official script ranks them, ties included.
@@ -57,8 +83,7 @@ class BM25:
     Args:
         k: how many items to return, at least 0.
         query: see `query_text`; used by the module that calls the retriever.
-        text: what of an item to match: names of its fields, joined by a space, or a function of the item; None takes
-            all its text. Field names can be pickled, lambdas cannot.
+        text: see `item_text`. Field names can be pickled, lambdas cannot.
 
     Raises:
         ValueError: for a negative `k`.
@@ -75,7 +100,7 @@ class BM25:
     text: Text | None = None
 
     def __post_init__(self) -> None:
-        _check(self.k)
+        check_k(self.k)
 
     def bind(self, query: Query | None = None, text: Text | None = None) -> "BM25":
         """A copy in which what was left open is filled in; what was given stays."""
@@ -86,18 +111,13 @@ class BM25:
         )
 
     def __call__(self, query: str, profile: Profile) -> Profile:
-        if not self.k or not profile:
-            return Profile()
-        scores = index([self._read(item) for item in profile]).scores(query.split())
-        # The whole array is sorted, by numpy's default sort, because that alone settles ties as `get_top_n` does.
-        return Profile(items=[profile[position] for position in np.argsort(scores)[::-1][: self.k]])
+        return Profile(items=self.rank(query, profile)[: self.k])
 
-    def _read(self, item: Item) -> str:
-        if self.text is None:
-            return item.text
-        if callable(self.text):
-            return self.text(item)
-        return " ".join(item.fields.get(name, "") for name in self.text)
+    def rank(self, query: str, profile: Profile) -> list[Item]:
+        """All items, best first."""
+        scores = index([item_text(item, self.text) for item in profile]).scores(query.split())
+        # By numpy's default sort, turned round, because that alone settles ties as `get_top_n` does.
+        return [profile[position] for position in np.argsort(scores)[::-1]]
 
 
 @dataclass(frozen=True)
@@ -121,11 +141,14 @@ class Recency:
     k: int = 4
 
     def __post_init__(self) -> None:
-        _check(self.k)
+        check_k(self.k)
 
     def __call__(self, query: str, profile: Profile) -> Profile:
-        oldest_first = sorted(profile, key=lambda item: tuple(map(int, re.findall(r"\d+", item.date or ""))))
-        return Profile(items=oldest_first[::-1][: self.k])
+        return Profile(items=self.rank(query, profile)[: self.k])
+
+    def rank(self, query: str, profile: Profile) -> list[Item]:
+        """All items, newest first."""
+        return sorted(profile, key=lambda item: tuple(map(int, re.findall(r"\d+", item.date or ""))))[::-1]
 
 
 @dataclass(frozen=True)
@@ -149,11 +172,11 @@ class Random:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.k)
+        check_k(self.k)
 
     def __call__(self, query: str, profile: Profile) -> Profile:
         # Python's `hash` differs from process to process; a digest does not.
-        draw = random.Random(digest([str(self.seed), query, *map(str, profile)]))
+        draw = random.Random(_digest([str(self.seed), query, *map(str, profile)]))
         return Profile(items=draw.sample(profile.items, min(self.k, len(profile))))
 
 
@@ -165,6 +188,17 @@ class All:
         return profile
 
 
-def _check(k: int) -> None:
+def check_k(k: int) -> None:
+    """Refuse what is no number of items."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise ValueError(f"k is how many items to retrieve, a whole number of at least 0, not {k!r}")
+
+
+def _digest(texts: list[str]) -> bytes:
+    """Sixteen bytes that tell exactly these texts in this order; their lengths tell where each ends."""
+    total = blake2b(digest_size=16)
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass")
+        total.update(len(raw).to_bytes(8, "big"))
+        total.update(raw)
+    return total.digest()
