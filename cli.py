@@ -66,14 +66,18 @@ def cli() -> None:
 _DATA_HELP = "LaMP's {train,dev}_{questions,outputs}.json, or JSONL rows; default: the persona world (synthetic)."
 _TASK_HELP = "One of `python cli.py tasks`, or a task file of your own (.yaml, .py; docs/your-task.md)."
 _MODEL_HELP = "pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); keys from the environment."
+_RETRIEVER_HELP = "bm25, recency, random, all, dense:NAME (an embedding model), or hybrid:NAME (BM25 and that one)."
 _TEMPERATURE_HELP = "0 takes the likeliest token."
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "task": click.option("--task", default="lamp2", show_default=True, help=_TASK_HELP),
     "data": click.option("--data", metavar="DIR_OR_FILE", help=_DATA_HELP),
     "model": click.option("--model", default="pocket", show_default=True, help=_MODEL_HELP),
     "api_base": click.option("--api-base", metavar="URL", help="Address of a served model."),
-    "retriever": click.option("--retriever", default="bm25", show_default=True, help="bm25, recency, random or all."),
+    "retriever": click.option("--retriever", default="bm25", show_default=True, help=_RETRIEVER_HELP),
     "k": click.option("--k", default=4, show_default=True, help="Items that a prompt shows."),
+    "retriever_tokens": click.option(
+        "--retriever-tokens", type=click.IntRange(1), help="Tokens that these items may take together; default: any."
+    ),
     "skip": click.option(
         "--skip", metavar="ID", multiple=True, help="A row of --data to leave out; can be given again."
     ),

@@ -8,9 +8,10 @@ from typing import Any
 
 import dspy
 
+from programs.retrievers import retriever
 from programs.splits import users
 from programs.task import Task
-from r2p_dspy import R2P, Profile, Random
+from r2p_dspy import R2P, Profile
 
 
 class Instead(dspy.Module):
@@ -39,7 +40,7 @@ def controls(program: R2P, task: Task, examples: Sequence[dspy.Example], options
         program: the program that is controlled.
         task: its task.
         examples: what it is evaluated on; each user's history is swapped for that of the next other user.
-        options: with `k` and `seed`, for the random items.
+        options: with `k`, `retriever_tokens` and `seed`, for the random items.
 
     Raises:
         ValueError: when all examples are of one user.
@@ -53,7 +54,7 @@ def controls(program: R2P, task: Task, examples: Sequence[dspy.Example], options
     strangers = [next(other for other in order if owners[other] != owners[at]) for at, order in enumerate(turned)]
     others = {question: profiles[other] for question, other in zip(questions, strangers, strict=True)}
     randomly = program.deepcopy()
-    randomly.retriever = Random(k=options.k, seed=options.seed)
+    randomly.retriever = retriever(task, "random", k=options.k, seed=options.seed, tokens=options.retriever_tokens)
     return {
         "r2p:no-profile": Instead(program, task.profile, task.question, dict.fromkeys(questions, Profile())),
         "r2p:other-user": Instead(program, task.profile, task.question, others),

@@ -18,14 +18,12 @@ from programs.jsonl_data import is_jsonl, jsonl
 from programs.lamp_data import DataError
 from programs.measure import measure
 from programs.plot import plot
-from programs.ready import baselines, default_retriever, r2p
+from programs.ready import baselines, r2p
+from programs.retrievers import retriever
 from programs.runs import Run, write_json
-from programs.task import Task
 from programs.task_file import task_of
-from r2p_dspy import All, Random, Recency, connect, load_program, save_program
+from r2p_dspy import connect, load_program, save_program
 from r2p_dspy.signature import Carrier
-
-RETRIEVERS = ("bm25", "recency", "random", "all")
 
 
 class Reporter:
@@ -49,6 +47,7 @@ class Options:
     api_base: str | None = None
     retriever: str = "bm25"
     k: int = 4
+    retriever_tokens: int | None = None
     skip: tuple[str, ...] = ()
     skip_bad: bool = False
     limit: int | None = None
@@ -83,7 +82,9 @@ class Experiment:
         self.task = task_of(options.task)
         if options.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {options.optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
-        self.retriever = _retriever(self.task, options)
+        self.retriever = retriever(
+            self.task, options.retriever, k=options.k, seed=options.seed, tokens=options.retriever_tokens
+        )
         program = r2p(self.task, self.retriever, options.carrier)
         if options.program is not None:
             load_program(program, options.program, task=self.task.name)
@@ -155,6 +156,7 @@ class Experiment:
             "lm": self.lm.model,
             "retriever": options.retriever,
             "k": options.k,
+            "retriever_tokens": options.retriever_tokens,
             "seed": options.seed,
             "examples": len(self.data.test),
             "shared_users": self.data.shared_users,
@@ -244,17 +246,3 @@ def _digest(path: str | None) -> str | None:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _retriever(task: Task, options: Options) -> Any:
-    if options.k < 0:
-        raise ValueError(f"--k must be at least 0, not {options.k}")
-    made = {
-        "bm25": lambda: default_retriever(task, options.k),
-        "recency": lambda: Recency(k=options.k),
-        "random": lambda: Random(k=options.k, seed=options.seed),
-        "all": lambda: All(),
-    }
-    if options.retriever not in made:
-        raise ValueError(f"unknown retriever {options.retriever!r}; the retrievers are {', '.join(RETRIEVERS)}")
-    return made[options.retriever]()

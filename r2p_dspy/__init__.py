@@ -2,7 +2,9 @@
 
 from r2p_dspy.artifact import ArtifactError, load_program, save_program
 from r2p_dspy.checks import BUILT_IN, Assert, Check, CheckError, Suggest, Verdict
+from r2p_dspy.combined import Budget, Hybrid
 from r2p_dspy.crossref import CrossReference
+from r2p_dspy.dense import Dense
 from r2p_dspy.enforce import AssertionUnmet, Attempt, Enforce, optimizing
 from r2p_dspy.engines.connect import connect
 from r2p_dspy.fit import shorten
@@ -27,13 +29,16 @@ __all__ = [
     "Attempt",
     "BM25",
     "BUILT_IN",
+    "Budget",
     "Candidate",
     "Check",
     "CheckError",
     "Composite",
     "CrossReference",
+    "Dense",
     "Enforce",
     "Evidence",
+    "Hybrid",
     "Inputs",
     "Item",
     "Outcome",

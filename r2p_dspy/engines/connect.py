@@ -152,11 +152,17 @@ def _check_provider(model: str) -> None:
             f"model {model!r}: say pocket, hf:DIR_OR_NAME, or PROVIDER/NAME (openai/…, anthropic/…, ollama_chat/…, "
             "hosted_vllm/NAME with an api_base)"
         )
-    if provider in _LITELLM or _is_known(provider):
+    if is_served(model):
         return
     raise ValueError(
         f"model {model!r}: {provider!r} is no provider that DSPy knows; for a model in this process say hf:{model}"
     )
+
+
+def is_served(model: str) -> bool:
+    """Whether a name is that of a served model: PROVIDER/NAME, with a provider that DSPy knows."""
+    provider, _, name = model.partition("/")
+    return bool(provider and name) and (provider in _LITELLM or _is_known(provider))
 
 
 def _is_known(provider: str) -> bool:
@@ -165,7 +171,7 @@ def _is_known(provider: str) -> bool:
 
     if lookup(provider) or any(provider in (p.definition.id, *p.definition.aliases) for p in registered_providers()):
         return True
-    if provider != provider.lower():  # an organization on the hub; LiteLLM has no such name
+    if not re.fullmatch(r"[a-z0-9_-]+", provider):  # an organization on the hub, a path; LiteLLM has no such name
         return False
     try:
         import litellm

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+Read = TypeVar("Read")
 
 POCKET = Path(__file__).resolve().parent.parent / "pocket"
 
@@ -23,16 +27,17 @@ _PARTS = (
 _WINDOW, _WINDOWS = 1 << 20, 64
 
 
-def locate(source: str) -> str:
+def locate(source: str, said: str | None = None) -> str:
     """The directory, or the name on the Hugging Face hub, that a source stands for.
 
     Args:
         source: `pocket`, a directory that holds a transformers model, or a hub name such as `Qwen/Qwen3-0.6B`.
+        said: what an error calls it; default: as the `--model` option takes it.
 
     Raises:
         ValueError: one line that names the source and what to do.
     """
-    name = spoken(source)
+    said = said or f"model {spoken(source)!r}"
     if source == "pocket":
         if not list(POCKET.glob("*.safetensors")):
             raise ValueError(
@@ -43,10 +48,10 @@ def locate(source: str) -> str:
     path = Path(source).expanduser()
     if source and path.is_dir():
         if not (path / "config.json").is_file():
-            raise ValueError(f"model {name!r}: the directory holds no config.json; name the one that does")
+            raise ValueError(f"{said}: the directory holds no config.json; name the one that does")
         return str(path.resolve())
     if source.startswith((".", "/", "~")) or source.count("/") != 1 or " " in source:
-        raise ValueError(f"model {name!r}: no such directory; give a model directory or a hub name (ORG/NAME)")
+        raise ValueError(f"{said}: no such directory; give a model directory or a hub name (ORG/NAME)")
     return source
 
 
@@ -92,25 +97,44 @@ def load(source: str, *, device: str | None, dtype: str | None):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import cached_file
-    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
     name = locate(source)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")
+
+    def read(here: bool):
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=here)
+        directory = Path(name) if Path(name).is_dir() else Path(cached_file(name, "config.json")).parent
+        return model.to(device).eval(), tokenizer, directory
+
+    return from_disk_or_hub(name, f"model {spoken(source)!r}", read)
+
+
+def from_disk_or_hub(name: str, said: str, read: Callable[[bool], Read]) -> Read:
+    """What `read(local_files_only)` makes of a model: from disk where it is there, else from the hub.
+
+    Args:
+        name: as `locate` returns it.
+        said: what an error calls it.
+        read: raises whatever it will.
+
+    Raises:
+        ValueError: one line that says why it cannot be loaded.
+    """
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
     shown = is_progress_bar_enabled()
     disable_progress_bar()
     try:
         for here in (True, False):  # what is on disk needs no network, and no waiting for one
             try:
-                tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)
-                model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=here)
-                directory = Path(name) if Path(name).is_dir() else Path(cached_file(name, "config.json")).parent
-                return model.to(device).eval(), tokenizer, directory
+                return read(here)
             except Exception as cause:  # whatever transformers, the hub or a broken file raise
                 if here and not Path(name).is_dir():
                     continue
                 reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-                raise ValueError(f"model {spoken(source)!r} cannot be loaded ({reason}); check the name") from cause
+                raise ValueError(f"{said} cannot be loaded ({reason}); check the name") from cause
     finally:
         if shown:
             enable_progress_bar()

@@ -97,6 +97,14 @@ def test_what_to_match_is_named_or_computed():
     assert BM25(k=1, text=lambda item: item.fields["text"])("rain", profile)[0].id == "2"
 
 
+@pytest.mark.parametrize("retriever", [BM25, Recency])
+def test_the_first_k_are_those_of_the_whole_ranking(retriever):
+    profile = profile_of(["rain", "sea", "a rain", "rain rain"], date="2020-01-01")
+    whole = retriever(k=0).rank("rain", profile)
+    assert len(whole) == 4
+    assert all(retriever(k=k)("rain", profile).items == whole[:k] for k in range(6))
+
+
 def test_bind_fills_in_only_what_was_left_open():
     bound = BM25(k=2, text=("title",)).bind(query="article", text=("text",))
     assert (bound.k, bound.query, bound.text) == (2, "article", ("title",))

@@ -1,0 +1,43 @@
+"""The retrievers of the command line, by name."""
+
+from programs.ready import default_retriever
+from programs.task import Task
+from r2p_dspy import All, Budget, Dense, Hybrid, Random, Recency, Retriever
+from r2p_dspy.embedders import embedder
+
+RETRIEVERS = ("bm25", "recency", "random", "all", "dense:NAME", "hybrid:NAME")
+
+
+def retriever(task: Task, name: str, *, k: int = 4, seed: int = 0, tokens: int | None = None) -> Retriever:
+    """A task's retriever; all but `recency`, `random` and `all` match what LaMP's official script matches.
+
+    Args:
+        task: says what a query and an item's text are.
+        name: one of `RETRIEVERS`, with an embedding model's name for NAME (see `r2p_dspy.embedders.embedder`); a
+            hybrid joins BM25 and that dense one.
+        k: how many items, at least 0; `all` leaves it aside.
+        seed: of `random`.
+        tokens: what the items may take together, see `r2p_dspy.Budget`; None for no such limit.
+
+    Raises:
+        ValueError: one line, for an unknown name, a model that cannot be loaded, and numbers that cannot be.
+
+    Example:
+        >>> from programs.lamp4 import TASK
+        >>> retriever(TASK, "bm25", k=2).text
+        ('title', 'text')
+    """
+    if k < 0:
+        raise ValueError(f"--k must be at least 0, not {k}")
+    kind, _, model = name.partition(":")
+    bm25 = default_retriever(task, k)
+    known: dict[str, Retriever] = {"bm25": bm25, "recency": Recency(k), "random": Random(k, seed), "all": All()}
+    if name in known:
+        made = known[name]
+    elif kind in ("dense", "hybrid") and model:
+        # Not by cosine: what is to be of unit length is so already, and Contriever's is not to be.
+        dense = Dense(embedder(model), k, bm25.query, bm25.text, normalize=False)
+        made = dense if kind == "dense" else Hybrid(bm25, dense, k=k)
+    else:
+        raise ValueError(f"unknown retriever {name!r}; the retrievers are {', '.join(RETRIEVERS)}")
+    return made if tokens is None else Budget(made, tokens)
