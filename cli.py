@@ -98,14 +98,23 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "verbose": click.option("--verbose", is_flag=True, help="Tell what the optimizer does."),
 }
+_AGAIN = " Given again, a sweep over all of them."
+_SWEPT = {  # what can be given again where a command sweeps
+    "task": click.option("--task", multiple=True, default=["lamp2"], show_default=True, help=_TASK_HELP + _AGAIN),
+    "model": click.option("--model", multiple=True, default=["pocket"], show_default=True, help=_MODEL_HELP + _AGAIN),
+    "k": click.option(
+        "--k", type=int, multiple=True, default=[4], show_default=True, help="Items that a prompt shows." + _AGAIN
+    ),
+}
 
 
-def _common(*names: str) -> Callable[[Any], Any]:
+def _common(*names: str, sweeps: bool = False) -> Callable[[Any], Any]:
     """The options of these names; of all where none is named."""
+    options = _OPTIONS | _SWEPT if sweeps else _OPTIONS
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for name in reversed(names or tuple(_OPTIONS)):
-            command = _OPTIONS[name](command)
+        for name in reversed(names or tuple(options)):
+            command = options[name](command)
         return command
 
     return decorate
@@ -122,7 +131,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **options: 
 
 
 @cli.command()
-@_common()
+@_common(sweeps=True)
 @click.option("--program", metavar="FILE", help="A compiled program (program.json of a compile run).")
 @click.option(
     "--carrier",
@@ -134,8 +143,16 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **options: 
 @click.option("--ablate", is_flag=True, help="Each part of R2P added in turn, beside DSPy's BestOfN and the like.")
 @click.option("--controls", is_flag=True, help="Also without a profile, with another user's, and with random items.")
 def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
-    """Measure plain prediction, chain of thought, R2P and a compiled program on the same users and items."""
-    _run("evaluate", output, resume, verbose, options)
+    """Measure plain prediction, chain of thought, R2P and a compiled program on the same users and items.
+
+    With several tasks, models or k, all of them with one another: one table and one figure for each task.
+    """
+    swept = {name: tuple(dict.fromkeys(options.pop(name))) for name in _SWEPT}
+    first = {name: given[0] for name, given in swept.items()}
+    if any(len(given) > 1 for given in swept.values()):
+        _sweep(output, resume, verbose, options | first, swept)
+    else:
+        _run("evaluate", output, resume, verbose, options | first)
 
 
 class DataGroup(click.Group):
@@ -168,7 +185,7 @@ def data() -> None:
 
 @cli.command()
 def tasks() -> None:
-    """List the tasks, with metric, floor and status."""
+    """List the tasks, with metric, floor, what others report, and where there is data."""
     from programs.console import print_tasks
 
     print_tasks()
@@ -187,6 +204,21 @@ def _run(command: str, output: str | None, resume: bool, verbose: bool, options:
     with console:
         report = experiment(Options(**options), directory, resume, console)
     console.table(report, directory)
+
+
+def _sweep(output: str | None, resume: bool, verbose: bool, options: dict[str, Any], swept: dict[str, Any]) -> None:
+    """A sweep with its progress, and the tables at its end."""
+    from programs.console import Console
+    from programs.experiment import Options
+    from programs.sweep import run_sweep
+    from programs.sweep_table import print_sweep
+    from programs.task_file import task_of
+
+    tasks, models, ks = swept["task"], swept["model"], swept["k"]
+    directory = _directory("sweep", "-".join(task_of(name).name for name in tasks), output, resume)
+    with Console(verbose) as console:
+        report = run_sweep(Options(**options), tasks, models, ks, directory, resume, console)
+    print_sweep(report, directory)
 
 
 def _directory(command: str, task: str, output: str | None, resume: bool) -> Path:

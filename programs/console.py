@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from programs import TASKS
-from programs.experiment import Reporter
+from programs import TASKS, published
 from programs.personas import MAKERS
+from programs.reporter import Reporter
+
+_BARS = 12  # finished programs that a terminal still shows
 
 
 class Console(Reporter):
@@ -49,6 +51,8 @@ class Console(Reporter):
         if not self.terminal.is_terminal:
             self.terminal.print(f"{name}: {total} examples{f', {done} of them done before' if done else ''}")
             return lambda: None
+        for old in [task for task in self.bars.tasks if task.finished][:-_BARS]:
+            self.bars.update(old.id, visible=False)
         bar = self.bars.add_task(name, total=total, completed=done)
         return lambda: self.bars.advance(bar)
 
@@ -125,11 +129,14 @@ def _difference(named: tuple[str, dict[str, float]]) -> str:
 
 
 def print_tasks() -> None:
-    """The tasks, with metric, floor and status."""
+    """The tasks, with metric, floor, what others report, and where there is data."""
+    from programs.at_hand import ROOTS, folders
     from programs.data import personas
     from programs.report import floors
 
-    table = Table("task", "LaMP", "what", "metrics", "best trivial floor (persona world)", "status")
+    table = Table("task", "LaMP", "what", "metrics", "best trivial floor\n(persona world)")
+    table.add_column(f"published (LaMP, k={published.K})", no_wrap=True)
+    table.add_column("data at hand", overflow="fold")
     for task in TASKS.values():
         known = task.name in MAKERS
         best = "–"
@@ -138,7 +145,8 @@ def print_tasks() -> None:
             found = {name: v for name, v in floors(task, made.test, made.train).items() if name != "blind_oracle"}
             pick = (min if task.metrics[0] in ("mae", "rmse") else max)(found, key=found.__getitem__)
             best = f"{pick} {found[pick]:.3f}"
-        status = "ready (persona world, or --data)" if known else "with --data"
+        here = ["persona world"] * known + [f"--data {folder}" for folder in folders(task, *ROOTS)]
+        reported = "\n".join(published.lines(published.published(task.name))) or "–"
         what = (task.signature.__doc__ or "").strip().splitlines()[0]
-        table.add_row(task.name, task.lamp, what, ", ".join(task.metrics), best, status)
+        table.add_row(task.name, task.lamp, what, ", ".join(task.metrics), best, reported, "\n".join(here) or "none")
     Terminal(width=None if sys.stdout.isatty() else 160).print(table)

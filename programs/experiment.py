@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,13 @@ from programs.lamp_data import DataError
 from programs.measure import measure
 from programs.plot import plot
 from programs.ready import baselines, r2p
+from programs.reporter import Reporter
 from programs.retrievers import retriever
 from programs.runs import Run, write_json
 from programs.task_file import task_of
 from r2p_dspy import connect, load_program, save_program
+from r2p_dspy.engines.connect import in_process
 from r2p_dspy.signature import Carrier
-
-
-class Reporter:
-    """What an experiment tells while it runs; the command line shows it, tests and notebooks may keep silent."""
-
-    def start(self, name: str, total: int, done: int) -> Callable[[], None]:
-        """A program begins; what is returned is called after each example."""
-        return lambda: None
-
-    def say(self, line: str) -> None:
-        """A line about what happens."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +58,17 @@ class Experiment:
     Args:
         command: "compile" or "evaluate".
         options: what was asked for.
-        output: the run's directory.
-        resume: whether to go on with a run that is there.
         reporter: who is told of progress.
+        found: the examples, where they are read already.
 
     Raises:
-        ValueError: (RunError, DataError, ArtifactError, ValueError) one line on what is wrong with the options, before
-            anything is written.
+        ValueError: (DataError, ArtifactError, ValueError) one line on what is wrong with the options.
     """
 
-    def __init__(self, command: str, options: Options, output: Path, resume: bool, reporter: Reporter):
+    lm: dspy.LM
+    run: Run
+
+    def __init__(self, command: str, options: Options, reporter: Reporter, found: data.Data | None = None):
         self.command, self.options, self.reporter = command, options, reporter
         self.started = time.monotonic()
         self.task = task_of(options.task)
@@ -89,15 +81,27 @@ class Experiment:
         if options.program is not None:
             load_program(program, options.program, task=self.task.name)
         self.loaded = program
-        self.data = self._data()
-        # In-process calls are cheaper than bookkeeping of what a cache would hide: calls and tokens.
-        local = options.model == "pocket" or options.model.startswith("hf:")
+        self.data = self._data() if found is None else found
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def begin(self, output: Path, resume: bool) -> None:
+        """Connect to the model, and open the run's directory.
+
+        Args:
+            output: the directory.
+            resume: whether to go on with a run that is there.
+
+        Raises:
+            ValueError: (RunError, ValueError) one line on what is wrong, before anything is written.
+        """
+        options = self.options
         self.lm = connect(
             options.model,
             api_base=options.api_base,
             temperature=options.temperature,
             seed=options.seed,
-            cache=not local,
+            # In-process calls are cheaper than bookkeeping of what a cache would hide: calls and tokens.
+            cache=not in_process(options.model),
             # What the pocket model ever has to say is shorter; one that babbles is to be cut off soon.
             max_tokens=256 if options.model == "pocket" else None,
         )
@@ -105,8 +109,7 @@ class Experiment:
         known = {"lm": self.lm.model, "examples": self.data.digest, "compiled": _digest(options.program)}
         known["task_file"] = _digest(options.task) if Path(options.task).is_file() else None
         known["skipped"] = self.data.skipped
-        self.run = Run(output, {"command": command, **asdict(options), **known}, resume)
-        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.run = Run(output, {"command": self.command, **asdict(options), **known}, resume)
 
     def _data(self) -> data.Data:
         options = self.options
@@ -178,7 +181,8 @@ def run_compile(options: Options, output: Path, resume: bool, reporter: Reporter
     Returns:
         The report; the compiled program is `program.json` in the run's directory.
     """
-    experiment = Experiment("compile", options, output, resume, reporter)
+    experiment = Experiment("compile", options, reporter)
+    experiment.begin(output, resume)
     task, run = experiment.task, experiment.run
     uncompiled = r2p(task, experiment.retriever)
     with dspy.context(lm=experiment.lm):
@@ -216,8 +220,14 @@ def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporte
 
     For an ablation, measure the programs of `ablation` instead, and plot them.
     """
-    experiment = Experiment("evaluate", options, output, resume, reporter)
-    task = experiment.task
+    experiment = Experiment("evaluate", options, reporter)
+    experiment.begin(output, resume)
+    return evaluate(experiment)
+
+
+def evaluate(experiment: Experiment) -> dict[str, Any]:
+    """What `run_evaluate` does, in an experiment that has begun."""
+    task, options = experiment.task, experiment.options
     programs = {**baselines(task, experiment.retriever), "r2p": r2p(task, experiment.retriever, options.carrier)}
     if options.program is not None:
         programs["compiled"] = experiment.loaded

@@ -1,8 +1,11 @@
-"""The figure of an ablation: how good each program is, against what it costs."""
+"""Figures: how good programs are, against what they cost, and against how much history they are shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_TOKENS = "completion tokens for each example (thrown-away ones too)"
+_LOOKS = ("o-", "s--", "^:", "D-.", "v-", "P--", "X:")
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
@@ -12,26 +15,87 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         report: of an evaluation; each program is a point with its 95 % interval, each floor a dashed line.
         path: where to, written whole.
     """
+    metric = next(iter(next(iter(report["programs"].values()))["metrics"]))
+    figure = _figure((10, 5))
+    axes = figure.subplots()
+    for name, entry in report["programs"].items():
+        marker = "o" if name.startswith("r2p") else "s"
+        tokens = entry["tokens"]["completion"] / report["examples"]
+        _line(axes, [tokens], [entry["metrics"][metric]], fmt=marker, label=name)
+    figure.legend(loc="outside right upper")  # beside the points, which often lie close together
+    _floors(axes, next(iter(report["programs"].values()))["floors"])
+    axes.set_xlabel(_TOKENS)
+    axes.set_ylabel(_direction(metric))
+    axes.set_title(f"{report['task']}, {report['data']}, {report['examples']} users, {report['lm']}", fontsize=10)
+    _save(figure, path)
+
+
+def plot_sweep(found: Mapping[str, Any], path: Path) -> None:
+    """Draw a task's first metric against k, and against completion tokens, side by side, as PNG.
+
+    Args:
+        found: of a sweep's report, see `sweep.compare`; each program of each model is a line over the ks, with its
+            95 % intervals, each floor a dashed line. A program has a colour, a model a marker.
+        path: where to, written whole.
+    """
+    figure = _figure((14, 5.5))
+    by_k, by_tokens = figure.subplots(1, 2, sharey=True)
+    models = list(dict.fromkeys(cell["model"] for cell in found["cells"]))
+    programs = list(dict.fromkeys(program for cell in found["cells"] for program in cell["programs"]))
+    ks = sorted({cell["k"] for cell in found["cells"]})
+    for model in models:
+        for program in programs:
+            cells = [one for one in found["cells"] if one["model"] == model and program in one["programs"]]
+            values = [cell["programs"][program]["metrics"][found["metric"]] for cell in cells]
+            tokens = [cell["programs"][program]["tokens"]["completion"] / found["examples"] for cell in cells]
+            number = programs.index(program)
+            look: dict[str, Any] = {"fmt": _LOOKS[models.index(model) % len(_LOOKS)], "color": f"C{number % 10}"}
+            look |= {"alpha": 0.8, "label": f"{model} {program}"}
+            # Beside one another, for intervals at one place would hide each other.
+            place = (number + len(programs) * models.index(model)) / (len(programs) * len(models))
+            beside = 0.06 * place * (ks[-1] - ks[0] or 1)
+            _line(by_k, [cell["k"] + beside for cell in cells], values, **look)
+            _line(by_tokens, tokens, values, **look)
+            for cell, x, value in zip(cells, tokens, values, strict=True):
+                by_tokens.annotate(f"{cell['k']}", (x, value["value"]), (3, 3), textcoords="offset points", fontsize=7)
+    for axes in (by_k, by_tokens):
+        _floors(axes, found["floors"])
+    by_k.set_xticks(ks)
+    by_k.set_xlabel("k, the items that a prompt shows")
+    by_k.set_ylabel(_direction(found["metric"]))
+    by_tokens.set_xlabel(f"{_TOKENS}; beside each point its k")
+    figure.legend(*by_k.get_legend_handles_labels(), loc="outside right upper")
+    figure.suptitle(f"{found['task']}, {found['data']}, {found['examples']} examples", fontsize=10)
+    _save(figure, path)
+
+
+def _figure(size: tuple[float, float]) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    metric = next(iter(next(iter(report["programs"].values()))["metrics"]))
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display
-    axes = figure.subplots()
-    for name, entry in report["programs"].items():
-        found, tokens = entry["metrics"][metric], entry["tokens"]["completion"] / report["examples"]
-        ends = [[found["value"] - found["low"]], [found["high"] - found["value"]]]
-        marker = "o" if name.startswith("r2p") else "s"
-        axes.errorbar(tokens, found["value"], yerr=ends, fmt=marker, capsize=3, label=name)
-    figure.legend(loc="outside right upper")  # beside the points, which often lie close together
-    floors = next(iter(report["programs"].values()))["floors"]
-    for name, value in floors.items():
+    return figure
+
+
+def _line(axes: Any, xs: Sequence[float], values: Sequence[Mapping[str, float]], **look: Any) -> None:
+    """Values with their intervals."""
+    ends = [[one["value"] - one["low"] for one in values], [one["high"] - one["value"] for one in values]]
+    axes.errorbar(xs, [one["value"] for one in values], yerr=ends, capsize=3, **look)
+
+
+def _floors(axes: Any, floors: Mapping[str, float]) -> None:
+    for value in dict.fromkeys(floors.values()):
+        names = ", ".join(name for name, floor in floors.items() if floor == value)
         axes.axhline(value, color="grey", linestyle="--", linewidth=0.8)
-        axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey")
-    axes.set_xlabel("completion tokens for each example (thrown-away ones too)")
-    axes.set_ylabel(f"{metric} ({'lower' if metric in ('mae', 'rmse') else 'higher'} is better)")
-    axes.set_title(f"{report['task']}, {report['data']}, {report['examples']} users, {report['lm']}", fontsize=10)
+        axes.annotate(names, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey")
+
+
+def _direction(metric: str) -> str:
+    return f"{metric} ({'lower' if metric in ('mae', 'rmse') else 'higher'} is better)"
+
+
+def _save(figure: Any, path: Path) -> None:
     part = path.with_name(f".{path.name}.part")
     figure.savefig(part, format="png", dpi=150)
     part.replace(path)

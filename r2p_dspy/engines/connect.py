@@ -83,11 +83,9 @@ def connect(
     if seed is not None:
         kwargs["seed"] = seed
     kwargs.update(max_tokens=max_tokens, cache=cache)
-    if model == "pocket" or model.startswith("hf:"):
-        if api_base is not None:
-            raise ValueError(f"model {model!r} runs in this process: drop api_base, or say hosted_vllm/NAME")
+    check_name(model, api_base)
+    if in_process(model):
         return _local(model.removeprefix("hf:"), temperature=temperature, **kwargs)
-    _check_provider(model)
     if temperature == 0 and _FIXED_TEMPERATURE.match(model):
         kwargs["temperature"] = None  # these models take no temperature but their own
     kwargs = {"temperature": temperature, **({"api_base": api_base} if api_base else {}), **kwargs}
@@ -97,6 +95,33 @@ def connect(
 
         return ServedLM(model, **kwargs)
     return dspy.LM(model, **kwargs)
+
+
+def in_process(model: str) -> bool:
+    """Whether a model runs in this process, and is not served."""
+    return model == "pocket" or model.startswith("hf:")
+
+
+def check_name(model: str, api_base: str | None = None) -> None:
+    """Refuse a name, or an address with it, that `connect` refuses; nothing is loaded, and nobody is called.
+
+    Args:
+        model, api_base: as of `connect`.
+
+    Raises:
+        ValueError: as of `connect`.
+
+    Example:
+        >>> check_name("hosted_vllm/Qwen3-4B")
+    """
+    if in_process(model):
+        from r2p_dspy.engines.weights import locate
+
+        if api_base is not None:
+            raise ValueError(f"model {model!r} runs in this process: drop api_base, or say hosted_vllm/NAME")
+        locate(model.removeprefix("hf:"))
+    else:
+        _check_provider(model)
 
 
 def context_window(lm: dspy.LM) -> int | None:
