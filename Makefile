@@ -48,6 +48,7 @@ bench: $(VENV)/.dev  ## The measurements of the README
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.pocket
 	@$(BIN)/python -m benchmarks.overhead
+	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.ablation
 	@$(BIN)/python -m benchmarks.candidates
 	@$(BIN)/python -m benchmarks.data

@@ -142,6 +142,8 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **options: 
 )
 @click.option("--ablate", is_flag=True, help="Each part of R2P added in turn, beside DSPy's BestOfN and the like.")
 @click.option("--controls", is_flag=True, help="Also without a profile, with another user's, and with random items.")
+@click.option("--judge", metavar="MODEL", help="A model, as of --model, that judges free text beside the metrics.")
+@click.option("--judge-api-base", metavar="URL", help="Address of a served judge.")
 def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
     """Measure plain prediction, chain of thought, R2P and a compiled program on the same users and items.
 
@@ -181,6 +183,21 @@ def _data_commands() -> click.Group:
 @cli.group(cls=DataGroup)
 def data() -> None:
     """Get LaMP's files, check such files, show an example."""
+
+
+@cli.command()
+@click.argument("predictions", metavar="PREDICTIONS")
+@click.argument("golds", metavar="GOLDS")
+def score(predictions: str, golds: str) -> None:
+    """Score a file of predictions against LaMP's file of golds, as the official script does.
+
+    Both are as LaMP has it: {"task": "LaMP_2", "golds": [{"id": …, "output": …}]}. A run writes its programs' to
+    submissions/.
+    """
+    from programs.console import print_scores
+    from programs.submission import score as scored
+
+    print_scores(*scored(Path(predictions), Path(golds)))
 
 
 @cli.command()

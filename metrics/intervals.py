@@ -44,6 +44,30 @@ def of_mean(
     return _interval(float(rows.mean()), means)
 
 
+def of_user_means(
+    values: Sequence[float], users: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """The mean of the users' own means, with its interval: each user counts the same, with many examples or with one.
+
+    Args:
+        values: one number (or bool) for each example.
+        users: whose example each is.
+        resamples, seed: as for `of_mean`; it is users that are drawn.
+
+    Returns:
+        The mean over users, and its percentiles over the resampled users.
+
+    Raises:
+        ValueError: for no examples, or users that are not as many.
+
+    Example:
+        >>> of_user_means([1, 1, 1, 0], ["ann", "ann", "ann", "bob"]).value
+        0.5
+    """
+    sums, sizes = _by_user(np.asarray(values, dtype=float).reshape(len(values), 1), users)
+    return of_mean(list(sums[:, 0] / sizes), resamples=resamples, seed=seed)
+
+
 def of_metric(
     metric: Metric,
     predictions: Sequence[Any],

@@ -30,7 +30,8 @@ class Metric:
         corpus: (predictions, golds, labels) to the official value over all of them.
         score: (prediction, gold, labels) to the task score in [0, 1], higher is better, for rewards and composites.
             Metrics of one task share it: 0 or 1 for labels; 1 - |prediction - gold| / (best - worst rating) for
-            ratings, and 0 for what is no number; the mean of the ROUGE-1 and ROUGE-L f-measures for texts.
+            ratings, and 0 for what is no number; the mean of the ROUGE-1 and ROUGE-L f-measures for texts, and 1 for
+            the gold itself.
         rows: (predictions, golds, labels) to an array (examples, d) and
         total: the mean of such rows, (..., d), to the metric's value (...): every metric is a function of a mean, and
             by that can be resampled all at once (see `intervals`).
@@ -51,6 +52,11 @@ class Metric:
     score: Callable[[Any, Any, Labels], float]
     rows: Callable[[Answers, Answers, Labels], np.ndarray]
     total: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the official value is the mean of what the examples contribute; F1 and RMSE are no means."""
+        return self.total is _mean
 
 
 def _text(answer: Any) -> str:
@@ -139,7 +145,8 @@ def _gold_rating(gold: Any) -> float:
 
 def _number(answer: Any) -> float | None:
     try:
-        value = float(_text(answer))
+        with np.errstate(over="ignore"):
+            value = float(np.float32(float(_text(answer))))  # the `evaluate` package computes with these
     except ValueError:
         return None
     return value if math.isfinite(value) else None  # on nan and inf LaMP's script fails; here they are no numbers
@@ -217,6 +224,8 @@ def _overlap(name: str) -> Callable[[Any, Any, Labels], float]:
 
 
 def _likeness(prediction: Any, gold: Any, labels: Labels = ()) -> float:
+    if _text(prediction) == _text(gold):
+        return 1.0  # ROUGE knows but a-z and digits, and gives nothing to "你好", not even against itself
     parts = _rouge(_text(prediction), _text(gold))
     return (parts["rouge1"] + parts["rougeL"]) / 2
 

@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from metrics.intervals import Interval
 from programs import TASKS, published
 from programs.personas import MAKERS
 from programs.reporter import Reporter
+from programs.task import Task
 
 _BARS = 12  # finished programs that a terminal still shows
 
@@ -73,6 +75,9 @@ class Console(Reporter):
         table.add_column("program", no_wrap=True)
         for name in first["metrics"]:
             table.add_column(f"{name} (95 %)", justify="right", no_wrap=True)
+        judged = report.get("judge", {}).get("programs", {})
+        if judged:
+            table.add_column("judge (95 %)", justify="right", no_wrap=True)
         for column in (
             "compliance first/final",
             "evidence first/final",
@@ -88,10 +93,8 @@ class Console(Reporter):
         for name, entry in report["programs"].items():
             table.add_row(
                 name,
-                *(
-                    f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]".replace("[", "\\[")
-                    for m in entry["metrics"].values()
-                ),
+                *map(_interval, entry["metrics"].values()),
+                *([_interval(judged[name])] if judged else []),
                 _pair(entry["compliance_first"], entry["compliance"]),
                 _pair(entry["evidence_validity_first"], entry["evidence_validity"]),
                 str(entry["parse_failures"]),
@@ -103,6 +106,13 @@ class Console(Reporter):
         out.print(table)
         name = next(iter(first["metrics"]))
         out.print(f"floors ({name}): " + ", ".join(f"{floor} {value:.3f}" for floor, value in first["floors"].items()))
+        if "per_user" in first:
+            means = ", ".join(
+                f"{one} {_interval(entry['per_user'][name])}" for one, entry in report["programs"].items()
+            )
+            out.print(f"{name}, mean of the means of {first['users']} users (95 %): {means}")
+        if "judge" in report:
+            _print_judge(out, report["judge"])
         for base, others in report.get("differences", {}).items():
             out.print(f"{name}, paired difference to {base} (95 %): " + "; ".join(map(_difference, others.items())))
         for program, why in report.get("not_runnable", {}).items():
@@ -113,6 +123,18 @@ class Console(Reporter):
             won = f"won on dev ({scores})" if scores else "stays: no training example passes the gate"
             out.print(f"compiling: the {done['winner']} program {won}")
         out.print(f"{report['seconds']:.0f} s; everything is in {directory}", soft_wrap=True, markup=False)
+
+
+def _print_judge(out: Terminal, judge: dict[str, Any]) -> None:
+    for pair, found in judge["pairwise"].items():
+        place = "" if found["first_place"] is None else f", the first place {100 * found['first_place']:.0f} %"
+        out.print(f"judge, {pair}: wins {_interval(found)}, ties {100 * found['ties']:.0f} %{place}")
+    tokens = f"{judge['tokens']['prompt']}/{judge['tokens']['completion']}"
+    out.print(f"judge {judge['lm']}: {judge['calls']} calls, tokens in/out {tokens}, {judge['seconds']:.0f} s")
+
+
+def _interval(found: dict[str, float]) -> str:
+    return f"{found['value']:.3f} \\[{found['low']:.3f}, {found['high']:.3f}]"
 
 
 def _pair(first: float | None, final: float | None) -> str:
@@ -126,6 +148,16 @@ def _or_dash(value: float | None) -> str:
 def _difference(named: tuple[str, dict[str, float]]) -> str:
     name, found = named
     return f"{name} {found['value']:+.3f} \\[{found['low']:+.3f}, {found['high']:+.3f}]"
+
+
+def print_scores(task: Task, examples: int, scores: dict[str, Interval]) -> None:
+    """What a file of predictions scores."""
+    table = Table(
+        "metric", "value (95 %)", title=f"{task.name} ({task.lamp}), {examples} examples", title_justify="left"
+    )
+    for name, interval in scores.items():
+        table.add_row(name, _interval(interval._asdict()))
+    Terminal().print(table)
 
 
 def print_tasks() -> None:

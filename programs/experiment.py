@@ -10,7 +10,7 @@ from typing import Any
 
 import dspy
 
-from programs import data, report
+from programs import data, judging, report
 from programs.ablation import FULL, TEMPLATE, ablation, not_runnable
 from programs.compiling import LEAST, OPTIMIZERS, compile_program
 from programs.controls import controls
@@ -22,6 +22,7 @@ from programs.ready import baselines, r2p
 from programs.reporter import Reporter
 from programs.retrievers import retriever
 from programs.runs import Run, write_json
+from programs.submission import submission
 from programs.task_file import task_of
 from r2p_dspy import connect, load_program, save_program
 from r2p_dspy.engines.connect import in_process
@@ -50,6 +51,8 @@ class Options:
     controls: bool = False
     ablate: bool = False
     carrier: Carrier = "fields"
+    judge: str | None = None
+    judge_api_base: str | None = None
 
 
 class Experiment:
@@ -105,8 +108,10 @@ class Experiment:
             # What the pocket model ever has to say is shorter; one that babbles is to be cut off soon.
             max_tokens=256 if options.model == "pocket" else None,
         )
+        self.judge = judging.connected(self.task, options.judge, options.judge_api_base, options.seed)
         # A run that is resumed must go on with the same model, data and program, not only with the same names.
         known = {"lm": self.lm.model, "examples": self.data.digest, "compiled": _digest(options.program)}
+        known["judge_lm"] = self.judge and self.judge.model
         known["task_file"] = _digest(options.task) if Path(options.task).is_file() else None
         known["skipped"] = self.data.skipped
         self.run = Run(output, {"command": self.command, **asdict(options), **known}, resume)
@@ -169,6 +174,8 @@ class Experiment:
             "differences_to_cot": report.differences(self.task, self.rows, "cot") if "cot" in self.rows else {},
             **extra,
         }
+        for name, rows in self.rows.items():
+            self.run.save(f"submissions/{name}", submission(self.task, rows))
         if options.ablate:
             plot(done, self.run.path / "ablation.png")
         self.run.finish(done)
@@ -245,6 +252,16 @@ def evaluate(experiment: Experiment) -> dict[str, Any]:
         if options.controls:
             for name, program in controls(experiment.loaded, task, experiment.data.test, options).items():
                 experiment.measure(name, program)
+    if experiment.judge is not None:
+        extra["judge"] = judging.judge(
+            task,
+            experiment.data.test,
+            experiment.rows,
+            experiment.judge,
+            experiment.run,
+            options.num_threads,
+            experiment.reporter.start,
+        )
     if options.ablate:
         extra["differences"] = {base: report.differences(task, experiment.rows, base) for base in (TEMPLATE, FULL)}
     return experiment.report(extra)

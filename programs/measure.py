@@ -8,6 +8,7 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.parallelizer import ParallelExecutor
+from dspy.utils.usage_tracker import UsageTracker
 
 from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
@@ -32,11 +33,34 @@ def measure(
         progress: called after each example.
 
     Returns:
-        A row for each example, in order: id, answer, gold, whether it was a parse failure, compliance and evidence
-        validity (first attempt, and accepted one), violations, calls, tokens and seconds.
+        A row for each example, in order: id, user (None where nobody knows), answer, gold, whether it was a parse
+        failure, compliance and evidence validity (first attempt, and accepted one), violations, calls, tokens and
+        seconds.
 
     Raises:
         Exception: what the language model raises, at its first failure; an answer that cannot be read is no failure.
+    """
+    return collect(lambda example: _row(program, example, task), examples, rows, threads, progress)
+
+
+def collect(
+    ask: Callable[[dspy.Example], dict[str, Any]],
+    examples: Sequence[dspy.Example],
+    rows: Rows,
+    threads: int,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """A row for each example, those excepted that already have one, written as they come.
+
+    Args:
+        ask: an example to its row, which has the example's `id`.
+        examples, rows, threads, progress: as of `measure`.
+
+    Returns:
+        The rows, in the order of the examples.
+
+    Raises:
+        Exception: what `ask` raises, at its first failure.
     """
     done = {row["id"]: row for row in rows}
     todo = [example for example in examples if example.id not in done]
@@ -44,7 +68,7 @@ def measure(
 
     def one(example: dspy.Example) -> None:
         try:
-            row = _row(program, example, task)
+            row = ask(example)
         except Exception as error:
             failure.append(error)
             raise
@@ -64,6 +88,17 @@ def measure(
     return [done[example.id] for example in examples]
 
 
+def spent(usage: UsageTracker, started: float) -> dict[str, Any]:
+    """What a row says of its cost: calls, tokens, and the seconds since `started` (of `time.monotonic`)."""
+    entries = [entry for calls in usage.usage_data.values() for entry in calls]
+    return {
+        "calls": len(entries),
+        "prompt_tokens": sum(entry.get("prompt_tokens") or 0 for entry in entries),
+        "completion_tokens": sum(entry.get("completion_tokens") or 0 for entry in entries),
+        "seconds": round(time.monotonic() - started, 4),
+    }
+
+
 def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, Any]:
     started, failed = time.monotonic(), False
     # DSPy's silent second call through its JSON adapter would pass for an answer in the format that was asked for.
@@ -74,11 +109,11 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
         except AdapterParseError:
             prediction, failed = dspy.Prediction(), True
     answer = prediction.get(task.answer)
-    entries = [entry for calls in usage.usage_data.values() for entry in calls]
     violations = prediction.get("violations") or []
     attempts = prediction.get("attempts") or []
     return {
         "id": example.id,
+        "user": example.get("user"),
         "answer": answer,
         "gold": example[task.answer],
         "parse_failure": failed or answer is None,
@@ -91,8 +126,5 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
         "cited": [item.id for item in getattr(prediction.get("reasoning"), "cited", ())],
         "attempts": len(attempts) or 1,
         "interventions": len(prediction.get("interventions") or []),
-        "calls": len(entries),
-        "prompt_tokens": sum(entry.get("prompt_tokens") or 0 for entry in entries),
-        "completion_tokens": sum(entry.get("completion_tokens") or 0 for entry in entries),
-        "seconds": round(time.monotonic() - started, 4),
+        **spent(usage, started),
     }

@@ -6,7 +6,8 @@ from typing import Any
 import dspy
 
 from metrics.floors import floors as trivial_floors
-from metrics.intervals import Interval, of_difference, of_metric
+from metrics.intervals import Interval, of_difference, of_mean, of_metric, of_user_means
+from metrics.judge import first_place
 from metrics.lamp import METRICS
 from programs.task import Task
 
@@ -23,14 +24,16 @@ def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy
         lm: what was called, for the price of a token; local models cost nothing.
 
     Returns:
-        metrics with 95 % intervals, floors, compliance (final and first attempt) and evidence validity (likewise) as
-        shares in [0, 1] or None where they do not apply, counts of parse failures and violations, calls, tokens,
-        completion tokens for each compliant answer (None where there is no template), seconds that the calls took in
-        sum, and US dollars (None where the price is not known).
+        metrics with 95 % intervals (of users, where it is known whose each example is), the same as means of the users'
+        own means (`per_user`, where users have several examples and the metric is a mean), floors, compliance (final
+        and first attempt) and evidence validity (likewise) as shares in [0, 1] or None where they do not apply, counts
+        of parse failures and violations, calls, tokens, completion tokens for each compliant answer (None where there
+        is no template), seconds that the calls took in sum, and US dollars (None where the price is not known).
     """
     tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
     return {
         "metrics": {name: _interval(_metric(task, name, rows)) for name in task.metrics},
+        **_per_user(task, rows),
         "floors": dict(floors),
         "compliance": _share(rows, "compliant"),
         "compliance_first": _share(rows, "compliant_first"),
@@ -54,9 +57,45 @@ def differences(task: Task, rows: Mapping[str, Sequence[Row]], to: str) -> dict[
     golds = [row["gold"] for row in base]
     theirs = [row["answer"] for row in base]
     return {
-        other: _interval(of_difference(METRICS[name], _answers(mine), theirs, golds, task.labels))
+        other: _interval(of_difference(METRICS[name], _answers(mine), theirs, golds, task.labels, users=users(base)))
         for other, mine in rows.items()
         if other != to
+    }
+
+
+def judged(
+    rated: Mapping[str, Sequence[Row]], compared: Mapping[tuple[str, str], Sequence[Row]], users: Any, lm: dspy.LM
+) -> dict[str, Any]:
+    """A judge's part of the report.
+
+    Args:
+        rated: of `judging.judge`, for each program the rows of the rubric.
+        compared: likewise, for two programs the rows of the comparison.
+        users: whose example each row is of, or None.
+        lm: the judge.
+
+    Returns:
+        The mean score of each program, and how often the first of two programs won (a tie is half a win), with 95 %
+        intervals; the share of ties, and how often the text that stood first was preferred (None where nothing had to
+        be asked); and what the judge cost, apart from the programs.
+    """
+    rows = [row for one in (*rated.values(), *compared.values()) for row in one]
+    tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
+    return {
+        "lm": lm.model,
+        "programs": {name: _mean(one, users) for name, one in rated.items()},
+        "pairwise": {
+            f"{ours} against {theirs}": {
+                **_mean(one, users),
+                "ties": round(sum(row["score"] == 0.5 for row in one) / len(one), 4),
+                "first_place": first_place([first for row in one for first in row["firsts"]]),
+            }
+            for (ours, theirs), one in compared.items()
+        },
+        "calls": sum(row["calls"] for row in rows),
+        "tokens": tokens,
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "cost_usd": _cost(lm, tokens),
     }
 
 
@@ -86,7 +125,28 @@ def _answers(rows: Sequence[Row]) -> list[Any]:
 
 
 def _metric(task: Task, name: str, rows: Sequence[Row]) -> Interval:
-    return of_metric(METRICS[name], _answers(rows), [row["gold"] for row in rows], task.labels)
+    return of_metric(METRICS[name], _answers(rows), [row["gold"] for row in rows], task.labels, users=users(rows))
+
+
+def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
+    owners = users(rows)
+    if owners is None or len(set(owners)) == len(owners):
+        return {}
+    means = {}
+    for metric in (METRICS[name] for name in task.metrics if METRICS[name].is_mean):
+        values = [metric.example(row["answer"], row["gold"], task.labels) for row in rows]
+        means[metric.name] = _interval(of_user_means(values, owners))
+    return {"users": len(set(owners)), "per_user": means}
+
+
+def users(rows: Sequence[Row]) -> list[str] | None:
+    """Whose example each row is of; None where that is not known of every one."""
+    owners = [row.get("user") for row in rows]
+    return None if None in owners else owners  # type: ignore[return-value]
+
+
+def _mean(rows: Sequence[Row], users: Any) -> dict[str, float]:
+    return _interval(of_mean([row["score"] for row in rows], users=users))
 
 
 def _interval(interval: Interval) -> dict[str, float]:

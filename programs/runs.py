@@ -60,6 +60,12 @@ class Run:
         """The results of one program, example by example."""
         return results(self.path, name)
 
+    def save(self, name: str, data: Any) -> None:
+        """A file of JSON in the run's directory, below a folder if the name says so."""
+        path = self.path / f"{name.replace(':', '-')}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, data)
+
     def finish(self, report: dict[str, Any]) -> None:
         """Write the report, after everything else."""
         write_json(self.path / "report.json", report)
@@ -101,7 +107,8 @@ class Rows:
 def write_json(path: Path, data: Any) -> None:
     """Write JSON, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    part.write_bytes(text.encode(errors="backslashreplace"))  # as in `Rows.append`
     part.replace(path)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.intervals import of_difference, of_mean, of_metric
+from metrics.intervals import of_difference, of_mean, of_metric, of_user_means
 from metrics.lamp import METRICS
 
 TAGS = ("a", "b", "c")
@@ -56,6 +56,16 @@ def test_users_are_drawn_with_all_their_examples():
     assert of_mean(copied, users=users) == pytest.approx(of_mean(values))
     naive = of_mean(copied)
     assert naive.high - naive.low < of_mean(values).high - of_mean(values).low
+
+
+def test_each_user_counts_the_same_in_the_mean_of_the_users_means():
+    """The interval is that of the users' means: a user's many examples do not make it narrower."""
+    values, users = [1, 1, 1, 0, 0.5], ["ann", "ann", "ann", "bob", "cid"]
+    assert of_user_means(values, users) == of_mean([1, 0, 0.5])
+    assert of_user_means(values[::-1], users[::-1]).value == 0.5
+    assert of_user_means(values, range(5)) == of_mean(values), "one example each"
+    with pytest.raises(ValueError, match="3 users for 5 examples"):
+        of_user_means(values, ["ann", "bob", "cid"])
 
 
 def test_a_difference_is_paired():
