@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def embedder(name: str) -> Embedder:
     Args:
         name: a directory with a transformers model or its name on the Hugging Face hub, such as `facebook/contriever`,
             run in this process (see `MeanPooling`); or a served model as DSPy names it, such as
-            `openai/text-embedding-3-small`, whose key is taken from the environment.
+            `openai/text-embedding-3-small`, whose key is taken from the environment. `hf:` before a name says that it
+            is none of these.
 
     Returns:
         A function from a list of texts to an array (texts, d). Its vectors are to be compared by inner product,
@@ -40,10 +42,12 @@ def embedder(name: str) -> Embedder:
         Traceback (most recent call last):
         ValueError: embedder './nowhere': no such directory; give a model directory or a hub name (ORG/NAME)
     """
-    if not Path(name).expanduser().is_dir() and is_served(name):
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else prices are fetched from the network
+    here = name.removeprefix("hf:")
+    if here == name and not Path(name).expanduser().is_dir() and is_served(name):
         return Served(name)
     try:
-        return MeanPooling(name)
+        return MeanPooling(here)
     except ModuleNotFoundError as missing:
         raise ValueError(
             f"embedder {name!r} runs in this process, which needs {missing.name}: pip install 'r2p-dspy[local]'"
@@ -67,15 +71,14 @@ class MeanPooling:
 
     def __init__(self, name: str, device: str | None = None) -> None:
         import torch
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoTokenizer
 
         said = f"embedder {name!r}"
         where = weights.locate(name, said)
 
         def read(here: bool) -> tuple[Any, Any, bool, bool]:
             tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=here)
-            model = AutoModel.from_pretrained(where, dtype="float32", local_files_only=here)
-            return tokenizer, model, *_pooling(where)
+            return tokenizer, _model(where, here), *_pooling(where)
 
         self._tokenizer, model, self._unit, mean = weights.from_disk_or_hub(where, said, read)
         if not mean:
@@ -129,6 +132,22 @@ class Served:
                 "environment"
             ) from cause
         return made / np.maximum(np.linalg.norm(made, axis=-1, keepdims=True), 1e-12)
+
+
+def _model(where: str, here: bool) -> Any:
+    """A model with all its weights; transformers' report of those of its pooler, which is not used, is kept back."""
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model, info = AutoModel.from_pretrained(where, dtype="float32", local_files_only=here, output_loading_info=True)
+    finally:
+        logging.set_verbosity(level)
+    if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
+        raise ValueError(f"its weights lack {missing[0]}")
+    return model
 
 
 def _pooling(where: str) -> tuple[bool, bool]:

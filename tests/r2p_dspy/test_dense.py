@@ -200,6 +200,11 @@ def test_a_model_ranks_as_lamps_script_has_contriever_rank(encoder_dir):
     assert ids(found) == np.argsort(-scores).tolist()
 
 
+def test_loading_is_quiet(encoder_dir, capfd):
+    embedder(f"hf:{encoder_dir}")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_threads_may_share_a_model(encoder_dir):
     embed, texts = MeanPooling(str(encoder_dir)), ["rain", "a storm sea", "sea " * 9]
     with ThreadPoolExecutor(8) as pool:
@@ -248,6 +253,12 @@ def broken(path):
     return path
 
 
+def without_its_last_layer(path):
+    config = json.loads((build_encoder(path) / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    return path
+
+
 def without_padding(path):
     build_encoder(path)
     config = json.loads((path / "tokenizer_config.json").read_text())
@@ -261,6 +272,7 @@ def without_padding(path):
         (lambda path: path, "no such directory"),
         (empty, "no config.json"),
         (broken, "cannot be loaded"),
+        (without_its_last_layer, "cannot be loaded .*lack encoder.layer.2"),
         (without_padding, "cannot make vectors of texts .*padding"),
         (lambda path: "nobody/nothing", "cannot be loaded"),
         (lambda path: "two words", "no such directory"),
