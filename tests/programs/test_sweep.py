@@ -362,4 +362,5 @@ def test_one_of_each_is_no_sweep(tmp_path):
     assert result.exit_code == 0, result.stderr
     report = report_of(tmp_path / "run")
     assert report["command"] == "evaluate" and report["k"] == 2 and tuple(report["programs"]) == PROGRAMS
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "report.json", "results", "submissions"]
+    written = ["config.json", "report.json", "results", "submissions"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == written
