@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import dspy
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from r2p_dspy import BM25, AssertionUnmet, Enforce, Profile, Retriever, active_adapter, optimizing
 from r2p_dspy.profile import neutralize
@@ -29,6 +29,13 @@ class Rating(BaseModel):
 
     reason: str
     score: int = Field(ge=1, le=5)
+
+    @field_validator("score", mode="before")
+    @classmethod
+    def _no_verdict(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # which pydantic would read as 0 or 1
+            raise ValueError("a rating is a number from 1 to 5")
+        return value
 
 
 class Rate(dspy.Signature):

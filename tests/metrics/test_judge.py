@@ -148,6 +148,7 @@ UNREADABLE = [
     ("a rating above the scale", ratings(style=6), None, ratings()),
     ("a rating below the scale", ratings(content=0), None, ratings()),
     ("half a rating", ratings(content=3.5), None, ratings()),
+    ("a verdict for a rating", ratings(content=True), None, ratings()),
     ("one that is both", None, prefers("both"), prefers("first")),
     ("one criterion missing", ratings().partition("[[ ## style")[0], None, ratings()),
 ]

@@ -9,8 +9,6 @@ from click.testing import CliRunner
 import cli
 from metrics.judge import JudgeError
 from programs import judging, lamp4
-from programs.measure import measure
-from programs.report import entry
 from programs.runs import Run
 from r2p_dspy import Profile
 from tests.metrics.test_judge import likes, ratings
@@ -21,10 +19,10 @@ GOLDS = ["Rain On Monday", "Dry Tuesday", "Wednesday Off"]
 HISTORY = Profile.of([{"id": "a", "title": "Rain Again", "text": "It rained."}])
 
 
-def examples(*users):
-    made = [{"id": str(n), "article": f"article {n}", "headline": gold} for n, gold in enumerate(GOLDS)]
-    made = [{**one, "profile": HISTORY, **({"user": users[n]} if users else {})} for n, one in enumerate(made)]
-    return [dspy.Example(**one).with_inputs("article", "profile") for one in made]
+EXAMPLES = [
+    dspy.Example(id=str(n), article=f"article {n}", headline=gold, profile=HISTORY).with_inputs("article", "profile")
+    for n, gold in enumerate(GOLDS)
+]
 
 
 def rows(*answers):
@@ -40,8 +38,8 @@ def either(pair, rubric):
     return lambda request: pair(request) if "`preferred`" in request.system else rubric
 
 
-def judged(answers, lm, run, examples=examples(), start=lambda *told: lambda: None):  # noqa: B008
-    return judging.judge(lamp4.TASK, examples, answers, lm, run, 2, start)
+def judged(answers, lm, run, threads=2, start=lambda *told: lambda: None):
+    return judging.judge(lamp4.TASK, EXAMPLES, answers, lm, run, threads, start)
 
 
 ANSWERS = {
@@ -87,7 +85,7 @@ def test_every_judgement_is_kept_with_its_reasons_and_none_is_asked_for_again(tm
 def test_a_judge_that_fails_stops_the_run_which_goes_on_from_there(tmp_path):
     run = Run(tmp_path / "run", {})
     with pytest.raises(JudgeError, match=r"cot, example 1: the judge's answer cannot be read.*--resume"):
-        judging.judge(lamp4.TASK, examples(), ANSWERS, judge_of("I like it."), run, 1, lambda *told: lambda: None)
+        judged(ANSWERS, judge_of("I like it."), run, threads=1)
     good = judge_of(either(likes("Dry"), ratings()))
     assert judged(ANSWERS, good, run)["programs"]["cot"]["value"] == pytest.approx(2 / 3, abs=1e-4)
 
@@ -95,25 +93,6 @@ def test_a_judge_that_fails_stops_the_run_which_goes_on_from_there(tmp_path):
 def test_programs_that_r2p_cannot_be_compared_with_are_rated_alone(tmp_path):
     found = judged({"r2p:template": ANSWERS["r2p"]}, judge_of(ratings()), Run(tmp_path / "run", {}))
     assert list(found["programs"]) == ["r2p:template"] and found["pairwise"] == {}
-
-
-@pytest.mark.parametrize(("users", "count"), [((), None), (("u", "v", "w"), None), (("u", "u", "v"), 2)])
-def test_users_with_several_examples_count_the_same(tmp_path, users, count):
-    """Two right of one user's, none of the other's."""
-
-    class Writes(dspy.Module):
-        def forward(self, article, profile):
-            return dspy.Prediction(headline="Nothing" if article.endswith("2") else GOLDS[int(article[-1])])
-
-    run = Run(tmp_path / "run", {})
-    found = measure(Writes(), examples(*users), lamp4.TASK, run.rows("writes"), 1, lambda: None)
-    made = entry(lamp4.TASK, found, {}, dspy.LM("local/none"))
-    assert made["metrics"]["rouge1"]["value"] == pytest.approx(2 / 3, abs=1e-4)
-    assert made.get("users") == count
-    if count:
-        assert made["per_user"]["rouge1"] == {"value": 0.5, "low": 0.0, "high": 1.0}
-        # Of the two users' draws, one in four has the first alone and one in four the second alone.
-        assert made["metrics"]["rouge1"]["low"] == 0 and made["metrics"]["rouge1"]["high"] == 1
 
 
 @pytest.fixture

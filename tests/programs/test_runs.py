@@ -146,3 +146,9 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": "雨"}
     assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_runs_own_files_have_a_name_that_any_disk_takes_and_any_text(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    run.save("submissions/r2p:no-profile", {"output": "half \ud83d"})
+    assert json.loads((tmp_path / "submissions" / "r2p-no-profile.json").read_text()) == {"output": "half \ud83d"}
