@@ -167,7 +167,7 @@ def test_lamps_own_files(tmp_path):
         ("a folder that is not there", ["--data", "./nowhere"], "nowhere"),
         ("an unknown option", ["--tsak", "lamp2"], "--tsak"),
         ("nothing to resume", ["--resume", "--output", "./nowhere"], "nowhere"),
-        ("a task that has no synthetic data", ["--task", "lamp4"], "--data"),
+        ("a task that has no synthetic data", ["--task", "lamp6"], "--data"),
     ],
 )
 @pytest.mark.parametrize("command", ["compile", "evaluate"])

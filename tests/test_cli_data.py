@@ -166,7 +166,7 @@ def test_an_interrupt_keeps_what_is_there(site, tmp_path):
             time.sleep(0.05)
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "goes on with the same command" in said and "Traceback" not in said
     assert (out / "train_questions.json.part").stat().st_size == 10
 
