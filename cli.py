@@ -46,7 +46,8 @@ def _of_model(error: Exception) -> str:
         raise error
     advice = "set its key in the environment" if isinstance(error, LMAuthError) else "check --model and --api-base"
     reason = " ".join(str(error).split())
-    return f"the language model failed ({reason[:300]}); {advice}, then go on with --resume"
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return f"the language model failed ({reason[:300]}{notes}); {advice}, then go on with --resume"
 
 
 def _fail(message: str) -> None:
@@ -198,6 +199,35 @@ def score(predictions: str, golds: str) -> None:
     from programs.submission import score as scored
 
     print_scores(*scored(Path(predictions), Path(golds)))
+
+
+@cli.command()
+@click.option("--input", "source", metavar="FILE", required=True, help="JSONL: rows with id, question and profile.")
+@click.option("--output", "target", metavar="FILE", required=True, help="JSONL: an answer for each row, in order.")
+@click.option("--program", metavar="FILE", help="A compiled program (program.json of a compile run).")
+@_common("task", "model", "api_base", "retriever", "k", "retriever_tokens", "seed", "num_threads", "temperature")
+@click.option("--skip", metavar="ID", multiple=True, help="A row of --input to leave out; can be given again.")
+@click.option("--resume", is_flag=True, help="Go on after the last row that is settled, with the same options.")
+def predict(source: str, target: str, resume: bool, **options: Any) -> None:
+    """Answer the rows of a file, each with the evidence that the answer rests on.
+
+    A row is {"id": …, QUESTION: …, "profile": [ITEM, …]}, in the names of the task (LaMP's own rows will do). The
+    answer comes with the items that it cites, the checks that it fails, and its calls and tokens.
+
+    Rows that cannot be answered go to NAME.failed.jsonl beside the output, with line and reason: flawed rows, answers
+    that cannot be read, requests that the model refuses. They count as done; to try some again, make an input of them.
+
+    A model that cannot be reached makes no row fail: the run stops, as it does when 50 rows fail one after another, and
+    --resume goes on with the first row that is not done.
+    """
+    from programs.console import Console
+    from programs.experiment import Options
+    from programs.predicting import run_predict
+
+    with Console() as console:
+        settled = run_predict(Options(**options), Path(source), Path(target), resume, console)
+    failed = f", {settled.failed} failed, see {settled.failures.path}" if settled.failed else ""
+    click.echo(f"{settled.answered + settled.failed} rows: {settled.answered} answered in {target}{failed}")
 
 
 @cli.command()

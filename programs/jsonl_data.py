@@ -120,7 +120,7 @@ def load(
     flawed: list[Flaw] = []
     for number, line in reader.lines():
         try:
-            row = reader.row(number, line)
+            row = reader.row(f"line {number}", line)
             name = reader.id_of(row, f"line {number}")
             where = f"line {number}, row {name}"
             if name in skip:
@@ -158,14 +158,14 @@ class Reader:
             self.fail("the file", "it is no text in UTF-8", "save it as one")
         yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
 
-    def row(self, number: int, line: str) -> dict[str, Any]:
+    def row(self, where: str, line: str | bytes) -> dict[str, Any]:
         """A line's row."""
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            self.fail(f"line {number}", f"it is no JSON ({' '.join(str(error).split())[:80]})", "give a row a line")
+            self.fail(where, f"it is no JSON ({' '.join(str(error).split())[:80]})", "give a row a line")
         if not isinstance(row, dict):
-            self.fail(f"line {number}", f"it is {shown(row)}, not an object", 'a row is {"id": …, "profile": […], …}')
+            self.fail(where, f"it is {shown(row)}, not an object", 'a row is {"id": …, "profile": […], …}')
         return row
 
     def id_of(self, row: Any, where: str) -> str:

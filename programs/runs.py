@@ -38,23 +38,13 @@ class Run:
         if before.exists():
             if not resume:
                 raise RunError(f"{self.path} holds an unfinished run; add --resume to go on, or give another --output")
-            self._check_same(_read(before), config)
+            check_same(self.path, read_json(before), config)
         elif resume:
             raise RunError(f"{self.path} holds no run to resume; leave out --resume")
         elif self.path.is_dir() and any(self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and no run; give another --output")
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(before, config)
-
-    def _check_same(self, before: dict[str, Any], config: dict[str, Any]) -> None:
-        now = json.loads(json.dumps(config))
-        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        if changed:
-            key = changed[0]
-            raise RunError(
-                f"{self.path} was started with {key} = {before.get(key)!r}, not {now.get(key)!r}; "
-                "give the same options to resume it"
-            )
 
     def rows(self, name: str) -> "Rows":
         """The results of one program, example by example."""
@@ -76,6 +66,22 @@ def results(directory: Path, name: str) -> "Rows":
     return Rows(directory / "results" / f"{name.replace(':', '-')}.jsonl")
 
 
+def check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
+    """Refuse to go on with what was started otherwise.
+
+    Raises:
+        RunError: with the first option that differs.
+    """
+    now = json.loads(json.dumps(config))
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if changed:
+        key = changed[0]
+        raise RunError(
+            f"{path} was started with {key} = {before.get(key)!r}, not {now.get(key)!r}; "
+            "give the same options to resume it"
+        )
+
+
 class Rows:
     """Results that are appended one by one, so that nothing is lost when a run is stopped."""
 
@@ -87,11 +93,12 @@ class Rows:
         if not self.path.exists():
             return
         # As bytes, since a text may hold other line separators, and half a line may end within a character.
-        for line in self.path.read_bytes().split(b"\n"):
-            try:
-                yield json.loads(line)
-            except ValueError:  # the last line of a run that was killed while it wrote
-                continue
+        with self.path.open("rb") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except ValueError:  # the last line of a run that was killed while it wrote
+                    continue
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row; whole lines only, and nothing after half a line that a killed run left."""
@@ -103,6 +110,15 @@ class Rows:
             # Half of a surrogate pair, which models do write, becomes its JSON escape.
             file.write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
 
+    def mend(self) -> int:
+        """Take half a line away that a killed run left at the end; how many lines there are then."""
+        if not self.path.exists():
+            return 0
+        with self.path.open("rb+") as file:
+            whole = [len(line) for line in file if line.endswith(b"\n")]
+            file.truncate(sum(whole))
+        return len(whole)
+
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON, whole or not at all."""
@@ -112,8 +128,13 @@ def write_json(path: Path, data: Any) -> None:
     part.replace(path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote.
+
+    Raises:
+        RunError: for a file that cannot be read.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RunError(f"{path} cannot be read ({error}); remove the run's directory") from None
+        raise RunError(f"{path} cannot be read ({error}); give another --output, or remove the run") from None

@@ -14,7 +14,7 @@ from r2p_dspy.retrieval import item_text
 
 # Names that a signature's field cannot have: those of a row, what DSPy takes for itself, what a report reads.
 _TAKEN = {"id", "user", "blind", "self", "signature", "new_signature", "demos", "config", "lm", "completed"}
-_TAKEN |= {"reasoning", "attempts", "violations", "interventions"}
+_TAKEN |= {"reasoning", "attempts", "violations", "interventions", "outcome", "retrieved"}
 _OF_ITEMS = {"id", "item", "label", "date", "ref", "fields"}  # what an item has beside its texts
 
 

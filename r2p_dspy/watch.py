@@ -1,6 +1,7 @@
 """An adapter that also tells what the model wrote, and can let a conversation go on with a failed attempt."""
 
 import copy
+from functools import lru_cache
 from typing import Any
 
 import dspy
@@ -37,11 +38,14 @@ def watch(
     """
     watching: Any = copy.copy(adapter)
     watching.texts, watching.calls = [], []
+    formatting: Any = copy.copy(adapter)
+    if type(adapter) is dspy.ChatAdapter:
+        formatting.format_field_structure = _structure
     # Of several completions of one call the first is the answer, and so the one that failed.
     previous = {tuple(signature.fields): text for signature, text in reversed(failed or [])}
 
     def format_messages(signature: type[dspy.Signature], demos: list[Any], inputs: dict[str, Any]) -> list[Any]:
-        messages = adapter.format(signature, demos, inputs)
+        messages = formatting.format(signature, demos, inputs)
         if guide:
             messages[0]["content"] += f"\n\n{guide}"
         text = previous.get(tuple(signature.fields)) if feedback else None
@@ -70,3 +74,9 @@ def watch(
     if hasattr(watching, "use_json_adapter_fallback"):
         watching.use_json_adapter_fallback = False
     return watching
+
+
+@lru_cache(maxsize=64)
+def _structure(signature: type[dspy.Signature]) -> str:
+    """The prompt's part about the format. Making it anew took half of a call, most of that the schemas of the types."""
+    return dspy.ChatAdapter().format_field_structure(signature)

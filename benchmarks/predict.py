@@ -1,0 +1,61 @@
+"""Rows a second and memory of `predict` on a long input: `python -m benchmarks.predict`.
+
+The engine answers at once, so what is measured is everything else: reading, retrieval, prompts, checks, threads,
+writing. The rows are different persona users (synthetic).
+"""
+
+import json
+import re
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import dspy
+from dspy.lm15 import Message, Request, Response, TextPart
+
+from benchmarks.overhead import _ANSWER, Instant
+from programs import lamp2
+from programs.personas import films
+from programs.personas.world import draw, lamp_files
+from programs.predicting import predict
+from programs.ready import r2p
+from programs.settled import Settled
+
+
+class Citing(Instant):
+    """An engine that cites the first item that it is shown, at once."""
+
+    def complete(self, request: Request) -> Response:
+        item = json.loads(re.findall(r'^\{"item": "1".*$', request.messages[-1].text or "", re.MULTILINE)[-1])
+        quote = " ".join(item["description"].split()[:3])
+        text = _ANSWER.format(quote=quote, label=item["label"])
+        return replace(self.response, message=Message.assistant([TextPart(text)]))
+
+
+def main(rows: int = 10_000) -> None:
+    task, folder = lamp2.TASK, Path(tempfile.mkdtemp())
+    source, target = folder / "users.jsonl", folder / "predictions.jsonl"
+    with source.open("w") as file:
+        for row in lamp_files(task, draw(films.case, "train", rows))[0]:
+            print(json.dumps(row), file=file)
+    lm = dspy.LM("instant/citing", engine=Citing(""), cache=False, num_retries=0)
+    started, computed = time.perf_counter(), time.process_time()
+    with dspy.context(lm=lm), Settled(target, {"input": ""}, source) as settled:
+        predict(r2p(task), task, source, settled)
+    seconds, computed = time.perf_counter() - started, time.process_time() - computed
+    # Kilobytes on Linux, bytes on macOS.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    written = [json.loads(line) for line in target.open()]
+    calls = sum(row["usage"]["calls"] for row in written)
+    print(f"{len(written)} of {rows} rows answered in {calls} calls, {settled.failed} failed")
+    print(f"{seconds:.0f} s, of which this process computed {computed:.0f} s ({rows / computed:.0f} rows a second)")
+    rate = rows / seconds
+    print(f"{'met   ' if rate >= 200 else 'MISSED'} at least 200 rows a second: {rate:.0f}")
+    print(f"{'met   ' if peak < 500 else 'MISSED'} under 500 MB: {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
