@@ -25,6 +25,9 @@ def print_sweep(report: Mapping[str, Any], directory: Path) -> None:
         out.print(_table(found, list(report["models"]), report["ks"]))
         floors = ", ".join(f"{floor} {value:.3f}" for floor, value in found["floors"].items())
         out.print(f"floors ({found['metric']}): {floors}")
+        for cell in found["cells"]:
+            for program, why in cell.get("not_runnable", {}).items():
+                out.print(f"{program} is not runnable with {cell['model']} at k={cell['k']}: {why}", markup=False)
         for line in published.lines(found["published"]):
             out.print(f"published for LaMP at k={published.K}: {line}", markup=False)
     for name, model in report["models"].items():
@@ -41,7 +44,7 @@ def _table(found: Mapping[str, Any], models: Sequence[str], ks: Sequence[int]) -
     table.add_column("model", overflow="fold")
     table.add_column("program", overflow="fold")
     for k in ks:
-        table.add_column(f"k={k}", justify="right", no_wrap=len(ks) < 6)
+        table.add_column(f"k={k}", justify="right")
     table.add_column("tokens out an example, by k", justify="right")
     cells = {(cell["model"], cell["k"]): cell["programs"] for cell in found["cells"]}
     programs = list(dict.fromkeys(program for of_cell in cells.values() for program in of_cell))
