@@ -17,7 +17,7 @@ from dspy.utils.exceptions import LMError, LMInvalidRequestError, LMUnsupportedM
 from pydantic_core import to_jsonable_python
 
 from programs.experiment import Options
-from programs.lamp.flaws import DataError
+from programs.lamp.flaws import DataError, one_line
 from programs.questions import Row, arguments, read, survey
 from programs.ready import r2p
 from programs.reporter import Reporter
@@ -140,7 +140,7 @@ def _settle(settled: Settled, row: Row, call: Future[dict[str, Any]]) -> None:
             error.add_note(f"it was at line {row.line}, which --skip {row.id} leaves out")
             raise
         said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        settled.fail(row, " ".join(said.split())[:500], asked=not isinstance(error, DataError))
+        settled.fail(row, one_line(said)[:500], asked=not isinstance(error, DataError))
     else:
         settled.answer(answer)
 

@@ -141,7 +141,9 @@ class Settled:
         try:
             rows.append(row)
         except OSError as error:
-            raise RunError(f"cannot write to {rows.path}: {error.strerror}; then go on with --resume") from None
+            raise RunError(
+                f"cannot write to {rows.path}: {error.strerror}; mend that, then go on with --resume"
+            ) from None
 
     def _changed(self, how: str) -> RunError:
         files = f"{self.answers.path} and {self.failures.path.name}"

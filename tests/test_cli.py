@@ -110,6 +110,78 @@ def test_an_ablation_adds_part_after_part_and_draws_it(tmp_path):
     assert "tokens for a" in result.stdout and "paired difference to r2p:template" in result.stdout
 
 
+@pytest.fixture(scope="module")
+def users(tmp_path_factory):
+    """A file of six users to predict for, one of whose rows is flawed."""
+    file = tmp_path_factory.mktemp("users") / "users.jsonl"
+    rows = lamp_files(lamp2.TASK, draw(MAKERS["lamp2"], "test", 6))[0]
+    del rows[3]["profile"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_predict_answers_a_file_and_goes_on_with_it(compiled, users, tmp_path):
+    out, failed = tmp_path / "out.jsonl", tmp_path / "out.failed.jsonl"
+    command = ["predict", "--input", users, "--output", out, "--program", compiled[0] / "program.json"]
+    result = run(*command)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"6 rows: 5 answered in {out}, 1 failed, see {failed}\n"
+    asked, whole = [json.loads(line) for line in users.read_text().splitlines()], out.read_text()
+    answers = [json.loads(line) for line in whole.splitlines()]
+    assert [answer["id"] for answer in answers] == [row["id"] for row in asked if "profile" in row]
+    for answer in answers:
+        assert answer.keys() == {"id", "tag", "evidence", "violations", "usage"} and answer["usage"]["calls"] > 0
+        items = {item["id"]: item for row in asked if row["id"] == answer["id"] for item in row["profile"]}
+        assert all(cited["quote"] in items[cited["item"]]["description"] for cited in answer["evidence"])
+    assert json.loads(failed.read_text())["line"] == 4
+
+    again = run(*command)
+    assert again.exit_code == 2 and "--resume" in again.stderr and again.stderr.count("\n") == 1
+    out.write_text("".join(whole.splitlines(keepends=True)[:2]) + '{"id": ')
+    failed.write_text("")
+    other = run(*command, "--resume", "--k", 8)
+    assert other.exit_code == 2 and "k = 4, not 8" in other.stderr
+    assert run(*command, "--resume", "--num-threads", 1).exit_code == 0
+    assert out.read_text() == whole and json.loads(failed.read_text())["line"] == 4
+
+
+@pytest.mark.parametrize(
+    ("why", "arguments", "said"),
+    [
+        ("no input", ["--output", "out.jsonl"], "--input"),
+        ("no output", ["--input", "users.jsonl"], "--output"),
+        ("an input that is not there", ["--input", "nowhere.jsonl", "--output", "out.jsonl"], "nowhere.jsonl"),
+        ("an input that is a folder", ["--input", ".", "--output", "out.jsonl"], "no file"),
+        ("an empty input", ["--input", "empty.jsonl", "--output", "out.jsonl"], "no rows"),
+        ("an output that is the input", ["--input", "users.jsonl", "--output", "users.jsonl"], "there already"),
+        ("an output that is a folder", ["--input", "users.jsonl", "--output", "folder"], "there already"),
+        ("an output below a file", ["--input", "users.jsonl", "--output", "users.jsonl/out"], "cannot write"),
+        ("nothing to resume", ["--input", "users.jsonl", "--output", "out.jsonl", "--resume"], "leave out --resume"),
+        ("an unknown task", ["--input", "users.jsonl", "--output", "out.jsonl", "--task", "lamp9"], "lamp9"),
+        ("a program that is not there", ["--input", "users.jsonl", "--output", "out", "--program", "x.json"], "x.json"),
+    ],
+)
+def test_bad_options_of_predict(why, arguments, said, users, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "users.jsonl").write_bytes(users.read_bytes())
+    (tmp_path / "empty.jsonl").write_text("\n \n")
+    (tmp_path / "folder").mkdir()
+    result = run("predict", *arguments)
+    assert result.exit_code == 2, why
+    assert said in result.stderr and result.stderr.count("\n") == 1, why
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty.jsonl", "folder", "users.jsonl"]
+
+
+def test_predicting_without_a_key_is_one_line_and_settles_nothing(users, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    out = tmp_path / "out.jsonl"
+    result = run("predict", "--model", "openai/gpt-4o-mini", "--input", users, "--output", out)
+    last = result.stderr.splitlines()[-1]
+    assert result.exit_code == 2 and last.startswith("Error: the language model failed") and "line 1" in last
+    assert out.read_text() == "" and not (tmp_path / "out.failed.jsonl").exists()
+    assert run("predict", "--input", users, "--output", out).exit_code == 0, "so another model may begin"
+
+
 def test_ratings_run_too(tmp_path):
     result = run("evaluate", "--task", "lamp3", "--limit", 4, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
@@ -124,7 +196,7 @@ def test_tasks_are_listed_with_metric_and_floor():
         assert word in result.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["compile"], ["evaluate"], ["tasks"]])
+@pytest.mark.parametrize("command", [[], ["compile"], ["evaluate"], ["predict"], ["tasks"]])
 def test_help_says_what_every_option_does(command):
     result = run(*command, "--help")
     assert result.exit_code == 0 and "Usage" in result.stdout
