@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from tests.scripted import AsyncScriptedEngine, ScriptedEngine
 
 # How long an example takes says nothing on a machine that has other things to do.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("unhurried", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 
