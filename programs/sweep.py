@@ -12,6 +12,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
+from programs import judging
 from programs.at_hand import folders
 from programs.data import Data
 from programs.experiment import Experiment, Options, evaluate
@@ -81,7 +82,7 @@ def run_sweep(
     addresses = {model: options.api_base for model in models if not in_process(model)}
     for model in models:
         check_name(model, addresses.get(model) if addresses else options.api_base)
-    settings, examples = _read(options, tasks, ks)
+    settings, examples = _read(options, tasks, ks, reporter)
     asked = {"task": [*dict.fromkeys(tasks)], "model": [*named.values()], "k": ks}
     run = Run(output, {"command": "sweep", **asdict(options), **asked}, resume)
     cells: dict[str, list[Cell]] = {name: [] for name in settings}
@@ -114,21 +115,21 @@ def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
 
     Returns:
         task, data, split, number of examples, metric, floors, what others report for LaMP's dev set, the cells (each
-        with its programs' entries, see `report.entry`), and two lists of differences, paired by example, with their
-        95 % intervals:
+        with its programs' entries, see `report.entry`, and with what the judge said, if one was asked), and two lists
+        of differences, paired by example, with their 95 % intervals:
 
         - `between_models`: of each `model` to each one before it, for one `program` and `k`;
         - `between_programs`: of each `program` to plain prediction and to chain of thought, for one `model` and `k`.
     """
     first = cells[0].report
     return {
-        **{key: first[key] for key in ("task", "data", "split", "examples", "shared_users")},
+        **{key: first[key] for key in ("task", "data", "split", "examples", "shared_users", "skipped")},
         "metric": task.metrics[0],
         "floors": next(iter(first["programs"].values()))["floors"],
         "published": published(task.name) if task.lamp and first["split"] == "dev" else {},
         "cells": [
             {"model": cell.model, "lm": cell.report["lm"], "k": cell.k, "directory": cell.directory}
-            | {name: cell.report[name] for name in ("not_runnable", "programs") if name in cell.report}
+            | {name: cell.report[name] for name in ("not_runnable", "programs", "judge") if name in cell.report}
             for cell in cells
         ],
         "between_models": [*_between_models(task, cells)],
@@ -166,7 +167,9 @@ class _OfCell(Reporter):
         self.reporter.say(f"{self.cell} {line}")
 
 
-def _read(options: Options, tasks: Sequence[str], ks: Sequence[int]) -> tuple[dict[str, Options], dict[str, Data]]:
+def _read(
+    options: Options, tasks: Sequence[str], ks: Sequence[int], reporter: Reporter
+) -> tuple[dict[str, Options], dict[str, Data]]:
     """Each task's options and examples, by its name; what cannot be run at some k is refused."""
     settings: dict[str, Options] = {}
     examples: dict[str, Data] = {}
@@ -176,8 +179,9 @@ def _read(options: Options, tasks: Sequence[str], ks: Sequence[int]) -> tuple[di
             raise ValueError(f"{settings[task.name].task} and {given} are two tasks named {task.name!r}; rename one")
         settings[task.name] = replace(options, task=given, data=_folder(options.data, task, len(set(tasks)) > 1))
         for k in ks:
-            experiment = Experiment("evaluate", replace(settings[task.name], k=k), Reporter(), examples.get(task.name))
+            experiment = Experiment("evaluate", replace(settings[task.name], k=k), reporter, examples.get(task.name))
             examples[task.name] = experiment.data
+        judging.connected(task, options.judge, options.judge_api_base, options.seed)
     return settings, examples
 
 

@@ -70,9 +70,9 @@ def models(monkeypatch):
     return engines
 
 
-def sweep(output, models=(GOOD, HALF), ks=(0, 2), tasks=("lamp2",), resume=False, **options):
+def sweep(output, models=(GOOD, HALF), ks=(0, 2), tasks=("lamp2",), resume=False, reporter=None, **options):
     options = Options(task="lamp2", limit=LIMIT, num_threads=1, **options)
-    return run_sweep(options, tasks, models, ks, output, resume, Reporter())
+    return run_sweep(options, tasks, models, ks, output, resume, reporter or Reporter())
 
 
 def calls(engines):
@@ -269,6 +269,21 @@ def test_several_tasks_find_their_data_in_one_directory(models, tmp_path):
     assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.is_dir()) == ["lamp1", "lamp2"]
 
 
+def test_flawed_rows_are_left_out_and_named_once(models, tmp_path):
+    lamp_folder(tmp_path / "files", "lamp2")
+    path = tmp_path / "files" / "dev_outputs.json"
+    outputs = json.loads(path.read_text())
+    outputs["golds"][0]["output"] = "boring"
+    path.write_text(json.dumps(outputs))
+    said = []
+    teller = Reporter()
+    teller.say = said.append
+    report = sweep(tmp_path / "run", models=(GOOD,), data=str(tmp_path / "files"), skip_bad=True, reporter=teller)
+    flawed = outputs["golds"][0]["id"]
+    assert report["tasks"]["lamp2"]["skipped"] == {"dev": [flawed]}
+    assert [line for line in said if "left out" in line] == said and len(said) == 1 and flawed in said[0]
+
+
 TASK_FILE = Path(__file__).parents[2] / "examples" / "mail" / "task.yaml"
 
 
@@ -285,6 +300,7 @@ TASK_FILE = Path(__file__).parents[2] / "examples" / "mail" / "task.yaml"
         ("a negative k", ["--k", "0", "--k", "-1"], "-1"),
         ("a retriever that knows no k", ["--k", "0", "--k", "1", "--retriever", "all"], "'all'"),
         ("an unknown retriever", ["--k", "0", "--k", "1", "--retriever", "google"], "google"),
+        ("a judge of labels", ["--k", "0", "--k", "1", "--judge", "openai/gpt-4o-mini"], "free text"),
         ("no number", ["--k", "0", "--k", "few"], "few"),
         ("no program", ["--k", "0", "--k", "1", "--program", "nowhere.json"], "nowhere.json"),
         ("nothing to resume", ["--k", "0", "--k", "1", "--resume"], "no unfinished sweep run of lamp2"),
