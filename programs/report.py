@@ -109,7 +109,7 @@ def floors(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Ex
         [example[task.profile] for example in examples],
         golds,
         [name],
-        answer=(lambda item: item.label) if task.label else (lambda item: item.fields[written]),
+        answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[written]),
         labels=task.labels,
         train=[example[task.answer] for example in train],
         text=task.searched,

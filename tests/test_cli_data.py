@@ -160,7 +160,14 @@ def test_an_interrupt_keeps_what_is_there(site, tmp_path):
     code = "import sys, programs.lamp.official as o; o.BASE = sys.argv.pop(); import cli; cli.cli()"
     with serve(site, stops=10) as (address, _):
         command = [sys.executable, "-c", code, "data", "get", "lamp4", "--split", "time", "--output", str(out), address]
-        process = subprocess.Popen(command, cwd=Path(cli.__file__).parent, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            cwd=Path(cli.__file__).parent,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Who runs the tests in the background may ignore interrupts, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (out / "train_questions.json.tag").exists():
             time.sleep(0.05)
