@@ -221,7 +221,7 @@ def predict(source: str, target: str, resume: bool, **options: Any) -> None:
     --resume goes on with the first row that is not done.
     """
     from programs.console import Console
-    from programs.experiment import Options
+    from programs.options import Options
     from programs.predicting import run_predict
 
     with Console() as console:
@@ -241,8 +241,10 @@ def tasks() -> None:
 def _run(command: str, output: str | None, resume: bool, verbose: bool, options: dict[str, Any]) -> None:
     """An experiment with its progress, and the table at its end."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the optimizers' own bars would run through ours
+    from programs.compile_run import run_compile
     from programs.console import Console
-    from programs.experiment import Options, run_compile, run_evaluate
+    from programs.evaluating import run_evaluate
+    from programs.options import Options
     from programs.task_file import task_of
 
     console = Console(verbose)
@@ -256,7 +258,7 @@ def _run(command: str, output: str | None, resume: bool, verbose: bool, options:
 def _sweep(output: str | None, resume: bool, verbose: bool, options: dict[str, Any], swept: dict[str, Any]) -> None:
     """A sweep with its progress, and the tables at its end."""
     from programs.console import Console
-    from programs.experiment import Options
+    from programs.options import Options
     from programs.sweep import run_sweep
     from programs.sweep_table import print_sweep
     from programs.task_file import task_of

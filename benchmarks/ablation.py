@@ -17,7 +17,8 @@ from benchmarks.pocket import verdict
 from programs import TASKS
 from programs.ablation import FULL, TEMPLATE
 from programs.console import Console
-from programs.experiment import Options, run_evaluate
+from programs.evaluating import run_evaluate
+from programs.options import Options
 from programs.personas import MAKERS
 from programs.personas.world import draw, history
 from programs.ready import default_retriever

@@ -12,7 +12,8 @@ from typing import Any
 from metrics.lamp import METRICS
 from programs import TASKS
 from programs.console import Console
-from programs.experiment import Options, run_evaluate
+from programs.evaluating import run_evaluate
+from programs.options import Options
 from programs.personas import MAKERS
 
 CONTROLS = ("r2p:no-profile", "r2p:other-user", "r2p:random-items")

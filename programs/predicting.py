@@ -4,7 +4,6 @@ answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…
 failures: {"id": "8", "line": 12, "error": "line 12: its profile is None, not a list of items; it has id, description"}
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +15,8 @@ import dspy
 from dspy.utils.exceptions import LMError, LMInvalidRequestError, LMUnsupportedModelError
 from pydantic_core import to_jsonable_python
 
-from programs.experiment import Options
 from programs.lamp.flaws import DataError, one_line
+from programs.options import Options, digest
 from programs.questions import Row, arguments, read, survey
 from programs.ready import r2p
 from programs.reporter import Reporter
@@ -25,7 +24,7 @@ from programs.retrievers import retriever
 from programs.settled import Settled
 from programs.task import Task
 from programs.task_file import task_of
-from r2p_dspy import R2P, connect, load_program, optimizing
+from r2p_dspy import R2P, load_program, optimizing
 
 _AHEAD = 8  # rows for each call in flight that may be ahead of the slowest one
 
@@ -55,19 +54,11 @@ def run_predict(options: Options, source: Path, target: Path, resume: bool, repo
     program = r2p(task, items)
     if options.program is not None:
         load_program(program, options.program, task=task.name)
-    total, digest = survey(source)
-    lm = connect(
-        options.model,
-        api_base=options.api_base,
-        temperature=options.temperature,
-        seed=options.seed,
-        cache=False,  # an answer from a cache has no usage, and it would grow with the input
-        max_tokens=256 if options.model == "pocket" else None,
-    )
-    config = {"input": digest, "lm": lm.model, **{name: getattr(options, name) for name in _SAME}}
+    total, fingerprint = survey(source)
+    lm = options.connect(cache=False)  # an answer from a cache has no usage, and it would grow with the input
+    config = {"input": fingerprint, "lm": lm.model, **{name: getattr(options, name) for name in _SAME}}
     for name in ("program", "task"):
-        path = Path(getattr(options, name) or "")
-        config[f"{name}_file"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
+        config[f"{name}_file"] = digest(getattr(options, name))
     with Settled(target, config, source, resume) as settled, dspy.context(lm=lm):
         progress = reporter.start("predict", total, settled.answered + settled.failed)
         predict(program, task, source, settled, threads=options.num_threads, skip=options.skip, progress=progress)

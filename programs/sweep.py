@@ -15,7 +15,9 @@ from typing import Any
 from programs import judging
 from programs.at_hand import folders
 from programs.data import Data
-from programs.experiment import Experiment, Options, evaluate
+from programs.evaluating import evaluate
+from programs.experiment import Experiment
+from programs.options import Options
 from programs.plot import plot_sweep
 from programs.published import published
 from programs.report import Row, differences

@@ -8,7 +8,7 @@ from pathlib import Path
 import dspy
 import pytest
 
-from programs import experiment
+from programs import options
 from programs.jsonl_data import jsonl, load
 from programs.report import floors
 from programs.task import TaskError
@@ -45,12 +45,12 @@ def writer(request):
 @pytest.fixture
 def served(monkeypatch):
     """In place of a served model, one that is scripted; the pocket model stays what it is."""
-    engine, connect = ScriptedEngine(writer), experiment.connect
+    engine, connect = ScriptedEngine(writer), options.connect
 
     def scripted(model, **options):
         return connect(model, **options) if model == "pocket" else dspy.LM("scripted/mail", engine=engine, cache=False)
 
-    monkeypatch.setattr(experiment, "connect", scripted)
+    monkeypatch.setattr(options, "connect", scripted)
     return engine
 
 
@@ -164,7 +164,7 @@ metrics: [mae, rmse, accuracy]
     rows = [{"id": n, "remark": f"new {n}", "stars": 10, "user": n, "profile": history} for n in range(8)]
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     engine = ScriptedEngine("[[ ## stars ## ]]\n11")
-    monkeypatch.setattr(experiment, "connect", lambda *_, **__: dspy.LM("scripted/no", engine=engine, cache=False))
+    monkeypatch.setattr(options, "connect", lambda *_, **__: dspy.LM("scripted/no", engine=engine, cache=False))
     result = run("evaluate", "--task", "stars.yaml", "--data", "rows.jsonl", "--output", "run")
     assert result.exit_code == 0, result.stderr
     entry = report_of("run")["programs"]["predict"]

@@ -14,7 +14,7 @@ from metrics.lamp import METRICS
 from programs import TASKS, experiment, lamp2
 from programs.at_hand import folders
 from programs.data import personas
-from programs.experiment import Options
+from programs.options import Options
 from programs.personas import MAKERS
 from programs.personas.world import draw, lamp_files
 from programs.published import PUBLISHED

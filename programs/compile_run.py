@@ -1,0 +1,54 @@
+"""`compile`: measure the baselines and R2P, compile R2P, and measure that. Fills a run directory."""
+
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from programs.compiling import compile_program
+from programs.experiment import Experiment
+from programs.options import Options
+from programs.ready import baselines, r2p
+from programs.reporter import Reporter
+from programs.runs import read_json, write_json
+from r2p_dspy import load_program, save_program
+
+
+def run_compile(options: Options, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
+    """Measure the baselines and R2P, compile R2P, and measure that on users that it never saw.
+
+    Returns:
+        The report; the compiled program is `program.json` in the run's directory.
+    """
+    experiment = Experiment("compile", options, reporter)
+    experiment.begin(output, resume)
+    task, run = experiment.task, experiment.run
+    uncompiled = r2p(task, experiment.retriever)
+    with dspy.context(lm=experiment.lm):
+        for name, program in {**baselines(task, experiment.retriever), "r2p": uncompiled}.items():
+            experiment.measure(name, program)
+        saved, summary_file = run.path / "program.json", run.path / "compiling.json"
+        if summary_file.exists():  # written after the program: compiling was done before the run was stopped
+            compiled = r2p(task, experiment.retriever)
+            load_program(compiled, saved, task=task.name)
+            summary = read_json(summary_file)
+        else:
+            reporter.say(f"compiling with {options.optimizer} on {len(experiment.data.train)} training examples")
+            compiled, summary = compile_program(
+                uncompiled,
+                task,
+                experiment.data.train,
+                experiment.data.dev,
+                optimizer=options.optimizer,
+                threads=options.num_threads,
+                seed=options.seed,
+                progress=reporter.say,
+            )
+            notes = {"data": experiment.data.source, "model": options.model, "seed": options.seed, **summary}
+            save_program(compiled, saved, task=task.name, notes=notes)
+            write_json(summary_file, summary)
+        if summary["winner"] == "uncompiled":  # the same program on the same users: it is not asked again
+            experiment.rows["compiled"] = experiment.rows["r2p"]
+        else:
+            experiment.measure("compiled", compiled)
+    return experiment.report({"compiling": summary, "program": "program.json"})

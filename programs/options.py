@@ -1,0 +1,60 @@
+"""What an experiment is asked for on the command line."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import dspy
+
+from r2p_dspy import connect
+from r2p_dspy.signature import Carrier
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an experiment is asked for; see the command line's help for each."""
+
+    task: str
+    data: str | None = None
+    model: str = "pocket"
+    api_base: str | None = None
+    retriever: str = "bm25"
+    k: int = 4
+    retriever_tokens: int | None = None
+    skip: tuple[str, ...] = ()
+    skip_bad: bool = False
+    limit: int | None = None
+    seed: int = 0
+    num_threads: int = 16
+    temperature: float = 0.0
+    optimizer: str = "random"
+    program: str | None = None
+    controls: bool = False
+    ablate: bool = False
+    carrier: Carrier = "fields"
+    judge: str | None = None
+    judge_api_base: str | None = None
+
+    def connect(self, cache: bool) -> dspy.LM:
+        """The language model that is asked for, as every command uses it.
+
+        Args:
+            cache: whether answers may come from DSPy's cache.
+
+        Raises:
+            ValueError: one line on what is wrong with the model's name or address.
+        """
+        return connect(
+            self.model,
+            api_base=self.api_base,
+            temperature=self.temperature,
+            seed=self.seed,
+            cache=cache,
+            # What the pocket model ever has to say is shorter; one that babbles is to be cut off soon.
+            max_tokens=256 if self.model == "pocket" else None,
+        )
+
+
+def digest(path: str | None) -> str | None:
+    """A file's contents in sixteen digits; None for no path, or where no file is."""
+    return sha256(Path(path).read_bytes()).hexdigest()[:16] if path is not None and Path(path).is_file() else None
