@@ -11,7 +11,7 @@ from dspy.utils.exceptions import LMError
 from matplotlib.image import imread
 
 from metrics.lamp import METRICS
-from programs import TASKS, experiment, lamp2
+from programs import TASKS, lamp2
 from programs.at_hand import folders
 from programs.data import personas
 from programs.options import Options
@@ -66,7 +66,7 @@ def models(monkeypatch):
     def connect(model, **options):
         return dspy.LM(f"scripted/{model}", engine=engines[model], cache=False, num_retries=0)
 
-    monkeypatch.setattr(experiment, "connect", connect)
+    monkeypatch.setattr("programs.options.connect", connect)
     return engines
 
 
@@ -162,7 +162,7 @@ def test_a_model_that_has_changed_is_not_taken_for_the_one_that_was_measured(mod
     (tmp_path / "run" / "report.json").unlink()
     before = rows_of(tmp_path / "run")
     changed = dspy.LM("scripted/other", engine=models[GOOD], cache=False)
-    monkeypatch.setattr(experiment, "connect", lambda model, **options: changed)
+    monkeypatch.setattr("programs.options.connect", lambda model, **options: changed)
     with pytest.raises(ValueError, match=r"k0 was started with lm = 'scripted/openai/good', not 'scripted/other'"):
         sweep(tmp_path / "run", resume=True)
     assert rows_of(tmp_path / "run") == before
