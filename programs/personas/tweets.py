@@ -109,4 +109,4 @@ def case(persona: int, rng: random.Random) -> Case:
     (mood, thing), place = asked, where()
     blind = f"{PLAUSIBLE['mood'][mood][0]} the {mood} {thing} {place} {PLAUSIBLE['thing'][thing][0]}"
     cues = tuple(Cue(kind, word, own[kind][word]) for kind, word in zip(KINDS, asked, strict=True))
-    return Case(persona, f"{thing} {place} is {mood}", items, said(mood, thing, place), blind, cues)
+    return Case(persona, f"the {thing} {place} is {mood}", items, said(mood, thing, place), blind, cues)
