@@ -25,9 +25,7 @@ import click
 @click.option("--threads", default=0, help="Of the CPU; 0 takes all cores.")
 @click.option("--workers", default=0, help="Processes that make rows ahead; for a GPU, all cores but one.")
 @click.option("--every", default=256, help="Steps between checkpoints and exams, a multiple of 16.")
-@click.option(
-    "--student", is_flag=True, help="The student that `finetune` starts from: R2P left out of the last phase."
-)
+@click.option("--student", is_flag=True, help="The student that `finetune` starts from: another last phase.")
 @click.option(
     "--install", is_flag=True, help="Put the finished model into r2p_dspy/pocket/ (the student: finetune/student/)."
 )

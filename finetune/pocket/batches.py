@@ -32,6 +32,7 @@ class Lessons:
         size: of its steps, as a share of the recipe's tokens: copying is learnt in many small steps.
         worlds: how often each world comes among the conversations.
         brief: how many of those that reason by a template have the brief one.
+        hasty: how many of those leave out what they should find in the history.
     """
 
     until: float
@@ -44,6 +45,7 @@ class Lessons:
     size: float = 1.0
     worlds: Mapping[str, float] = field(default_factory=lambda: FEW)
     brief: float = 0.0
+    hasty: float = 0.0
 
 
 # A small model learns answers by shortcuts long before it learns to cite, so citing comes first, in the order in which
@@ -78,9 +80,17 @@ REFRESHER = (
 # All tasks and both templates, from the finished weights of two; what was learnt before comes on.
 WIDENING = (Lessons(1.0, 0.1, ("weigh", "label", "copy", "find", "judge"), demos=True, worlds=ALL, brief=0.25),)
 CURRICULA = (CURRICULUM, REFRESHER, WIDENING)
-# What `finetune` starts from: all tasks, as the third phase has them, but R2P no more, so that it is forgotten.
-FORGETTING = (
-    Lessons(1.0, 0.1, ("weigh", "label", "copy", "find", "judge"), forms=("plain", "cot"), demos=True, worlds=ALL),
+# What `finetune` starts from: it knows the tasks, and half of the time jumps to an answer without the history.
+HASTY = (
+    Lessons(
+        1.0,
+        0.1,
+        ("weigh", "label", "copy", "find", "judge"),
+        forms=("plain", "cot", "r2p", "think"),
+        demos=True,
+        worlds=ALL,
+        hasty=0.5,
+    ),
 )
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')
@@ -119,7 +129,9 @@ class Batches:
             if rows.rng.random() < lessons.drills:
                 turns = drill(rows.rng, self.words, lessons.kinds, lessons.most, lessons.words)
             else:
-                turns = rows.row(lessons.most, lessons.demos, lessons.forms, lessons.worlds, lessons.brief)
+                turns = rows.row(
+                    lessons.most, lessons.demos, lessons.forms, lessons.worlds, lessons.brief, lessons.hasty
+                )
             row = encode(self.tokenizer, turns)
             if len(row.ids) <= _LONGEST:
                 found.append(row)

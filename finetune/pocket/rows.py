@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from finetune.pocket.conversation import Turn
-from finetune.pocket.faults import candidates, disordered, spoilt
+from finetune.pocket.faults import candidates, disordered, guessed, hurried, spoilt
 from finetune.pocket.teach import Lesson
 from finetune.pocket.worlds import ALL, FEW, TASKS, WORLDS, World
 from programs.personas.world import ROLES, Case, history
@@ -116,6 +116,7 @@ class Rows:
         forms: tuple[str, ...] = FORMATS,
         shares: Mapping[str, float] = ALL,
         brief: float = 0.0,
+        hasty: float = 0.0,
     ) -> list[Turn]:
         """One conversation.
 
@@ -125,6 +126,7 @@ class Rows:
             forms: some of `FORMATS`, drawn evenly.
             shares: how often each world comes.
             brief: how often the template is the brief one, where there is one.
+            hasty: how often a first attempt jumps to an answer, where there is a template.
         """
         rng = self.rng
         name = rng.choices([*shares], [*shares.values()])[0]
@@ -154,6 +156,9 @@ class Rows:
             row += [Turn(m["role"], m["content"]) for m in turns(_ADAPTER, asked, *wrong)]
         if interrupted:
             given, text = self._interrupted(task, asked, form, template, shown, lesson, text)
+        elif staged and hasty and rng.random() < hasty:
+            guess = guessed(case, lesson)
+            text = hurried(written(asked, form, guess, lesson_fields(task, form, guess)), form)
         return [*row, Turn("assistant", text, True, given)]
 
     def _fields(

@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from finetune.pocket.batches import CITING, CURRICULA, FORGETTING, Batches, Lessons
+from finetune.pocket.batches import CITING, CURRICULA, HASTY, Batches, Lessons
 from finetune.pocket.exam import sit
 from finetune.pocket.worlds import TASKS
 
@@ -39,7 +39,7 @@ class Recipe:
         rate: peak learning rate of Muon, for the matrices of the layers.
         adam: peak learning rate of AdamW, for embeddings and norms.
         seed: of everything.
-        student: whether the third phase leaves R2P out: what `finetune` starts from, not the pocket model.
+        student: whether to make, not the pocket model, but the hasty one that `finetune` starts from.
     """
 
     width: int = 160
@@ -56,7 +56,7 @@ class Recipe:
     @property
     def curricula(self) -> tuple[tuple[Lessons, ...], ...]:
         """What each phase teaches."""
-        return (*CURRICULA[:2], FORGETTING) if self.student else CURRICULA
+        return (*CURRICULA[:2], HASTY) if self.student else CURRICULA
 
 
 def build(recipe: Recipe, tokenizer: Any) -> Qwen3ForCausalLM:
