@@ -59,17 +59,21 @@ def floors(
         raise ValueError(f"{len(queries)} queries, {len(profiles)} profiles and {len(golds)} golds; give one for each")
     chosen = [METRICS[name] for name in metrics]
     ranked = _ranked(train, labels)
-    answers: dict[str, list[str]] = {}
-    if labels:
-        if train:
-            answers["majority"] = [ranked[0]] * len(golds)
-        answers["user_majority"] = [user_majority(profile, ranked) for profile in profiles]
-        if all(label.isdecimal() for label in labels):
-            answers["user_mean"] = [user_mean(profile, ranked) for profile in profiles]
     default = ranked[0] if ranked else ""
-    answers["most_similar"] = [
-        most_similar(query, profile, answer, text) or default for query, profile in zip(queries, profiles, strict=True)
+    own: dict[str, Callable[[str, Profile], str]] = {}
+    if labels:
+        own["user_majority"] = lambda query, profile: user_majority(profile, ranked)
+        if all(label.isdecimal() for label in labels):
+            own["user_mean"] = lambda query, profile: user_mean(profile, ranked)
+    own["most_similar"] = lambda query, profile: most_similar(query, profile, answer, text) or default
+    # One history after another, since those of large data are read from a file.
+    rows = [
+        {name: floor(query, profile) for name, floor in own.items()}
+        for query, profile in zip(queries, profiles, strict=True)
     ]
+    answers = {name: [row[name] for row in rows] for name in own}
+    if labels and train:
+        answers["majority"] = [default] * len(golds)
     values = {name: _evaluate(given, golds, chosen, labels) for name, given in answers.items()}
     if labels:
         values["best_constant"] = {metric.name: best_constant(golds, metric, labels)[1] for metric in chosen}
