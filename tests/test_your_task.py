@@ -103,7 +103,7 @@ def test_the_pages_floors_are_measured():
 
 def test_the_pages_commands_run(checkout, served):
     commands = re.findall(r"^python cli\.py (.*)$", PAGE, re.MULTILINE)
-    assert [line.split()[0] for line in commands] == ["evaluate", "compile", "evaluate"]
+    assert [line.split()[0] for line in commands] == ["evaluate", "compile", "evaluate", "predict"]
     for line in commands:
         result = run(*line.split())
         assert result.exit_code == 0, result.output + result.stderr
@@ -121,6 +121,13 @@ def test_the_pages_commands_run(checkout, served):
         assert entry["floors"].keys() == {"most_similar", "input"}
     program = json.loads((checkout / "runs" / "compile-mail-subjects" / "program.json").read_text())
     assert program["task"] == "mail-subjects"
+    rows = [json.loads(line) for line in Path("examples/mail/mails.jsonl").read_text().splitlines()]
+    answers = [json.loads(line) for line in Path("subjects.jsonl").read_text().splitlines()]
+    assert [one["id"] for one in answers] == [row["id"] for row in rows]
+    for one, row in zip(answers, rows, strict=True):
+        (evidence,) = one["evidence"]
+        (cited,) = (item for item in row["profile"] if item["id"] == evidence["item"])
+        assert evidence["quote"] == cited["subject"] == one["subject"] and one["violations"] == []
 
 
 def test_the_files_checks_guard_the_program(checkout, served):
