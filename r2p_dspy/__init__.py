@@ -1,6 +1,7 @@
 """R2P for DSPy: reasoning by a template, checked, for answers that one particular user would give."""
 
-from r2p_dspy.artifact import ArtifactError, load_program, save_program
+from r2p_dspy.artifact import artifact_of, load_program, save_program
+from r2p_dspy.artifact_file import Artifact, ArtifactError, read_artifact, redacted, write_artifact
 from r2p_dspy.checks import BUILT_IN, Assert, Check, CheckError, Suggest, Verdict
 from r2p_dspy.combined import Budget, Hybrid
 from r2p_dspy.crossref import CrossReference
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "All",
+    "Artifact",
     "ArtifactError",
     "Assert",
     "AssertionUnmet",
@@ -60,6 +62,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "active_adapter",
+    "artifact_of",
     "as_bool",
     "as_float",
     "as_gepa",
@@ -67,6 +70,9 @@ __all__ = [
     "connect",
     "load_program",
     "optimizing",
+    "read_artifact",
+    "redacted",
     "save_program",
     "shorten",
+    "write_artifact",
 ]
