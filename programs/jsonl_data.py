@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import dspy
 
-from programs.data import Data
+from programs.data import Data, Wanted
 from programs.lamp.flaws import DataError, Flaw, FlawError, refusal, shown
 from programs.splits import check_apart, split, users
 from programs.stored import in_memory, stored
@@ -28,16 +28,7 @@ def is_jsonl(path: Path) -> bool:
     return path.is_file() or any((path / f"{name}.jsonl").exists() for name in _SPLITS)
 
 
-def jsonl(
-    task: Task,
-    path: Path,
-    *,
-    seed: int,
-    limit: int | None,
-    compiling: bool,
-    skip: Collection[str] = (),
-    skip_bad: bool = False,
-) -> Data:
+def jsonl(task: Task, path: Path, wanted: Wanted) -> Data:
     """A user's own rows, from one file or from a directory.
 
     One file is split by user: a quarter is reported, of the rest one half is to train on and one to choose by. Of a
@@ -47,11 +38,7 @@ def jsonl(
     Args:
         task: whose data it is.
         path: of the file, or of the directory.
-        seed: of the split.
-        limit: how many examples of each set at most.
-        compiling: whether there must be something to train on.
-        skip: ids of rows to leave out.
-        skip_bad: leave flawed rows out, and say which.
+        wanted: which of its examples.
 
     Raises:
         DataError: for a missing file, rows that are at fault, rows of one user alone where they are to be split, a
@@ -61,30 +48,32 @@ def jsonl(
 
     def rows(file: Path) -> list[dspy.Example]:
         flawed: list[Flaw] = []
-        examples = stored(read(task, file, skip=skip, left_out=flawed.append if skip_bad else None))
+        examples = stored(read(task, file, skip=wanted.skip, left_out=flawed.append if wanted.skip_bad else None))
         if flawed:
             skipped[file.stem] = [flaw.id for flaw in flawed]
         return examples
 
     if path.is_file():
-        train, test = _split(path, rows(path), seed, _TEST_SHARE)
+        train, test = _split(path, rows(path), wanted.seed, _TEST_SHARE)
         files: dict[str, list[dspy.Example]] = {"train": train, "test": test}
     else:
         present = [path / f"{name}.jsonl" for name in _SPLITS if (path / f"{name}.jsonl").exists()]
         files = {file.stem: rows(file) for file in present}
     reported = "test" if "test" in files else "dev"
-    if reported not in files or (compiling and "train" not in files):
-        needed = f"dev.jsonl or test.jsonl{', and train.jsonl' if compiling else ''}"
+    if reported not in files or (wanted.compiling and "train" not in files):
+        needed = f"dev.jsonl or test.jsonl{', and train.jsonl' if wanted.compiling else ''}"
         raise DataError(f"{path}: it is no file of rows, and no directory with {needed}; docs/your-task.md shows both")
     train, test = files.get("train", []), files[reported]
     dev = files.get("dev", []) if reported == "test" else []
     shared = check_apart([*train, *dev], test)
     if dev:
         check_apart(train, dev)
-    elif compiling or len(set(users(train))) > 1:
-        train, dev = _split(path, train, seed, 0.5)
-    most = _MOST if limit is None else min(_MOST, max(limit, 10))
-    return Data(in_memory(train[:most]), in_memory(dev[:most]), test[:limit], str(path), reported, shared, skipped)
+    elif wanted.compiling or len(set(users(train))) > 1:
+        train, dev = _split(path, train, wanted.seed, 0.5)
+    most = _MOST if wanted.limit is None else min(_MOST, max(wanted.limit, 10))
+    return Data(
+        in_memory(train[:most]), in_memory(dev[:most]), test[: wanted.limit], str(path), reported, shared, skipped
+    )
 
 
 def load(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from programs import lamp4
-from programs.data import Data
+from programs.data import Data, Wanted
 from programs.jsonl_data import is_jsonl, jsonl, load
 from programs.lamp_data import DataError
 from programs.task_file import task_of
@@ -108,7 +108,7 @@ def test_a_flawed_label_a_skipped_row_and_files_with_nothing(tmp_path, mails):
 
 
 def of(task, path, **options):
-    return jsonl(task, path, **{"seed": 0, "limit": None, "compiling": True, **options})
+    return jsonl(task, path, Wanted(**{"compiling": True, **options}))
 
 
 def test_one_file_is_split_by_user_the_same_way_for_the_same_seed(mails):
