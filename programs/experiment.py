@@ -84,15 +84,8 @@ class Experiment:
             return data.personas(self.task, seed=options.seed, limit=options.limit)
         compiling = self.command == "compile"
         path = Path(options.data)
-        found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(
-            self.task,
-            path,
-            seed=options.seed,
-            limit=options.limit,
-            compiling=compiling,
-            skip=options.skip,
-            skip_bad=options.skip_bad,
-        )
+        wanted = data.Wanted(options.seed, options.limit, compiling, options.skip, options.skip_bad)
+        found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(self.task, path, wanted)
         for name, ids in found.skipped.items():
             few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
             self.reporter.say(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
