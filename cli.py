@@ -108,7 +108,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "resume": click.option(
         "--resume", is_flag=True, help="Go on with an unfinished run (the latest, without --output)."
     ),
-    "verbose": click.option("--verbose", is_flag=True, help="Tell what the optimizer does."),
+    "verbose": click.option("--verbose", is_flag=True, help="Also what the optimizer does, and first prompts."),
 }
 _AGAIN = " Given again, a sweep over all of them."
 _SWEPT = {  # what can be given again where a command sweeps
@@ -142,6 +142,11 @@ def _common(*names: str, sweeps: bool = False) -> Callable[[Any], Any]:
     "--threshold",
     type=click.FloatRange(0, 1),
     help="From which task score on an answer may become a demo; default: the task's own.",
+)
+@click.option(
+    "--redact",
+    is_flag=True,
+    help="Leave users' texts out of program.json, demos with them (docs/artifacts.md).",
 )
 def compile_command(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
     """Compile an R2P program, and measure it on unseen users beside plain prediction and chain of thought."""
@@ -245,6 +250,27 @@ def predict(source: str, target: str, resume: bool, **options: Any) -> None:
         settled = run_predict(Options(**options), Path(source), Path(target), resume, console)
     failed = f", {settled.failed} failed, see {settled.failures.path}" if settled.failed else ""
     click.echo(f"{settled.answered + settled.failed} rows: {settled.answered} answered in {target}{failed}")
+
+
+@cli.command()
+@click.argument("program", metavar="PROGRAM")
+@click.argument("other", metavar="[OTHER]", required=False)
+@click.option("--all", "every", is_flag=True, help="Long texts as a whole.")
+def show(program: str, other: str | None, every: bool) -> None:
+    """Show a compiled program: where it comes from, its instructions, its demos; of two, what is different.
+
+    PROGRAM is a program.json, the directory of a compile run, or a task's name for its uncompiled program: `show lamp2
+    FILE` tells what compiling changed.
+    """
+    from programs import show as showing
+    from programs.terminal import output, print_lines
+
+    width, most = min(output().width, 110), None if every else showing.MOST
+    artifact = showing.found(program)
+    if other is None:
+        print_lines(showing.shown(artifact, width, most))
+    else:
+        print_lines(showing.changes(artifact, showing.found(other), width, most))
 
 
 @cli.command()

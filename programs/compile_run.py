@@ -6,10 +6,12 @@ from typing import Any
 
 import dspy
 
+from programs import report
 from programs.compiling import compile_program, composite, weights_of
 from programs.experiment import Experiment
 from programs.optimizers import check_optimizer
 from programs.options import Options
+from programs.provenance import complete, provenance
 from programs.ready import baselines, r2p
 from programs.reporter import Reporter
 from programs.runs import read_json, write_json
@@ -69,11 +71,14 @@ def run_compile(
                 seed=options.seed,
                 progress=reporter.say,
             )
-            notes = {"data": experiment.data.source, "model": options.model, "seed": options.seed, **summary}
+            scored = composite(task, weights, options.threshold)
+            notes = provenance(options, experiment.lm, experiment.data, task, scored, summary)
             save_program(compiled, saved, task=task.name, notes=notes)
             write_json(summary_file, summary)
         if summary["winner"] == "uncompiled":  # the same program on the same users: it is not asked again
             experiment.rows["compiled"] = experiment.rows["r2p"]
         else:
             experiment.measure("compiled", compiled)
+    test = {name: report.metrics(task, experiment.rows[name]) for name in ("r2p", "compiled")}
+    complete(saved, test, options.redact, experiment.data, task)
     return experiment.report({"compiling": summary, "program": "program.json"})

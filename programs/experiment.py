@@ -3,12 +3,14 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dspy
 
 from programs import data, judging, report
+from programs.first_call import FirstCall
 from programs.jsonl_data import is_jsonl, jsonl
 from programs.lamp_data import DataError
 from programs.measure import measure
@@ -102,7 +104,9 @@ class Experiment:
         done = len({row["id"] for row in rows})
         tick = self.reporter.start(name, len(self.data.test), done)
         threads = self.options.num_threads
-        with dspy.context(lm=self.lm.copy(cache=False)):  # what a cache answers has no tokens and no price
+        first = FirstCall(partial(self.reporter.call, name))
+        # What a cache answers has no tokens and no price.
+        with dspy.context(lm=self.lm.copy(cache=False), callbacks=[*dspy.settings.callbacks, first]):
             self.rows[name] = measure(program, self.data.test, self.task, rows, threads, tick)
 
     def report(self, extra: Mapping[str, Any]) -> dict[str, Any]:

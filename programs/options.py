@@ -28,6 +28,7 @@ class Options:
     num_threads: int = 16
     temperature: float = 0.0
     optimizer: str = "random"
+    redact: bool = False
     program: str | None = None
     controls: bool = False
     ablate: bool = False
