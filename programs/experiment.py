@@ -12,6 +12,7 @@ import dspy
 from programs import data, judging, report
 from programs.first_call import FirstCall
 from programs.jsonl_data import is_jsonl, jsonl
+from programs.lamp.flaws import cut, one_line
 from programs.lamp_data import DataError
 from programs.measure import measure
 from programs.optimizers import LEAST
@@ -89,7 +90,7 @@ class Experiment:
         wanted = data.Wanted(options.seed, options.limit, compiling, options.skip, options.skip_bad)
         found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(self.task, path, wanted)
         for name, ids in found.skipped.items():
-            few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+            few = one_line(", ".join(cut(name, 60) for name in ids[:5]) + (", …" if len(ids) > 5 else ""))
             self.reporter.say(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
         if compiling and (len(found.train) < LEAST or not found.dev):
             raise DataError(
