@@ -90,12 +90,12 @@ def test_what_is_no_field_is_not_saved(tmp_path):
     assert set(held.demos[0]) == {*module.reason.signature.fields, "augmented"}
 
 
-def test_half_a_character_that_a_model_wrote_is_saved(tmp_path):
+def test_half_a_character_that_a_model_wrote_does_not_keep_the_rest_from_being_saved(tmp_path):
     module = compiled()
     module.reason.demos[0]["requirements"] = "odd \ud83d"
     read = program()
     load_program(read, save_program(module, tmp_path / "film.json"))
-    assert read.reason.demos[0]["requirements"] == "odd \ud83d"
+    assert read.reason.demos[0]["requirements"] == "odd \ufffd"
 
 
 def test_it_is_plain_json_without_model_key_or_endpoint(saved, tmp_path, scripted):
@@ -172,6 +172,7 @@ BAD = [
     ("a pickle", pickle.dumps({"kind": "r2p-dspy program"}), UNREAD),
     ("a number with no end", '{"kind": "r2p-dspy program", "format": ' + "9" * 10_000 + "}", UNREAD),
     ("Python", "__import__('os').abort()", UNREAD),
+    ("half a character", change(*REASON, "instructions", "odd \ud83d"), "holds half a character"),
     ("another kind of JSON", "[1, 2]", "is no r2p-dspy program; compile makes such a file"),
     ("a program that dspy saved", '{"reason": {"demos": []}, "metadata": {}}', "is no r2p-dspy program"),
     ("another kind", change("kind", "r2p-dspy report"), "is no r2p-dspy program"),
