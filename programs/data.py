@@ -9,10 +9,11 @@ from pathlib import Path
 import dspy
 
 from programs.lamp.flaws import Flaw
-from programs.lamp_data import DataError, load
+from programs.lamp_data import DataError, read
 from programs.personas import MAKERS
 from programs.personas.world import draw, example
 from programs.splits import check_apart, split
+from programs.stored import in_memory, stored
 from programs.task import Task
 
 _TRAIN, _DEV = 60, 60  # personas that a program is compiled on
@@ -47,6 +48,25 @@ class Data:
         return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which examples of files a command wants.
+
+    Args:
+        seed: of the split.
+        limit: how many examples of each set at most.
+        compiling: whether there must be something to train on.
+        skip: ids of rows to leave out.
+        skip_bad: leave flawed rows out, and say which.
+    """
+
+    seed: int = 0
+    limit: int | None = None
+    compiling: bool = False
+    skip: Collection[str] = ()
+    skip_bad: bool = False
+
+
 def personas(task: Task, *, seed: int, limit: int | None) -> Data:
     """The persona world's examples (synthetic); the roles' users never overlap, whatever the seed.
 
@@ -63,26 +83,13 @@ def personas(task: Task, *, seed: int, limit: int | None) -> Data:
     return Data(parts["train"], parts["dev"], parts["test"], "persona world (synthetic)", "test")
 
 
-def lamp(
-    task: Task,
-    directory: Path,
-    *,
-    seed: int,
-    limit: int | None,
-    compiling: bool,
-    skip: Collection[str] = (),
-    skip_bad: bool = False,
-) -> Data:
+def lamp(task: Task, directory: Path, wanted: Wanted) -> Data:
     """LaMP's files: train is split by seed into train and dev, and LaMP's dev is what is reported.
 
     Args:
         task: whose data it is.
         directory: holds `train_*.json` (for compiling) and `dev_*.json`.
-        seed: of the split.
-        limit: how many examples of each set at most.
-        compiling: whether train is needed at all.
-        skip: ids of rows to leave out.
-        skip_bad: leave flawed rows out, and say which.
+        wanted: which of its examples.
 
     Raises:
         DataError: see `lamp_data.load` and `splits.check_apart`.
@@ -91,17 +98,17 @@ def lamp(
 
     def part(name: str, limit: int | None) -> list[dspy.Example]:
         flawed: list[Flaw] = []
-        left_out = flawed.append if skip_bad else None
-        examples = load(task, directory, name, limit=limit, skip=skip, left_out=left_out)
+        left_out = flawed.append if wanted.skip_bad else None
+        examples = stored(read(task, directory, name, limit=limit, skip=wanted.skip, left_out=left_out))
         if flawed:
             skipped[name] = [flaw.id for flaw in flawed]
         return examples
 
-    test = part("dev", limit)
+    test = part("dev", wanted.limit)
     has_train = (directory / "train_questions.json").exists()
-    if not compiling and not has_train:
+    if not wanted.compiling and not has_train:
         return Data([], [], test, str(directory), "dev", skipped=skipped)
-    examples = part("train", None if limit is None else 2 * max(limit, 10))
+    examples = part("train", None if wanted.limit is None else 2 * max(wanted.limit, 10))
     shared = check_apart(examples, test)
-    train, dev = split(examples, seed, 0.5)
-    return Data(train[:_TRAIN], dev[:_DEV], test, str(directory), "dev", shared, skipped)
+    train, dev = split(examples, wanted.seed, 0.5)
+    return Data(in_memory(train[:_TRAIN]), in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)

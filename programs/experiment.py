@@ -10,11 +10,11 @@ from typing import Any
 import dspy
 
 from programs import data, judging, report
-from programs.compiling import LEAST, OPTIMIZERS
 from programs.first_call import FirstCall
 from programs.jsonl_data import is_jsonl, jsonl
 from programs.lamp_data import DataError
 from programs.measure import measure
+from programs.optimizers import LEAST
 from programs.options import Options, digest
 from programs.plot import plot
 from programs.ready import r2p
@@ -47,8 +47,6 @@ class Experiment:
         self.command, self.options, self.reporter = command, options, reporter
         self.started = time.monotonic()
         self.task = task_of(options.task)
-        if options.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {options.optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
         self.retriever = retriever(
             self.task, options.retriever, k=options.k, seed=options.seed, tokens=options.retriever_tokens
         )
@@ -88,15 +86,8 @@ class Experiment:
             return data.personas(self.task, seed=options.seed, limit=options.limit)
         compiling = self.command == "compile"
         path = Path(options.data)
-        found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(
-            self.task,
-            path,
-            seed=options.seed,
-            limit=options.limit,
-            compiling=compiling,
-            skip=options.skip,
-            skip_bad=options.skip_bad,
-        )
+        wanted = data.Wanted(options.seed, options.limit, compiling, options.skip, options.skip_bad)
+        found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(self.task, path, wanted)
         for name, ids in found.skipped.items():
             few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
             self.reporter.say(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")

@@ -15,7 +15,7 @@ from r2p_dspy.r2p import R2P, Reasoning
 from r2p_dspy.reason import Reason
 from r2p_dspy.reconcile import Candidate, Reconcile
 from r2p_dspy.retrieval import BM25, All, Random, Recency, Retriever
-from r2p_dspy.scoring import Composite, Score, as_bool, as_float, as_gepa, as_optimizer_metric
+from r2p_dspy.scoring import Composite, Score, as_bool, as_float, as_gepa, as_optimizer_metric, as_reward
 from r2p_dspy.showing import Synthesize
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
 from r2p_dspy.watch import active_adapter
@@ -67,6 +67,7 @@ __all__ = [
     "as_float",
     "as_gepa",
     "as_optimizer_metric",
+    "as_reward",
     "connect",
     "load_program",
     "optimizing",

@@ -59,7 +59,7 @@ def test_ratings_are_read_as_whole_numbers_however_they_are_written(tmp_path, wr
     assert (example.score, example.profile[0].label) == ("4", "4")
 
 
-@pytest.mark.parametrize("written", [None, "None", "", "unknown"])
+@pytest.mark.parametrize("written", [None, "None", "", "unknown", True, ["2020-01-02"], {"year": 2020}])
 def test_what_has_no_number_is_no_date(tmp_path, written):
     write(tmp_path, lamp3.TASK, [question(lamp3.TASK, profile=[item(lamp3.TASK, date=written)])], {"1": "4"})
     assert load(lamp3.TASK, tmp_path, "dev")[0].profile[0].date is None
@@ -70,6 +70,7 @@ def test_a_user_with_no_history_yet_is_a_user(tmp_path):
     assert not load(lamp3.TASK, tmp_path, "dev")[0].profile
 
 
+NESTED = ("[" + " " * 99) * 2000 + "]" * 2000
 BAD = [
     # why, task, what to change in a good row, or the questions, the golds; what the message must name
     ("a question without gold", lamp4, {"id": "2"}, {"1": "a"}, ["question 2", "no gold in dev_outputs.json"]),
@@ -125,6 +126,23 @@ BAD = [
     ("no gold", lamp4, {}, {}, ["dev_outputs.json", "empty"]),
     ("golds alone", lamp4, {}, "[]", ["dev_outputs.json", "no golds"]),
     ("another task's outputs", lamp4, {}, '{"task": "LaMP_5", "golds": []}', ["'LaMP_5'", "not of LaMP_4"]),
+    (
+        "an input of many levels",
+        lamp4,
+        f'[{{"id": "1", "input": {NESTED}}}]',
+        None,
+        ["many levels, not a text"],
+    ),
+    (
+        "a rating of many levels",
+        lamp3,
+        json.dumps([question(lamp3.TASK)]).replace('"4"', NESTED),
+        None,
+        ["score is a list of many levels"],
+    ),
+    ("an endless number", lamp3, {"profile": [item(lamp3.TASK, score=10**4000)]}, None, ["no whole JSON"]),
+    ("an item of many keys", lamp4, {"profile": [{"id": "a"} | dict.fromkeys(map(str, range(999)))]}, None, ["1, 2,"]),
+    ("a long id", lamp4, {"id": "x" * 9999}, None, ["xxx…"]),
     ("a message of one line", lamp4, {"input": "one\ntwo\r\n", "id": "1\n2"}, {"1\n2": "a"}, ["wording"]),
 ]
 
@@ -141,6 +159,7 @@ def test_bad_data_is_refused_in_one_line_that_says_where_and_what_to_do(tmp_path
         assert part in message
     assert message.splitlines() == [message]
     assert "; " in message, "what to do"
+    assert len(message) < 1000
 
 
 @pytest.mark.parametrize(("gone", "named"), [("questions", "train_questions"), ("outputs", "train_outputs")])
