@@ -210,6 +210,10 @@ BAD = [
     ("a profile that is a number", change(*DEMO, "profile", 7), "demo 1 has no profile that"),
     ("a profile with an id twice", change(*DEMO, "profile", [{"id": "1", "text": "x"}] * 2), "demo 1 has no profile"),
     ("a demo's evidence", change(*DEMO, "evidence", "prose"), "demo 1 has no evidence that"),
+    ("evidence without end", change(*DEMO, "evidence", "[" * 100_000), "demo 1 has no evidence that"),
+    ("a profile without end", change(*DEMO, "profile", "[" * 100_000), "demo 1 has no profile that"),
+    ("a profile of levels", change(*DEMO, "profile", [[[{"id": "1", "text": "x"}]]]), "demo 1 has no profile that"),
+    ("a draft that is no text", change(*DEMO, "draft", {"a": ["b"]}), "demo 1 has no draft that"),
     ("evidence without quotes", change(*DEMO, "evidence", [{"item": "1"}]), "demo 1 has no evidence that"),
     ("a verdict that is none", change(*DEMO, "verification", "approved", "perhaps"), "demo 1 has no verification"),
 ]  # fmt: skip
