@@ -100,6 +100,13 @@ def test_first_calls_are_shown_if_asked_for(monkeypatch, verbose):
     assert file.getvalue().splitlines() == ([*lines, "── r2p goes on"] if verbose else [])
 
 
+def test_what_an_optimizer_says_is_no_command(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr("sys.stderr", file)
+    console.Console().say("Proposed: [red]be\x1b[2J brief[/]")
+    assert file.getvalue() == "Proposed: [red]be\ufffd[2J brief[/]\n"
+
+
 def test_a_strangers_text_is_no_command():
     evil = "a\x1b]0;t\x07b\r\n\u202ec\ud800\n\n   d\te"
     told = lines_of(evil) + call_lines(evil, [(evil, evil)], evil)
