@@ -45,13 +45,12 @@ def load(
     if path is not None and not compiled:
         raise ValueError(f"compiled=False is the uncompiled program; leave out {path}, or leave out compiled")
     found = task_of(task)
+    shipped = COMPILED / f"{found.name}.json"
+    if path is None and compiled and found.name in TASKS and shipped.exists():
+        path = shipped
     program = r2p(found)
-    # A user's own task may have the name of one of ours.
-    shipped = COMPILED / f"{found.name}.json" if found is TASKS.get(found.name) else None
     if path is not None:
         load_program(program, path, task=found.name)
-    elif compiled and shipped is not None and shipped.exists():
-        load_program(program, shipped, task=found.name)
     if lm is not None:
         program.set_lm(lm)
     return program

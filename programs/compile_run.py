@@ -79,6 +79,6 @@ def run_compile(
             experiment.rows["compiled"] = experiment.rows["r2p"]
         else:
             experiment.measure("compiled", compiled)
-    test = {name: report.metrics(task, experiment.rows[name]) for name in ("r2p", "compiled")}
+    test = {name: report.metrics(task, rows) for name, rows in experiment.rows.items()}
     complete(saved, test, options.redact, experiment.data, task)
     return experiment.report({"compiling": summary, "program": "program.json"})

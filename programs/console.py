@@ -12,10 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from metrics.intervals import Interval
 from programs import TASKS, published
+from programs.lamp.flaws import one_line
 from programs.personas import MAKERS
 from programs.reporter import Reporter
 from programs.task import Task
-from programs.terminal import call_lines, moves, output, print_lines
+from programs.terminal import Line, call_lines, moves, output, print_lines
 from programs.terminal import table as new_table
 
 _BARS = 12  # finished programs that a terminal still shows
@@ -83,7 +84,7 @@ class Console(Reporter):
         if self.verbose or not line.startswith(
             ("Bootstrapped", "Average", "Scores so far", "Best score", "Going", "Will")
         ):
-            self.terminal.print(line, style="dim", markup=False, highlight=False)
+            print_lines([Line(one_line(line), "dim")], self.terminal)  # an optimizer's lines hold what a model wrote
 
     def table(self, report: dict[str, Any], directory: Path) -> None:
         """The report as one table on stdout, and where to find more."""

@@ -197,7 +197,7 @@ def test_a_sweep_is_resumed_as_what_it_was(models, tmp_path, changed, said):
 def test_a_task_has_a_table_and_a_figure(models, tmp_path, capsys):
     report = sweep(tmp_path / "run")
     print_sweep(report, tmp_path / "run")
-    lines = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
+    lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
     rows = {tuple(line[1:3]): line[3:-1] for line in lines if len(line) > 4}
     half = "0.500 [0.000, 1.000]"
     assert rows[GOOD, "r2p"] == ["1.000 [1.000, 1.000]"] * 2 + ["5 / 5"]
@@ -261,7 +261,7 @@ def test_tasks_are_listed_with_what_others_report_and_what_is_at_hand(tmp_path, 
     lamp_folder(tmp_path / "data" / "LaMP_3", "lamp3")
     result = run("tasks")
     assert result.exit_code == 0, result.stderr
-    shown = " ".join(result.stdout.replace("│", " ").split())
+    shown = " ".join(result.stdout.replace("|", " ").split())
     for said in (*TASKS, "--data lamp/lamp2-time", "--data data/LaMP_3", "gpt-4o-mini + BM25: accuracy .632", "none"):
         assert said in shown, said
 
