@@ -15,7 +15,8 @@ def load(task: str, path: str | None = None) -> "R2P":
 
     Args:
         task: a name from `TASKS`, or the path of a task file (see `task_file.task_of`).
-        path: a compiled program's artifact; None for the uncompiled program.
+        path: a compiled program's artifact, with the settings that it is to be built with; None for the uncompiled
+            program.
 
     Returns:
         The program, with no LM bound: `dspy.configure(lm=r2p_dspy.connect())` or the like is the caller's.
@@ -28,12 +29,13 @@ def load(task: str, path: str | None = None) -> "R2P":
         >>> load("lamp2").reason.answers
         ('tag',)
     """
-    from programs.ready import r2p
+    from programs.settings import Settings, build
     from programs.task_file import task_of
     from r2p_dspy.artifact import load_program
 
     found = task_of(task)
-    program = r2p(found)
-    if path is not None:
-        load_program(program, path, task=found.name)
+    if path is None:
+        return build(found, Settings())
+    program = build(found, Settings.of(path))
+    load_program(program, path, task=found.name)
     return program

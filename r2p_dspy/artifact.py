@@ -22,7 +22,12 @@ class ArtifactError(ValueError):
 
 
 def save_program(
-    program: R2P, path: str | Path, *, task: str | None = None, notes: dict[str, Any] | None = None
+    program: R2P,
+    path: str | Path,
+    *,
+    task: str | None = None,
+    notes: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Path:
     """Write a program's instructions and demos to a JSON file, whole or not at all.
 
@@ -33,6 +38,7 @@ def save_program(
         path: of the file; its folder must exist.
         task: the name of the task that it is for.
         notes: provenance to keep beside it (data, optimizer, scores); must be JSON.
+        settings: what the program is to be built with, such as retriever and k; must be JSON. See `saved_settings`.
 
     Returns:
         The file's path.
@@ -60,6 +66,7 @@ def save_program(
         "fields": _fields(program).model_dump(),
         "versions": _versions(),
         "notes": notes or {},
+        "settings": settings or {},
         "state": {name: _state(parameter) for name, parameter in program.named_parameters()},
     }
     part = path.with_name(f".{path.name}.part")
@@ -77,7 +84,7 @@ def load_program(program: R2P, path: str | Path, *, task: str | None = None) -> 
         task: the task that it must be for; None accepts any.
 
     Returns:
-        The file's contents beside the state: task, template, fields, versions, notes.
+        The file's contents beside the state: task, template, fields, versions, notes, settings.
 
     Raises:
         ArtifactError: for a missing or damaged file, a newer format, another task, other fields or stages.
@@ -112,6 +119,26 @@ def load_program(program: R2P, path: str | Path, *, task: str | None = None) -> 
         parameter.load_state({**held.state[name].model_dump(), "lm": None})
         parameter.lm = lm
     return {key: value for key, value in data.items() if key != "state"}
+
+
+def saved_settings(path: str | Path) -> dict[str, Any]:
+    """What a file's program is to be built with, before `load_program` fills it; nothing of it is checked.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The settings as they were saved; empty where there are none.
+
+    Raises:
+        ArtifactError: for a file that is missing, or no program.
+
+    Example:
+        >>> saved_settings("nowhere.json")
+        Traceback (most recent call last):
+        r2p_dspy.artifact.ArtifactError: nowhere.json does not exist; compile makes such a file (RUN/program.json)
+    """
+    return _read(Path(path)).get("settings") or {}
 
 
 class _Field(BaseModel):
