@@ -36,8 +36,7 @@ def print_tuning(out: Terminal, found: Mapping[str, Any]) -> None:
             ", ".join(notes),
         )
     out.print(table)
-    out.print("calls and tokens: for each answer; the winner has the fewest tokens of those that are not surely worse")
-    out.print("than the best one (paired 95 % interval)")
+    out.print("calls and tokens are for each answer; of those within a standard error of the best the cheapest wins")
     if found["stopped"]:
         out.print(f"tuning stopped early: {found['stopped']}", markup=False)
     for name, one in found.get("test", {}).items():
