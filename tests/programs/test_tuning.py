@@ -100,6 +100,15 @@ def test_what_has_no_hope_is_given_up_after_a_third(score, tokens, given_up):
     assert brief.whole != given_up and len(brief.rows) == (20 if given_up else 60)
 
 
+def test_what_adds_to_a_dear_failure_is_not_measured():
+    world = World(
+        lambda one: 0.1 if one.template == "brief" else 0.8, lambda one: 900 if one.template == "brief" else 90
+    )
+    assert [one.settings.template for one in search(world).trials].count("brief") == 1
+    cheap = World(lambda one: 0.1 if one.template == "brief" else 0.8, lambda one: 9 if one.template == "brief" else 90)
+    assert [one.settings.template for one in search(cheap).trials].count("brief") > 1
+
+
 def of(scores, tokens, **settings):
     return Trial(Settings(**settings), rows(scores, tokens), whole=True)
 
