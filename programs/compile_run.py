@@ -5,7 +5,7 @@ from typing import Any
 
 import dspy
 
-from programs.compiling import compile_program
+from programs.compiling import compile_program, composite
 from programs.experiment import Experiment
 from programs.options import Options
 from programs.ready import baselines
@@ -20,7 +20,12 @@ def run_compile(options: Options, output: Path, resume: bool, reporter: Reporter
 
     Returns:
         The report; the compiled program is `program.json` in the run's directory.
+
+    Raises:
+        ValueError: one line on what is wrong, before anything is written.
     """
+    if options.optimizer == "none" and not options.tune:
+        raise ValueError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
     experiment = Experiment("compile", options, reporter)
     experiment.begin(output, resume)
     task, run, settings = experiment.task, experiment.run, experiment.settings
@@ -29,7 +34,7 @@ def run_compile(options: Options, output: Path, resume: bool, reporter: Reporter
         for name, program in {**baselines(task, experiment.retriever), "r2p": experiment.loaded}.items():
             experiment.measure(name, program)
         if options.tune:
-            settings, extra["tuning"] = run_tuning(experiment)
+            settings, extra["tuning"] = run_tuning(experiment, composite(task))
             start = "tuned"
             if str(settings) == str(experiment.settings):
                 experiment.rows["tuned"] = experiment.rows["r2p"]

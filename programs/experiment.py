@@ -46,7 +46,7 @@ class Experiment:
         self.options, self.settings = resolved(options)
         self.started = time.monotonic()
         self.task = task_of(options.task)
-        if options.optimizer not in OPTIMIZERS and not (options.tune and options.optimizer == "none"):
+        if options.optimizer not in (*OPTIMIZERS, "none"):
             raise ValueError(f"unknown optimizer {options.optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
         self._items: dict[tuple[str, int], Any] = {}
         self.loaded = self.build(self.settings)

@@ -10,7 +10,6 @@ from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError, LMUn
 
 from metrics.intervals import Interval, of_mean
 from programs import report
-from programs.compiling import composite
 from programs.experiment import Experiment
 from programs.measure import collect, spent
 from programs.plot import plot_tuning
@@ -24,22 +23,21 @@ _TOKENS = {
 }
 
 
-def run_tuning(experiment: Experiment, stops: tuple[type[BaseException], ...] = ()) -> tuple[Settings, dict[str, Any]]:
-    """Search the settings that were not given, on dev, by the composite score; draw `tuning.png`.
+def run_tuning(
+    experiment: Experiment, scored: Composite, stops: tuple[type[BaseException], ...] = ()
+) -> tuple[Settings, dict[str, Any]]:
+    """Search the settings that were not given, on dev, and draw `tuning.png`.
 
     Args:
         experiment: that has begun; each trial's rows go to its run directory, and those that are there are not asked
             again.
-        stops: see `tuning.tune`.
+        scored: the score that is searched for, as programs are compiled by.
+        stops: exceptions that end the search with the best setting so far, see `tuning.tune`.
 
     Returns:
-        The winner's settings, and for the report: the trials (settings in words, composite score on dev and its
-        difference to the start with 95 % intervals, examples, calls and tokens for each answer, which frontiers of
-        quality against tokens it is on), the winner and the best one in words, and what stopped the search.
+        The winner's settings, and for the report what `summarize` returns.
     """
-    options, dev = experiment.options, experiment.data.dev
-    scored = composite(experiment.task)
-    choices = space(experiment.task, experiment.settings, fixed=experiment.given)
+    task, options, dev, start = experiment.task, experiment.options, experiment.data.dev, experiment.settings
 
     def measure(settings: Settings, count: int) -> Sequence[report.Row]:
         program = experiment.build(settings)
@@ -49,9 +47,14 @@ def run_tuning(experiment: Experiment, stops: tuple[type[BaseException], ...] = 
         with dspy.context(lm=experiment.lm.copy(cache=False)):  # as in `Experiment.measure`
             return collect(lambda one: _row(program, one, scored), dev[:count], rows, options.num_threads, tick)
 
-    found = tune(measure, choices, experiment.settings, len(dev), trials=options.trials, seed=options.seed, stops=stops)
+    choices = space(task, start, fixed=experiment.given)
+    try:
+        found = tune(measure, choices, start, len(dev), trials=options.trials, seed=options.seed, stops=stops)
+    except stops as stop:  # before the start was measured
+        nothing = dict.fromkeys(("start", "winner", "best"), str(start))
+        return start, {**nothing, "stopped": _said(stop), "trials": []}
     summary = summarize(found)
-    plot_tuning(summary, f"{experiment.task.name}, {experiment.data.source}", experiment.run.path / "tuning.png")
+    plot_tuning(summary, f"{task.name}, {experiment.data.source}", experiment.run.path / "tuning.png")
     return found.winner.settings, summary
 
 
@@ -70,7 +73,14 @@ def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, An
 
 
 def summarize(tuning: Tuning) -> dict[str, Any]:
-    """A search's part of the report, see `run_tuning`."""
+    """A search's part of the report.
+
+    Returns:
+        The start, the winner and the best trial in words; what stopped the search early, or None; and the trials: their
+        settings in words and by name, score and its difference to the start with 95 % intervals (paired), on how many
+        examples, whether they were given up, calls and tokens for each answer, and on which frontiers of score against
+        tokens they are.
+    """
     start, winner = tuning.trials[0], tuning.winner
     frontiers = {name: tuning.frontier(tokens) for name, tokens in _TOKENS.items()}
 
@@ -92,7 +102,7 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
         "start": str(start.settings),
         "winner": str(winner.settings),
         "best": str(tuning.best.settings),
-        "stopped": tuning.stopped and (str(tuning.stopped) or type(tuning.stopped).__name__),
+        "stopped": tuning.stopped and _said(tuning.stopped),
         "trials": [entry(trial) for trial in tuning.trials],
     }
 
@@ -102,11 +112,12 @@ def compared(experiment: Experiment, names: Sequence[str], to: str = "r2p") -> d
 
     Args:
         experiment: whose programs were measured.
-        names: those to compare.
+        names: those to compare; one that was not measured is left out.
         to: what with.
     """
     rows = experiment.rows
-    apart = report.differences(experiment.task, {name: rows[name] for name in (to, *names)}, to)
+    names = [name for name in names if {name, to} <= rows.keys()]
+    apart = report.differences(experiment.task, {name: rows[name] for name in (to, *names)}, to) if names else {}
 
     def tokens(name: str, *kinds: str) -> int:
         return sum(row[f"{kind}_tokens"] for row in rows[name] for kind in kinds)
@@ -122,6 +133,10 @@ def compared(experiment: Experiment, names: Sequence[str], to: str = "r2p") -> d
         }
         for name in names
     }
+
+
+def _said(stop: BaseException) -> str:
+    return str(stop) or type(stop).__name__
 
 
 def _rounded(found: Interval) -> dict[str, float]:

@@ -14,10 +14,15 @@ from matplotlib.image import imread
 
 import programs
 from programs import lamp2
+from programs.compiling import composite
 from programs.data import personas
+from programs.experiment import Experiment
+from programs.options import Options
+from programs.reporter import Reporter
 from programs.settings import Settings, build
 from programs.task import Task
 from programs.tuning import SPACE, Trial, Tuning, space, tune
+from programs.tuning_run import run_tuning
 from r2p_dspy import ArtifactError, Suggest
 from r2p_dspy.artifact import save_program
 from tests.scripted import STAGES, ScriptedEngine
@@ -176,7 +181,7 @@ def test_what_is_given_is_not_searched_and_templates_fit_the_checks():
     assert space(checked, START)["template"] == ("full",)
 
 
-# A whole run, on a model that is right when it is asked briefly, or sees two items at most.
+# Whole runs, on a model that is right when it is asked briefly.
 
 
 class Counting(ScriptedEngine):
@@ -273,10 +278,25 @@ def test_a_resumed_search_measures_no_answer_twice(engine, tmp_path):
     assert refused.exit_code == 2 and "given" in refused.stderr
 
 
+@pytest.mark.parametrize(("most", "winner", "trials"), [(5, "full", 0), (14, "full", 1), (30, "brief", 2)])
+def test_a_budget_that_is_spent_between_calls_keeps_the_best_setting(engine, tmp_path, most, winner, trials):
+    def limited(request):
+        if len(engine.requests) > most:
+            raise Stop("no more calls")
+        return write(request)
+
+    engine.texts = [limited]
+    experiment = Experiment("compile", Options(task="lamp2", model="test/x", num_threads=2), Reporter())
+    experiment.begin(tmp_path / "run", resume=False)
+    settings, found = run_tuning(experiment, composite(TASK), stops=(Stop,))
+    assert settings.template == winner and len(found["trials"]) == trials
+    assert found["stopped"] == "no more calls" and found["winner"] == str(settings)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--optimizer", "none"], "unknown optimizer 'none'"),
+        (["--optimizer", "none"], "add --tune"),
         (["--tune", "--trials", 0], "--trials"),
         (["--tune", "--reconcile", "synthesis"], "let candidates be 2 or more"),
         (["--tune", "--retriever", "nothing"], "unknown retriever"),
