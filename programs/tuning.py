@@ -1,19 +1,15 @@
-"""Searching R2P's settings: quality against tokens on dev, by optuna, and which setting wins."""
+"""Searching R2P's settings with optuna, for quality and for few tokens."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from statistics import fmean, stdev
 from types import MappingProxyType
 from typing import Any
 
-from metrics.intervals import Interval, of_mean
-from programs.report import users
 from programs.settings import Settings
 from programs.task import Task
+from programs.trials import Row, Trial, Tuning
 from r2p_dspy.template import TEMPLATES
 
-Row = Mapping[str, Any]
 Measure = Callable[[Settings, int], Sequence[Row]]
 
 # What is searched. The first trials change one setting each, in this order.
@@ -30,89 +26,6 @@ SPACE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
 )
 _FEWEST = 10  # examples on which a trial can be given up
 _OF_SEVERAL = ("adaptive", "reconcile")  # what matters where there are candidates
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A setting that was measured.
-
-    Args:
-        settings: the setting.
-        rows: a row for each example: `score` in [0, 1], `user`, `calls`, `prompt_tokens`, `completion_tokens`.
-        whole: whether it was measured on all examples, and not given up.
-    """
-
-    settings: Settings
-    rows: Sequence[Row]
-    whole: bool
-
-    @property
-    def score(self) -> float:
-        """The mean score."""
-        return self.per_answer("score")
-
-    @property
-    def tokens(self) -> float:
-        """All tokens for each answer, of prompts and completions, thrown-away ones too."""
-        return self.per_answer("prompt_tokens") + self.per_answer("completion_tokens")
-
-    def per_answer(self, key: str) -> float:
-        """The mean of a number of the rows."""
-        return fmean(row[key] for row in self.rows)
-
-    def above(self, other: "Trial") -> Interval:
-        """How much its score exceeds another's, paired on the examples that both were measured on (95 %)."""
-        apart = self._apart(other)
-        return of_mean(apart, users=users(self.rows[: len(apart)]))
-
-    def behind(self, other: "Trial") -> bool:
-        """Whether its score is more than one standard error (of the paired difference) below another's."""
-        apart = other._apart(self)
-        error = stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else 0.0
-        return fmean(apart) > error + 1e-9
-
-    def _apart(self, other: "Trial") -> list[float]:
-        return [mine["score"] - theirs["score"] for mine, theirs in zip(self.rows, other.rows, strict=False)]
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """A search and what came out.
-
-    Args:
-        trials: in the order in which they were measured; the first one is the setting that it started with.
-        stopped: what ended it early, or None.
-    """
-
-    trials: Sequence[Trial]
-    stopped: BaseException | None = None
-
-    @property
-    def best(self) -> Trial:
-        """Of the whole trials the one with the highest score; of equals the one of fewer tokens."""
-        return max(self._whole, key=lambda trial: (trial.score, -trial.tokens))
-
-    @property
-    def winner(self) -> Trial:
-        """The one of fewest tokens of those that are within one standard error of the best.
-
-        By the one-standard-error rule (Breiman et al., Classification and Regression Trees, 1984). That an interval
-        of 95 % contains 0 would be too weak: it does where three of 60 answers are lost and none is gained.
-        """
-        equals = [trial for trial in self._whole if not trial.behind(self.best)]
-        return min(equals, key=lambda trial: (trial.tokens, -trial.score))
-
-    def frontier(self, tokens: Callable[[Trial], float]) -> list[Trial]:
-        """The whole trials than which none is better at as few tokens, fewest tokens first."""
-        found: list[Trial] = []
-        for trial in sorted(self._whole, key=lambda trial: (tokens(trial), -trial.score)):
-            if not found or trial.score > found[-1].score:
-                found.append(trial)
-        return found
-
-    @property
-    def _whole(self) -> list[Trial]:
-        return [trial for trial in self.trials if trial.whole]
 
 
 def space(task: Task, start: Settings, fixed: Collection[str] = ()) -> dict[str, tuple[Any, ...]]:
@@ -144,6 +57,7 @@ def tune(
     examples: int,
     *,
     trials: int = 24,
+    more: int = 0,
     seed: int = 0,
     stops: tuple[type[BaseException], ...] = (),
 ) -> Tuning:
@@ -159,6 +73,7 @@ def tune(
         start: what to start with.
         examples: how many there are.
         trials: how many different settings to measure.
+        more: on how many further examples the finalists are measured (see `trials.Tuning`), if there are several.
         seed: of the sampler.
         stops: exceptions of `measure` that end the search, such as a spent budget; what was measured until then stands.
 
@@ -167,6 +82,7 @@ def tune(
         BaseException: one of `stops` that comes before the start is measured.
     """
     done: dict[str, Trial] = {}
+    finals: list[Trial] = []
     stopped = None
     try:
         for settings, tell in _proposed(choices, start, trials, seed):
@@ -176,11 +92,14 @@ def tune(
                     break
                 trial = done[str(settings)] = _measured(measure, settings, examples, Tuning([*done.values()]))
             tell([trial.score, trial.tokens])
+        finalists = Tuning([*done.values()]).finalists
+        if len(finalists) > 1 and more:
+            finals = [Trial(one.settings, measure(one.settings, examples + more), whole=True) for one in finalists]
     except stops as stop:
         if not done:
             raise
         stopped = stop
-    return Tuning([*done.values()], stopped)
+    return Tuning([*done.values()], finals, stopped)
 
 
 def _measured(measure: Measure, settings: Settings, examples: int, before: Tuning) -> Trial:

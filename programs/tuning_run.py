@@ -14,7 +14,8 @@ from programs.experiment import Experiment
 from programs.measure import collect, spent
 from programs.plot import plot_tuning
 from programs.settings import Settings
-from programs.tuning import Trial, Tuning, space, tune
+from programs.trials import Row, Trial, Tuning
+from programs.tuning import space, tune
 from r2p_dspy import R2P, Composite, optimizing
 
 _TOKENS = {
@@ -26,7 +27,7 @@ _TOKENS = {
 def run_tuning(
     experiment: Experiment, scored: Composite, stops: tuple[type[BaseException], ...] = ()
 ) -> tuple[Settings, dict[str, Any]]:
-    """Search the settings that were not given, on dev, and draw `tuning.png`.
+    """Search the settings that were not given, on dev, compare the finalists on train too, and draw `tuning.png`.
 
     Args:
         experiment: that has begun; each trial's rows go to its run directory, and those that are there are not asked
@@ -37,22 +38,33 @@ def run_tuning(
     Returns:
         The winner's settings, and for the report what `summarize` returns.
     """
-    task, options, dev, start = experiment.task, experiment.options, experiment.data.dev, experiment.settings
+    task, options, start = experiment.task, experiment.options, experiment.settings
+    dev, train = experiment.data.dev, experiment.data.train
+    examples = [*dev, *train]
 
-    def measure(settings: Settings, count: int) -> Sequence[report.Row]:
+    def measure(settings: Settings, count: int) -> Sequence[Row]:
         program = experiment.build(settings)
         rows = experiment.run.rows("tune-" + re.sub(r"[^A-Za-z0-9.]+", "-", str(settings))[-100:])
-        missing = {example.id for example in dev[:count]} - {row["id"] for row in rows}
+        missing = {example.id for example in examples[:count]} - {row["id"] for row in rows}
         tick = experiment.reporter.start(f"tune {settings}", count, count - len(missing)) if missing else lambda: None
         with dspy.context(lm=experiment.lm.copy(cache=False)):  # as in `Experiment.measure`
-            return collect(lambda one: _row(program, one, scored), dev[:count], rows, options.num_threads, tick)
+            return collect(lambda one: _row(program, one, scored), examples[:count], rows, options.num_threads, tick)
 
     choices = space(task, start, fixed=experiment.given)
     try:
-        found = tune(measure, choices, start, len(dev), trials=options.trials, seed=options.seed, stops=stops)
+        found = tune(
+            measure,
+            choices,
+            start,
+            len(dev),
+            trials=options.trials,
+            more=len(train),
+            seed=options.seed,
+            stops=stops,
+        )
     except stops as stop:  # before the start was measured
         nothing = dict.fromkeys(("start", "winner", "best"), str(start))
-        return start, {**nothing, "stopped": _said(stop), "trials": []}
+        return start, {**nothing, "stopped": _said(stop), "trials": [], "finals": []}
     summary = summarize(found)
     plot_tuning(summary, f"{task.name}, {experiment.data.source}", experiment.run.path / "tuning.png")
     return found.winner.settings, summary
@@ -76,12 +88,13 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
     """A search's part of the report.
 
     Returns:
-        The start, the winner and the best trial in words; what stopped the search early, or None; and the trials: their
-        settings in words and by name, score and its difference to the start with 95 % intervals (paired), on how many
-        examples, whether they were given up, calls and tokens for each answer, and on which frontiers of score against
-        tokens they are.
+        The start, the winner and the best trial in words; what stopped the search early, or None; and the trials and
+        the finals: their settings in words and by name, score and its difference to the start with 95 % intervals
+        (paired), on how many examples, whether they were given up, calls and tokens for each answer, and on which
+        frontiers of score against tokens they are.
     """
-    start, winner = tuning.trials[0], tuning.winner
+    first = tuning.trials[0]
+    start = next((one for one in tuning.finals if one.settings == first.settings), first)
     frontiers = {name: tuning.frontier(tokens) for name, tokens in _TOKENS.items()}
 
     def entry(trial: Trial) -> dict[str, Any]:
@@ -99,11 +112,12 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
         }
 
     return {
-        "start": str(start.settings),
-        "winner": str(winner.settings),
+        "start": str(first.settings),
+        "winner": str(tuning.winner.settings),
         "best": str(tuning.best.settings),
         "stopped": tuning.stopped and _said(tuning.stopped),
         "trials": [entry(trial) for trial in tuning.trials],
+        "finals": [entry(trial) for trial in tuning.finals],
     }
 
 

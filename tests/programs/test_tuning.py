@@ -21,7 +21,8 @@ from programs.options import Options
 from programs.reporter import Reporter
 from programs.settings import Settings, build
 from programs.task import Task
-from programs.tuning import SPACE, Trial, Tuning, space, tune
+from programs.trials import Trial, Tuning
+from programs.tuning import SPACE, space, tune
 from programs.tuning_run import run_tuning
 from r2p_dspy import ArtifactError, Suggest
 from r2p_dspy.artifact import save_program
@@ -136,6 +137,29 @@ START_TRIAL = of([1] * 57 + [0] * 3, 100)
 def test_the_cheapest_within_a_standard_error_of_the_best_wins(scores, tokens, wins):
     other = of(scores, tokens, k=2)
     assert (Tuning([START_TRIAL, other]).winner is other) == wins
+
+
+def test_finalists_are_compared_on_further_examples():
+    # On the first 60 as good as the start, and cheaper; after that it always fails.
+    def measure(settings, count):
+        return rows([settings.k == 4 or at < 60 for at in range(count)], 20 * settings.k)
+
+    choices = {"k": (4, 2)}
+    assert tune(measure, choices, START, 60, trials=2).winner.settings.k == 2
+    tuning = tune(measure, choices, START, 60, trials=2, more=20)
+    assert tuning.winner.settings.k == 4
+    assert {one.settings.k: len(one.rows) for one in tuning.finals} == {2: 80, 4: 80}
+    alone = tune(measure, {"k": (4,)}, START, 60, trials=2, more=20)
+    assert not alone.finals and alone.winner.settings.k == 4, "there is nothing to decide"
+
+
+def test_the_finalists_are_the_cheapest_of_the_good_the_best_and_the_start():
+    start, *others = [
+        of([1] * 50 + [0] * 10, 90),
+        of([1] * 60, 500, k=8),
+        *(of([1] * 59 + [0], n, k=n) for n in range(1, 6)),
+    ]
+    assert [one.tokens for one in Tuning([start, *others]).finalists] == [1, 2, 3, 500, 90]
 
 
 def test_a_trial_that_was_given_up_neither_wins_nor_is_on_the_frontier():
