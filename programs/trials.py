@@ -91,9 +91,13 @@ class Tuning:
         return [one for at, one in enumerate(some) if one not in some[:at]]
 
     def frontier(self, tokens: Callable[[Trial], float]) -> list[Trial]:
-        """The whole trials than which none is better at as few tokens, fewest tokens first."""
+        """The trials than which none is better at as few tokens, fewest tokens first.
+
+        One that was given up may be on it, if it is cheaper than the best: it was surely worse.
+        """
         found: list[Trial] = []
-        for trial in sorted(self._whole, key=lambda trial: (tokens(trial), -trial.score)):
+        some = [trial for trial in self.trials if trial.whole or tokens(trial) < tokens(self.best)]
+        for trial in sorted(some, key=lambda trial: (tokens(trial), -trial.score)):
             if not found or trial.score > found[-1].score:
                 found.append(trial)
         return found

@@ -162,11 +162,12 @@ def test_the_finalists_are_the_cheapest_of_the_good_the_best_and_the_start():
     assert [one.tokens for one in Tuning([start, *others]).finalists] == [1, 2, 3, 500, 90]
 
 
-def test_a_trial_that_was_given_up_neither_wins_nor_is_on_the_frontier():
-    other = Trial(Settings(k=1), rows([1] * 20, 1), whole=False)
-    tuning = Tuning([START_TRIAL, other])
+def test_a_trial_that_was_given_up_does_not_win_and_is_on_the_frontier_if_it_is_cheap():
+    cheap, dear = (Trial(Settings(k=k), rows([1] * 10 + [0] * 10, k), whole=False) for k in (1, 200))
+    lucky = Trial(Settings(k=300), rows([1] * 20, 300), whole=False)
+    tuning = Tuning([START_TRIAL, cheap, dear, lucky])
     assert tuning.best is tuning.winner is START_TRIAL
-    assert tuning.frontier(lambda trial: trial.tokens) == [START_TRIAL]
+    assert tuning.frontier(lambda trial: trial.tokens) == [cheap, START_TRIAL]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=8))
