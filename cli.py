@@ -68,6 +68,7 @@ _DATA_HELP = "LaMP's {train,dev}_{questions,outputs}.json, or JSONL rows; defaul
 _TASK_HELP = "One of `python cli.py tasks`, or a task file of your own (.yaml, .py; docs/your-task.md)."
 _MODEL_HELP = "pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); keys from the environment."
 _RETRIEVER_HELP = "bm25, recency, random, all, dense:NAME (an embedding model), or hybrid:NAME (BM25 and that one)."
+_TUNE_HELP = "Search R2P's settings first; those that are given stay as they are. With --optimizer none, that alone."
 _TEMPERATURE_HELP = "0 takes the likeliest token."
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "task": click.option("--task", default="lamp2", show_default=True, help=_TASK_HELP),
@@ -147,7 +148,7 @@ def _common(*names: str, sweeps: bool = False) -> Callable[[Any], Any]:
 @click.option(
     "--optimizer", default="random", show_default=True, help="random (BootstrapFewShotWithRandomSearch) or bootstrap."
 )
-@click.option("--tune", is_flag=True, help="Search R2P's settings first; those that are given stay as they are.")
+@click.option("--tune", is_flag=True, help=_TUNE_HELP)
 @click.option(
     "--trials", default=24, show_default=True, type=click.IntRange(1), help="Settings that --tune measures on dev."
 )

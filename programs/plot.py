@@ -93,7 +93,8 @@ def plot_tuning(found: Mapping[str, Any], title: str, path: Path) -> None:
                 axes.plot([x], [value["value"]], "o", color=color, fillstyle="none" if one["given_up"] else "full")
             if marked or tokens in one["frontier"]:
                 axes.annotate(f"{number}", (x, value["value"]), (4, 4), textcoords="offset points", fontsize=8)
-        axes.set_xscale("log")
+        if min(one["tokens"][tokens] for one in found["trials"]) > 0:  # some servers count none
+            axes.set_xscale("log")
         axes.set_xlabel(f"{tokens} tokens for each answer (thrown-away ones too)")
     left = figure.axes[0]
     left.set_ylabel("composite score on dev (higher is better)")

@@ -18,12 +18,15 @@ from programs.compiling import composite
 from programs.data import personas
 from programs.experiment import Experiment
 from programs.options import Options
+from programs.personas import MAKERS
+from programs.personas.world import draw, lamp_files
+from programs.plot import plot_tuning
 from programs.reporter import Reporter
 from programs.settings import Settings, build
 from programs.task import Task
 from programs.trials import Trial, Tuning
 from programs.tuning import SPACE, space, tune
-from programs.tuning_run import run_tuning
+from programs.tuning_run import run_tuning, summarize
 from r2p_dspy import ArtifactError, Suggest
 from r2p_dspy.artifact import save_program
 from tests.scripted import STAGES, ScriptedEngine
@@ -170,6 +173,13 @@ def test_a_trial_that_was_given_up_does_not_win_and_is_on_the_frontier_if_it_is_
     assert tuning.frontier(lambda trial: trial.tokens) == [cheap, START_TRIAL]
 
 
+@pytest.mark.parametrize("tokens", [0, 100])
+def test_a_search_of_one_trial_is_drawn_whatever_a_server_counts(tokens, tmp_path):
+    found = summarize(Tuning([of([1] * 5, tokens)]))
+    plot_tuning(found, "title", tmp_path / "tuning.png")
+    assert imread(tmp_path / "tuning.png").shape[1] > 1000 and found["trials"][0]["frontier"] == ["completion", "all"]
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=8))
 def test_the_frontier_is_what_no_other_trial_beats_in_both(points):
     trials = [of([score / 5], tokens, k=at) for at, (score, tokens) in enumerate(points)]
@@ -275,7 +285,13 @@ def test_a_tuned_program_is_built_as_it_was_tuned(engine, tmp_path):
     loaded = programs.load("lamp2", str(out / "program.json"))
     assert loaded.reason.template.leaves()[0].name == "evidence" and loaded.retriever.k == settings["k"]
 
+    users = tmp_path / "users.jsonl"
+    users.write_text("".join(json.dumps(row) + "\n" for row in lamp_files(TASK, draw(MAKERS["lamp2"], "test", 2))[0]))
+    asked = ("predict", "--input", users, "--model", "test/x", "--program", out / "program.json")
     engine.requests.clear()
+    assert run(*asked, "--output", tmp_path / "answers.jsonl").exit_code == 0
+    assert len(engine.requests) >= 2 and not any("draft" in prompt for prompt in engine.prompts())
+
     common = ("evaluate", "--limit", 2, "--model", "test/x", "--program", out / "program.json")
     assert run(*common, "--output", tmp_path / "as-tuned").exit_code == 0
     again = report_of(tmp_path / "as-tuned")
