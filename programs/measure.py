@@ -60,7 +60,7 @@ def collect(
         The rows, in the order of the examples.
 
     Raises:
-        Exception: what `ask` raises, at its first failure.
+        Exception: what `ask` raises, at its first failure, or what a row that cannot be written does.
     """
     done = {row["id"]: row for row in rows}
     todo = [example for example in examples if example.id not in done]
@@ -69,13 +69,13 @@ def collect(
     def one(example: dspy.Example) -> None:
         try:
             row = ask(example)
+            with lock:
+                rows.append(row)
+                done[row["id"]] = row
+                progress()
         except Exception as error:
             failure.append(error)
             raise
-        with lock:
-            rows.append(row)
-            done[row["id"]] = row
-            progress()
 
     executor = ParallelExecutor(num_threads=threads, max_errors=1, disable_progress_bar=True, timeout=0)
     try:

@@ -45,7 +45,8 @@ def recorded(lm: dspy.LM, ledger: Ledger | None, meter: Meter) -> dspy.LM:
         raise ValueError(f"the price of {lm.model} is not known, so --max-usd cannot hold; give --max-tokens instead")
     # DSPy's own cache forgets the usage of what it answers.
     recording = lm.copy(cache=False) if ledger is not None else lm.copy()
-    recording.__class__ = _recording(type(lm))
+    kind: Any = type(lm)
+    recording.__class__ = _recording(kind)
     recording.ledger, recording.meter = ledger, meter
     return recording
 
