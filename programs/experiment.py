@@ -14,7 +14,7 @@ from programs.budget import BudgetReached, Meter
 from programs.compiling import LEAST, OPTIMIZERS
 from programs.jsonl_data import is_jsonl, jsonl
 from programs.lamp_data import DataError
-from programs.ledger import Ledger, LedgerFull, Spent
+from programs.ledger import Ledger, LedgerFailed, Spent
 from programs.measure import measure
 from programs.options import ASIDE, Options, digest
 from programs.plot import plot
@@ -46,6 +46,7 @@ class Experiment:
     lm: dspy.LM
     run: Run
     meter: Meter
+    ledger: Ledger | None
 
     def __init__(self, command: str, options: Options, reporter: Reporter, found: data.Data | None = None):
         self.command, self.options, self.reporter = command, options, reporter
@@ -88,13 +89,12 @@ class Experiment:
         known["skipped"] = self.data.skipped
         asked = {name: one for name, one in asdict(options).items() if name not in ASIDE}
         with Run(output, {"command": self.command, **asked, **known}, resume) as self.run:
-            ledger = self._ledger(output)
+            self.ledger = ledger = self._ledger(output)
             self.meter = Meter(budget, ledger.spent(self.run.id) if ledger is not None else Spent())
-            self.lm = recorded(lm, ledger, self.meter)
-            self.judge = judge and recorded(judge, None, self.meter)
+            self.lm, self.judge = self.recorded(lm), judge and self.recorded(judge)
             try:
                 yield self.run
-            except LedgerFull as full:
+            except LedgerFailed as full:
                 raise RunError(str(full)) from None
             finally:
                 # Calls that are under way are paid for: what they bring is kept.
@@ -108,7 +108,15 @@ class Experiment:
         if self.command != "compile" or not self.options.cache:
             return None
         directory = Path(self.options.calls) if self.options.calls is not None else output.parent / "calls"
-        return Ledger(directory, self.run.id)
+        try:
+            return Ledger(directory, self.run.id)
+        except RunError:
+            self.run.withdraw()
+            raise
+
+    def recorded(self, lm: dspy.LM) -> dspy.LM:
+        """A model whose calls are kept, and counted as the run's; every model that the run asks has to be one."""
+        return recorded(lm, self.ledger, self.meter)
 
     def _data(self) -> data.Data:
         options = self.options

@@ -25,8 +25,8 @@ _KEEP = """INSERT INTO calls VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?) ON CONFLICT (
 _SPENT = "SELECT COUNT(*), TOTAL(prompt), TOTAL(completion), TOTAL(usd), TOTAL(seconds) FROM calls WHERE run = ?"
 
 
-class LedgerFull(BaseException):
-    """The disk is full. No `Exception`, which optimizers would swallow."""
+class LedgerFailed(BaseException):
+    """The disk is full, or the file is broken. No `Exception`, which optimizers would swallow."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,22 @@ class Ledger:
         except OSError as error:
             raise RunError(f"cannot write to {directory}: {error.strerror}; give another --calls") from None
         except sqlite3.Error as error:
-            raise RunError(
-                f"{self.path} cannot be used ({error}); remove it, or give another --calls, or --no-cache"
-            ) from None
+            advice = "free some space" if "full" in str(error) else "remove it"
+            raise RunError(f"{self.path} cannot be used ({error}); {advice}, or give another --calls") from None
 
     def known(self, key: str) -> Call | None:
-        """The call that was completed for this."""
-        with self._lock:
-            found = self._file.execute("SELECT answer FROM calls WHERE key = ?", (key,)).fetchone()
+        """The call that was completed for this.
+
+        Raises:
+            LedgerFailed: the file cannot be read any more.
+        """
+        try:
+            with self._lock:
+                found = self._file.execute("SELECT answer FROM calls WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise LedgerFailed(
+                f"cannot read {self.path} ({error}); remove it, or give another --calls, then go on with --resume"
+            ) from None
         if found is None:
             return None
         kept = json.loads(found[0])
@@ -121,7 +129,8 @@ class Ledger:
         """Keep a completed call.
 
         Raises:
-            LedgerFull: the disk is full; what the reserve has room for is kept all the same.
+            LedgerFailed: the file cannot be written any more; on a full disk, what the reserve has room for is kept all
+                the same.
         """
         spent = call.spent
         answer = {"outputs": call.outputs, "usage": call.usage, "spent": vars(spent), "readings": call.readings}
@@ -133,14 +142,14 @@ class Ledger:
         with self._lock:
             try:
                 self._file.execute(_KEEP, values)
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
                 self._reserve.unlink(missing_ok=True)
                 try:
                     self._file.execute(_KEEP, values)
                     kept = "nothing that was paid for is lost"
-                except sqlite3.OperationalError:
+                except sqlite3.Error:
                     kept = "an answer could not be kept"
-                raise LedgerFull(
+                raise LedgerFailed(
                     f"cannot write to {self.path} ({error}): {kept}; free some space, then go on with --resume"
                 ) from None
 

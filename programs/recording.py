@@ -16,7 +16,7 @@ from dspy.utils.callback import with_callbacks
 from dspy.utils.usage_tracker import UsageTracker
 
 from programs.budget import Meter
-from programs.ledger import Call, Ledger, LedgerFull, Spent
+from programs.ledger import Call, Ledger, LedgerFailed, Spent
 from programs.prices import cost
 from r2p_dspy.engines.noted import Reading, noting, read_again
 from r2p_dspy.engines.steer import Steer, awaited
@@ -98,7 +98,10 @@ class _Recorded:
     def _asked(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[_Made, Call | None]:
         """A call that is to be made, and the same one if it was made before."""
         made = _Made(self._key(prompt, messages, kwargs))
-        known = self.ledger.known(made.key) if self.ledger is not None and made.key is not None else None
+        known = None
+        if self.ledger is not None and made.key is not None:
+            with self._stopping():
+                known = self.ledger.known(made.key)
         if known is not None and (ready := read_again(known.readings)) is not None:
             made.ready, known = ready, None
         return made, known
@@ -158,12 +161,17 @@ class _Recorded:
                 self._pass_on(tracker)
 
     def _keep(self, key: str | None, call: Call) -> None:
-        if self.ledger is None or key is None:
-            return
+        if self.ledger is not None and key is not None:
+            with self._stopping():
+                self.ledger.keep(key, self.model, call)
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """What cannot be kept must not be begun."""
         try:
-            self.ledger.keep(key, self.model, call)
-        except LedgerFull as full:
-            self.meter.close(full)
+            yield
+        except LedgerFailed as failed:
+            self.meter.close(failed)
             raise
 
     def _spent(self, usage: dict[str, Any], seconds: float) -> Spent:

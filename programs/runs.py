@@ -48,6 +48,7 @@ class Run:
         self._lock.acquire()
         try:
             before = self._before(config, resume)  # another process may have begun, or finished, meanwhile
+            self._new = not before
             self.id: str = before.get("id") or uuid.uuid4().hex
             write_json(self.path / "config.json", {**config, "id": self.id})
         except BaseException:
@@ -76,6 +77,11 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def withdraw(self) -> None:
+        """Take a run back that could not begin."""
+        if self._new:
+            (self.path / "config.json").unlink()
 
     def close(self) -> None:
         """Let others work in the directory."""

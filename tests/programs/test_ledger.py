@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from programs.ledger import Call, Ledger, LedgerFull, Spent
+from programs.ledger import Call, Ledger, LedgerFailed, Spent
 from programs.runs import RunError
 
 CALLS = [
@@ -75,7 +75,7 @@ def test_a_full_disk_stops_the_run_and_loses_no_answer_that_the_reserve_has_room
         ledger._file.execute("PRAGMA max_page_count = 1000000")
 
     monkeypatch.setattr(Path, "unlink", unlink)
-    with pytest.raises(LedgerFull, match=r"full.*nothing that was paid for is lost; free some space.*--resume"):
+    with pytest.raises(LedgerFailed, match=r"full.*nothing that was paid for is lost; free some space.*--resume"):
         ledger.keep("key", "m", Call(["x" * 20_000]))
     assert ledger.known("key") is not None
     assert not (tmp_path / "reserve").exists()
@@ -85,7 +85,7 @@ def test_a_full_disk_stops_the_run_and_loses_no_answer_that_the_reserve_has_room
 def test_a_disk_that_is_full_beyond_the_reserve_says_so(tmp_path):
     ledger = Ledger(tmp_path)
     fill(ledger)
-    with pytest.raises(LedgerFull, match="an answer could not be kept"):
+    with pytest.raises(LedgerFailed, match="an answer could not be kept"):
         ledger.keep("key", "m", Call(["x" * 20_000]))
     assert ledger.known("key") is None and len(str(ledger.path)) > 0
 
@@ -109,6 +109,14 @@ def test_a_ledger_that_cannot_be_used_is_one_line(tmp_path, there):
     with pytest.raises(RunError, match=r"ledger.sqlite .*remove it, or give another --calls") as caught:
         Ledger(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_ledger_that_breaks_meanwhile_stops_the_run(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.close()
+    for fails in (lambda: ledger.known("key"), lambda: ledger.keep("key", "m", Call(["x"]))):
+        with pytest.raises(LedgerFailed, match=r"ledger.sqlite \(.*go on with --resume"):
+            fails()
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

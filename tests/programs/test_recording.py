@@ -9,7 +9,7 @@ import pytest
 from dspy.utils.callback import BaseCallback
 
 from programs.budget import Budget, BudgetReached, Meter
-from programs.ledger import Ledger, LedgerFull
+from programs.ledger import Ledger, LedgerFailed
 from programs.recording import recorded
 from r2p_dspy import Suggest, optimizing
 from tests.film import ask, program
@@ -188,12 +188,12 @@ def test_dollars_need_a_price():
 
 def test_a_full_disk_lets_no_further_call_begin(tmp_path, monkeypatch):
     def full(self, key, model, call):
-        raise LedgerFull("full")
+        raise LedgerFailed("full")
 
     lm, engine = model(tmp_path, "one")
     monkeypatch.setattr(Ledger, "keep", full)
     for _ in range(2):
-        with pytest.raises(LedgerFull):
+        with pytest.raises(LedgerFailed):
             lm("Hello")
     assert len(engine.requests) == 1
     lm.meter.settle()

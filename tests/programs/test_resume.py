@@ -197,6 +197,13 @@ def test_rows_on_a_full_disk_are_one_line_too(engine, tmp_path, monkeypatch):
     assert Ledger(tmp_path / "calls").repeated == 0
 
 
+def test_a_ledger_that_cannot_be_used_leaves_no_run_behind(engine, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write to .*; give another --calls"):
+        compile_in(tmp_path / "run", calls=str(tmp_path / "file" / "calls"))
+    compile_in(tmp_path / "run")
+
+
 def test_a_second_process_in_one_directory_is_refused(engine, tmp_path):
     with Run(tmp_path / "run", {}):
         script = "import sys; from programs.runs import Run; Run(sys.argv[1], {}, resume=True)"
