@@ -36,9 +36,7 @@ class OneLine(click.Group):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             where = f" of {error.filename}" if error.filename else ""
-            raise click.ClickException(
-                f"the disk{where} is full; free some space, then go on with --resume: no completed call is lost"
-            ) from error
+            raise click.ClickException(f"the disk{where} is full; free some space, then go on with --resume") from error
         except Exception as error:
             raise click.ClickException(_of_model(error)) from error
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Where the time of `compile` goes, what a second run takes, and whether budgets hold: `python -m benchmarks.compiling`.
+"""Where the time of `compile` goes, what it takes again, and whether budgets hold: `python -m benchmarks.compiling`.
 
 The pocket model compiles a program for persona users (synthetic), with 16 calls in flight. Time inside the model is
 what its thread spends on forward passes and on choosing tokens.

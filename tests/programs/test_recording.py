@@ -14,6 +14,8 @@ from programs.recording import recorded
 from r2p_dspy import Suggest, optimizing
 from tests.film import ask, program
 from tests.r2p_dspy.test_intervention import SteerableEngine
+from tests.r2p_dspy.test_served import Continues, serve  # noqa: F401  (a fixture)
+from tests.r2p_dspy.test_served import lm as served
 from tests.scripted import STAGES, AsyncScriptedEngine, ScriptedEngine, completion
 
 LOST = completion(evidence=STAGES["evidence"].replace('"1"', '"7"'))
@@ -197,3 +199,24 @@ def test_a_full_disk_lets_no_further_call_begin(tmp_path, monkeypatch):
             lm("Hello")
     assert len(engine.requests) == 1
     lm.meter.settle()
+
+
+STREAMED = (lambda start: start(completion()), {}, "stream")
+STAGED = (
+    lambda start: start(Continues(completion()), vllm=False),
+    {"prefix": {"continue_final_message": True, "add_generation_prompt": False}},
+    "stages",
+)
+
+
+@pytest.mark.parametrize("begin, options, grade", [STREAMED, STAGED], ids=["stream", "stages"])
+def test_a_served_answer_is_one_call_however_it_is_steered(serve, tmp_path, begin, options, grade):  # noqa: F811
+    server = begin(serve)
+    lm = recorded(served(server, **options), Ledger(tmp_path), Meter())
+    with dspy.context(lm=lm):
+        first, asked = ask(program()), len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions"))
+        again = ask(program())
+    assert (first.grade, again.grade) == (grade, grade) and first.tag == again.tag == "romance"
+    assert len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions")) == asked > 0
+    assert (len(lm.ledger), lm.meter.spent.calls, lm.meter.replayed.calls) == (1, 1, 1)
+    assert lm.meter.spent.tokens == lm.meter.replayed.tokens > 0
