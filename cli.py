@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +34,11 @@ class OneLine(click.Group):
             if told := getattr(error, "traceback", ""):  # of a user's own code that failed
                 click.echo(told, err=True)
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" of {error.filename}" if error.filename else ""
+            raise click.ClickException(f"the disk{where} is full; free some space, then go on with --resume") from error
         except Exception as error:
             raise click.ClickException(_of_model(error)) from error
         except KeyboardInterrupt:
@@ -174,6 +180,12 @@ def _common(*names: str, sweeps: bool = False) -> Callable[[Any], Any]:
 @click.option(
     "--trials", default=24, show_default=True, type=click.IntRange(1), help="Settings that --tune measures on dev."
 )
+@click.option("--max-calls", type=int, metavar="N", help="Stop at so many calls, and keep the best program so far.")
+@click.option("--max-tokens", type=int, metavar="N", help="Stop at so many tokens, of prompts and answers.")
+@click.option("--max-usd", type=float, metavar="X", help="Stop at so many US dollars.")
+@click.option("--max-minutes", type=float, metavar="X", help="Stop after so many minutes.")
+@click.option("--calls", metavar="DIR", help="Where completed calls are kept; default: calls/ beside the run.")
+@click.option("--no-cache", "cache", flag_value=False, default=True, help="Neither find completed calls nor keep them.")
 def compile_command(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
     """Compile an R2P program, and measure it on unseen users beside plain prediction and chain of thought."""
     _run("compile", output, resume, verbose, options)

@@ -21,8 +21,8 @@ def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporte
     For an ablation, measure the programs of `ablation` instead, and plot them.
     """
     experiment = Experiment("evaluate", options, reporter)
-    experiment.begin(output, resume)
-    return evaluate(experiment)
+    with experiment.running(output, resume):
+        return evaluate(experiment)
 
 
 def evaluate(experiment: Experiment) -> dict[str, Any]:

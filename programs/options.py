@@ -6,9 +6,13 @@ from pathlib import Path
 
 import dspy
 
+from programs.budget import Budget
 from r2p_dspy import connect
 from r2p_dspy.reconcile import Reconcile
 from r2p_dspy.signature import Carrier
+
+# Options that change no result, and may be others when a run is resumed.
+ASIDE = ("max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,21 @@ class Options:
     threshold: float | None = None
     judge: str | None = None
     judge_api_base: str | None = None
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    max_usd: float | None = None
+    max_minutes: float | None = None
+    calls: str | None = None
+    cache: bool = True
+
+    @property
+    def budget(self) -> Budget:
+        """What may be spent at most.
+
+        Raises:
+            ValueError: for a limit that is not above 0.
+        """
+        return Budget(self.max_calls, self.max_tokens, self.max_usd, self.max_minutes)
 
     def connect(self, cache: bool) -> dspy.LM:
         """The language model that is asked for, as every command uses it.

@@ -222,8 +222,8 @@ def _measure(
         directory = root / name / place / f"k{k}"
         # A cell that is done is looked at again: it must be of this very model, and its report is written anew.
         (directory / "report.json").unlink(missing_ok=True)
-        experiment.begin(directory, (directory / "config.json").exists())
-        done = evaluate(experiment)
+        with experiment.running(directory, (directory / "config.json").exists()):
+            done = evaluate(experiment)
         yield name, Cell(label, k, str(directory.relative_to(root)), done, experiment.rows)
 
 

@@ -305,12 +305,13 @@ def test_a_tuned_program_is_built_as_it_was_tuned(engine, tmp_path):
 
 def test_a_resumed_search_measures_no_answer_twice(engine, tmp_path):
     out = tmp_path / "run"
-    assert run(*TUNE, "--trials", 6, "--output", out).exit_code == 0
+    asked = (*TUNE, "--trials", 6, "--output", out, "--no-cache")
+    assert run(*asked).exit_code == 0
     before, calls = report_of(out), len(engine.requests)
     (out / "report.json").unlink()
     last = sorted((out / "results").glob("tune-*.jsonl"))[-1]
     last.write_text("".join(last.read_text().splitlines(keepends=True)[:-3]))
-    result = run(*TUNE, "--trials", 6, "--output", out, "--resume")
+    result = run(*asked, "--resume")
     assert result.exit_code == 0, result.stderr
     assert report_of(out)["tuning"]["winner"] == before["tuning"]["winner"]
     assert 3 <= len(engine.requests) - calls <= 9, "three answers, with their retries"
@@ -327,9 +328,10 @@ def test_a_budget_that_is_spent_between_calls_keeps_the_best_setting(engine, tmp
         return write(request)
 
     engine.texts = [limited]
-    experiment = Experiment("compile", Options(task="lamp2", model="test/x", num_threads=2), Reporter())
-    experiment.begin(tmp_path / "run", resume=False)
-    settings, found = run_tuning(experiment, composite(TASK), stops=(Stop,))
+    options = Options(task="lamp2", model="test/x", num_threads=2, cache=False)
+    experiment = Experiment("compile", options, Reporter())
+    with experiment.running(tmp_path / "run", resume=False):
+        settings, found = run_tuning(experiment, composite(TASK), stops=(Stop,))
     assert settings.template == winner and len(found["trials"]) == trials
     assert found["stopped"] == "no more calls" and found["winner"] == str(settings)
 
