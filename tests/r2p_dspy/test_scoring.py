@@ -127,7 +127,7 @@ def test_gepa_is_told_of_every_failure_of_the_first_attempt_and_what_a_good_one_
             stage = "verification"
         assert (f"Stage {stage}" if stage else "The answer") + f" fails [{name}]: Mend {name}." in told
         assert GOOD.get(name, "") in told
-    assert ("Right, and every check holds." == told) == (not failures[0] and not failures[-1])
+    assert (told == "Right, and every check holds.") == (not failures[0] and not failures[-1])
     assert len(told.splitlines()) == 1
 
 
