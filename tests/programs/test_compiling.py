@@ -374,6 +374,29 @@ class TestFailing:
         assert summary["failures"]["program"] >= 1 and summary["winner"] == "compiled"
         assert TRAIN[0][TASK.question] not in [demo[TASK.question] for demo in made.reason.demos]
 
+    @pytest.mark.parametrize("optimizer", ["gepa", "mipro", "copro"])
+    def test_a_reflection_model_that_fails_stops_it_with_its_own_error(self, optimizer):
+        reflection = model(lambda request: RuntimeError("over quota"), "test/strong")
+        with pytest.raises(Exception, match="over quota"):
+            compiled(optimizer, taught_by(KNOWN), reflection=reflection)
+        assert len(reflection.engine.requests) <= 8
+
+    def test_what_gepa_found_before_its_model_failed_is_kept(self):
+        written = []
+
+        def once(request):
+            written.append(request)
+            return propose(request).replace(HELPS, "") if len(written) == 1 else RuntimeError("over quota")
+
+        lines = []
+        say = taught_by(KNOWN)
+        reflection = model(once, "test/strong")
+        _, summary, *_ = compiled("gepa", say, reflection=reflection, progress=lines.append)
+        assert (
+            summary["winner"] == "uncompiled" and summary["dev_scores"]["gepa"] == summary["dev_scores"]["uncompiled"]
+        )
+        assert any("the reflection model fails" in line and "over quota" in line for line in lines)
+
     @pytest.mark.parametrize("optimizer", ["bootstrap", "gepa"])
     @pytest.mark.parametrize("dev", [DEV, EXAMPLES[20:40]], ids=["few", "more than DSPy bears"])
     def test_a_model_that_cannot_be_reached_stops_it_with_its_own_error(self, optimizer, dev):
