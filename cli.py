@@ -68,6 +68,7 @@ _DATA_HELP = "LaMP's {train,dev}_{questions,outputs}.json, or JSONL rows; defaul
 _TASK_HELP = "One of `python cli.py tasks`, or a task file of your own (.yaml, .py; docs/your-task.md)."
 _MODEL_HELP = "pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); keys from the environment."
 _RETRIEVER_HELP = "bm25, recency, random, all, dense:NAME (an embedding model), or hybrid:NAME (BM25 and that one)."
+_MLFLOW_HELP = "Where MLflow is to keep the run, prompts and answers too: a directory, or the address of a server."
 _TEMPERATURE_HELP = "0 takes the likeliest token."
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "task": click.option("--task", default="lamp2", show_default=True, help=_TASK_HELP),
@@ -97,6 +98,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "resume": click.option(
         "--resume", is_flag=True, help="Go on with an unfinished run (the latest, without --output)."
     ),
+    "mlflow": click.option("--mlflow", metavar="URI", help=_MLFLOW_HELP),
     "verbose": click.option("--verbose", is_flag=True, help="Tell what the optimizer does."),
 }
 _AGAIN = " Given again, a sweep over all of them."

@@ -22,6 +22,13 @@ def run_compile(options: Options, output: Path, resume: bool, reporter: Reporter
     """
     experiment = Experiment("compile", options, reporter)
     experiment.begin(output, resume)
+    with experiment.tracked():
+        return compile_in(experiment)
+
+
+def compile_in(experiment: Experiment) -> dict[str, Any]:
+    """What `run_compile` does, in an experiment that has begun."""
+    options, reporter = experiment.options, experiment.reporter
     task, run = experiment.task, experiment.run
     uncompiled = r2p(task, experiment.retriever)
     with dspy.context(lm=experiment.lm):

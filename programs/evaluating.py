@@ -21,7 +21,8 @@ def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporte
     """
     experiment = Experiment("evaluate", options, reporter)
     experiment.begin(output, resume)
-    return evaluate(experiment)
+    with experiment.tracked():
+        return evaluate(experiment)
 
 
 def evaluate(experiment: Experiment) -> dict[str, Any]:

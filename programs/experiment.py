@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import dspy
 
-from programs import data, judging, report
+from programs import data, judging, report, tracking
 from programs.compiling import LEAST, OPTIMIZERS
 from programs.jsonl_data import is_jsonl, jsonl
 from programs.lamp_data import DataError
@@ -68,6 +68,7 @@ class Experiment:
             ValueError: (RunError, ValueError) one line on what is wrong, before anything is written.
         """
         options = self.options
+        self.mlflow = tracking.connected(options.mlflow)
         # In-process calls are cheaper than bookkeeping of what a cache would hide: calls and tokens.
         self.lm = options.connect(cache=not in_process(options.model))
         self.judge = judging.connected(self.task, options.judge, options.judge_api_base, options.seed)
@@ -76,7 +77,11 @@ class Experiment:
         known["judge_lm"] = self.judge and self.judge.model
         known["task_file"] = digest(options.task)
         known["skipped"] = self.data.skipped
-        self.run = Run(output, {"command": self.command, **asdict(options), **known}, resume)
+        self.run = Run(output, {"command": self.command, **options.asked(), **known}, resume)
+
+    def tracked(self) -> AbstractContextManager[None]:
+        """Around all that is done in the run, where MLflow is to track it."""
+        return tracking.tracked(self.mlflow, self.run.path, self.command, self.options.asked(), self.reporter)
 
     def _data(self) -> data.Data:
         options = self.options

@@ -1,8 +1,9 @@
 """What an experiment is asked for on the command line."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import dspy
 
@@ -34,6 +35,11 @@ class Options:
     carrier: Carrier = "fields"
     judge: str | None = None
     judge_api_base: str | None = None
+    mlflow: str | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """What makes the run what it is, for its config; who watches it (`mlflow`) may change when it is resumed."""
+        return {name: value for name, value in asdict(self).items() if name != "mlflow"}
 
     def connect(self, cache: bool) -> dspy.LM:
         """The language model that is asked for, as every command uses it.
