@@ -48,6 +48,8 @@ def connected(uri: str | None) -> Any:
     """
     if uri is None:
         return None
+    if not uri.strip():
+        raise ValueError("--mlflow needs a directory, or the address of a store")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:

@@ -51,6 +51,11 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists() and not (tmp_path / "store").exists()
 
 
+def test_no_address_is_refused():
+    with pytest.raises(ValueError, match="--mlflow needs a directory"):
+        tracking.connected(" ")
+
+
 def test_nobody_needs_it_who_does_not_ask(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     assert tracking.connected(None) is None
