@@ -77,6 +77,7 @@ _TASK_HELP = "One of `python cli.py tasks`, or a task file of your own (.yaml, .
 _MODEL_HELP = "pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); keys from the environment."
 _RETRIEVER_HELP = "bm25, recency, random, all, dense:NAME (an embedding model), or hybrid:NAME (BM25 and that one)."
 _TUNE_HELP = "Search R2P's settings first; those that are given stay as they are. With --optimizer none, that alone."
+_MLFLOW_HELP = "Where MLflow is to keep the run, prompts and answers too: a directory, or the address of a server."
 _TEMPERATURE_HELP = "0 takes the likeliest token."
 _OPTIMIZER_HELP = (
     "Demos: bootstrap, random (a search), knn, simba. With --reflection-model instructions: gepa, mipro, copro, simba. "
@@ -137,6 +138,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "resume": click.option(
         "--resume", is_flag=True, help="Go on with an unfinished run (the latest, without --output)."
     ),
+    "mlflow": click.option("--mlflow", metavar="URI", help=_MLFLOW_HELP),
     "verbose": click.option("--verbose", is_flag=True, help="Also what the optimizer does, and first prompts."),
 }
 _SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier")

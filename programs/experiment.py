@@ -3,14 +3,13 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dspy
 
-from programs import data, judging, report
+from programs import data, judging, report, tracking
 from programs.budget import BudgetReached, Meter
 from programs.first_call import FirstCall
 from programs.jsonl_data import is_jsonl, jsonl
@@ -19,7 +18,7 @@ from programs.lamp_data import DataError
 from programs.ledger import Ledger, LedgerFailed, Spent
 from programs.measure import measure
 from programs.optimizers import LEAST
-from programs.options import ASIDE, Options, digest
+from programs.options import Options, digest
 from programs.plot import plot
 from programs.prices import cost
 from programs.recording import recorded
@@ -86,6 +85,7 @@ class Experiment:
                 becomes full.
         """
         options, budget = self.options, self.options.budget
+        mlflow = tracking.connected(options.mlflow)
         # In-process calls are cheaper than bookkeeping of what a cache would hide: calls and tokens.
         lm = options.connect(cache=not in_process(options.model))
         judge = judging.connected(self.task, options.judge, options.judge_api_base, options.seed)
@@ -97,8 +97,11 @@ class Experiment:
         known["skipped"] = self.data.skipped
         if options.tune:  # what is given is not searched
             known["given"] = sorted(self.given)
-        asked = {name: one for name, one in asdict(options).items() if name not in ASIDE}
-        with Run(output, {"command": self.command, **asked, **known}, resume) as self.run:
+        asked = options.asked()
+        with (
+            Run(output, {"command": self.command, **asked, **known}, resume) as self.run,
+            tracking.tracked(mlflow, self.run.path, self.command, asked, self.reporter),
+        ):
             self.ledger = ledger = self._ledger(output)
             self.meter = Meter(budget, ledger.spent(self.run.id) if ledger is not None else Spent())
             self.lm, self.judge = self.recorded(lm), judge and self.recorded(judge)

@@ -1,8 +1,9 @@
 """What an experiment is asked for on the command line."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import dspy
 
@@ -12,7 +13,7 @@ from r2p_dspy.reconcile import Reconcile
 from r2p_dspy.signature import Carrier
 
 # Options that change no result, and may be others when a run is resumed.
-ASIDE = ("max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache")
+_ASIDE = ("max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Options:
     max_minutes: float | None = None
     calls: str | None = None
     cache: bool = True
+    mlflow: str | None = None
 
     @property
     def budget(self) -> Budget:
@@ -68,6 +70,10 @@ class Options:
             ValueError: for a limit that is not above 0.
         """
         return Budget(self.max_calls, self.max_tokens, self.max_usd, self.max_minutes)
+
+    def asked(self) -> dict[str, Any]:
+        """What makes the run what it is, for its config; what changes no result may be another when it is resumed."""
+        return {name: value for name, value in asdict(self).items() if name not in _ASIDE}
 
     def connect(self, cache: bool) -> dspy.LM:
         """The language model that is asked for, as every command uses it.

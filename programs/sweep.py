@@ -7,7 +7,7 @@ other cells of its task and, for one k, on the same items. So they can be compar
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def run_sweep(
         check_name(model, addresses.get(model) if addresses else options.api_base)
     settings, examples = _read(options, tasks, ks, reporter)
     asked = {"task": [*dict.fromkeys(tasks)], "model": [*named.values()], "k": ks}
-    run = Run(output, {"command": "sweep", **asdict(options), **asked}, resume)
+    run = Run(output, {"command": "sweep", **options.asked(), **asked}, resume)
     cells: dict[str, list[Cell]] = {name: [] for name in settings}
     for number, (label, model) in enumerate(named.items(), start=1):
         own = {name: replace(one, model=model, api_base=addresses.get(model)) for name, one in settings.items()}
