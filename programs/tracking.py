@@ -17,11 +17,8 @@ from programs.runs import read_json, write_json
 
 _EXPERIMENT = "r2p-dspy"
 _MARK = "mlflow.json"  # in a run's directory: its run in MLflow, with which a resumed one goes on
-_ADDRESSES = ("api_base", "judge_api_base", "reflection_api_base")  # they may hold the names of hosts, and passwords
-    "api_base",
-    "judge_api_base",
-    "reflection_api_base",
-)  # options that may hold the names of hosts, and passwords
+# Options that may hold the names of hosts, and passwords.
+_ADDRESSES = ("api_base", "judge_api_base", "reflection_api_base")
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # what is tracked goes to the store alone
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a wrong address is to show within seconds
