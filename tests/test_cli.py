@@ -20,7 +20,7 @@ from programs.personas.world import draw, lamp_files
 NAMES = ["predict", "cot", "r2p", "compiled"]
 KEYS = {
     "metrics", "floors", "compliance", "compliance_first", "evidence_validity", "parse_failures", "violations", "calls",
-    "tokens", "tokens_per_compliant", "interventions", "seconds", "cost_usd",
+    "tokens", "tokens_per_compliant", "interventions", "seconds", "latency", "cost_usd",
 }  # fmt: skip
 
 
