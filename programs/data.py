@@ -47,8 +47,14 @@ class Data:
         return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
-def personas(task: Task, *, seed: int, limit: int | None) -> Data:
+def personas(task: Task, *, seed: int, limit: int | None, train: int = _TRAIN) -> Data:
     """The persona world's examples (synthetic); the roles' users never overlap, whatever the seed.
+
+    Args:
+        task: whose data it is.
+        seed: which personas are drawn.
+        limit: how many are reported; 200 by default.
+        train: how many there are to train on.
 
     Raises:
         DataError: for a task that the persona world does not have.
@@ -58,7 +64,7 @@ def personas(task: Task, *, seed: int, limit: int | None) -> Data:
             f"the persona world has no data for task {task.name!r} (it has {', '.join(MAKERS)}); give --data DIR"
         )
     maker = MAKERS[task.name]
-    counts = {"train": _TRAIN, "dev": _DEV, "test": 200 if limit is None else limit}
+    counts = {"train": train, "dev": _DEV, "test": 200 if limit is None else limit}
     parts = {role: [example(task, case) for case in draw(maker, role, n, seed)] for role, n in counts.items()}
     return Data(parts["train"], parts["dev"], parts["test"], "persona world (synthetic)", "test")
 
@@ -72,6 +78,7 @@ def lamp(
     compiling: bool,
     skip: Collection[str] = (),
     skip_bad: bool = False,
+    most: int = _TRAIN,
 ) -> Data:
     """LaMP's files: train is split by seed into train and dev, and LaMP's dev is what is reported.
 
@@ -83,6 +90,8 @@ def lamp(
         compiling: whether train is needed at all.
         skip: ids of rows to leave out.
         skip_bad: leave flawed rows out, and say which.
+        most: how many examples to train on at most; where these are more than a compilation needs, `limit` is of the
+            reported ones alone.
 
     Raises:
         DataError: see `lamp_data.load` and `splits.check_apart`.
@@ -101,7 +110,10 @@ def lamp(
     has_train = (directory / "train_questions.json").exists()
     if not compiling and not has_train:
         return Data([], [], test, str(directory), "dev", skipped=skipped)
-    examples = part("train", None if limit is None else 2 * max(limit, 10))
+    if most > _TRAIN:
+        examples = part("train", most + 2 * _DEV)
+    else:
+        examples = part("train", None if limit is None else 2 * max(limit, 10))
     shared = check_apart(examples, test)
-    train, dev = split(examples, seed, 0.5)
-    return Data(train[:_TRAIN], dev[:_DEV], test, str(directory), "dev", shared, skipped)
+    train, dev = split(examples, seed, 0.5 if most <= _TRAIN else min(0.5, _DEV / len(examples)))
+    return Data(train[:most], dev[:_DEV], test, str(directory), "dev", shared, skipped)

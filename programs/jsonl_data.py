@@ -36,6 +36,7 @@ def jsonl(
     compiling: bool,
     skip: Collection[str] = (),
     skip_bad: bool = False,
+    most: int = _MOST,
 ) -> Data:
     """A user's own rows, from one file or from a directory.
 
@@ -51,6 +52,7 @@ def jsonl(
         compiling: whether there must be something to train on.
         skip: ids of rows to leave out.
         skip_bad: leave flawed rows out, and say which.
+        most: how many examples to train on at most, as of `data.lamp`.
 
     Raises:
         DataError: for a missing file, rows that are at fault, rows of one user alone where they are to be split, a
@@ -81,9 +83,9 @@ def jsonl(
     if dev:
         check_apart(train, dev)
     elif compiling or len(set(users(train))) > 1:
-        train, dev = _split(path, train, seed, 0.5)
-    most = _MOST if limit is None else min(_MOST, max(limit, 10))
-    return Data(train[:most], dev[:most], test[:limit], str(path), reported, shared, skipped)
+        train, dev = _split(path, train, seed, 0.5 if most <= _MOST else min(0.5, _MOST / max(len(train), 1)))
+    few = _MOST if limit is None else min(_MOST, max(limit, 10))
+    return Data(train[: most if most > _MOST else few], dev[:few], test[:limit], str(path), reported, shared, skipped)
 
 
 def load(
