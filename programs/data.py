@@ -9,10 +9,11 @@ from pathlib import Path
 import dspy
 
 from programs.lamp.flaws import Flaw
-from programs.lamp_data import DataError, load
+from programs.lamp_data import DataError, read
 from programs.personas import MAKERS
 from programs.personas.world import draw, example
 from programs.splits import check_apart, split
+from programs.stored import in_memory, stored
 from programs.task import Task
 
 _TRAIN, _DEV = 60, 60  # personas that a program is compiled on
@@ -101,7 +102,7 @@ def lamp(
     def part(name: str, limit: int | None) -> list[dspy.Example]:
         flawed: list[Flaw] = []
         left_out = flawed.append if skip_bad else None
-        examples = load(task, directory, name, limit=limit, skip=skip, left_out=left_out)
+        examples = stored(read(task, directory, name, limit=limit, skip=skip, left_out=left_out))
         if flawed:
             skipped[name] = [flaw.id for flaw in flawed]
         return examples
@@ -116,4 +117,5 @@ def lamp(
         examples = part("train", None if limit is None else 2 * max(limit, 10))
     shared = check_apart(examples, test)
     train, dev = split(examples, seed, 0.5 if most <= _TRAIN else min(0.5, _DEV / len(examples)))
-    return Data(train[:most], dev[:_DEV], test, str(directory), "dev", shared, skipped)
+    few = train[:most] if most > _TRAIN else in_memory(train[:most])  # optimizers copy what they work on
+    return Data(few, in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)
