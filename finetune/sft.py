@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.settings import SFT
-from r2p_dspy.engines.weights import fingerprint
+from r2p_dspy.engines.weights import fingerprint, locate
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,6 +28,7 @@ def train_sft(
     resume: bool = False,
     tick: Tick | None = None,
     exam: Exam | None = None,
+    thinks: bool | None = None,
 ) -> Path:
     """Train a student to write the completions of rows; the loss is on these alone.
 
@@ -39,6 +42,7 @@ def train_sft(
             stays.
         exam: how good the student is on dev, every so many steps; the best model is kept, and training stops when it
             gets no better. None trains to the end.
+        thinks: whether the student's template is told to think; None leaves it to the template.
 
     Returns:
         The directory of the finished model with its tokenizer: `output/model`; with LoRA it is merged, and the adapter
@@ -49,18 +53,17 @@ def train_sft(
             checkpoints of another training, a loss that is not a number, or too little memory.
     """
     from datasets import Dataset
-    from transformers import EarlyStoppingCallback, PrinterCallback
-    from trl import SFTConfig
+    from trl import SFTConfig, SFTTrainer
 
     from finetune.student import Student, finished
-    from finetune.training import Told, adapter, arguments, checkpoint, in_one_line
+    from finetune.training import arguments, checkpoint, fit
 
     if not isinstance(rows, Dataset):
         rows = Dataset.from_list([{"prompt": [*row["prompt"]], "completion": [*row["completion"]]} for row in rows])
     if not len(rows):
         raise ValueError("there are no rows to train on")
-    taught = Student.load(student, lora=bool(settings.lora))
-    made_by = {"method": "sft", "student": _known(taught.source), "rows": rows_digest(rows), **asdict(settings)}
+    taught = Student.load(student, lora=bool(settings.lora), thinks=thinks)
+    made_by = {"method": "sft", "student": known(taught.source), "rows": rows_digest(rows), **asdict(settings)}
     last = checkpoint(output, made_by, resume)
     if finished(output / "model"):
         return output / "model"
@@ -77,54 +80,29 @@ def train_sft(
         completion_only_loss=True,
         max_length=None,
     )
-    callbacks: list[Any] = [Told(tick)]
-    if exam is not None:
-        callbacks.append(EarlyStoppingCallback(settings.patience))
-    trainer = _trainer()(
-        model=taught.model,
-        processing_class=taught.tokenizer,
+    return fit(
+        SFTTrainer,
+        taught,
+        settings,
+        output,
+        last=last,
+        tick=tick,
+        exam=exam,
+        knobs="lower --batch, take --lora, or a smaller student",
         args=config,
         train_dataset=encoded,
-        eval_dataset=None if exam is None else encoded.select([0]),  # the exam brings its own
-        peft_config=adapter(settings),
-        callbacks=callbacks,
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.sat = exam and exam.of(taught)
-    with in_one_line("lower --batch, take --lora, or a smaller student"):
-        trainer.train(resume_from_checkpoint=last)
-    if trainer.accelerator.is_main_process:
-        taught.save(trainer.accelerator.unwrap_model(trainer.model), output / "model")
-    trainer.accelerator.wait_for_everyone()
-    return output / "model"
 
 
 def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     """Sixteen hex digits that change with the prompts and completions of rows, or their order."""
-    import hashlib
-    import json
-
     found = hashlib.sha256()
     for row in rows:
         found.update(json.dumps([row["prompt"], row.get("completion")], sort_keys=True).encode())
     return found.hexdigest()[:16]
 
 
-def _known(source: str) -> str:
+def known(source: str) -> str:
     """A student as a checkpoint knows it: by its weights where they lie here."""
-    from r2p_dspy.engines.weights import locate
-
     where = locate(source)
     return fingerprint(where) if Path(where).is_dir() else where
-
-
-def _trainer() -> Any:
-    from trl import SFTTrainer
-
-    from finetune.exam import Examined
-    from finetune.training import Guarded
-
-    class Trainer(Guarded, Examined, SFTTrainer):
-        """TRL's, guarded and examined."""
-
-    return Trainer

@@ -29,6 +29,7 @@ class Student:
         source: where it was loaded from.
         context: tokens that it can look back on.
         stored: the type that its weights are stored in, by torch's name.
+        thinking: whether its template is told to think; None leaves it to the template.
     """
 
     model: Any
@@ -37,15 +38,17 @@ class Student:
     source: str
     context: int
     stored: str
+    thinking: bool | None = None
 
     @classmethod
-    def load(cls, source: str | Path, *, lora: bool = False) -> Student:
+    def load(cls, source: str | Path, *, lora: bool = False, thinks: bool | None = None) -> Student:
         """A student from a directory, a hub name, or `pocket`.
 
         Args:
             source: as of the `--student` option; `hf:` before it is allowed.
             lora: its weights stay as they are, so on a GPU they are held in bfloat16; else in float32, which small
                 steps need.
+            thinks: as of `thinking`.
 
         Raises:
             ValueError: it cannot be loaded, or its tokenizer has no chat template.
@@ -65,10 +68,11 @@ class Student:
         config = model.config.get_text_config(decoder=True)
         context = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
         stored = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        return cls(model, tokenizer, chat, name, context, stored.get("dtype") or stored.get("torch_dtype") or "float32")
+        kind = stored.get("dtype") or stored.get("torch_dtype") or "float32"
+        return cls(model, tokenizer, chat, name, context, kind, thinks)
 
     @property
-    def thinks(self) -> bool:
+    def can_think(self) -> bool:
         """Whether its chat template knows of thoughts, so that reasoning belongs into them."""
         return OPEN in str(self.tokenizer.chat_template) or "reasoning_content" in str(self.tokenizer.chat_template)
 
@@ -85,7 +89,7 @@ class Student:
 
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], bool]:
         """The tokens that an answer to a conversation follows, and whether they end inside a thought."""
-        return self.chat.encode(_request(messages))
+        return self.chat.encode(_request(messages), thinks=self.thinking)
 
     def encode(self, row: Mapping[str, Any]) -> dict[str, list[int]]:
         """A row's tokens as this model would read and write them, with those to learn marked.
@@ -100,7 +104,8 @@ class Student:
             `input_ids` and `completion_mask`, as TRL takes what is tokenized already.
         """
         prompt, _ = self.prompt(row["prompt"])
-        whole, _ = self.chat.encode(_request([*row["prompt"], *row["completion"]]), continues=True)
+        request = _request([*row["prompt"], *row["completion"]])
+        whole, _ = self.chat.encode(request, continues=True, thinks=self.thinking)
         ids = [*whole, self.tokenizer.eos_token_id]
         return {"input_ids": ids, "completion_mask": [0] * len(prompt) + [1] * (len(ids) - len(prompt))}
 
@@ -112,8 +117,9 @@ class Student:
         """
         if longest + new > self.context:
             raise ValueError(
-                f"student {self.source!r} has a context of {self.context} tokens, and the longest prompt takes {longest} "
-                f"of them, an answer up to {new}: lower --k, set --retriever-tokens, or take a student of longer context"
+                f"student {self.source!r} has a context of {self.context} tokens, and the longest prompt takes "
+                f"{longest} of them, an answer up to {new}: lower --k, set --retriever-tokens, or take a student of "
+                "longer context"
             )
 
     def save(self, model: Any, target: Path) -> Path:

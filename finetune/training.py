@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
+from finetune.exam import Exam, Examined
 from finetune.settings import RL, SFT, rate
 from finetune.student import Student
 from programs.runs import RunError, read_json, write_json
@@ -94,6 +95,57 @@ def checkpoint(output: Path, made_by: dict[str, Any], resume: bool) -> str | Non
             return str(path)
         shutil.rmtree(path)  # the process was killed while it wrote this one
     return None
+
+
+def fit(
+    kind: type,
+    student: Student,
+    settings: SFT | RL,
+    output: Path,
+    *,
+    last: str | None,
+    tick: Tick | None,
+    exam: Exam | None,
+    knobs: str,
+    **how: Any,
+) -> Path:
+    """Train with a trainer of TRL's, and write what comes of it.
+
+    Args:
+        kind: the trainer's class.
+        student: what is trained.
+        settings: of the training.
+        output: the training's directory.
+        last: the checkpoint to go on from, or None.
+        tick: is told of each step.
+        exam: on dev; None trains to the end.
+        knobs: what to change where the memory is too small.
+        **how: what else the trainer takes.
+
+    Returns:
+        The directory of the finished model.
+    """
+    trainer_class = type(kind.__name__, (Guarded, Examined, kind), {})
+    callbacks: list[Any] = [Told(tick)]
+    if exam is not None:
+        callbacks.append(EarlyStoppingCallback(settings.patience))
+        how["eval_dataset"] = how["train_dataset"].select([0])  # the exam brings its own
+    with in_one_line(knobs):
+        trainer: Any = trainer_class(
+            model=student.model,
+            processing_class=student.tokenizer,
+            peft_config=adapter(settings),
+            callbacks=callbacks,
+            **how,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.sat = exam and exam.of(student)
+        trainer.train(resume_from_checkpoint=last)
+    if trainer.accelerator.is_main_process:
+        student.save(trainer.accelerator.unwrap_model(trainer.model), output / "model")
+        trainer.state.save_to_json(str(output / "state.json"))
+    trainer.accelerator.wait_for_everyone()
+    return output / "model"
 
 
 class Told(TrainerCallback):

@@ -10,7 +10,7 @@ from r2p_dspy.retrieval import BM25, Text
 
 
 def floors(
-    queries: Sequence[str],
+    questions: Sequence[str],
     profiles: Sequence[Profile],
     golds: Sequence[str],
     metrics: Sequence[str],
@@ -18,16 +18,18 @@ def floors(
     answer: Callable[[Item], str | None],
     labels: Sequence[str] = (),
     train: Sequence[str] = (),
+    match: Callable[[str], str] = str,
     text: Text | None = None,
 ) -> dict[str, dict[str, float]]:
     """The floors that apply, each by the task's metrics.
 
     Args:
-        queries, profiles, golds: the evaluated examples: what each asks, the user's full history, the right answer.
+        questions, profiles, golds: the evaluated examples: what each asks, the user's full history, the right answer.
         metrics: names in `METRICS`.
         answer: what an item would have as answer: its label, or for free text the field that the user wrote as one.
-        labels: the task's labels, in its order; () for free text, which has only the last floor.
+        labels: the task's labels, in its order; () for free text, which has only the last two floors.
         train: the golds of the training set; without them there is no `majority`.
+        match: from a question to what BM25 matches items with.
         text: what of an item to match, as for `BM25`.
 
     Returns:
@@ -39,10 +41,11 @@ def floors(
         - `user_majority`: the label that is most frequent in the user's own history;
         - `user_mean` (labels that are whole numbers): the mean of the history's labels, rounded to the nearest label,
           halves up;
-        - `most_similar`: the answer of the history's item that BM25 ranks first.
+        - `most_similar`: the answer of the history's item that BM25 ranks first;
+        - `input` (free text): the question's own text, which is much of its paraphrase (LaMP-7).
 
-        Where a history cannot tell (it is empty, or bears no label), these three give the majority label, or the
-        task's first label where there are no training golds, or the empty text.
+        Where a history cannot tell (it is empty, or bears no label), the three that look at it give the majority label,
+        or the task's first label where there are no training golds, or the empty text.
 
     Raises:
         ValueError: as the metrics do, for no examples or unequal numbers of them.
@@ -55,25 +58,32 @@ def floors(
         >>> {name: values["mae"] for name, values in found.items()}
         {'best_constant': 0.0, 'user_majority': 3.0, 'user_mean': 1.0, 'most_similar': 0.0}
     """
-    if not len(queries) == len(profiles) == len(golds):
-        raise ValueError(f"{len(queries)} queries, {len(profiles)} profiles and {len(golds)} golds; give one for each")
+    if not len(questions) == len(profiles) == len(golds):
+        counts = f"{len(questions)} questions, {len(profiles)} profiles and {len(golds)} golds"
+        raise ValueError(f"{counts}; give one for each")
     chosen = [METRICS[name] for name in metrics]
     ranked = _ranked(train, labels)
-    answers: dict[str, list[str]] = {}
-    if labels:
-        if train:
-            answers["majority"] = [ranked[0]] * len(golds)
-        answers["user_majority"] = [user_majority(profile, ranked) for profile in profiles]
-        if all(label.isdecimal() for label in labels):
-            answers["user_mean"] = [user_mean(profile, ranked) for profile in profiles]
     default = ranked[0] if ranked else ""
-    answers["most_similar"] = [
-        most_similar(query, profile, answer, text) or default for query, profile in zip(queries, profiles, strict=True)
+    own: dict[str, Callable[[str, Profile], str]] = {}
+    if labels:
+        own["user_majority"] = lambda question, profile: user_majority(profile, ranked)
+        if all(label.isdecimal() for label in labels):
+            own["user_mean"] = lambda question, profile: user_mean(profile, ranked)
+    own["most_similar"] = lambda question, profile: most_similar(match(question), profile, answer, text) or default
+    if not labels:
+        own["input"] = lambda question, profile: question
+    # One history after another, since those of large data are read from a file.
+    rows = [
+        {name: floor(question, profile) for name, floor in own.items()}
+        for question, profile in zip(questions, profiles, strict=True)
     ]
+    answers = {name: [row[name] for row in rows] for name in own}
+    if labels and train:
+        answers["majority"] = [default] * len(golds)
     values = {name: _evaluate(given, golds, chosen, labels) for name, given in answers.items()}
     if labels:
         values["best_constant"] = {metric.name: best_constant(golds, metric, labels)[1] for metric in chosen}
-    order = ("majority", "best_constant", "user_majority", "user_mean", "most_similar")
+    order = ("majority", "best_constant", "user_majority", "user_mean", "most_similar", "input")
     return {name: values[name] for name in order if name in values}
 
 

@@ -1,27 +1,37 @@
 """Tasks, their data, and ready programs; `load("lamp2")` is the short way to one."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from programs import lamp1, lamp2, lamp3, lamp4, lamp5, lamp6, lamp7
 
 if TYPE_CHECKING:
+    import dspy
+
     from r2p_dspy import R2P
 
 TASKS = {one.TASK.name: one.TASK for one in (lamp1, lamp2, lamp3, lamp4, lamp5, lamp6, lamp7)}
+COMPILED = Path(__file__).with_name("compiled")  # the artifacts that ship, as `make compiled` writes them
 
 
-def load(task: str, path: str | None = None) -> "R2P":
+def load(
+    task: str, path: "str | Path | None" = None, *, compiled: bool = True, lm: "dspy.BaseLM | None" = None
+) -> "R2P":
     """A ready R2P program for a task.
 
     Args:
         task: a name from `TASKS`, or the path of a task file (see `task_file.task_of`).
-        path: a compiled program's artifact; None for the uncompiled program.
+        path: a compiled program's artifact; None for the one that ships (`programs/compiled/TASK.json`), which was
+            compiled for the pocket model on the persona world; a task that has none gets the uncompiled program.
+        compiled: False for the uncompiled program.
+        lm: what to bind to the program; any will do, whichever it was compiled for. None leaves that to
+            `dspy.configure(lm=r2p_dspy.connect())` or the like.
 
     Returns:
-        The program, with no LM bound: `dspy.configure(lm=r2p_dspy.connect())` or the like is the caller's.
+        The program.
 
     Raises:
-        ValueError: for an unknown task, or a task file that is at fault.
+        ValueError: for an unknown task, a task file that is at fault, or a path for an uncompiled program.
         r2p_dspy.ArtifactError: for a file that does not fit.
 
     Example:
@@ -32,8 +42,16 @@ def load(task: str, path: str | None = None) -> "R2P":
     from programs.task_file import task_of
     from r2p_dspy.artifact import load_program
 
+    if path is not None and not compiled:
+        raise ValueError(f"compiled=False is the uncompiled program; leave out {path}, or leave out compiled")
     found = task_of(task)
     program = r2p(found)
+    # A user's own task may have the name of one of ours.
+    shipped = COMPILED / f"{found.name}.json" if found is TASKS.get(found.name) else None
     if path is not None:
         load_program(program, path, task=found.name)
+    elif compiled and shipped is not None and shipped.exists():
+        load_program(program, shipped, task=found.name)
+    if lm is not None:
+        program.set_lm(lm)
     return program

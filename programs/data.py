@@ -9,10 +9,11 @@ from pathlib import Path
 import dspy
 
 from programs.lamp.flaws import Flaw
-from programs.lamp_data import DataError, load
+from programs.lamp_data import DataError, read
 from programs.personas import MAKERS
 from programs.personas.world import draw, example
 from programs.splits import check_apart, split
+from programs.stored import in_memory, stored
 from programs.task import Task
 
 _TRAIN, _DEV = 60, 60  # personas that a program is compiled on
@@ -47,8 +48,14 @@ class Data:
         return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
-def personas(task: Task, *, seed: int, limit: int | None) -> Data:
+def personas(task: Task, *, seed: int, limit: int | None, train: int = _TRAIN) -> Data:
     """The persona world's examples (synthetic); the roles' users never overlap, whatever the seed.
+
+    Args:
+        task: whose data it is.
+        seed: which personas are drawn.
+        limit: how many are reported; 200 by default.
+        train: how many there are to train on.
 
     Raises:
         DataError: for a task that the persona world does not have.
@@ -58,7 +65,7 @@ def personas(task: Task, *, seed: int, limit: int | None) -> Data:
             f"the persona world has no data for task {task.name!r} (it has {', '.join(MAKERS)}); give --data DIR"
         )
     maker = MAKERS[task.name]
-    counts = {"train": _TRAIN, "dev": _DEV, "test": 200 if limit is None else limit}
+    counts = {"train": train, "dev": _DEV, "test": 200 if limit is None else limit}
     parts = {role: [example(task, case) for case in draw(maker, role, n, seed)] for role, n in counts.items()}
     return Data(parts["train"], parts["dev"], parts["test"], "persona world (synthetic)", "test")
 
@@ -72,6 +79,7 @@ def lamp(
     compiling: bool,
     skip: Collection[str] = (),
     skip_bad: bool = False,
+    most: int = _TRAIN,
 ) -> Data:
     """LaMP's files: train is split by seed into train and dev, and LaMP's dev is what is reported.
 
@@ -83,6 +91,8 @@ def lamp(
         compiling: whether train is needed at all.
         skip: ids of rows to leave out.
         skip_bad: leave flawed rows out, and say which.
+        most: how many examples to train on at most; where these are more than a compilation needs, `limit` is of the
+            reported ones alone.
 
     Raises:
         DataError: see `lamp_data.load` and `splits.check_apart`.
@@ -92,7 +102,7 @@ def lamp(
     def part(name: str, limit: int | None) -> list[dspy.Example]:
         flawed: list[Flaw] = []
         left_out = flawed.append if skip_bad else None
-        examples = load(task, directory, name, limit=limit, skip=skip, left_out=left_out)
+        examples = stored(read(task, directory, name, limit=limit, skip=skip, left_out=left_out))
         if flawed:
             skipped[name] = [flaw.id for flaw in flawed]
         return examples
@@ -101,7 +111,11 @@ def lamp(
     has_train = (directory / "train_questions.json").exists()
     if not compiling and not has_train:
         return Data([], [], test, str(directory), "dev", skipped=skipped)
-    examples = part("train", None if limit is None else 2 * max(limit, 10))
+    if most > _TRAIN:
+        examples = part("train", most + 2 * _DEV)
+    else:
+        examples = part("train", None if limit is None else 2 * max(limit, 10))
     shared = check_apart(examples, test)
-    train, dev = split(examples, seed, 0.5)
-    return Data(train[:_TRAIN], dev[:_DEV], test, str(directory), "dev", shared, skipped)
+    train, dev = split(examples, seed, 0.5 if most <= _TRAIN else min(0.5, _DEV / len(examples)))
+    few = train[:most] if most > _TRAIN else in_memory(train[:most])  # optimizers copy what they work on
+    return Data(few, in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)

@@ -9,10 +9,10 @@ from typing import Any
 import dspy
 
 from programs import data, judging, report
-from programs.compiling import LEAST, OPTIMIZERS
 from programs.jsonl_data import is_jsonl, jsonl
 from programs.lamp_data import DataError
 from programs.measure import measure
+from programs.optimizers import LEAST
 from programs.options import Options, digest
 from programs.plot import plot
 from programs.ready import r2p
@@ -45,8 +45,6 @@ class Experiment:
         self.command, self.options, self.reporter = command, options, reporter
         self.started = time.monotonic()
         self.task = task_of(options.task)
-        if options.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {options.optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
         self.retriever = retriever(
             self.task, options.retriever, k=options.k, seed=options.seed, tokens=options.retriever_tokens
         )

@@ -14,6 +14,7 @@ import dspy
 from programs.data import Data
 from programs.lamp.flaws import DataError, Flaw, FlawError, refusal, shown
 from programs.splits import check_apart, split, users
+from programs.stored import in_memory, stored
 from programs.task import Task
 from r2p_dspy.profile import Item, Profile
 
@@ -36,6 +37,7 @@ def jsonl(
     compiling: bool,
     skip: Collection[str] = (),
     skip_bad: bool = False,
+    most: int = _MOST,
 ) -> Data:
     """A user's own rows, from one file or from a directory.
 
@@ -51,6 +53,7 @@ def jsonl(
         compiling: whether there must be something to train on.
         skip: ids of rows to leave out.
         skip_bad: leave flawed rows out, and say which.
+        most: how many examples to train on at most, as of `data.lamp`.
 
     Raises:
         DataError: for a missing file, rows that are at fault, rows of one user alone where they are to be split, a
@@ -60,7 +63,7 @@ def jsonl(
 
     def rows(file: Path) -> list[dspy.Example]:
         flawed: list[Flaw] = []
-        examples = load(task, file, skip=skip, left_out=flawed.append if skip_bad else None)
+        examples = stored(read(task, file, skip=skip, left_out=flawed.append if skip_bad else None))
         if flawed:
             skipped[file.stem] = [flaw.id for flaw in flawed]
         return examples
@@ -81,9 +84,10 @@ def jsonl(
     if dev:
         check_apart(train, dev)
     elif compiling or len(set(users(train))) > 1:
-        train, dev = _split(path, train, seed, 0.5)
-    most = _MOST if limit is None else min(_MOST, max(limit, 10))
-    return Data(train[:most], dev[:most], test[:limit], str(path), reported, shared, skipped)
+        train, dev = _split(path, train, seed, 0.5 if most <= _MOST else min(0.5, _MOST / max(len(train), 1)))
+    few = _MOST if limit is None else min(_MOST, max(limit, 10))
+    train = train[:most] if most > _MOST else in_memory(train[:few])
+    return Data(train, in_memory(dev[:few]), test[:limit], str(path), reported, shared, skipped)
 
 
 def load(
@@ -115,8 +119,15 @@ def load(
         >>> load(TASK, file)[0].headline
         'Rain Again'
     """
+    return list(read(task, file, skip=skip, left_out=left_out))
+
+
+def read(
+    task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[Flaw], None] | None = None
+) -> Iterator[dspy.Example]:
+    """As `load`, one example after another; that rows are flawed is said behind the last one."""
     reader = Reader(task, file)
-    examples: dict[str, dspy.Example] = {}
+    seen: set[str] = set()
     flawed: list[Flaw] = []
     for number, line in reader.lines():
         try:
@@ -125,16 +136,18 @@ def load(
             where = f"line {number}, row {name}"
             if name in skip:
                 continue
-            if name in examples:
+            if name in seen:
                 reader.fail(where, "the id stands twice", "keep one of the two", name)
-            examples[name] = reader.example(where, name, row)
+            example = reader.example(where, name, row)
         except FlawError as error:
             (flawed.append if left_out is None else left_out)(error.flaw)
+        else:
+            seen.add(name)
+            yield example
     if flawed:
         raise DataError(refusal(file, flawed, ""))
-    if not examples:
+    if not seen:
         reader.fail("the file", "it holds no rows" + " but skipped ones" * bool(skip or left_out), "give one a line")
-    return list(examples.values())
 
 
 @dataclass(frozen=True)
@@ -151,12 +164,15 @@ class Reader:
     def lines(self) -> Iterator[tuple[int, str]]:
         """The lines that are not blank, numbered."""
         try:
-            lines = self.file.read_text(encoding="utf-8-sig").split("\n")  # a text may hold other line separators
+            with self.file.open("rb") as file:  # as bytes, for a text may hold other line separators
+                for number, raw in enumerate(file, start=1):
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                    if line.strip():
+                        yield number, line
         except OSError as error:
             self.fail("the file", f"it cannot be read ({error.strerror})", "give the rows' file")
         except UnicodeDecodeError:
             self.fail("the file", "it is no text in UTF-8", "save it as one")
-        yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
 
     def row(self, where: str, line: str | bytes) -> dict[str, Any]:
         """A line's row."""

@@ -85,6 +85,6 @@ def judge(
 
 def _row(module: dspy.Module, task: Task, example: dspy.Example, answer: Any, against: Any) -> dict[str, Any]:
     started = time.monotonic()
-    with dspy.track_usage() as usage:
+    with dspy.track_usage() as usage, dspy.context(disable_history=True):
         found = module(profile=example[task.profile], request=example[task.question], answer=answer, against=against)
     return {"id": example.id, **found.toDict(), **spent(usage, started)}

@@ -1,6 +1,6 @@
 """LaMP's own files as DSPy examples."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import dspy
@@ -19,9 +19,7 @@ def load(
     skip: Collection[str] = (),
     left_out: Callable[[Flaw], None] | None = None,
 ) -> list[dspy.Example]:
-    """The examples of one split of a LaMP task.
-
-    The questions are read as a stream, so that a `limit` reads no more than it needs.
+    """The examples of one split of a LaMP task, all in memory.
 
     Args:
         task: says how LaMP's rows become examples.
@@ -56,29 +54,44 @@ def load(
         >>> load(TASK, folder, "dev")[0].headline
         'Rain Again'
     """
+    return list(read(task, directory, split, limit=limit, skip=skip, left_out=left_out))
+
+
+def read(
+    task: Task,
+    directory: Path | str,
+    split: str,
+    *,
+    limit: int | None = None,
+    skip: Collection[str] = (),
+    left_out: Callable[[Flaw], None] | None = None,
+) -> Iterator[dspy.Example]:
+    """As `load`, one example after another; that rows are flawed is said behind the last one.
+
+    The questions are read as a stream, so that a `limit` reads no more than it needs.
+    """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is how many examples to load, at least 1, not {limit}")
     directory = Path(directory)
     if not directory.is_dir():
         raise DataError(f"{directory}: there is no such directory; name the one with {task.lamp}'s files")
-    examples: list[dspy.Example] = []
     flawed: list[Flaw] = []  # the first flaw of each flawed row
-    skipped = 0
+    count = skipped = 0
     for row in rows(task, directory, split):
         if row.id in skip:
             skipped += 1
         elif row.example is not None:
-            examples.append(row.example)
+            count += 1
+            yield row.example
         elif left_out is None:
             flawed.append(row.flaws[0])
         else:
             left_out(row.flaws[0])
-        if len(examples) == limit:
+        if count == limit:
             break
     if flawed:
         every = f"`python cli.py data check {directory}` names every flaw, "
         raise DataError(refusal(directory / f"{split}_*.json", flawed, every))
-    if not examples:
+    if not count:
         why = "all its questions are skipped; skip fewer" if skipped else "all its rows are flawed; get it again"
         raise DataError(f"{directory / f'{split}_questions.json'}: {why}")
-    return examples

@@ -103,7 +103,9 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
     started, failed = time.monotonic(), False
     # DSPy's silent second call through its JSON adapter would pass for an answer in the format that was asked for.
     adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
-    with dspy.track_usage() as usage, optimizing(), dspy.context(adapter=adapter):
+    # Trace and history are the row's own, and gone with it: else they would grow with the examples.
+    alone = dspy.context(adapter=adapter, trace=[], disable_history=True)
+    with dspy.track_usage() as usage, optimizing(), alone:
         try:
             prediction = program(**example.inputs())
         except AdapterParseError:

@@ -112,6 +112,7 @@ def floors(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Ex
         answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[written]),
         labels=task.labels,
         train=[example[task.answer] for example in train],
+        match=task.match or str,
         text=task.searched,
     )
     values = {floor: value[name] for floor, value in found.items()}

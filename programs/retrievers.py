@@ -1,8 +1,11 @@
 """The retrievers of the command line, by name."""
 
+from functools import lru_cache
+
 from programs.ready import default_retriever
 from programs.task import Task
 from r2p_dspy import All, Budget, Dense, Hybrid, Random, Recency, Retriever
+from r2p_dspy.dense import Embedder
 from r2p_dspy.embedders import embedder
 
 RETRIEVERS = ("bm25", "recency", "random", "all", "dense:NAME", "hybrid:NAME")
@@ -36,8 +39,13 @@ def retriever(task: Task, name: str, *, k: int = 4, seed: int = 0, tokens: int |
         made = known[name]
     elif kind in ("dense", "hybrid") and model:
         # Not by cosine: what is to be of unit length is so already, and Contriever's is not to be.
-        dense = Dense(embedder(model), k, bm25.query, bm25.text, normalize=False)
+        dense = Dense(_loaded(model), k, bm25.query, bm25.text, normalize=False)
         made = dense if kind == "dense" else Hybrid(bm25, dense, k=k)
     else:
         raise ValueError(f"unknown retriever {name!r}; the retrievers are {', '.join(RETRIEVERS)}")
     return made if tokens is None else Budget(made, tokens)
+
+
+@lru_cache(maxsize=1)  # a sweep asks for it at every k of every model
+def _loaded(name: str) -> Embedder:
+    return embedder(name)

@@ -74,9 +74,9 @@ def check_apart(train: Sequence[dspy.Example], evaluation: Sequence[dspy.Example
         Traceback (most recent call last):
         programs.lamp.flaws.DataError: question 1 stands in the training and in the evaluation set; take it out of one
     """
-    trained = {key(example) for example in train}
+    trained = {hash(key(example)) for example in train}  # which holds no texts
     for example in evaluation:
-        if key(example) in trained:
+        if hash(key(example)) in trained:
             name = example.get("id")
             raise DataError(f"question {name} stands in the training and in the evaluation set; take it out of one")
     owners = users([*train, *evaluation])

@@ -98,6 +98,7 @@ def run_sweep(
         "models": named,
         "ks": ks,
         "retriever": options.retriever,
+        "retriever_tokens": options.retriever_tokens,
         "seed": options.seed,
         "tasks": {name: compare(task_of(settings[name].task), found) for name, found in cells.items()},
         "seconds": round(time.monotonic() - started, 1),

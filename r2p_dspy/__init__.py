@@ -1,6 +1,7 @@
 """R2P for DSPy: reasoning by a template, checked, for answers that one particular user would give."""
 
-from r2p_dspy.artifact import ArtifactError, load_program, save_program
+from r2p_dspy.artifact import artifact_of, load_program, save_program
+from r2p_dspy.artifact_file import Artifact, ArtifactError, read_artifact, redacted, write_artifact
 from r2p_dspy.checks import BUILT_IN, Assert, Check, CheckError, Suggest, Verdict
 from r2p_dspy.combined import Budget, Hybrid
 from r2p_dspy.crossref import CrossReference
@@ -14,7 +15,7 @@ from r2p_dspy.r2p import R2P, Reasoning
 from r2p_dspy.reason import Reason
 from r2p_dspy.reconcile import Candidate, Reconcile
 from r2p_dspy.retrieval import BM25, All, Random, Recency, Retriever
-from r2p_dspy.scoring import Composite, Score, as_bool, as_float, as_gepa, as_optimizer_metric
+from r2p_dspy.scoring import Composite, Score, as_bool, as_float, as_gepa, as_optimizer_metric, as_reward
 from r2p_dspy.showing import Synthesize
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
 from r2p_dspy.watch import active_adapter
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "All",
+    "Artifact",
     "ArtifactError",
     "Assert",
     "AssertionUnmet",
@@ -60,13 +62,18 @@ __all__ = [
     "Verdict",
     "Verification",
     "active_adapter",
+    "artifact_of",
     "as_bool",
     "as_float",
     "as_gepa",
     "as_optimizer_metric",
+    "as_reward",
     "connect",
     "load_program",
     "optimizing",
+    "read_artifact",
+    "redacted",
     "save_program",
     "shorten",
+    "write_artifact",
 ]

@@ -3,42 +3,48 @@
 import copy
 import importlib.metadata
 import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dspy
-from pydantic import BaseModel, ValidationError
+from dspy.adapters.utils import parse_value
 
+from r2p_dspy.artifact_file import Artifact, ArtifactError, Predictor, read_artifact, write_artifact
 from r2p_dspy.profile import Profile
 from r2p_dspy.r2p import R2P
 
-FORMAT = 1
 _OPTIONAL = {"synthesize"}  # a predictor that only some wrappers of a program have
 _PACKAGES = ("dspy", "litellm", "pydantic", "transformers", "torch")
 
 
-class ArtifactError(ValueError):
-    """A program file that cannot be loaded here; one line says why and what to do."""
-
-
 def save_program(
-    program: R2P, path: str | Path, *, task: str | None = None, notes: dict[str, Any] | None = None
+    program: R2P,
+    path: str | Path,
+    *,
+    task: str | None = None,
+    notes: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a program's instructions and demos to a JSON file, whole or not at all.
 
-    The file holds demos, and so texts from users' histories: treat it as you treat those.
+    The file holds demos, and so texts from users' histories: treat it as you treat those, or see `redacted`.
 
     Args:
         program: what to save; no LM is saved with it.
         path: of the file; its folder must exist.
         task: the name of the task that it is for.
-        notes: provenance to keep beside it (data, optimizer, scores); must be JSON.
+        notes: provenance to keep beside it (data, model, optimizer, metric, scores); must be JSON.
+        settings: how the program around its predictors was built (retriever, k, candidates); must be JSON.
 
     Returns:
         The file's path.
 
     Raises:
         OSError: when the file cannot be written.
+        TypeError: when notes or settings are no JSON.
 
     Example:
         >>> import tempfile
@@ -50,157 +56,152 @@ def save_program(
         >>> load_program(R2P(Tag), saved, task="mine")["task"]
         'mine'
     """
-    path = Path(path)
-    data = {
-        "format": FORMAT,
-        "kind": "r2p-dspy program",
-        "warning": "Demos hold texts from users' histories.",
-        "task": task,
-        "template": [stage.name for stage in program.reason.template.leaves()],
-        "fields": _fields(program).model_dump(),
-        "versions": _versions(),
-        "notes": notes or {},
-        "state": {name: _state(parameter) for name, parameter in program.named_parameters()},
-    }
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
-    return path
+    write_artifact(artifact_of(program, task=task, notes=notes, settings=settings), path)
+    return Path(path)
 
 
-def load_program(program: R2P, path: str | Path, *, task: str | None = None) -> dict[str, Any]:
-    """Put a file's instructions and demos into a program of the same shape.
+def load_program(
+    program: R2P, path: str | Path, *, task: str | None = None, lm: dspy.BaseLM | None = None
+) -> dict[str, Any]:
+    """Put a file's instructions, descriptions and demos into a program of the same fields and stages.
+
+    They are matched by name: the class may have its fields in another order. What it describes anew gets the file's
+    words, as those are what the program was measured with; a profile's description alone is the program's own.
 
     Args:
-        program: a program built for the same signature and template; it is changed, or left as it was on an error.
+        program: a program built for the same fields and stages; it is changed, or left as it was on an error.
         path: of the file.
         task: the task that it must be for; None accepts any.
+        lm: what to bind to the program; None leaves it as it is, so that the configured one answers.
 
     Returns:
-        The file's contents beside the state: task, template, fields, versions, notes.
+        The file's contents beside the predictors: task, template, notes, settings, versions and so on.
 
     Raises:
         ArtifactError: for a missing or damaged file, a newer format, another task, other fields or stages.
     """
-    data = _read(Path(path))
-    held = _held(data, path)
-    if task is not None and held.task != task:
-        raise ArtifactError(f"{path} is a program for task {held.task!r}, not {task!r}; give the file of that task")
-    template = [stage.name for stage in program.reason.template.leaves()]
-    if held.template != template:
-        raise ArtifactError(
-            f"{path} has the stages {', '.join(held.template)}, the program has {', '.join(template)}; "
-            "build the program with the template that it was compiled with"
-        )
-    fields = _fields(program)
-    if held.fields != fields:
-        theirs, ours = {*held.fields.inputs, *held.fields.outputs}, {*fields.inputs, *fields.outputs}
-        apart = sorted(theirs ^ ours) or ["in another order"]
-        raise ArtifactError(f"{path} does not fit the signature: these fields differ: {', '.join(apart)}")
-    parameters = dict(program.named_parameters())
-    if (set(held.state) ^ set(parameters)) - _OPTIONAL:
-        raise ArtifactError(
-            f"{path} holds the predictors {', '.join(held.state)}, the program has {', '.join(parameters)}"
-        )
-    parameters = {name: parameter for name, parameter in parameters.items() if name in held.state}
-    for name in parameters:
-        state = held.state[name]
-        _check_fields(state.signature, parameters[name].signature, program.reason.profile, path)
-        _check_demos(state.demos, program.reason.profile, path)
-    for name, parameter in parameters.items():
-        lm = parameter.lm
-        parameter.load_state({**held.state[name].model_dump(), "lm": None})
-        parameter.lm = lm
-    return {key: value for key, value in data.items() if key != "state"}
+    artifact = read_artifact(path)
+    if task is not None and artifact.task != task:
+        raise ArtifactError(f"{path} is a program for task {artifact.task!r}, not {task!r}; give the file of that task")
+    own = artifact_of(program)
+    if apart := _apart({"stage": artifact.template}, {"stage": own.template}):
+        raise ArtifactError(f"{path} {apart}; build the program with the template that it was compiled with")
+    if odd := (set(artifact.predictors) ^ set(own.predictors)) - _OPTIONAL:
+        theirs, ours = ", ".join(artifact.predictors) or "none", ", ".join(own.predictors)
+        raise ArtifactError(f"{path} does not fit at {min(odd)}: its predictors are {theirs}, the program's are {ours}")
+    named = [(name, one) for name, one in program.named_parameters() if name in artifact.predictors]
+    states = [_state(artifact.predictors[name], one, program.reason.profile, f"{path} ({name})") for name, one in named]
+    for (_, predictor), state in zip(named, states, strict=True):
+        bound = predictor.lm
+        predictor.load_state(state)
+        predictor.lm = bound
+    if lm is not None:
+        program.set_lm(lm)
+    return artifact.model_dump(exclude={"predictors"})
 
 
-class _Field(BaseModel):
-    prefix: str
-    description: str
+def artifact_of(
+    program: R2P,
+    *,
+    task: str | None = None,
+    notes: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """A program as what `save_program` writes.
+
+    Args:
+        program, task, notes, settings: as of `save_program`.
+
+    Example:
+        >>> class Tag(dspy.Signature):
+        ...     profile: Profile = dspy.InputField()
+        ...     tag: str = dspy.OutputField()
+        >>> list(artifact_of(R2P(Tag)).predictors["reason"].outputs)[-2:]
+        ['verification', 'tag']
+    """
+    profile = program.reason.profile
+    return Artifact(
+        task=task,
+        made=datetime.now(UTC).date().isoformat(),
+        versions=_versions(),
+        notes=dict(notes or {}),
+        settings=dict(settings or {}),
+        template=[stage.name for stage in program.reason.template.leaves()],
+        predictors={name: _held(one, profile) for name, one in program.named_parameters()},
+    )
 
 
-class _Signature(BaseModel):
-    instructions: str
-    fields: list[_Field]
-
-
-class _Predictor(BaseModel):
-    """What is taken from a file for a predictor, and no more: DSPy would set whatever attribute it finds there."""
-
-    signature: _Signature
-    demos: list[dict[str, Any]]
-
-
-class _Names(BaseModel):
-    inputs: list[str]
-    outputs: list[str]
-
-
-class _Held(BaseModel):
-    task: str | None
-    template: list[str]
-    fields: _Names
-    state: dict[str, _Predictor]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} does not exist; compile makes such a file (RUN/program.json)") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} cannot be read as a program: {error}") from None
-    if not isinstance(data, dict) or data.get("kind") != "r2p-dspy program":
-        raise ArtifactError(f"{path} is no r2p-dspy program; compile makes such a file (RUN/program.json)")
-    if not isinstance(data.get("format"), int) or not 1 <= data["format"] <= FORMAT:
-        raise ArtifactError(
-            f"{path} has format {data.get('format')}, this version reads up to {FORMAT}; update r2p-dspy"
-        )
-    return data
-
-
-def _held(data: dict[str, Any], path: str | Path) -> _Held:
-    try:
-        return _Held.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{path} is damaged at {where!r}: {first['msg']}; compile it again") from None
-
-
-def _check_fields(saved: _Signature, own: type[dspy.Signature], profile: str, path: str | Path) -> None:
-    """DSPy puts a saved description on whatever field stands in its place, so they must stand in the same ones."""
-    prefixes = [info.json_schema_extra["prefix"] for info in own.fields.values()]
-    if [one.prefix for one in saved.fields] != prefixes:
-        raise ArtifactError(f"{path} is damaged: its descriptions are not those of the fields; compile it again")
-    # What says that a history is data and never instructions is the program's own, whatever a file says.
-    at = list(own.fields).index(profile) if profile in own.fields else None
-    if at is not None:
-        saved.fields[at].description = own.fields[profile].json_schema_extra["desc"]
-
-
-def _check_demos(demos: list[dict[str, Any]], profile: str, path: str | Path) -> None:
-    for number, demo in enumerate(demos, start=1):
-        try:
-            Profile.of(demo.get(profile, ""))
-        except ValueError as error:
-            reason = " ".join(str(error).split())
-            raise ArtifactError(f"{path} is damaged: demo {number} has no readable {profile}: {reason}") from None
-
-
-def _state(parameter: Any) -> dict[str, Any]:
-    bare = copy.copy(parameter)
+def _held(predictor: Any, profile: str) -> Predictor:
+    bare = copy.copy(predictor)
     bare.lm = None  # first, as an engine of one's own need not be savable
-    return bare.dump_state()
+    signature = predictor.signature
+    demos = []
+    for held in bare.dump_state()["demos"]:
+        demo = {name: value for name, value in held.items() if name in signature.fields or name == "augmented"}
+        if demo.get(profile) is not None:
+            demo[profile] = [json.loads(str(item)) for item in Profile.of(demo[profile])]
+        demos.append(demo)
+    return Predictor(
+        instructions=signature.instructions,
+        inputs={name: info.json_schema_extra["desc"] for name, info in signature.input_fields.items()},
+        outputs={name: info.json_schema_extra["desc"] for name, info in signature.output_fields.items()},
+        demos=demos,
+    )
 
 
-def _fields(program: R2P) -> _Names:
-    signature: type[dspy.Signature] = program.reason.signature
-    return _Names(inputs=[*signature.input_fields], outputs=[*signature.output_fields])
+def _state(held: Predictor, predictor: Any, profile: str, where: str) -> dict[str, Any]:
+    """What `dspy.Predict.load_state` takes, and no more: it would set whatever attribute it finds there.
+
+    DSPy puts a description on whatever field stands in its place, so here they stand in the program's own order.
+    """
+    fields = predictor.signature.fields
+    theirs = {"input": held.inputs, "output": held.outputs}
+    if apart := _apart(
+        theirs, {"input": predictor.signature.input_fields, "output": predictor.signature.output_fields}
+    ):
+        raise ArtifactError(f"{where} {apart}; build the program with the signature that it was compiled with")
+    described = {**held.inputs, **held.outputs}
+    # What says that a history is data and never instructions is the program's own, whatever a file says.
+    described[profile] = fields[profile].json_schema_extra["desc"]
+    prefixes = {name: info.json_schema_extra["prefix"] for name, info in fields.items()}
+    signature = {
+        "instructions": held.instructions,
+        "fields": [{"prefix": prefixes[name], "description": described[name]} for name in fields],
+    }
+    demos = [_demo(demo, predictor, profile, f"{where}: demo {n}") for n, demo in enumerate(held.demos, start=1)]
+    return {"signature": signature, "demos": demos, "traces": [], "train": [], "lm": None}
+
+
+def _demo(demo: Mapping[str, Any], predictor: Any, profile: str, where: str) -> dict[str, Any]:
+    """A demo as DSPy's own loading gives it, after a look whether its values are what the fields hold today."""
+    kept = {name: value for name, value in demo.items() if name in predictor.signature.fields or name == "augmented"}
+    name = profile
+    try:
+        if kept.get(profile) is not None:
+            kept[profile] = str(Profile.of(kept[profile]))
+        for name, info in predictor.signature.output_fields.items():
+            if kept.get(name) is not None:
+                parse_value(kept[name], info.annotation)
+    except ValueError as error:
+        raise ArtifactError(f"{where} has no {name} that the program can read: {str(error)[:300]}") from None
+    return kept
+
+
+def _apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """In words, which names only one of two has, by kind; "" when they have the same."""
+    alone = [
+        ", ".join(f"{kind} {name}" for kind in one for name in one[kind] if name not in other[kind])
+        for one, other in ((theirs, ours), (ours, theirs))
+    ]
+    if not any(alone):
+        return ""
+    return f"does not fit: the file alone has {alone[0] or 'nothing'}; the program alone has {alone[1] or 'nothing'}"
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    from r2p_dspy import __version__
+
+    found = {"r2p-dspy": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -20,12 +20,16 @@ _REPEATED = 200  # characters
 
 
 class Verdict(BaseModel):
-    """What a check said of one outcome: its name, its force, whether it holds, and else what to change."""
+    """What a check said of one outcome: its name, its force, whether it holds, and else what to change.
+
+    `stage` is the one that the check is about, where it runs after one.
+    """
 
     check: str
     kind: Kind
     ok: bool
     message: str = ""
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Check:
             raise CheckError(f"check {self.name!r} failed with {type(error).__name__}: {error}") from error
         if ok is None:
             raise CheckError(f"check {self.name!r} returned None; let it return ok, or (ok, message)")
-        return Verdict(check=self.name, kind=self.kind, ok=bool(ok), message="" if ok else message or self._default())
+        message = "" if ok else message or self._default()
+        return Verdict(check=self.name, kind=self.kind, ok=bool(ok), message=message, stage=self.after or "")
 
     def _default(self) -> str:
         return f"The answer does not pass the check {self.name!r}."
@@ -189,7 +194,7 @@ def judge(checks: tuple[Check, ...], inputs: Inputs, outcome: Outcome) -> list[V
 
 
 def _unread(check: Check) -> Verdict:
-    return Verdict(check=check.name, kind=check.kind, ok=False, message="")
+    return Verdict(check=check.name, kind=check.kind, ok=False, message="", stage=check.after or "")
 
 
 def feedback(verdicts: list[Verdict]) -> str:

@@ -68,17 +68,18 @@ class Dense:
         """All items, best first."""
         if not profile:
             return []
-        texts = tuple(item_text(item, self.text) for item in profile)
-        items = self._kept.get(texts, lambda: self._distinct(texts))
+        items = list(profile)
+        texts = tuple(item_text(item, self.text) for item in items)
+        vectors = self._kept.get(texts, lambda: self._distinct(texts))
         [asked] = self._vectors([query])
-        if items.shape[1] != len(asked):
+        if vectors.shape[1] != len(asked):
             raise ValueError(
-                f"the embedder returned vectors of {len(asked)} numbers for the query and of {items.shape[1]} for the "
-                "items; they must be equally long"
+                f"the embedder returned vectors of {len(asked)} numbers for the query and of {vectors.shape[1]} for "
+                "the items; they must be equally long"
             )
         # Row by row, not as one product of matrices, whose rounding differs from row to row: equal rows are to tie.
-        scores = (items * asked.astype(np.float64)).sum(axis=1)
-        return [profile[position] for position in np.argsort(-scores, kind="stable")]
+        scores = (vectors * asked.astype(np.float64)).sum(axis=1)
+        return [items[position] for position in np.argsort(-scores, kind="stable")]
 
     def _distinct(self, texts: Sequence[str]) -> np.ndarray:
         """The vectors of texts; equal texts are sent once, and get equal vectors."""

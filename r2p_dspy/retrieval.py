@@ -115,9 +115,10 @@ class BM25:
 
     def rank(self, query: str, profile: Profile) -> list[Item]:
         """All items, best first."""
-        scores = index([item_text(item, self.text) for item in profile]).scores(query.split())
+        items = list(profile)
+        scores = index([item_text(item, self.text) for item in items]).scores(query.split())
         # By numpy's default sort, turned round, because that alone settles ties as `get_top_n` does.
-        return [profile[position] for position in np.argsort(scores)[::-1]]
+        return [items[position] for position in np.argsort(scores)[::-1]]
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class Random:
     def __call__(self, query: str, profile: Profile) -> Profile:
         # Python's `hash` differs from process to process; a digest does not.
         draw = random.Random(_digest([str(self.seed), query, *map(str, profile)]))
-        return Profile(items=draw.sample(profile.items, min(self.k, len(profile))))
+        return Profile(items=draw.sample(list(profile), min(self.k, len(profile))))
 
 
 @dataclass(frozen=True)

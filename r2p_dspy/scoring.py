@@ -1,4 +1,4 @@
-"""The composite score of an answer, and its faces: float, bool, GEPA's feedback (and, in RL, a reward)."""
+"""The composite score of an answer, and its faces: float, bool, GEPA's feedback, and RL's reward."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,8 @@ import dspy
 from pydantic import BaseModel
 
 from r2p_dspy.checks import Verdict
-from r2p_dspy.enforce import Attempt, accepted
+from r2p_dspy.enforce import Attempt
+from r2p_dspy.words import words
 
 WEIGHTS: Mapping[str, float] = MappingProxyType({"task": 0.7, "structure": 0.1, "evidence": 0.15, "consistency": 0.05})
 # Which built-in checks make up which part.
@@ -80,7 +81,8 @@ class Composite:
         # A module that calls several programs passes on the attempts of all of them.
         answered = [one for one in attempts if one.accepted] or attempts[-1:]
         gate = all(one.asserted for one in answered)
-        return Score(value=mean if gate else 0.0, parts=parts, feedback=_words(example, prediction, parts, attempts))
+        said = words(example, prediction, parts["task"] >= 1, attempts)
+        return Score(value=mean if gate else 0.0, parts=parts, feedback=said)
 
     def passes(self, example: Any, prediction: Any) -> bool:
         """Whether the answer is good enough to teach from: no assert unmet, and the task's score at its threshold."""
@@ -116,15 +118,40 @@ def as_optimizer_metric(score: Composite) -> Callable[..., float | bool]:
 
 
 def as_gepa(score: Composite) -> Callable[..., dspy.Prediction]:
-    """The face for GEPA: the value, and in words what went wrong."""
+    """The face for GEPA and SIMBA: the value, and in words what went wrong (see `words`).
+
+    GEPA asks once more for each predictor (`pred_name`); the value is the same, the words are that predictor's own. Of
+    a program inside another module, whose prediction has no attempts, the predictor's trace tells of them.
+    """
 
     def metric(
         gold: Any, pred: Any, trace: Any = None, pred_name: str | None = None, pred_trace: Any = None
     ) -> dspy.Prediction:
         result = score(gold, pred)
-        return dspy.Prediction(score=result.value, feedback=result.feedback)
+        attempts = _attempts(pred) or [one for *_, made in pred_trace or () for one in _attempts(made)]
+        feedback = words(gold, pred, result.parts["task"] >= 1, attempts, pred_name)
+        return dspy.Prediction(score=result.value, feedback=feedback)
 
     return metric
+
+
+def as_reward(score: Composite) -> Callable[..., dict[str, float | None]]:
+    """The face for RL: `reward`, which is the float face's value, and beside it every part.
+
+    For TRL: one reward function of weight 1 takes `reward`; the parts are logged as reward functions of weight 0. A
+    part that a program does not have is None, as TRL has it for what does not apply to a row.
+
+    Example:
+        >>> exact = Composite(lambda example, prediction: float(example.tag == prediction.tag))
+        >>> as_reward(exact)(dspy.Example(tag="comedy"), dspy.Prediction(tag="comedy"))
+        {'reward': 1.0, 'task': 1.0, 'structure': None, 'evidence': None, 'consistency': None}
+    """
+
+    def reward(example: Any, prediction: Any) -> dict[str, float | None]:
+        result = score(example, prediction)
+        return {"reward": result.value, **{part: result.parts.get(part) for part in WEIGHTS}}
+
+    return reward
 
 
 def _attempts(prediction: Any) -> list[Attempt]:
@@ -141,17 +168,3 @@ def _structural(attempts: list[Attempt]) -> dict[str, float]:
         if held and (part != "structure" or "stages" in verdicts):
             parts[part] = sum(held) / len(held)
     return parts
-
-
-def _words(example: Any, prediction: Any, parts: Mapping[str, float], attempts: list[Attempt]) -> str:
-    said = []
-    if parts["task"] < 1:
-        golds = {name: example[name] for name in prediction if name in example}
-        wrong = {name: gold for name, gold in golds.items() if prediction[name] != gold}
-        said += [f"The {name} was {prediction[name]!r}; right is {gold!r}." for name, gold in wrong.items()]
-        said = said or ["The answer is wrong."]
-    first = attempts[0].unmet if attempts else []
-    said += [f"[{one.check}] {one.message}" for one in first if one.message]
-    if first and not accepted(attempts).unmet:
-        said.append("Backtracking mended it; a good answer needs none.")
-    return " ".join(said) or "Right, and every check holds."

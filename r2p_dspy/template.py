@@ -1,7 +1,8 @@
 """The hierarchical reasoning template: an ordered tree of typed stages (paper, section on HRT)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, field_validator
@@ -146,3 +147,7 @@ TEMPLATE = Template(
         ),
     )
 )
+
+# Its middle alone: what is found in the history and what follows from it, then at once the answer.
+BRIEF = Template(stages=(TEMPLATE.stages[1],))
+TEMPLATES: Mapping[str, Template] = MappingProxyType({"full": TEMPLATE, "brief": BRIEF})

@@ -92,17 +92,18 @@ def test_the_pages_faults_are_said_so(line, tmp_path):
         task_of(str(tmp_path / "task.yaml"))
 
 
-def test_the_pages_floor_is_measured():
+def test_the_pages_floors_are_measured():
     task = task_of(str(ROOT / TASK))
     made = jsonl(task, ROOT / "examples" / "mail" / "mails.jsonl", seed=0, limit=None, compiling=True)
-    (said,) = re.findall(r"most\s+similar earlier mail reaches (\.\d+)", PAGE)
-    assert list(floors(task, made.test, made.train)) == ["most_similar"]
-    assert f"{floors(task, made.test, made.train)['most_similar']:.3f}".lstrip("0") == said
+    said = re.findall(r"similar\s+earlier mail reaches (\.\d+), and the mail itself as its subject (\.\d+)", PAGE)
+    found = floors(task, made.test, made.train)
+    assert list(found) == ["most_similar", "input"]
+    assert said == [tuple(f"{value:.3f}".lstrip("0") for value in found.values())]
 
 
 def test_the_pages_commands_run(checkout, served):
     commands = re.findall(r"^python cli\.py (.*)$", PAGE, re.MULTILINE)
-    assert [line.split()[0] for line in commands] == ["evaluate", "compile", "evaluate"]
+    assert [line.split()[0] for line in commands] == ["evaluate", "compile", "evaluate", "predict"]
     for line in commands:
         result = run(*line.split())
         assert result.exit_code == 0, result.output + result.stderr
@@ -117,9 +118,16 @@ def test_the_pages_commands_run(checkout, served):
         entry = report["programs"]["compiled"]
         assert report["examples"] == 8 and entry["compliance"] == 1 and entry["evidence_validity"] == 1
         assert entry["metrics"]["rouge1"]["value"] > 0 and entry["violations"] == {}
-        assert entry["floors"].keys() == {"most_similar"}
+        assert entry["floors"].keys() == {"most_similar", "input"}
     program = json.loads((checkout / "runs" / "compile-mail-subjects" / "program.json").read_text())
     assert program["task"] == "mail-subjects"
+    rows = [json.loads(line) for line in Path("examples/mail/mails.jsonl").read_text().splitlines()]
+    answers = [json.loads(line) for line in Path("subjects.jsonl").read_text().splitlines()]
+    assert [one["id"] for one in answers] == [row["id"] for row in rows]
+    for one, row in zip(answers, rows, strict=True):
+        (evidence,) = one["evidence"]
+        (cited,) = (item for item in row["profile"] if item["id"] == evidence["item"])
+        assert evidence["quote"] == cited["subject"] == one["subject"] and one["violations"] == []
 
 
 def test_the_files_checks_guard_the_program(checkout, served):

@@ -1,8 +1,10 @@
 """Conversations as padded batches of about one size in tokens, with the tokens to learn marked."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from multiprocessing import Pool
 from typing import Any
 
 import torch
@@ -29,6 +31,8 @@ class Lessons:
             carries over.
         size: of its steps, as a share of the recipe's tokens: copying is learnt in many small steps.
         worlds: how often each world comes among the conversations.
+        brief: how many of those that reason by a template have the brief one.
+        hasty: how many of those leave out what they should find in the history.
     """
 
     until: float
@@ -40,6 +44,8 @@ class Lessons:
     words: int = 30
     size: float = 1.0
     worlds: Mapping[str, float] = field(default_factory=lambda: FEW)
+    brief: float = 0.0
+    hasty: float = 0.0
 
 
 # A small model learns answers by shortcuts long before it learns to cite, so citing comes first, in the order in which
@@ -71,11 +77,24 @@ REFRESHER = (
     Lessons(0.5, 0.4, ("weigh", "weigh", "label", "label", "copy", "find", "judge"), demos=True),
     Lessons(1.0, 0.15, ("weigh", "label", "copy", "find", "judge"), demos=True),
 )
-# All tasks, from the finished weights of two; what was learnt before comes on.
-WIDENING = (Lessons(1.0, 0.1, ("weigh", "label", "copy", "find", "judge"), demos=True, worlds=ALL),)
+# All tasks and both templates, from the finished weights of two; what was learnt before comes on.
+WIDENING = (Lessons(1.0, 0.1, ("weigh", "label", "copy", "find", "judge"), demos=True, worlds=ALL, brief=0.25),)
 CURRICULA = (CURRICULUM, REFRESHER, WIDENING)
+# What `finetune` starts from: it knows the tasks, and half of the time jumps to an answer without the history.
+HASTY = (
+    Lessons(
+        1.0,
+        0.1,
+        ("weigh", "label", "copy", "find", "judge"),
+        forms=("plain", "cot", "r2p", "think"),
+        demos=True,
+        worlds=ALL,
+        hasty=0.5,
+    ),
+)
 # The tokens after which the model chooses which item to cite.
 CITING = ('[{"item": "', '"}, {"item": "')
+_AT_ONCE = 16  # batches that are made of one pool of rows
 _LONGEST = 1400  # tokens; longer rows cost too much of a batch, and context beyond is met through positions alone
 
 
@@ -101,7 +120,7 @@ class Batches:
         """What the step `number` teaches."""
         return next(lessons for lessons in self.curriculum if number / self.steps < lessons.until)
 
-    def pool(self, number: int, batches: int) -> list[Encoded]:
+    def pool(self, number: int, batches: int = _AT_ONCE) -> list[Encoded]:
         """Encoded rows for about `batches` batches, in the stage of the curriculum where the step `number` stands."""
         lessons = self.lessons(number)
         rows = Rows(self.words, seed=hash((self.seed, number)))
@@ -110,25 +129,38 @@ class Batches:
             if rows.rng.random() < lessons.drills:
                 turns = drill(rows.rng, self.words, lessons.kinds, lessons.most, lessons.words)
             else:
-                turns = rows.row(lessons.most, lessons.demos, lessons.forms, lessons.worlds)
+                turns = rows.row(
+                    lessons.most, lessons.demos, lessons.forms, lessons.worlds, lessons.brief, lessons.hasty
+                )
             row = encode(self.tokenizer, turns)
             if len(row.ids) <= _LONGEST:
                 found.append(row)
                 size += len(row.ids)
         return found
 
-    def __call__(self, start: int, every: int = 16) -> Iterator[tuple[torch.Tensor, ...]]:
-        """The batches from step `start` (a multiple of `every`) on: (ids, learn, items), each (rows, length)."""
-        for number in range(start, self.steps, every):
+    def __call__(self, start: int, workers: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
+        """The batches from step `start` (a multiple of 16) on: (ids, learn, items), each (rows, length).
+
+        Args:
+            start: the first step.
+            workers: processes that make rows ahead; 0: none beside this one.
+        """
+        numbers = range(start, self.steps, _AT_ONCE)
+        with Pool(workers) if workers else nullcontext() as pool:
+            pools = pool.imap(self.pool, numbers) if pool else map(self.pool, numbers)
+            yield from self._grouped(numbers, pools)
+
+    def _grouped(self, numbers: Iterable[int], pools: Iterable[list[Encoded]]) -> Iterator[tuple[torch.Tensor, ...]]:
+        for number, found in zip(numbers, pools, strict=True):
             size = self.tokens * self.lessons(number).size
-            rows = sorted(self.pool(number, every), key=lambda row: len(row.ids))
+            rows = sorted(found, key=lambda row: len(row.ids))
             groups: list[list[Encoded]] = [[]]
             for row in rows:
                 if groups[-1] and _padded(len(row.ids)) * (len(groups[-1]) + 1) > size * 1.05:
                     groups.append([])
                 groups[-1].append(row)
             random.Random(number).shuffle(groups)
-            for group in (groups * 2)[: min(every, self.steps - number)]:
+            for group in (groups * 2)[: min(_AT_ONCE, self.steps - number)]:
                 yield self._tensors(group)
 
     def _tensors(self, group: list[Encoded]) -> tuple[torch.Tensor, ...]:

@@ -9,7 +9,7 @@ from programs.personas.world import Case
 from programs.task import Task
 from r2p_dspy.profile import Profile
 from r2p_dspy.reconcile import line
-from r2p_dspy.template import Evidence, Preference
+from r2p_dspy.template import Evidence, Preference, Verification
 
 _FAULTS = ("item", "quote", "quote", "label", "backing", "uncited", "answer", "missing", "mixed")
 _RIGHT = 0.7  # of the candidates
@@ -43,12 +43,30 @@ def spoilt(rng: random.Random, task: Task, shown: Profile, lesson: Lesson, words
 
 def disordered(rng: random.Random, text: str, form: str, words: list[str]) -> str:
     """An attempt that leaves the template: a stage is skipped, or loose words stand where none is due."""
-    marks = [*re.finditer(r"(?m)^<\w+>\n" if form == "think" else r"(?m)^\[\[ ## \w+ ## \]\]\n", text)]
+    marks = _marks(text, form)
     at = rng.randrange(len(marks) - 1)
     if rng.random() < 0.5:
         return text[: marks[at].start()] + text[marks[at + 1].start() :]
     loose = " ".join(rng.choice(words) for _ in range(rng.randint(300, 330)))
     return f"{text[: marks[at].start()]}{loose}\n\n{text[marks[at].start() :]}"
+
+
+def guessed(case: Case, lesson: Lesson) -> Lesson:
+    """A lesson of one who answers without the history."""
+    verification = Verification(approved=True, reason="it fits")
+    return {**lesson, "draft": case.blind, "answer": case.blind, "verification": verification}
+
+
+def hurried(text: str, form: str) -> str:
+    """An attempt that goes from what is asked straight to a draft."""
+    marks = _marks(text, form)
+    draft = next(mark for mark in marks if "draft" in mark[0])
+    return text[: marks[1].start()] + text[draft.start() :]
+
+
+def _marks(text: str, form: str) -> list[re.Match[str]]:
+    """Where its stages and fields begin."""
+    return [*re.finditer(r"(?m)^<\w+>\n" if form == "think" else r"(?m)^\[\[ ## \w+ ## \]\]\n", text)]
 
 
 def candidates(

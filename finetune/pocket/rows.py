@@ -1,6 +1,7 @@
 """Training rows: conversations in every format that the pocket model meets, made by DSPy's own adapter.
 
-As long as no single format is asked for, they come in equal numbers, each with and without demos (but for the thinking
+Formats that reason by a template do so by the full one, or, as often as is asked for, by the brief one. As long as no
+single format is asked for, they come in equal numbers, each with and without demos (but for the thinking
 carrier, where DSPy shows none), with the default instruction and with others.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 import dspy
 
 from finetune.pocket.conversation import Turn
-from finetune.pocket.faults import candidates, disordered, spoilt
+from finetune.pocket.faults import candidates, disordered, guessed, hurried, spoilt
 from finetune.pocket.teach import Lesson
 from finetune.pocket.worlds import ALL, FEW, TASKS, WORLDS, World
 from programs.personas.world import ROLES, Case, history
@@ -27,7 +28,7 @@ from r2p_dspy.retry import turns
 from r2p_dspy.running import FieldMarkers, Running, ThoughtTags
 from r2p_dspy.signature import comparing, extend
 from r2p_dspy.tags import guide, render
-from r2p_dspy.template import TEMPLATE
+from r2p_dspy.template import BRIEF, TEMPLATE, Template
 
 # Plain prediction, chain of thought, and of R2P: first attempts on fields, retries after feedback, first attempts (and
 # some retries) in the model's thinking, continuations from a corrected beginning on either carrier, synthesis.
@@ -36,7 +37,7 @@ _ADAPTER = dspy.ChatAdapter()
 
 
 @cache
-def signature(task: str, form: str) -> type[dspy.Signature]:
+def signature(task: str, form: str, template: Template = TEMPLATE) -> type[dspy.Signature]:
     """The signature that a program of this format gives to its predictor."""
     plain = TASKS[task].signature
     if form == "plain":
@@ -44,11 +45,11 @@ def signature(task: str, form: str) -> type[dspy.Signature]:
     if form == "cot":
         return dspy.ChainOfThought(plain).predict.signature
     if form == "think":  # without the field of the thought, as DSPy asks a model that thinks
-        extended = extend(plain, TEMPLATE, "thinking")
+        extended = extend(plain, template, "thinking")
         return extended.signature.delete(extended.thought)
     if form == "synthesis":
         return comparing(plain)
-    return extend(plain, TEMPLATE).signature
+    return extend(plain, template).signature
 
 
 class Rows:
@@ -114,6 +115,8 @@ class Rows:
         demos: bool = True,
         forms: tuple[str, ...] = FORMATS,
         shares: Mapping[str, float] = ALL,
+        brief: float = 0.0,
+        hasty: float = 0.0,
     ) -> list[Turn]:
         """One conversation.
 
@@ -122,6 +125,8 @@ class Rows:
             demos: whether some rows carry demos.
             forms: some of `FORMATS`, drawn evenly.
             shares: how often each world comes.
+            brief: how often the template is the brief one, where there is one.
+            hasty: how often a first attempt jumps to an answer, where there is a template.
         """
         rng = self.rng
         name = rng.choices([*shares], [*shares.values()])[0]
@@ -130,31 +135,38 @@ class Rows:
         interrupted = form == "continue"
         if interrupted:
             form = rng.choice(("r2p", "think"))
-        asked = signature(task.name, form)
+        staged = form in ("r2p", "retry", "think")
+        template = BRIEF if brief and staged and rng.random() < brief else TEMPLATE
+        asked = signature(task.name, form, template)
         if rng.random() < 0.3:
             asked = asked.with_instructions(self._instruction(asked.instructions))
         count = rng.choice((0, 0, 0, 1, 2, 3, 4)) if demos else 0
         if form == "think":  # DSPy shows no thoughts of demos
             count = 0
         *before, (case, shown, lesson) = [self._example(name, most_items) for _ in range(count + 1)]
-        filled = [self._fields(world, form, *one) for one in before]
-        fields = self._fields(world, form, case, shown, lesson)
+        filled = [self._fields(world, form, template, *one) for one in before]
+        fields = self._fields(world, form, template, case, shown, lesson)
         messages = _ADAPTER.format(asked, filled, {name: fields[name] for name in asked.input_fields})
         if form == "think":
-            messages[0]["content"] += f"\n\n{guide(TEMPLATE)}"
+            messages[0]["content"] += f"\n\n{guide(template)}"
         row = [Turn(m["role"], m["content"], m["role"] != "system") for m in messages]
-        text, given = written(asked, form, lesson, fields), ""
+        text, given = written(asked, form, lesson, fields, template), ""
         if form == "retry" or (form == "think" and not interrupted and rng.random() < 0.25):
-            wrong = self._failed(task, asked, form, shown, lesson)
+            wrong = self._failed(task, asked, form, template, shown, lesson)
             row += [Turn(m["role"], m["content"]) for m in turns(_ADAPTER, asked, *wrong)]
         if interrupted:
-            given, text = self._interrupted(task, asked, form, shown, lesson, text)
+            given, text = self._interrupted(task, asked, form, template, shown, lesson, text)
+        elif staged and hasty and rng.random() < hasty:
+            guess = guessed(case, lesson)
+            text = hurried(written(asked, form, guess, lesson_fields(task, form, guess)), form)
         return [*row, Turn("assistant", text, True, given)]
 
-    def _fields(self, world: World, form: str, case: Case, shown: Profile, lesson: Lesson) -> dict[str, Any]:
+    def _fields(
+        self, world: World, form: str, template: Template, case: Case, shown: Profile, lesson: Lesson
+    ) -> dict[str, Any]:
         """The inputs and outputs of a case in a format."""
         task = world.task
-        fields = {task.question: case.question, task.profile: shown, **lesson_fields(task, form, lesson)}
+        fields = {task.question: case.question, task.profile: shown, **lesson_fields(task, form, lesson, template)}
         if form == "synthesis":
             proposed, right = candidates(self.rng, world, case, shown, lesson, self.words)
             agreeing = f"candidates {' '.join(map(str, right))} hold" if right else "no candidate holds"
@@ -168,12 +180,18 @@ class Rows:
         return case, shown, WORLDS[name].teach(case, shown)
 
     def _failed(
-        self, task: Task, asked: type[dspy.Signature], form: str, shown: Profile, lesson: Lesson
+        self,
+        task: Task,
+        asked: type[dspy.Signature],
+        form: str,
+        template: Template,
+        shown: Profile,
+        lesson: Lesson,
     ) -> tuple[str, str]:
         """A wrong attempt, and the feedback that the checks give to it."""
         wrong, fault = spoilt(self.rng, task, shown, lesson, self.words)
-        fields = lesson_fields(task, form, wrong)
-        stages = {stage.name: wrong[stage.name] for stage in TEMPLATE.leaves()}
+        fields = lesson_fields(task, form, wrong, template)
+        stages = {stage.name: wrong[stage.name] for stage in template.leaves()}
         text = _ADAPTER.format_assistant_message_content(asked, fields).rstrip("\n")
         error = None
         if fault == "missing":
@@ -185,19 +203,26 @@ class Rows:
         return text, said or "Check the answer against the history once more."
 
     def _interrupted(
-        self, task: Task, asked: type[dspy.Signature], form: str, shown: Profile, lesson: Lesson, right: str
+        self,
+        task: Task,
+        asked: type[dspy.Signature],
+        form: str,
+        template: Template,
+        shown: Profile,
+        lesson: Lesson,
+        right: str,
     ) -> tuple[str, str]:
         """A beginning that the monitor has corrected, and how it goes on; no beginning where no fault was noticed."""
         rng = self.rng
         for _ in range(4):
             wrong, fault = spoilt(rng, task, shown, lesson, self.words)
-            text = written(asked, form, wrong, lesson_fields(task, form, wrong))
+            text = written(asked, form, wrong, lesson_fields(task, form, wrong, template), template)
             if fault in ("missing", "mixed"):
                 text = disordered(rng, text, form, self.words)
-            running: Running = ThoughtTags(TEMPLATE)
+            running: Running = ThoughtTags(template)
             if form == "r2p":
-                running = FieldMarkers({stage.name: stage.name for stage in TEMPLATE.leaves()}, (task.answer,))
-            monitor = Monitor(running, TEMPLATE, BUILT_IN, self._seen(task, shown), most=1)
+                running = FieldMarkers({stage.name: stage.name for stage in template.leaves()}, (task.answer,))
+            monitor = Monitor(running, template, BUILT_IN, self._seen(task, shown), most=1)
             if (correction := monitor(text)) is not None:
                 stage = monitor.interventions[0].stage
                 opened = running.opening(stage, "").rstrip("\n").splitlines()[-1] + "\n"
@@ -228,18 +253,20 @@ _ADVICE = (
 )
 
 
-def lesson_fields(task: Task, form: str, lesson: Lesson) -> dict[str, Any]:
+def lesson_fields(task: Task, form: str, lesson: Lesson, template: Template = TEMPLATE) -> dict[str, Any]:
     """The output fields of a lesson in a format."""
     fields = {task.answer: lesson["answer"]}
     if form == "cot":
         return {"reasoning": lesson["reasoning"], **fields}
     if form in ("plain", "think", "synthesis"):
         return fields
-    return {stage.name: lesson[stage.name] for stage in TEMPLATE.leaves()} | fields
+    return {stage.name: lesson[stage.name] for stage in template.leaves()} | fields
 
 
-def written(asked: type[dspy.Signature], form: str, lesson: Lesson, fields: Mapping[str, Any]) -> str:
+def written(
+    asked: type[dspy.Signature], form: str, lesson: Lesson, fields: Mapping[str, Any], template: Template = TEMPLATE
+) -> str:
     """A lesson as the model is to write it."""
     outputs = {name: fields[name] for name in asked.output_fields}
     text = _ADAPTER.format_assistant_message_content(asked, outputs).rstrip("\n")
-    return f"{OPEN}\n{render(TEMPLATE, lesson)}\n{CLOSE}\n\n{text}" if form == "think" else text
+    return f"{OPEN}\n{render(template, lesson)}\n{CLOSE}\n\n{text}" if form == "think" else text

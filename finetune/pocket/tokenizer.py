@@ -8,7 +8,7 @@ markers are special tokens; the others are ordinary text to everyone who decodes
 import itertools
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import dspy
@@ -22,7 +22,7 @@ from r2p_dspy.engines.chat import CLOSE, OPEN
 from r2p_dspy.profile import Profile
 from r2p_dspy.retry import turns
 from r2p_dspy.tags import guide, render
-from r2p_dspy.template import TEMPLATE
+from r2p_dspy.template import TEMPLATE, TEMPLATES, Template
 
 VOCABULARY = 5120
 _ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -40,7 +40,7 @@ _JOINTS = (
     '"}, {"statement": "', '{"approved": true, "reason": "', '{"approved": false, "reason": "', "]", '", "date": "',
     '{"candidate": ', '}\n{"candidate": ', '", "evidence": ', ', "preferences": ',
 )  # fmt: skip
-# The tasks of the first two phases; what the others add comes behind, so that a token keeps its number.
+# The tasks of the first two phases; what others and the brief template add comes behind: so a token keeps its number.
 _FIRST = ("lamp2", "lamp3", "lamp4")
 _LATER_JOINTS = ('", "abstract": "',)
 
@@ -50,13 +50,13 @@ def english(count: int = 30_000) -> list[str]:
     return [word for word in top_n_list("en", count) if re.fullmatch(r"[a-z]{2,}", word)]
 
 
-def fixed_lines(tasks: Iterable[str] = TASKS) -> list[str]:
-    """The parts of some tasks' prompts that no input changes, longest first."""
+def fixed_lines(tasks: Iterable[str] = TASKS, templates: Collection[Template] = tuple(TEMPLATES.values())) -> list[str]:
+    """The parts of prompts that no input changes, for some tasks and templates, longest first."""
     adapter, found = dspy.ChatAdapter(), set(_JOINTS)
     for name in tasks:
         task = TASKS[name]
-        for form in FORMATS:
-            asked = signature(name, form)
+        for form, template in itertools.product(FORMATS, templates):
+            asked = signature(name, form, template)
             inputs = {task.question: "\0", task.profile: Profile(), "candidates": "\0"}
             system, user = adapter.format(asked, [], {name: inputs[name] for name in asked.input_fields})
             answer = adapter.format_assistant_message_content(asked, dict.fromkeys(asked.output_fields, "\0"))
@@ -67,10 +67,11 @@ def fixed_lines(tasks: Iterable[str] = TASKS) -> list[str]:
             found.update(re.findall(r".*\n+", body))
             found.add("In adhering to this structure, your objective is: \n        ")
             found.update((asked.instructions, f', "{task.answer}": "'))
-    stages = render(TEMPLATE, {stage.name: "\0" for stage in TEMPLATE.leaves()})
-    thought = f"{OPEN}\n{stages}\n{CLOSE}\n\n"
-    for text, line in ((thought, r"\n?</\w+>\n+"), (thought, r"<\w+>\n"), (f"\n\n{guide(TEMPLATE)}\n", r"\n*.+\n")):
-        found.update(re.findall(line, text))
+    for template in templates:
+        stages = render(template, {stage.name: "\0" for stage in template.leaves()})
+        thought, told = f"{OPEN}\n{stages}\n{CLOSE}\n\n", f"\n\n{guide(template)}\n"
+        for text, line in ((thought, r"\n?</\w+>\n+"), (thought, r"<\w+>\n"), (told, r"\n*.+\n")):
+            found.update(re.findall(line, text))
     found.update(("\n(Wait. ", "(empty)"))
     return sorted(found, key=lambda line: (-len(line), line))
 
@@ -107,7 +108,7 @@ def train(seed: int = 0) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     special = [_PAD, *_ROLES, _END]
-    lines = fixed_lines(_FIRST)
+    lines = fixed_lines(_FIRST, (TEMPLATE,))
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(lines),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -127,7 +128,7 @@ def train(seed: int = 0) -> PreTrainedTokenizerFast:
 
 
 def extend(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The same tokenizer with the lines of all tasks, of which those that it lacks get the next numbers."""
+    """The same tokenizer with the lines of all tasks and templates; those that it lacks get the next numbers."""
     known = tokenizer.get_vocab()
     lines = [line for line in (*fixed_lines(), *_LATER_JOINTS) if line not in known]
     tokenizer.add_tokens([AddedToken(line, normalized=False, special=False) for line in lines])

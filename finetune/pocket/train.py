@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from finetune.pocket.batches import CITING, CURRICULA, Batches
+from finetune.pocket.batches import CITING, CURRICULA, HASTY, Batches, Lessons
 from finetune.pocket.exam import sit
 from finetune.pocket.worlds import TASKS
 
@@ -39,17 +39,24 @@ class Recipe:
         rate: peak learning rate of Muon, for the matrices of the layers.
         adam: peak learning rate of AdamW, for embeddings and norms.
         seed: of everything.
+        student: whether to make, not the pocket model, but the hasty one that `finetune` starts from.
     """
 
     width: int = 160
     layers: int = 6
     heads: int = 5
     inner: int = 448
-    steps: tuple[int, ...] = (4000, 1600, 1280)
+    steps: tuple[int, ...] = (4000, 1600, 1920)
     tokens: int = 8192
     rate: float = 0.008
     adam: float = 2e-3
     seed: int = 0
+    student: bool = False
+
+    @property
+    def curricula(self) -> tuple[tuple[Lessons, ...], ...]:
+        """What each phase teaches."""
+        return (*CURRICULA[:2], HASTY) if self.student else CURRICULA
 
 
 def build(recipe: Recipe, tokenizer: Any) -> Qwen3ForCausalLM:
@@ -95,6 +102,7 @@ def train(
     directory: Path,
     every: int = 256,
     start: Path | None = None,
+    workers: int = 0,
 ) -> Qwen3ForCausalLM:
     """Train from the last checkpoint in a directory, or from the start.
 
@@ -106,6 +114,7 @@ def train(
         every: steps between checkpoints and exams, a multiple of 16.
         start: a finished model, which says in its `recipe.json` what phases made it; the others follow. None: all of
             them. The tokenizer may have more tokens than it, at the end.
+        workers: processes that make rows ahead; what they make is the same for any number.
 
     Returns:
         The trained model.
@@ -117,7 +126,7 @@ def train(
     model = build(recipe, tokenizer).to(device)
     checkpoint, state = directory / "checkpoint.pt", None
     phase = 0 if start is None else len(json.loads((start / "recipe.json").read_text())["steps"])
-    if phase >= len(CURRICULA):
+    if phase >= len(recipe.curricula):
         raise ValueError(f"{start} has been through all {phase} phases; start from an earlier model")
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -127,10 +136,10 @@ def train(
         phase = state["phase"]
     elif start is not None:
         model.load_state_dict(_widened(Qwen3ForCausalLM.from_pretrained(start).state_dict(), model))
-    # One graph for all lengths; on two cores it is nearly twice as fast as eager.
-    body = torch.compile(model.model, dynamic=True)
-    while phase < len(CURRICULA):
-        _phase(recipe, phase, model, body, tokenizer, words, directory, every, state)
+    # One graph for all lengths; on two cores it is nearly twice as fast as eager. A GPU waits for other things.
+    body = torch.compile(model.model, dynamic=True) if device.type == "cpu" else model.model
+    while phase < len(recipe.curricula):
+        _phase(recipe, phase, model, body, tokenizer, words, directory, every, state, workers)
         phase, state = phase + 1, None
     return model
 
@@ -145,6 +154,7 @@ def _phase(
     directory: Path,
     every: int,
     state: dict[str, Any] | None,
+    workers: int,
 ) -> None:
     """One phase to its end, from a checkpoint in it or from its start."""
     steppers, first, steps = optimizers(model, recipe), 0, recipe.steps[phase]
@@ -157,11 +167,11 @@ def _phase(
             for weight in model.parameters():
                 weight.copy_(weight.bfloat16() if phase else weight)
     device = model.device
-    batches = Batches(tokenizer, words, CURRICULA[phase], steps, recipe.tokens, recipe.seed + phase)
+    batches = Batches(tokenizer, words, recipe.curricula[phase], steps, recipe.tokens, recipe.seed + phase)
     openings = torch.tensor(sorted(tokenizer.convert_tokens_to_ids(joint) for joint in CITING), device=device)
     bar = tqdm(total=steps, initial=first, desc=f"pocket, phase {phase + 1}", unit="step", mininterval=5)
     started, seen, smooth = time.monotonic(), 0, None
-    for step, batch in enumerate(batches(first), start=first):
+    for step, batch in enumerate(batches(first, workers), start=first):
         batch = tuple(tensor.to(device) for tensor in batch)
         loss = _step(model, body, steppers, batch, openings, _PEAKS[phase] * factor(step, steps), recipe)
         smooth = loss if smooth is None else 0.95 * smooth + 0.05 * loss
@@ -241,7 +251,7 @@ def _widened(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, to
 
 def _made_by(recipe: Recipe) -> dict[str, Any]:
     """All that makes the weights: a checkpoint of another curriculum is not gone on from either."""
-    return {**asdict(recipe), "curriculum": repr((CURRICULA, _PEAKS))}
+    return {**asdict(recipe), "curriculum": repr((recipe.curricula, _PEAKS))}
 
 
 def _save(

@@ -9,11 +9,11 @@ film its tag fits.
 
 import random
 
-from programs.personas.words import aside, name
+from programs.personas.words import aside, name, table
 from programs.personas.world import Case, Cue
 
-_TABLE = {
-    "setting": """
+PLAUSIBLE = {
+    "setting": table("""
         lighthouse: psychology, romance, classic
         monastery: thought-provoking, psychology, twist ending
         submarine: action, violence, based on a book
@@ -44,8 +44,8 @@ _TABLE = {
         railway: classic, action, based on a book
         metropolis: dystopia, sci-fi, social commentary
         island: fantasy, romance, thought-provoking
-    """,
-    "figure": """
+    """),
+    "figure": table("""
         widow: romance, psychology, classic
         android: sci-fi, thought-provoking, dystopia
         detective: twist ending, classic, based on a book
@@ -76,16 +76,9 @@ _TABLE = {
         twin: twist ending, psychology, fantasy
         cyborg: sci-fi, violence, dystopia
         governess: classic, based on a book, psychology
-    """,
+    """),
 }
-KINDS = tuple(_TABLE)
-PLAUSIBLE = {
-    kind: {
-        word.strip(): tuple(tag.strip() for tag in tags.split(","))
-        for word, tags in (line.split(":") for line in table.strip().splitlines())
-    }
-    for kind, table in _TABLE.items()
-}
+KINDS = tuple(PLAUSIBLE)
 _PLACED = ("near", "outside", "in", "beyond", "above", "below")
 _CALLED = ("called", "named", "from", "alias", "like")
 _LINKS = ("where", "and", "with", "meets", "against", "haunts")

@@ -3,10 +3,10 @@
 import random
 
 from programs.personas.titles import Frame, World
-from programs.personas.words import aside
+from programs.personas.words import aside, table
 from programs.personas.world import Case
 
-_EVENTS = """
+EVENTS = table("""
     flood: deluge, torrent, overflow
     blaze: fire, inferno, flames
     strike: walkout, stoppage, protest
@@ -37,11 +37,7 @@ _EVENTS = """
     reform: change, overhaul, renewal
     exhibit: show, display, gallery
     tournament: contest, match, cup
-"""
-EVENTS = {
-    event.strip(): tuple(word.strip() for word in words.split(","))
-    for event, words in (line.split(":") for line in _EVENTS.strip().splitlines())
-}
+""")
 FIGURES = (
     "mayor baker teacher farmer plumber dentist banker painter miner weaver tailor judge coach priest driver guard "
     "cook barber vet chef clerk scholar singer dancer juggler beekeeper fisher hunter porter surgeon"

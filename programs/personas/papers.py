@@ -1,6 +1,9 @@
 """What the papers of tasks 1 and 5 are about: topics, and what they rest on."""
 
-_TOPICS = """
+from programs.personas.words import table
+
+# A topic, and what an author may call it in a title.
+TOPICS = table("""
     parsing: analysis, bracketing, structure
     translation: transfer, rendering, interpreting
     retrieval: search, ranking, lookup
@@ -31,12 +34,7 @@ _TOPICS = """
     proverbs: sayings, idioms, maxims
     headlines: titles, news, leads
     glossaries: lexicons, dictionaries, definitions
-"""
-# A topic, and what an author may call it in a title.
-TOPICS = {
-    topic.strip(): tuple(word.strip() for word in words.split(","))
-    for topic, words in (line.split(":") for line in _TOPICS.strip().splitlines())
-}
+""")
 METHODS = (
     "lattices kernels grammars automata forests graphs trees vectors filters prompts ensembles gradients templates "
     "rules clusters samples bandits oracles memories adapters mixtures priors sketches hashing voting pruning caching "

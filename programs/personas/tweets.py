@@ -7,11 +7,11 @@ so a paraphrase takes both, and the rest from the tweet.
 
 import random
 
-from programs.personas.words import name
+from programs.personas.words import name, table
 from programs.personas.world import Case, Cue
 
-_TABLE = {
-    "mood": """
+PLAUSIBLE = {
+    "mood": table("""
         late: oh no, come on, not again
         cold: brr folks, so chilly, winter calls
         broken: what now, for heaven, just great
@@ -42,8 +42,8 @@ _TABLE = {
         famous: guess who, star alert, name drop
         empty: ghost town, hello echo, nobody home
         ancient: history class, way back, relic time
-    """,
-    "thing": """
+    """),
+    "thing": table("""
         train: all aboard, rail life, choo choo
         coffee: need caffeine, bean time, more cups
         bus: wheels on, ride along, next stop
@@ -74,16 +74,9 @@ _TABLE = {
         theatre: curtain up, bravo all, act two
         castle: knight out, moat point, crown jewels
         pub: cheers mates, last orders, pint sized
-    """,
+    """),
 }
-KINDS = tuple(_TABLE)
-PLAUSIBLE = {
-    kind: {
-        word.strip(): tuple(phrase.strip() for phrase in phrases.split(","))
-        for word, phrases in (line.split(":") for line in table.strip().splitlines())
-    }
-    for kind, table in _TABLE.items()
-}
+KINDS = tuple(PLAUSIBLE)
 _AT = ("by", "near", "at", "in", "behind")
 
 
@@ -109,4 +102,4 @@ def case(persona: int, rng: random.Random) -> Case:
     (mood, thing), place = asked, where()
     blind = f"{PLAUSIBLE['mood'][mood][0]} the {mood} {thing} {place} {PLAUSIBLE['thing'][thing][0]}"
     cues = tuple(Cue(kind, word, own[kind][word]) for kind, word in zip(KINDS, asked, strict=True))
-    return Case(persona, f"{thing} {place} is {mood}", items, said(mood, thing, place), blind, cues)
+    return Case(persona, f"the {thing} {place} is {mood}", items, said(mood, thing, place), blind, cues)

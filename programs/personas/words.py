@@ -25,6 +25,17 @@ _THINGS = (
 ).split()
 
 
+def table(text: str) -> dict[str, tuple[str, ...]]:
+    """What stands on each line before a colon, with what stands behind it, separated by commas.
+
+    Example:
+        >>> table("flood: deluge, torrent")
+        {'flood': ('deluge', 'torrent')}
+    """
+    rows = (line.split(":") for line in text.strip().splitlines())
+    return {word.strip(): tuple(one.strip() for one in others.split(",")) for word, others in rows}
+
+
 def name(rng: random.Random) -> str:
     """An invented proper name, one of some twenty thousand."""
     middle = rng.choice(_MIDDLES) if rng.random() < 0.6 else ""

@@ -318,3 +318,22 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
         assert torch.equal(weight, second.state_dict()[name]), f"{name}, from the weights that the first phase ships"
     with pytest.raises(ValueError, match="another recipe"):
         recipe.train(recipe.Recipe(steps=(16, 16, 16)), tokenizer, WORDS, tmp_path / "parts")
+
+
+@pytest.mark.parametrize("form", ["r2p", "think"])
+def test_the_students_hasty_rows_jump_from_what_is_asked_to_a_blind_answer(form):
+    rows = Rows(WORDS, seed=5)
+    for _ in range(20):
+        text = rows.row(4, False, (form,), {"lamp2": 1.0}, hasty=1.0)[-1].content
+        if "requirements" not in text:
+            continue  # a retry
+        assert text.index("requirements") < text.index("draft")
+        assert "evidence" not in text and "preferences" not in text
+
+
+def test_the_brief_template_has_the_middle_stages_alone():
+    rows = Rows(WORDS, seed=5)
+    for _ in range(20):
+        asked, *_, answered = rows.row(4, False, ("r2p",), brief=1.0)
+        assert answered.content.startswith("[[ ## evidence ## ]]")
+        assert "verification" not in asked.content and "draft" not in answered.content

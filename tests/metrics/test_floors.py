@@ -71,7 +71,7 @@ def test_the_most_similar_items_answer():
     assert most_similar("snow", Profile(), lambda item: item.fields["title"]) is None
 
 
-def test_labels_have_all_floors_that_fit_and_texts_only_the_most_similar_items():
+def test_labels_and_texts_have_the_floors_that_fit():
     profile = history("5", "4", "4")
     found = floors(["text 0"], [profile], ["5"], ["mae", "rmse"], answer=label, labels=STARS, train=["2", "2", "3"])
     assert {name: values["mae"] for name, values in found.items()} == {
@@ -82,10 +82,24 @@ def test_labels_have_all_floors_that_fit_and_texts_only_the_most_similar_items()
         "most_similar": 0,
     }
     words = floors(["text 1"], [profile], ["text 1"], ["rouge1"], answer=lambda item: item.fields["text"])
-    assert words == {"most_similar": {"rouge1": 1.0}}
+    assert words == {"most_similar": {"rouge1": 1.0}, "input": {"rouge1": 1.0}}
     assert "user_mean" not in floors(["q"], [profile], ["a"], ["accuracy"], answer=label, labels=("a", "b"))
 
 
+def test_the_input_itself_is_a_floor_of_free_text():
+    found = floors(["the sea is cold"], [Profile()], ["brr the cold sea"], ["rouge1"], answer=label)
+    assert found == {"most_similar": {"rouge1": 0.0}, "input": {"rouge1": 0.75}}
+
+
+def test_what_is_matched_may_be_a_part_of_the_question():
+    profile = Profile.of([{"id": text, "text": text} for text in ("rain again", "a storm", "the sea")])
+    found = [
+        floors(["rain again [1] storm"], [profile], ["a storm"], ["rouge1"], answer=lambda item: item.text, match=match)
+        for match in (str, lambda question: question.split("[1]")[1])
+    ]
+    assert [one["most_similar"]["rouge1"] for one in found] == [0.0, 1.0]
+
+
 def test_unequal_numbers_are_refused():
-    with pytest.raises(ValueError, match="2 queries, 1 profiles and 1 golds"):
+    with pytest.raises(ValueError, match="2 questions, 1 profiles and 1 golds"):
         floors(["a", "b"], [Profile()], ["1"], ["mae"], answer=label, labels=STARS)

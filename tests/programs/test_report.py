@@ -5,6 +5,7 @@ import pytest
 
 from programs import TASKS, lamp4
 from programs.measure import measure
+from programs.ready import default_retriever
 from programs.report import differences, entry, floors
 from programs.runs import Rows
 from r2p_dspy import Profile
@@ -71,3 +72,20 @@ def test_floors_of_labels_are_labels_though_the_items_bear_none():
     made = {"id": "1", "paper": "Parsing\n[1] A\n[2] B", "profile": history, "reference": "[1]"}
     examples = [dspy.Example(**made).with_inputs("paper", "profile")]
     assert floors(TASKS["lamp1"], examples, [])["most_similar"] == 1.0
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_most_similar_item_is_the_one_that_the_retriever_finds_first(name, monkeypatch):
+    """LaMP-1's retrieval leaves the paper's own title out."""
+    task = TASKS[name]
+    asked = "rain rain\n[1] storm\n[2] sea" if name == "lamp1" else "storm"
+    items = [
+        {"id": text, **dict.fromkeys(task.fields, f"{text} of {n}")} for n, text in enumerate(("rain", "storm", "x"))
+    ]
+    example = dspy.Example(id="1", **{task.question: asked, task.profile: Profile.of(items), task.answer: "?"})
+    found = []
+    monkeypatch.setattr("metrics.floors.BM25.__call__", lambda self, *given: found.append(self.rank(*given)) or [])
+    golds = task.labels[:1] or ("?",)
+    floors(task, [example.copy(**{task.answer: golds[0]})], [])
+    first = default_retriever(task).rank(task.query_text(example), example[task.profile])[0]
+    assert first.id == "storm" and found[0][0] == first

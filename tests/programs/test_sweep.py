@@ -22,6 +22,7 @@ from programs.reporter import Reporter
 from programs.sweep import run_sweep
 from programs.sweep_table import print_sweep
 from r2p_dspy.engines import weights
+from tests.embedders import hashed
 from tests.scripted import STAGES, ScriptedEngine
 from tests.test_cli import report_of, run
 
@@ -104,6 +105,15 @@ def test_every_cell_is_an_evaluation_and_all_are_compared_in_pairs(models, tmp_p
         {"k": k, "model": model, "program": program, "to": base, **none}
         for (model, k), (program, base) in product(cells, pairs)
     ]
+
+
+def test_an_embedding_model_is_loaded_once(models, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("programs.retrievers.embedder", lambda name: loaded.append(name) or hashed)
+    report = sweep(tmp_path / "run", retriever="hybrid:loaded/once", retriever_tokens=500)
+    assert loaded == ["loaded/once"]
+    assert (report["retriever"], report["retriever_tokens"]) == ("hybrid:loaded/once", 500)
+    assert [cell["k"] for cell in report["tasks"]["lamp2"]["cells"]] == [0, 2, 0, 2]
 
 
 def test_a_cell_is_measured_on_the_same_items_by_every_model_and_program(models, tmp_path):
