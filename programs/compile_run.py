@@ -1,12 +1,14 @@
 """`compile`: measure the baselines and R2P, compile R2P, and measure that. Fills a run directory."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dspy
 
-from programs.compiling import compile_program
+from programs.compiling import compile_program, composite, weights_of
 from programs.experiment import Experiment
+from programs.optimizers import check_optimizer
 from programs.options import Options
 from programs.ready import baselines, r2p
 from programs.reporter import Reporter
@@ -14,13 +16,32 @@ from programs.runs import read_json, write_json
 from r2p_dspy import load_program, save_program
 
 
-def run_compile(options: Options, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
+def run_compile(
+    options: Options,
+    output: Path,
+    resume: bool,
+    reporter: Reporter,
+    trainable: Callable[[dspy.LM], dspy.LM] | None = None,
+) -> dict[str, Any]:
     """Measure the baselines and R2P, compile R2P, and measure that on users that it never saw.
+
+    Args:
+        options: what was asked for.
+        output, resume: as of `Experiment.begin`.
+        reporter: who is told of progress.
+        trainable: see `compile_program`.
 
     Returns:
         The report; the compiled program is `program.json` in the run's directory.
+
+    Raises:
+        ValueError: one line on what is wrong, before anything is written or paid for.
     """
+    check_optimizer(options.optimizer, reflection=options.reflection_model is not None, training=trainable is not None)
+    weights = weights_of(options.weights)
     experiment = Experiment("compile", options, reporter)
+    composite(experiment.task, weights, options.threshold)  # raises for what cannot be
+    reflection = options.reflect()
     experiment.begin(output, resume)
     task, run = experiment.task, experiment.run
     uncompiled = r2p(task, experiment.retriever)
@@ -40,6 +61,10 @@ def run_compile(options: Options, output: Path, resume: bool, reporter: Reporter
                 experiment.data.train,
                 experiment.data.dev,
                 optimizer=options.optimizer,
+                reflection=reflection,
+                trainable=trainable,
+                weights=weights,
+                threshold=options.threshold,
                 threads=options.num_threads,
                 seed=options.seed,
                 progress=reporter.say,

@@ -122,6 +122,13 @@ class Console(Reporter):
             scores = ", ".join(f"{one} {score}" for one, score in done["dev_scores"].items())
             won = f"won on dev ({scores})" if scores else "stays: no training example passes the gate"
             out.print(f"compiling: the {done['winner']} program {won}")
+            if metric := done.get("metric"):
+                parts = ", ".join(f"{part} {weight:g}" for part, weight in metric["weights"].items())
+                out.print(f"score: {parts} ({metric['task']}; an answer passes from {metric['threshold']:g})")
+            if failed := {what: count for what, count in done.get("failures", {}).items() if count}:
+                out.print(
+                    "failed while compiling, each scored 0: " + ", ".join(f"{n} of the {w}" for w, n in failed.items())
+                )
         out.print(f"{report['seconds']:.0f} s; everything is in {directory}", soft_wrap=True, markup=False)
 
 
