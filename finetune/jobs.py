@@ -234,6 +234,7 @@ class GRPOJob(Stopping, ReinforceJob):
             raise ValueError("GRPO writes rows in XML where no adapter is set: give it adapter=dspy.ChatAdapter()")
         mended = self.lm.provider.mended(row["messages"], row["completion"]["content"])
         student = self.policy.student
+        student.thinking = mended.thinks or None
         ids = student.encode({"prompt": mended.prompt, "completion": mended.answer})
         tokens, learnt = ids["input_ids"], ids["completion_mask"]
         student.check_fits(len(tokens), 0)

@@ -61,7 +61,7 @@ class Policy:
         try:
             self.trainer: Any = _Trainer(
                 model=student.model,
-                reward_funcs=self._rewarded,
+                reward_funcs=self.given,
                 args=GRPOConfig(**{**own, **given, **shape}),
                 train_dataset=Dataset.from_list([{"prompt": ""}]),
                 processing_class=student.tokenizer,
@@ -100,10 +100,10 @@ class Policy:
         trainer.current_gradient_accumulation_steps = parts
         trainer._step = 0  # so the first part takes the rollouts, and the others their shares of them
         trainer.model.train()
-        given = [{"prompt": ""} for _ in self._rows]
+        places = [{"prompt": ""} for _ in self._rows]
         try:
             with in_one_line("lower per_device_train_batch_size, take lora, or a smaller student"):
-                losses = [float(trainer.training_step(trainer.model_wrapped, given, None)) for _ in range(parts)]
+                losses = [float(trainer.training_step(trainer.model_wrapped, places, None)) for _ in range(parts)]
                 norm = trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), trainer.args.max_grad_norm)
                 trainer.optimizer.step()
         finally:
@@ -127,7 +127,8 @@ class Policy:
             "logprobs": None,  # TRL takes those of the model as it is: each rollout is used in one step
         }
 
-    def _rewarded(self, prompts: Sequence[str], **_: Any) -> list[float]:
+    def given(self, prompts: Sequence[str], **_: Any) -> list[float]:
+        """The rewards, as a reward function of TRL's."""
         return [row.reward for row in self._rows]
 
 

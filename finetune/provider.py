@@ -14,7 +14,7 @@ import dspy
 from dspy.clients.provider import Provider
 from dspy.clients.utils_finetune import TrainDataFormat
 
-from finetune.exported import mend
+from finetune.exported import Row, mend
 from finetune.jobs import GRPOJob, SFTJob
 from finetune.settings import SFT
 from r2p_dspy.engines.connect import in_process
@@ -105,7 +105,9 @@ class TRLProvider(Provider):
         try:
             from finetune.sft import train_sft
 
-            made = train_sft(model, rows, settings, self.fresh("sft"), tick=job.tick)
+            thinks = True if all(row.thinks for row in rows) else None
+            calls = [{"prompt": row.prompt, "completion": row.answer} for row in rows]
+            made = train_sft(model, calls, settings, self.fresh("sft"), tick=job.tick, thinks=thinks)
         finally:
             self.training.release()
         return f"hf:{made}"
@@ -120,12 +122,11 @@ class TRLProvider(Provider):
             except FileExistsError:
                 number += 1
 
-    def _row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _row(self, row: Mapping[str, Any]) -> Row:
         messages = row.get("messages") or []
         if len(messages) < 2 or messages[-1]["role"] != "assistant":
             raise ValueError('a row to train on is {"messages": [..., {"role": "assistant", "content": ...}]}')
-        mended = self.mended(messages[:-1], messages[-1]["content"])
-        return {"prompt": mended.prompt, "completion": mended.answer}
+        return self.mended(messages[:-1], messages[-1]["content"])
 
     def _job(self, kind: type, **kwargs: Any) -> Any:
         self.jobs.append(job := kind(**kwargs))
