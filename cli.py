@@ -263,13 +263,29 @@ def _run(command: str, output: str | None, resume: bool, verbose: bool, options:
     from programs.evaluating import run_evaluate
     from programs.options import Options
     from programs.task_file import task_of
+    from r2p_dspy.engines.connect import in_process
 
     console = Console(verbose)
     directory = _directory(command, task_of(options["task"]).name, output, resume)
-    experiment = {"compile": run_compile, "evaluate": run_evaluate}[command]
     with console:
-        report = experiment(Options(**options), directory, resume, console)
+        if command == "compile":
+            local = in_process(options["model"])  # only such a model can be trained
+            trainable = _training(directory) if local else None
+            report = run_compile(Options(**options), directory, resume, console, trainable)
+        else:
+            report = run_evaluate(Options(**options), directory, resume, console)
     console.table(report, directory)
+
+
+def _training(directory: Path) -> Callable[[Any], Any]:
+    """What makes a language model one whose weights can be trained, in the run's directory."""
+
+    def make(lm: Any) -> Any:
+        from finetune.provider import trainable
+
+        return trainable(lm, directory / "training")
+
+    return make
 
 
 def _sweep(output: str | None, resume: bool, verbose: bool, options: dict[str, Any], swept: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from r2p_dspy import tags
+from r2p_dspy.signature import STEPS
 from r2p_dspy.template import TEMPLATE, Template
 
 Message = Mapping[str, str]
@@ -53,6 +54,9 @@ def mend(prompt: Sequence[Message], completion: str, *, thinks: bool, template: 
     Returns:
         The row. A blank end of the completion, which DSPy's adapters write and models do not, is left out.
 
+    Raises:
+        ValueError: for the XML adapter's row of a program that thinks by the template.
+
     Example:
         >>> asked = "starting with the field `[[ ## reasoning ## ]]` (must be formatted as a valid Python str), then "
         >>> row = [{"role": "user", "content": asked + "`[[ ## tag ## ]]`"}]
@@ -60,13 +64,14 @@ def mend(prompt: Sequence[Message], completion: str, *, thinks: bool, template: 
         '<think>\\nSea.\\n</think>\\n\\n[[ ## tag ## ]]\\nsad'
     """
     messages, completion = [dict(message) for message in prompt], completion.rstrip()
+    if in_xml(messages) and f"(str): {STEPS}" in messages[0]["content"]:
+        raise ValueError("of thoughts only the chat adapter's rows can be read: use dspy.ChatAdapter, or no adapter")
     asked = _ASKED.search(messages[-1]["content"])
     if asked is None:
         return Row(messages, completion)
     name, answer = asked["thought"], asked["answer"]
     thought, text = _parted(completion, name, answer)
-    led = bool(tags.read(template, thought).stages)
-    if led:
+    if f"`{name}` (str): {STEPS}" in messages[0]["content"]:
         system, *_, question = messages
         system["content"] += f"\n\n{tags.guide(template)}"
         messages = [system, question]  # `Reason` shows no demos on this carrier

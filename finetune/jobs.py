@@ -72,6 +72,14 @@ class SFTJob(Stopping, TrainingJob):
         self._asked.set()
         return True
 
+    def result(self, timeout: float | None = None) -> Any:
+        """The trained LM, or the error. Interrupting the wait cancels the training."""
+        try:
+            return super().result(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+
     def status(self) -> TrainingStatus:
         """`pending` (another training runs), `running`, `succeeded`, `failed` or `cancelled`."""
         if self.cancelled():
@@ -125,7 +133,7 @@ class GRPOJob(Stopping, ReinforceJob):
         self.status_now = TrainingStatus.pending
         self._pending = [next(_batches) for _ in range(_ASKED)]
         self._last: list[Any] = []
-        self.lm.rollouts = itertools.count()
+        self.lm.rollouts = iter(range(2**62))  # which copies of the LM can be made with
 
     def step(self, train_data: Sequence[Mapping[str, Any]], train_data_format: Any = None) -> None:
         """One step of the optimizer on groups of rewarded answers.

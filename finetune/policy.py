@@ -51,6 +51,10 @@ class Policy:
         given = dict(options or {})
         if unknown := sorted(given.keys() - GRPOConfig.__dataclass_fields__.keys()):
             raise ValueError(f"train_kwargs: {', '.join(unknown)}: neither lora nor an option of trl.GRPOConfig")
+        if given.get("use_vllm"):
+            raise ValueError(
+                "train_kwargs: use_vllm is of no use here, since the answers come from the LM's own engine"
+            )
         settings = RL(lora=lora)
         own = {**arguments(student, settings, output, False), "save_strategy": "no", "report_to": "none"}
         self.student, self.lora = student, lora

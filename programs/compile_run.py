@@ -53,6 +53,8 @@ def run_compile(
             compiled = r2p(task, experiment.retriever)
             load_program(compiled, saved, task=task.name)
             summary = read_json(summary_file)
+            if summary["trained"] and trainable is not None:  # weights are in no program's file
+                compiled.set_lm(trainable(experiment.lm).copy(model=summary["trained"]))
         else:
             reporter.say(f"compiling with {options.optimizer} on {len(experiment.data.train)} training examples")
             compiled, summary = compile_program(

@@ -3,17 +3,21 @@
 import itertools
 import json
 import shutil
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
 import dspy
 import pytest
 import torch
+from click.testing import CliRunner
 from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus
 from dspy.teleprompt import BetterTogether, BootstrapFewShot, BootstrapFinetune
+from dspy.teleprompt.bootstrap_trace import FailedPrediction
 from dspy.teleprompt.grpo import GRPO
 
+from cli import cli
 from finetune.exported import mend
 from finetune.provider import trainable
+from finetune.rollouts import Rollouts
 from programs import data, ready
 from programs.task_file import task_of
 from r2p_dspy import connect, optimizing
@@ -21,7 +25,7 @@ from r2p_dspy.engines import weights
 from r2p_dspy.tags import render
 from r2p_dspy.template import TEMPLATE
 from tests.film import FILM, HISTORY, ask, program
-from tests.scripted import STAGES
+from tests.scripted import STAGES, completion
 
 TASK = task_of("lamp2")
 THOUGHT = render(TEMPLATE, STAGES)
@@ -81,9 +85,9 @@ def logged(job):
 class TestRows:
     """What is trained on is what the model is asked and answers when the program runs."""
 
-    def exported(self, module, scripted, completion, thinks, demos=()):
+    def exported(self, module, scripted, written, thinks, demos=()):
         """A call's row as DSPy exports it, and the call itself."""
-        engine = scripted(completion, supports_reasoning=thinks)
+        engine = scripted(written, supports_reasoning=thinks)
         predictor = module.predictors()[0]
         predictor.demos = list(demos)
         with dspy.context(trace=[]):
@@ -121,8 +125,6 @@ class TestRows:
         assert mended.completion == answer and not mended.thinks
 
     def test_fields_carrier(self, scripted):
-        from tests.scripted import completion
-
         exported, asked = self.exported(program(), scripted, completion(), True)
         mended = mend(exported[:-1], exported[-1]["content"], thinks=True)
         assert mended.prompt == exported[:-1] and self.texts(mended.prompt) == self.texts(asked)
@@ -149,23 +151,33 @@ class TestRows:
 
     def test_an_answer_that_could_not_be_read_stays(self, scripted):
         answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
-        exported, _ = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
-        assert mend(exported[:-1], "[[ ## tg ## ]] mad", thinks=True).completion == "[[ ## tg ## ]] mad"
+        exported, asked = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
+        mended = mend(exported[:-1], "[[ ## tg ## ]] mad", thinks=True)
+        assert self.texts(mended.prompt) == self.texts(asked)
+        assert mended.completion == "[[ ## tg ## ]] mad" and not mended.thinks
+
+    def test_xml(self):
+        inputs = {"film": FILM, "profile": HISTORY}
+        thinking, fields = program(carrier="thinking").reason.signature, program().reason.signature
+        with pytest.raises(ValueError, match="use dspy.ChatAdapter"):
+            mend(dspy.XMLAdapter().format(thinking, [], inputs), "<tag>romance</tag>", thinks=True)
+        asked = dspy.XMLAdapter().format(fields, [], inputs)
+        assert mend(asked, "<tag>romance</tag>\n", thinks=True).prompt == asked
 
 
 class TestFinetuning:
     def test_a_job_from_its_beginning_to_its_end(self, tiny, tmp_path):
         lm = lm_of(f"hf:{tiny}", tmp_path)
         assert lm.provider.training.acquire()  # another training runs
-        job = lm.finetune([row()] * 4, TrainDataFormat.CHAT, {"epochs": 2, "batch": 2, "rate": 0.01})
+        job = lm.finetune([row()] * 4, TrainDataFormat.CHAT, {"epochs": 20, "batch": 2, "rate": 0.03})
         assert job.status() == TrainingStatus.pending and not job.done()
         lm.provider.training.release()
         trained = job.result(timeout=120)
-        assert job.status() == TrainingStatus.succeeded and job.steps == 4
+        assert job.status() == TrainingStatus.succeeded and job.steps == 40
         assert lm.provider.jobs == [job]
         assert trained.model != lm.model and trained.engine.fingerprint != lm.engine.fingerprint
         assert trained.finetuning_model == f"hf:{tmp_path / 'sft-1' / 'model'}"
-        assert trained("Hello", max_tokens=3) != lm("Hello", max_tokens=3)
+        assert trained(FILM)[0].startswith("[[ ## tag ## ]]\nromance") and "romance" not in lm(FILM)[0]
         assert lm.model == connect(f"hf:{tiny}").model  # what was given is as it was
         again = trained.finetune([row()] * 2, TrainDataFormat.CHAT, {"epochs": 1}).result(timeout=120)
         assert again.finetuning_model == f"hf:{tmp_path / 'sft-2' / 'model'}"
@@ -181,6 +193,14 @@ class TestFinetuning:
             job.result(timeout=60)
         assert job.status() == TrainingStatus.cancelled and not job.cancel()
         assert lm.provider.training.acquire(timeout=10)  # the next one may run
+
+    def test_interrupting_the_wait_cancels(self, tiny, tmp_path, monkeypatch):
+        job = lm_of(f"hf:{tiny}", tmp_path).finetune([row()] * 4, TrainDataFormat.CHAT, {"epochs": 1e5, "batch": 4})
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Future, "result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            job.result()
+        with pytest.raises(CancelledError):
+            job.result(timeout=60)
 
     def test_cancelled_before_its_turn(self, tiny, tmp_path):
         lm = lm_of(f"hf:{tiny}", tmp_path)
@@ -270,13 +290,16 @@ class TestReinforcing:
         assert job.lm.engine.fingerprint in job.lm.model and logged(job)[0]["frac_reward_zero_std"] == 1
         assert logged(job)[0]["grad_norm"] == 0 and before.startswith("local/tiny")
 
-    def test_lora(self, tiny, tmp_path):
-        job = self.job(f"hf:{tiny}", tmp_path, lora=4)
+    @pytest.mark.parametrize("options", [{"lora": 4}, {"beta": 0.1}, {"loss_type": "dr_grpo", "scale_rewards": "none"}])
+    def test_variants(self, tiny, tmp_path, options):
+        job = self.job(f"hf:{tiny}", tmp_path, **options)
         names = [job.lm.model]
         for _ in range(2):
             step(job, group(1, 0))
             names.append(job.lm.model)
-        assert len({*names}) == 3 and (job.current / "adapter").is_dir()
+        assert len({*names}) == 3
+        assert (job.current / "adapter").is_dir() == ("lora" in options)
+        assert ("kl" in logged(job)[0]) == ("beta" in options)
 
     def test_cancelled(self, tiny, tmp_path):
         job = self.job(f"hf:{tiny}", tmp_path)
@@ -316,6 +339,7 @@ class TestReinforcing:
             ({"temperature": 0.0}, {}, "at temperature 0 all answers"),
             ({"temperature": 1.0}, {"num_generations": 1}, "at least 2"),
             ({"temperature": 1.0}, {"learning_speed": 1}, "learning_speed"),
+            ({"temperature": 1.0}, {"use_vllm": True}, "the LM's own engine"),
         ],
     )
     def test_what_cannot_begin(self, tiny, tmp_path, connected, options, said):
@@ -341,6 +365,31 @@ class TestReinforcing:
             step(self.job(f"hf:{tiny}", tmp_path), rows)
 
 
+class TestRollouts:
+    def rolled(self, scripted, *answers, **options):
+        engine = scripted(*answers, supports_reasoning=True)
+        with dspy.context(trace=[]):
+            made = ask(Rollouts(program(**options)))
+            return made, dspy.settings.trace, engine
+
+    def test_an_answer_that_cannot_be_read_leaves_its_text(self, scripted):
+        made, trace, engine = self.rolled(scripted, "I do not know", candidates=3)
+        ((predictor, inputs, failed),) = trace
+        assert isinstance(failed, FailedPrediction) and failed.completion_text == "I do not know"
+        asked = dspy.ChatAdapter().format(predictor.signature, [], inputs)
+        assert asked[-1]["content"] == engine.requests[0].messages[-1].text
+        assert len(engine.requests) == 1 and made.tag is None and not made.attempts[0].asserted
+
+    def test_nobody_corrects(self, scripted):
+        bad = completion(evidence='[{"item": "9", "quote": "nowhere"}]')
+        made, trace, engine = self.rolled(scripted, bad, completion())
+        assert len(engine.requests) == len(trace) == 1 and made.reasoning.evidence[0].item == "9" and made.violations
+
+    def test_without_a_trace(self, scripted):
+        scripted("nothing")
+        assert ask(Rollouts(program())).tag is None
+
+
 def test_only_models_of_this_process(tmp_path):
     with pytest.raises(ValueError, match="is served; to train one, connect to pocket"):
         trainable(connect("hosted_vllm/Qwen3-4B", api_base="http://localhost:1/v1"), tmp_path)
@@ -359,6 +408,37 @@ def test_a_saved_and_copied_program_keeps_its_model(tiny, tmp_path):
     asking.set_lm(lm)
     copied = asking.deepcopy().reason.lm
     assert copied.provider is lm.provider and copied.engine is lm.engine and copied.kwargs["temperature"] == 0.5
+
+
+def test_a_resumed_compile_goes_on_with_the_trained_model(tiny, tmp_path, monkeypatch):
+    trained = shutil.copytree(tiny, tmp_path / "trained")
+    (trained / "generation_config.json").write_text('{"eos_token_id": [4, 5]}')  # another model, by its fingerprint
+    asked = []
+
+    def compile_program(program, *_, trainable, **__):
+        made = program.deepcopy()
+        made.set_lm(trainable(dspy.settings.lm).copy(model=f"hf:{trained}"))
+        return made, {"winner": "compiled", "trained": made.get_lm().finetuning_model}
+
+    def measure(experiment, name, program):
+        if name == "compiled":
+            asked.append(program.get_lm().model)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("programs.compile_run.compile_program", compile_program)
+    monkeypatch.setattr("programs.experiment.Experiment.measure", measure)
+    arguments = ["compile", "--optimizer", "together", "--model", f"hf:{tiny}", "--limit", "1"]
+    for more in ((), ("--resume",)):
+        result = CliRunner().invoke(cli, [*arguments, "--output", str(tmp_path / "run"), *more])
+        assert result.exit_code == 130, result.output
+    assert len(asked) == 2 and len({*asked}) == 1 and asked[0] == connect(f"hf:{trained}").model
+
+
+def test_a_served_model_is_refused_before_anything_is_asked(tmp_path):
+    served = ["--model", "hosted_vllm/x", "--api-base", "http://localhost:1/v1"]
+    result = CliRunner().invoke(cli, ["compile", "--optimizer", "together", *served, "--output", str(tmp_path / "run")])
+    assert result.exit_code == 2 and "trains the model's weights" in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 class TestOptimizers:
@@ -401,7 +481,6 @@ class TestOptimizers:
     @pytest.mark.parametrize("carrier", ["fields", "thinking"])
     def test_grpo(self, tmp_path, examples, carrier):
         student = self.student(tmp_path, carrier)
-        student.max_backtracks = student.max_interventions = 0
         rewards = itertools.count()
         before, lm = student.reason.lm.model, student.reason.lm
         with optimizing():
@@ -414,12 +493,12 @@ class TestOptimizers:
                 num_threads=2,
                 train_kwargs={"learning_rate": 1e-4},
             )
-            tuned = tuning.compile(student, trainset=examples.train[:2])
-            answer = tuned(**examples.test[0].inputs())
+            tuning.compile(Rollouts(student), trainset=examples.train[:2])
+            answer = student(**examples.test[0].inputs())
         (job,) = lm.provider.jobs
         assert job.status() == TrainingStatus.succeeded and job.steps == 2
         assert [one["reward"] for one in logged(job)] == [0.5, 0.5]
-        assert tuned.reason.lm is lm and lm.model != before and lm.rollouts is None
+        assert student.reason.lm is lm and lm.model != before and lm.rollouts is None
         assert answer.outcome.error is None
 
     @pytest.mark.slow
