@@ -15,7 +15,8 @@ from dspy.clients.provider import Provider
 from dspy.clients.utils_finetune import TrainDataFormat
 
 from finetune.exported import Row, mend
-from finetune.jobs import GRPOJob, SFTJob
+from finetune.jobs import SFTJob
+from finetune.reinforcing import GRPOJob
 from finetune.settings import SFT
 from r2p_dspy.engines.connect import in_process
 from r2p_dspy.engines.lm import LocalLM
@@ -101,15 +102,12 @@ class TRLProvider(Provider):
         rows = [self._row(row) for row in train_data]
         if not rows:
             raise ValueError("there is nothing to train on: no run of the program passed the metric")
-        job.turn(self.training)
-        try:
+        with job.turn(self.training):
             from finetune.sft import train_sft
 
             thinks = True if all(row.thinks for row in rows) else None
             calls = [{"prompt": row.prompt, "completion": row.answer} for row in rows]
             made = train_sft(model, calls, settings, self.fresh("sft"), tick=job.tick, thinks=thinks)
-        finally:
-            self.training.release()
         return f"hf:{made}"
 
     def fresh(self, name: str) -> Path:
