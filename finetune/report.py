@@ -183,9 +183,10 @@ def card(done: Mapping[str, Any]) -> str:
     lines = [
         f"# A student of {teacher['lm']}",
         "",
-        f"Made by r2p-dspy's `finetune` ({done['method']}) from `{done['student']}`: it reasons by R2P's template on its",
-        f"own, on the carrier `{done['carrier']}`, with one call and no corrections. Its teacher was an R2P program with",
-        f"{teacher['candidates']} candidates on `{teacher['model']}`. The kept model is that after `{done['kept']}`.",
+        f"Made by r2p-dspy's `finetune` ({done['method']}) from `{done['student']}`: it reasons by R2P's template",
+        f"on its own, on the carrier `{done['carrier']}`, with one call and no corrections. Its teacher was an R2P",
+        f"program with {teacher['candidates']} candidates on `{teacher['model']}`. The model is that after",
+        f"`{done['kept']}`, the best on dev.",
         "",
         "Traces, questions and samples in this directory hold texts from users' histories: treat them as those.",
     ]
