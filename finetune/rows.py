@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,24 +11,10 @@ from dspy.lm15 import Message, Request, Response, TextPart, Usage
 from dspy.utils.exceptions import AdapterParseError
 
 from finetune.student import Student
-from programs.ready import r2p
 from programs.task import Task
 from r2p_dspy import R2P, Inputs, Outcome
 from r2p_dspy.engines.chat import CLOSE, OPEN, conversation
-from r2p_dspy.retrieval import Retriever
-from r2p_dspy.signature import Carrier
 from r2p_dspy.tags import render
-
-COLUMNS = ("id", "task", "prompt", "inputs", "gold")
-
-
-def student_program(task: Task, teacher: R2P, retriever: Retriever, carrier: Carrier) -> R2P:
-    """The program that a student answers for: the teacher's instructions, no demos, one call, nobody who corrects."""
-    program = r2p(task, retriever, carrier)
-    ours, theirs = program.reason.signature, teacher.reason.signature
-    program.reason.signature = ours.with_instructions(theirs.instructions)
-    program.max_backtracks = program.max_interventions = 0
-    return program
 
 
 class Asking:
@@ -81,13 +66,9 @@ def completion(program: R2P, outcome: Outcome) -> str:
         fields |= {name: outcome.stages[stage] for stage, name in reason.stages.items()}
     else:
         asked = asked.delete(reason.thought)
-        before = f"{OPEN}\n{render(reason.template, _plain(outcome.stages))}\n{CLOSE}\n\n"
+        before = f"{OPEN}\n{render(reason.template, outcome.stages)}\n{CLOSE}\n\n"
     outputs = {name: fields[name] for name in asked.output_fields}
     return before + dspy.ChatAdapter().format_assistant_message_content(asked, outputs).rstrip("\n")
-
-
-def _plain(stages: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(stages)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -139,17 +140,22 @@ def fit(
             **how,
         )
         trainer.remove_callback(PrinterCallback)
+        trainer.callback_handler.callbacks.insert(0, Numbers())
         trainer.sat = exam and exam.of(student)
         trainer.train(resume_from_checkpoint=last)
     if trainer.accelerator.is_main_process:
         student.save(trainer.accelerator.unwrap_model(trainer.model), output / "model")
         trainer.state.save_to_json(str(output / "state.json"))
     trainer.accelerator.wait_for_everyone()
+    del trainer
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     return output / "model"
 
 
 class Told(TrainerCallback):
-    """Tells how far a training is.
+    """Tells how far a training is, and lets its last step be examined too.
 
     Args:
         tick: is told.
@@ -161,6 +167,17 @@ class Told(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.tick is not None and state.is_world_process_zero:
             self.tick(state.global_step, state.max_steps)
+        if state.global_step >= state.max_steps:  # it may be none of those that are examined anyway
+            control.should_save = True
+            control.should_evaluate = str(args.eval_strategy) != "no"
+
+
+class Numbers(TrainerCallback):
+    """Takes from a log what is no number, before others get it: a task without a row in a step has no mean reward."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        for name in [name for name, value in (logs or {}).items() if value is None]:
+            del (logs or {})[name]
 
 
 class Guarded:

@@ -49,9 +49,9 @@ class Console(Reporter):
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    def start(self, name: str, total: int, done: int) -> Callable[[], None]:
+    def start(self, name: str, total: int, done: int, unit: str = "examples") -> Callable[[], None]:
         if not self.terminal.is_terminal:
-            self.terminal.print(f"{name}: {total} examples{f', {done} of them done before' if done else ''}")
+            self.terminal.print(f"{name}: {total} {unit}{f', {done} of them done before' if done else ''}")
             return lambda: None
         for old in [task for task in self.bars.tasks if task.finished][:-_BARS]:
             self.bars.update(old.id, visible=False)
