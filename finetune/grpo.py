@@ -74,7 +74,7 @@ def train_grpo(
     config = _config(
         GRPOConfig,
         {
-            **arguments(taught, settings, output, exam is not None),
+            **arguments(taught, settings, output, dev=exam is not None, begins=last is None),
             **_batches(settings),
             "max_steps": settings.steps,
             "num_generations": settings.generations,

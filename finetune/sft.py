@@ -70,13 +70,12 @@ def train_sft(
     encoded = rows.map(taught.encode, remove_columns=rows.column_names, desc=None)
     taught.check_fits(max(map(len, encoded["input_ids"])), 0)
     config = SFTConfig(
-        **arguments(taught, settings, output, exam is not None),
+        **arguments(taught, settings, output, dev=exam is not None, begins=last is None),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch,
         gradient_accumulation_steps=settings.accumulate,
         warmup_steps=settings.warmup,
         lr_scheduler_type="cosine",
-        train_sampling_strategy="group_by_length",
         completion_only_loss=True,
         max_length=None,
     )

@@ -23,7 +23,7 @@ from programs.runs import RunError, read_json, write_json
 Tick = Callable[[int, int], None]  # (step, steps) after each; what it raises stops the training
 
 
-def arguments(student: Student, settings: SFT | RL, output: Path, dev: bool) -> dict[str, Any]:
+def arguments(student: Student, settings: SFT | RL, output: Path, *, dev: bool, begins: bool) -> dict[str, Any]:
     """What `transformers.TrainingArguments` gets in either training.
 
     Args:
@@ -31,12 +31,13 @@ def arguments(student: Student, settings: SFT | RL, output: Path, dev: bool) -> 
         settings: of the training.
         output: where checkpoints go.
         dev: whether there is something to evaluate on.
+        begins: whether it goes on from no checkpoint; then what the student is at first is evaluated too.
     """
     cuda = torch.cuda.is_available()
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(output / "tensorboard")
     chosen: dict[str, Any] = {"save_strategy": "steps", "save_steps": settings.every, "save_total_limit": 2}
     if dev:
-        chosen |= {"eval_strategy": "steps", "eval_steps": settings.every, "eval_on_start": True}
+        chosen |= {"eval_strategy": "steps", "eval_steps": settings.every, "eval_on_start": begins}
         chosen |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_score", "greater_is_better": True}
     return {
         "output_dir": str(output / "checkpoints"),
@@ -169,7 +170,7 @@ class Told(TrainerCallback):
             self.tick(state.global_step, state.max_steps)
         if state.global_step >= state.max_steps:  # it may be none of those that are examined anyway
             control.should_save = True
-            control.should_evaluate = str(args.eval_strategy) != "no"
+            control.should_evaluate = args.eval_strategy != "no"
 
 
 class Numbers(TrainerCallback):

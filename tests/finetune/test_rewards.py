@@ -33,7 +33,9 @@ def scored(texts, *tasks, of=None, ids=None, task="films", gold="romance"):
     columns = {"task": [task] * count, "inputs": [INPUTS.model_dump_json()] * count, "gold": [json.dumps(gold)] * count}
     functions = (of or rewards()).functions(*(tasks or ("films",)), ends={END})
     ids = ids or [[7, END]] * count
-    return {one.__name__: one(prompts=None, completions=completions, completion_ids=ids, **columns) for one in functions}
+    return {
+        one.__name__: one(prompts=None, completions=completions, completion_ids=ids, **columns) for one in functions
+    }
 
 
 def test_a_right_and_clean_answer_is_worth_1_in_all_parts():
@@ -41,7 +43,7 @@ def test_a_right_and_clean_answer_is_worth_1_in_all_parts():
 
 
 def test_the_composite_is_first_so_that_it_has_the_weight():
-    assert [*scored([completion()])][0] == "composite"
+    assert next(iter(scored([completion()]))) == "composite"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,12 @@ def test_a_server_that_takes_thoughts_apart_loses_nothing():
     assert scored([text], of=rewards("thinking"))["composite"] == [1.0]
 
 
-@given(st.text() | st.lists(st.sampled_from([*completion().split("\n"), "[[ ## tag ## ]]", "[[[[", "</think>", "\ud800"])).map("\n".join))
+@given(
+    st.text()
+    | st.lists(st.sampled_from([*completion().split("\n"), "[[ ## tag ## ]]", "[[[[", "</think>", "\ud800"])).map(
+        "\n".join
+    )
+)
 @example("[" * 5000)
 @example("[[ ## evidence ## ]]\n" + "[" * 3000)
 @example('{"a":' * 2000)
@@ -162,5 +169,7 @@ def test_cut_off_and_looping_answers_are_counted():
     told = {}
     composite = rewards().functions("films", ends={END})[0]
     columns = {"task": ["films"] * 2, "inputs": [INPUTS.model_dump_json()] * 2, "gold": ['"romance"'] * 2}
-    composite(completions=["no " * 9, completion()], completion_ids=[[1], [END]], log_metric=told.__setitem__, **columns)
+    composite(
+        completions=["no " * 9, completion()], completion_ids=[[1], [END]], log_metric=told.__setitem__, **columns
+    )
     assert told == {"answers/cut_off": 0.5, "answers/looping": 0.5}
