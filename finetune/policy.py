@@ -56,7 +56,11 @@ class Policy:
                 "train_kwargs: use_vllm is of no use here, since the answers come from the LM's own engine"
             )
         settings = RL(lora=lora)
-        own = {**arguments(student, settings, output, False), "save_strategy": "no", "report_to": "none"}
+        own = {
+            **arguments(student, settings, output, dev=False, begins=True),
+            "save_strategy": "no",
+            "report_to": "none",
+        }
         self.student, self.lora = student, lora
         self.batch: int | None = given.pop("per_device_train_batch_size", None)
         # A step's shape is set with its rollouts; until then one that TRL takes.

@@ -502,7 +502,6 @@ class TestOptimizers:
         assert student.reason.lm is lm and lm.model != before and lm.rollouts is None
         assert answer.outcome.error is None
 
-    @pytest.mark.slow
     def test_better_together(self, tmp_path, examples):
         student = self.student(tmp_path, temperature=0.0)
         before, provider = student.reason.lm.model, student.reason.lm.provider
