@@ -213,6 +213,116 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) ->
         _run("evaluate", output, resume, verbose, options | first)
 
 
+@cli.command()
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    default=["lamp2"],
+    show_default=True,
+    help=_TASK_HELP + " Given again, one run learns all of them.",
+)
+@click.option("--program", metavar="FILE", help="The teacher's program (program.json of a compile run).")
+@click.option(
+    "--student",
+    metavar="DIR_OR_NAME",
+    help="What is trained: a model directory, hub name or pocket; default: finetune/student.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["sft", "grpo", "sft+grpo"]),
+    default="sft+grpo",
+    show_default=True,
+    help="From the teacher's traces, from rewards, or both.",
+)
+@click.option(
+    "--lora",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=16,
+    default=None,
+    help="Train an adapter of this rank (16) instead of all weights.",
+)
+@click.option(
+    "--candidates",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1),
+    help="That the teacher samples and reconciles.",
+)
+@click.option(
+    "--carrier",
+    type=click.Choice(["fields", "thinking"]),
+    help="What the student reasons in; default: thinking where its chat template has that.",
+)
+@_common("data", "model", "api_base", "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
+@click.option("--users", default=1500, show_default=True, type=click.IntRange(1), help="To learn from, of each task.")
+@click.option("--tokens", default=128, show_default=True, type=click.IntRange(8), help="Of an answer at most.")
+@click.option(
+    "--epochs",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="SFT: passes over the traces.",
+)
+@click.option(
+    "--batch", default=32, show_default=True, type=click.IntRange(1), help="SFT: rows of a step on each device."
+)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="SFT; default: by the student's size.")
+@click.option("--steps", default=200, show_default=True, type=click.IntRange(1), help="GRPO: steps at most.")
+@click.option("--prompts", default=4, show_default=True, type=click.IntRange(1), help="GRPO: of a step.")
+@click.option(
+    "--generations", default=8, show_default=True, type=click.IntRange(2), help="GRPO: answers to each prompt."
+)
+@click.option(
+    "--rl-learning-rate", type=click.FloatRange(0, min_open=True), help="GRPO; default: by the student's size."
+)
+@click.option(
+    "--grpo",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any option of trl.GRPOConfig, such as loss_type=dapo; can be given again.",
+)
+@click.option("--vllm", metavar="MODE", help="GRPO generates with vLLM, colocate or server (needs a GPU).")
+@click.option(
+    "--every",
+    default=25,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Steps between checkpoints, each examined on dev.",
+)
+@click.option(
+    "--patience",
+    default=4,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Examinations without a better one, after which a training stops.",
+)
+@_common("output", "resume", "verbose")
+def finetune(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
+    """Distil a program on a large model into a small one that needs one call: traces, SFT, then GRPO.
+
+    The teacher answers for training users, and its answers that are right, keep to the template and cite what stands
+    there are learnt; then the checks and the task's metric are the reward. The model, its program and the report on
+    unseen users are in the run's directory. Also under `accelerate launch cli.py finetune …`.
+    """
+    _quiet()
+    from finetune.grpo import read_options
+    from finetune.options import Options
+    from finetune.report import print_report
+    from finetune.run import run_finetune
+    from programs.console import Console
+    from programs.task_file import task_of
+
+    given = {name: value for name, value in options.items() if value is not None}
+    asked = Options(**{**given, "tasks": tuple(given["tasks"]), "grpo": read_options(given["grpo"])})
+    directory = _directory("finetune", "-".join(task_of(name).name for name in asked.tasks), output, resume)
+    with Console(verbose) as console:
+        report = run_finetune(asked, directory, resume, console)
+    if report:  # of the first process, under `accelerate launch`
+        print_report(report, directory)
+
+
 class DataGroup(click.Group):
     """`data`; its commands are in a module of their own, imported when one of them is asked for."""
 
@@ -314,21 +424,41 @@ def tasks() -> None:
     print_tasks()
 
 
+def _quiet() -> None:
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the optimizers' own bars would run through ours
+
+
 def _run(command: str, output: str | None, resume: bool, verbose: bool, options: dict[str, Any]) -> None:
     """An experiment with its progress, and the table at its end."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the optimizers' own bars would run through ours
+    _quiet()
     from programs.compile_run import run_compile
     from programs.console import Console
     from programs.evaluating import run_evaluate
     from programs.options import Options
     from programs.task_file import task_of
+    from r2p_dspy.engines.connect import in_process
 
     console = Console(verbose)
     directory = _directory(command, task_of(options["task"]).name, output, resume)
-    experiment = {"compile": run_compile, "evaluate": run_evaluate}[command]
     with console:
-        report = experiment(Options(**options), directory, resume, console)
+        if command == "compile":
+            local = in_process(options["model"])  # only such a model can be trained
+            trainable = _training(directory) if local else None
+            report = run_compile(Options(**options), directory, resume, console, trainable)
+        else:
+            report = run_evaluate(Options(**options), directory, resume, console)
     console.table(report, directory)
+
+
+def _training(directory: Path) -> Callable[[Any], Any]:
+    """What makes a language model one whose weights can be trained, in the run's directory."""
+
+    def make(lm: Any) -> Any:
+        from finetune.provider import trainable
+
+        return trainable(lm, directory / "training")
+
+    return make
 
 
 def _sweep(output: str | None, resume: bool, verbose: bool, options: dict[str, Any], swept: dict[str, Any]) -> None:

@@ -55,10 +55,10 @@ class Console(Reporter):
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    def start(self, name: str, total: int, done: int) -> Callable[[], None]:
+    def start(self, name: str, total: int, done: int, unit: str = "examples") -> Callable[[], None]:
         if not self.moves:
             before = f", {done} of them done before" if done else ""
-            self.terminal.print(f"{name}: {total} examples{before}", markup=False)
+            self.terminal.print(f"{name}: {total} {unit}{before}", markup=False)
             return self._lines(name, total, done)
         for old in [task for task in self.bars.tasks if task.finished][:-_BARS]:
             self.bars.update(old.id, visible=False)

@@ -9,18 +9,17 @@ from typing import Any
 
 import dspy
 
-from programs import data, judging, report, tracking
+from programs import judging, report, tracking
 from programs.budget import BudgetReached, Meter
+from programs.data import Data, Wanted
 from programs.first_call import FirstCall
-from programs.jsonl_data import is_jsonl, jsonl
-from programs.lamp.flaws import cut, one_line
-from programs.lamp_data import DataError
 from programs.ledger import Ledger, LedgerFailed, Spent
 from programs.measure import measure
 from programs.optimizers import LEAST
 from programs.options import Options, digest
 from programs.plot import plot
 from programs.prices import cost
+from programs.reading import read_examples
 from programs.recording import recorded
 from programs.reporter import Reporter
 from programs.runs import Run, RunError
@@ -49,7 +48,7 @@ class Experiment:
     meter: Meter
     ledger: Ledger | None
 
-    def __init__(self, command: str, options: Options, reporter: Reporter, found: data.Data | None = None):
+    def __init__(self, command: str, options: Options, reporter: Reporter, found: Data | None = None):
         self.command, self.reporter = command, reporter
         self.given = given(options)
         self.options, self.settings = resolved(options)
@@ -60,7 +59,7 @@ class Experiment:
         if options.program is not None:
             load_program(self.loaded, options.program, task=self.task.name)
         self.retriever = self.loaded.retriever
-        self.data = self._data() if found is None else found
+        self.data = self._read() if found is None else found
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.unmeasured: dict[str, str] = {}
 
@@ -131,25 +130,10 @@ class Experiment:
         """A model whose calls are kept, and counted as the run's; every model that the run asks has to be one."""
         return recorded(lm, self.ledger, self.meter)
 
-    def _data(self) -> data.Data:
-        options = self.options
-        if options.limit is not None and options.limit < 1:
-            raise DataError(f"--limit must be at least 1, not {options.limit}")
-        if options.data is None:
-            return data.personas(self.task, seed=options.seed, limit=options.limit)
-        compiling = self.command == "compile"
-        path = Path(options.data)
-        wanted = data.Wanted(options.seed, options.limit, compiling, options.skip, options.skip_bad)
-        found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(self.task, path, wanted)
-        for name, ids in found.skipped.items():
-            few = one_line(", ".join(cut(name, 60) for name in ids[:5]) + (", …" if len(ids) > 5 else ""))
-            self.reporter.say(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
-        if compiling and (len(found.train) < LEAST or not found.dev):
-            raise DataError(
-                f"{options.data} leaves {len(found.train)} examples to train on and {len(found.dev)} to choose by; "
-                f"compiling needs at least {LEAST} and 1: raise --limit, or give more data"
-            )
-        return found
+    def _read(self) -> Data:
+        options, compiling = self.options, self.command == "compile"
+        wanted = Wanted(options.seed, options.limit, compiling, options.skip, options.skip_bad)
+        return read_examples(self.task, options.data, wanted, self.reporter.say, LEAST)
 
     def measure(self, name: str, program: dspy.Module) -> None:
         """Run a program over the reported examples; where the budget is reached before the last, it is `unmeasured`."""

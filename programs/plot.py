@@ -16,7 +16,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         path: where to, written whole.
     """
     metric = next(iter(next(iter(report["programs"].values()))["metrics"]))
-    figure = _figure((10, 5))
+    figure = new_figure((10, 5))
     axes = figure.subplots()
     for name, entry in report["programs"].items():
         marker = "o" if name.startswith("r2p") else "s"
@@ -27,7 +27,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     axes.set_xlabel(_TOKENS)
     axes.set_ylabel(_direction(metric))
     axes.set_title(f"{report['task']}, {report['data']}, {report['examples']} users, {report['lm']}", fontsize=10)
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def plot_sweep(found: Mapping[str, Any], path: Path) -> None:
@@ -38,7 +38,7 @@ def plot_sweep(found: Mapping[str, Any], path: Path) -> None:
             95 % intervals, each floor a dashed line. A program has a colour, a model a marker.
         path: where to, written whole.
     """
-    figure = _figure((14, 5.5))
+    figure = new_figure((14, 5.5))
     by_k, by_tokens = figure.subplots(1, 2, sharey=True)
     models = list(dict.fromkeys(cell["model"] for cell in found["cells"]))
     programs = list(dict.fromkeys(program for cell in found["cells"] for program in cell["programs"]))
@@ -66,7 +66,7 @@ def plot_sweep(found: Mapping[str, Any], path: Path) -> None:
     by_tokens.set_xlabel(f"{_TOKENS}; beside each point its k")
     figure.legend(*by_k.get_legend_handles_labels(), loc="outside right upper")
     figure.suptitle(f"{found['task']}, {found['data']}, {found['examples']} examples", fontsize=10)
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def plot_tuning(found: Mapping[str, Any], title: str, path: Path) -> None:
@@ -78,7 +78,7 @@ def plot_tuning(found: Mapping[str, Any], title: str, path: Path) -> None:
         title: of the figure.
         path: where to, written whole.
     """
-    figure = _figure((14, 5.5))
+    figure = new_figure((14, 5.5))
     for axes, tokens in zip(figure.subplots(1, 2, sharey=True), ("completion", "all"), strict=True):
         edge = [(one["tokens"][tokens], one["score"]["value"]) for one in found["trials"] if tokens in one["frontier"]]
         axes.step(*zip(*sorted(edge), strict=True), where="post", color="C0", alpha=0.5, label="frontier")
@@ -100,15 +100,16 @@ def plot_tuning(found: Mapping[str, Any], title: str, path: Path) -> None:
     left.set_ylabel("composite score on dev (higher is better)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    write_figure(figure, path)
 
 
-def _figure(size: tuple[float, float]) -> Any:
+def new_figure(size: tuple[float, float]) -> Any:
+    """A figure of this size in inches, which needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display
+    FigureCanvasAgg(figure)
     return figure
 
 
@@ -129,7 +130,8 @@ def _direction(metric: str) -> str:
     return f"{metric} ({'lower' if metric in ('mae', 'rmse') else 'higher'} is better)"
 
 
-def _save(figure: Any, path: Path) -> None:
+def write_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     figure.savefig(part, format="png", dpi=150)
     part.replace(path)

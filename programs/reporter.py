@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 class Reporter:
     """What an experiment tells while it runs; the command line shows it, tests and notebooks may keep silent."""
 
-    def start(self, name: str, total: int, done: int) -> Callable[[], None]:
-        """A program begins; what is returned is called after each example."""
+    def start(self, name: str, total: int, done: int, unit: str = "examples") -> Callable[[], None]:
+        """A program, or a training, begins; what is returned is called after each example, or step."""
         return lambda: None
 
     def say(self, line: str) -> None:

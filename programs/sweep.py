@@ -166,7 +166,7 @@ class _OfCell(Reporter):
     def __init__(self, cell: str, reporter: Reporter):
         self.cell, self.reporter = cell, reporter
 
-    def start(self, name: str, total: int, done: int) -> Callable[[], None]:
+    def start(self, name: str, total: int, done: int, unit: str = "examples") -> Callable[[], None]:
         return self.reporter.start(f"{self.cell} {name}", total, done)
 
     def say(self, line: str) -> None:

@@ -56,6 +56,13 @@ def watch(
         watching.calls.append((signature, completion))
         try:
             return adapter.parse(signature, completion)
+        except RecursionError:  # the repair of JSON follows thousands of brackets down
+            raise AdapterParseError(
+                adapter_name=type(adapter).__name__,
+                signature=signature,
+                lm_response=completion,
+                message="It is nested too deeply.",
+            ) from None
         except AdapterParseError:
             # A server that does not take thoughts apart leaves them in the text, for a field that asks for one.
             thought, closed, answer = completion.partition("</think>")

@@ -1,0 +1,69 @@
+"""What a fine-tuning is asked for on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from r2p_dspy.signature import Carrier
+
+Method = Literal["sft", "grpo", "sft+grpo"]
+STUDENT = Path(__file__).parent / "student"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a fine-tuning is asked for; see the command line's help for each."""
+
+    tasks: tuple[str, ...] = ("lamp2",)
+    data: str | None = None
+    program: str | None = None
+    model: str = "pocket"
+    api_base: str | None = None
+    candidates: int = 5
+    student: str = str(STUDENT)
+    method: Method = "sft+grpo"
+    carrier: Carrier | None = None
+    retriever: str = "bm25"
+    k: int = 4
+    retriever_tokens: int | None = None
+    skip_bad: bool = False
+    users: int = 1500
+    limit: int | None = None
+    seed: int = 0
+    num_threads: int = 16
+    tokens: int = 128
+    lora: int = 0
+    epochs: float = 2.0
+    batch: int = 32
+    learning_rate: float | None = None
+    steps: int = 200
+    prompts: int = 4
+    generations: int = 8
+    rl_learning_rate: float | None = None
+    every: int = 25
+    patience: int = 4
+    vllm: str | None = None
+    grpo: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise ValueError(f"unknown method {self.method!r}; the methods are {', '.join(get_args(Method))}")
+        if len(set(self.tasks)) < len(self.tasks) or not self.tasks:
+            raise ValueError("give each --task once")
+        if self.program is not None and len(self.tasks) > 1:
+            raise ValueError("--program is of one task; leave it out where there are several --task")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit must be at least 1, not {self.limit}")
+
+    @property
+    def sft(self) -> bool:
+        """Whether the student learns from a teacher's traces."""
+        return self.method != "grpo"
+
+    @property
+    def rl(self) -> bool:
+        """Whether the student learns from rewards."""
+        return self.method != "sft"

@@ -1,0 +1,175 @@
+"""The composite as rewards: the same verdicts as in a call, on whatever a model wrote."""
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from finetune.rewards import WASTE, RewardError, Rewards, looping, text_of
+from r2p_dspy import Assert, Inputs, Profile
+from r2p_dspy.completion import Judged, inputs_of
+from r2p_dspy.scoring import WEIGHTS
+from r2p_dspy.tags import render
+from r2p_dspy.template import TEMPLATE
+from tests.film import FILM, HISTORY, ask, fields, program
+from tests.finetune.tiny import TASK, student_program
+from tests.scripted import completion
+
+SHOWN = Profile.model_validate(HISTORY).local()
+INPUTS = Inputs(fields={"film": FILM, "profile": Profile.model_validate(HISTORY)}, items=SHOWN)
+THOUGHT = f"{render(TEMPLATE, fields())}\n</think>\n\n[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
+END = 4
+
+
+def rewards(carrier="fields", **options):
+    return Rewards({"films": (TASK, student_program(carrier))}, **options)
+
+
+def scored(texts, *tasks, of=None, ids=None, task="films", gold="romance"):
+    """What each reward function gives to texts, by its name."""
+    count = len(texts)
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    columns = {"task": [task] * count, "inputs": [INPUTS.model_dump_json()] * count, "gold": [json.dumps(gold)] * count}
+    functions = (of or rewards()).functions(*(tasks or ("films",)), ends={END})
+    ids = ids or [[7, END]] * count
+    return {
+        one.__name__: one(prompts=None, completions=completions, completion_ids=ids, **columns) for one in functions
+    }
+
+
+def test_a_right_and_clean_answer_is_worth_1_in_all_parts():
+    assert scored([completion()]) == {name: [1.0] for name in ("composite", *WEIGHTS)}
+
+
+def test_the_composite_is_first_so_that_it_has_the_weight():
+    assert next(iter(scored([completion()]))) == "composite"
+
+
+@pytest.mark.parametrize(
+    ("changes", "composite", "parts"),
+    [
+        ({"tag": "fantasy", "draft": "fantasy"}, 0.3, {"task": 0, "structure": 1, "evidence": 1, "consistency": 1}),
+        ({"draft": "fantasy"}, 0.95, {"task": 1, "consistency": 0}),
+        ({"evidence": '[{"item": "1", "quote": "a castle"}]'}, 0, {"task": 1, "structure": 1, "evidence": 0.75}),
+        ({"evidence": '[{"item": "9", "quote": "a lighthouse"}]'}, 0, {"task": 1, "structure": 1, "evidence": 0.5}),
+        ({"requirements": ""}, 0, {"task": 1, "structure": 0.5}),
+        ({"verification": None}, 0, {"task": 0, "structure": 0, "evidence": 0}),
+        ({"evidence": "none at all"}, 0, {"task": 0, "structure": 0}),
+    ],
+)
+def test_a_flaw_costs_its_part_and_an_unmet_assert_costs_all(changes, composite, parts):
+    found = scored([completion(**changes)])
+    assert found["composite"] == [pytest.approx(composite)]
+    assert {name: found[name][0] for name in parts} == pytest.approx(parts)
+
+
+def test_a_reward_says_what_a_call_says(scripted):
+    for changes in ({}, {"tag": "fantasy"}, {"evidence": '[{"item": "2", "quote": "rain"}]'}):
+        scripted(completion(**changes))
+        from r2p_dspy import optimizing
+
+        with optimizing():
+            called = ask(program(max_backtracks=0, max_interventions=0))
+        judged = Judged(student_program().reason, student_program().checks)(INPUTS, completion(**changes))
+        assert judged.attempts[0].verdicts == called.attempts[0].verdicts
+        assert judged.tag == called.tag
+
+
+def test_a_row_of_another_task_has_no_reward():
+    assert {name: value for name, value in scored([completion()], task="books").items() if value != [None]} == {}
+
+
+def test_with_several_tasks_each_is_logged_by_itself():
+    both = Rewards({name: (TASK, student_program()) for name in ("films", "books")})
+    found = scored([completion()], "films", "books", of=both)
+    assert found["films"] == [1.0] and found["books"] == [None] and found["composite"] == [1.0]
+
+
+def test_what_was_cut_off_or_goes_round_in_circles_is_worth_less_than_nothing():
+    circling = completion(requirements="a film and " * 6)
+    found = scored([completion(), circling, completion()], ids=[[7, 8], [7, END], []])
+    assert found["composite"] == [WASTE, WASTE, WASTE]
+    assert found["task"] == [1.0, 1.0, 1.0]  # the parts are logged as they are
+
+
+@pytest.mark.parametrize(
+    ("text", "loops"),
+    [
+        ("a film about a dog that knows a dog", False),
+        ("no no no no", False),
+        ("no no no no no", True),
+        ("it rains and then " * 5, True),
+        ("it rains and then " * 4, False),
+        ("=" * 30, True),
+        (completion(), False),
+        ("", False),
+    ],
+)
+def test_loops(text, loops):
+    assert looping(text) is loops
+
+
+@pytest.mark.parametrize("text", [THOUGHT, f"<think>\n{THOUGHT}"])
+def test_a_thought_that_the_template_opened_is_read_whole(text):
+    """TRL hands over what was generated, and where the prompt ends in <think> that lacks the tag (TRL #6966)."""
+    found = scored([text], of=rewards("thinking", opened=True))
+    assert found["composite"] == [1.0] and found["structure"] == [1.0]
+
+
+def test_a_thought_that_was_never_closed_cannot_be_read():
+    assert scored([THOUGHT.partition("</think>")[0]], of=rewards("thinking", opened=True))["composite"] == [0.0]
+
+
+def test_a_server_that_takes_thoughts_apart_loses_nothing():
+    thought, _, answer = THOUGHT.partition("\n</think>\n\n")
+    text = text_of([{"role": "assistant", "content": answer, "reasoning_content": thought}])
+    assert scored([text], of=rewards("thinking"))["composite"] == [1.0]
+
+
+@given(
+    st.text()
+    | st.lists(st.sampled_from([*completion().split("\n"), "[[ ## tag ## ]]", "[[[[", "</think>", "\ud800"])).map(
+        "\n".join
+    )
+)
+@example("[" * 5000)
+@example("[[ ## evidence ## ]]\n" + "[" * 3000)
+@example('{"a":' * 2000)
+def test_no_text_makes_it_raise(text):
+    for carrier in ("fields", "thinking"):
+        value = scored([text], of=rewards(carrier))["composite"][0]
+        assert WASTE <= value <= 1
+
+
+def test_a_check_that_fails_is_named_in_one_line():
+    def broken(inputs, outcome):
+        raise KeyError("missing")
+
+    of = Rewards({"films": (TASK, program(checks=[Assert(broken)]))})
+    with pytest.raises(RewardError, match=r"task 'films' failed .*'broken' failed with KeyError.*--resume") as raised:
+        scored([completion()], of=of)
+    assert "\n" not in str(raised.value)
+
+
+def test_inputs_come_back_from_json_as_checks_see_them():
+    reason = student_program().reason
+    again = inputs_of(reason, INPUTS.model_dump_json())
+    assert again.profile[1].label == "fantasy" and again.items.get("1").text == SHOWN[0].text
+
+
+def test_the_figures_of_an_exam():
+    row = {"task": "films", "inputs": INPUTS.model_dump_json(), "gold": '"romance"'}
+    figures = rewards().grade([row] * 4, [completion(), completion(tag="fantasy", draft="fantasy"), "what?", ""])
+    assert figures["score"] == pytest.approx(1.3 / 4) and figures["task"] == 0.25
+    assert figures["compliance"] == 0.5 and figures["evidence_validity"] == 0.5
+
+
+def test_cut_off_and_looping_answers_are_counted():
+    told = {}
+    composite = rewards().functions("films", ends={END})[0]
+    columns = {"task": ["films"] * 2, "inputs": [INPUTS.model_dump_json()] * 2, "gold": ['"romance"'] * 2}
+    composite(
+        completions=["no " * 9, completion()], completion_ids=[[1], [END]], log_metric=told.__setitem__, **columns
+    )
+    assert told == {"answers/cut_off": 0.5, "answers/looping": 0.5}

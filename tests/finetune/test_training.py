@@ -1,0 +1,268 @@
+"""Both trainings on a tiny student: what is learnt, what is kept, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+
+from finetune.exam import Exam
+from finetune.grpo import check_options, check_vllm, read_options, train_grpo
+from finetune.rewards import RewardError, Rewards
+from finetune.settings import RL, SFT, rate
+from finetune.sft import train_sft
+from finetune.student import Student
+from programs.runs import RunError
+from r2p_dspy import Assert
+from tests.film import program
+from tests.finetune.tiny import TASK, rows, student_program, tiny_student
+
+QUICK = SFT(epochs=1, batch=2, every=1)
+TRIES = RL(steps=2, prompts=1, generations=2, tokens=8, every=1)
+TEMPLATES = Path(pytest.importorskip("trl").__file__).parent / "chat_templates"
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return tiny_student(tmp_path_factory.mktemp("student"))
+
+
+def rewards(**options):
+    return Rewards({"films": (TASK, program(max_backtracks=0, max_interventions=0, **options))})
+
+
+def questions(student, count=4):
+    return Dataset.from_list([{**row, "completion": None} for row in rows(student, count)]).remove_columns("completion")
+
+
+def weights(directory):
+    return Student.load(directory).model.state_dict()
+
+
+def logged(directory):
+    """What was logged of each step: the losses, and the scores on dev."""
+    log = json.loads((directory / "state.json").read_text())["log_history"]
+    return {key: [(e["step"], e[key]) for e in log if key in e] for key in ("loss", "reward", "eval_score")}
+
+
+def test_sft_learns_the_completions_and_nothing_else(student, tmp_path):
+    known = Student.load(student)
+    row = rows(student, 1)[0]
+    encoded = known.encode(row)
+    learnt = [one for one, learns in zip(encoded["input_ids"], encoded["completion_mask"]) if learns]
+    assert known.tokenizer.decode(learnt) == row["completion"][0]["content"] + known.tokenizer.eos_token
+    steps = []
+    made = train_sft(student, rows(student, 4), QUICK, tmp_path, tick=lambda *step: steps.append(step))
+    assert steps == [(1, 2), (2, 2)] and made == tmp_path / "model"
+    before, after = weights(student), weights(made)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_student_is_stored_as_it_was(student, tmp_path):
+    small = tmp_path / "small"
+    shutil.copytree(student, small)
+    Student.load(student).model.to(torch.bfloat16).save_pretrained(small)
+    made = train_sft(small, rows(student, 2), QUICK, tmp_path / "run")
+    assert Student.load(made).stored == "bfloat16"
+
+
+def test_lora_trains_an_adapter_and_hands_over_a_whole_model(student, tmp_path):
+    made = train_sft(student, rows(student, 2), SFT(epochs=1, batch=2, lora=4), tmp_path)
+    assert (made / "adapter" / "adapter_config.json").exists()
+    assert Student.load(made).size == Student.load(student).size
+
+
+@pytest.mark.parametrize("template", ["qwen3", "deepseek_r1_distill"])
+def test_no_template_cuts_a_thought_away(student, tmp_path, template):
+    """DeepSeek's opens the thought in the prompt, and cuts thoughts out of an assistant's turn."""
+    thinker = tiny_student(tmp_path, (TEMPLATES / f"{template}.jinja").read_text())
+    known = Student.load(thinker, thinks=True)
+    answer = "<think>\nit rains\n</think>\n\nromance"
+    row = {"prompt": [{"role": "user", "content": "Which?"}], "completion": [{"role": "assistant", "content": answer}]}
+    text = known.tokenizer.decode(known.encode(row)["input_ids"])
+    assert known.can_think and text.count("<think>") == 1
+    assert text.endswith("<think>\nit rains\n</think>\n\nromance" + known.tokenizer.eos_token)
+    assert known.prompt(row["prompt"])[1] is (template == "deepseek_r1_distill")
+
+
+def test_the_best_model_on_dev_is_kept_and_training_stops_when_none_gets_better(student, tmp_path):
+    scores = iter([0.1, 0.9, 0.5, 0.4, 0.3, 0.2])
+    exam = Exam(rows(student, 1), lambda rows, texts: {"score": next(scores)}, tokens=2)
+    how = SFT(epochs=3, batch=2, every=1, patience=2)
+    made = train_sft(student, rows(student, 4), how, tmp_path, exam=exam)
+    assert logged(tmp_path)["eval_score"] == [(0, 0.1), (1, 0.9), (2, 0.5), (3, 0.4)]
+    best = json.loads((tmp_path / "state.json").read_text())["best_model_checkpoint"]
+    assert Path(best).name == "checkpoint-1"
+    kept, first = weights(made), weights(best)
+    assert all(torch.equal(kept[name], first[name]) for name in kept)
+
+
+def test_grpo_moves_the_student_by_rewards_and_logs_every_part(student, tmp_path):
+    made = train_grpo(student, questions(student), rewards(), TRIES, tmp_path)
+    log = json.loads((tmp_path / "state.json").read_text())["log_history"]
+    named = {name for entry in log for name in entry}
+    assert {f"rewards/{part}/mean" for part in ("composite", "task", "structure", "evidence")} <= named
+    assert {"frac_reward_zero_std", "answers/cut_off"} <= named
+    assert Student.load(made).size == Student.load(student).size
+
+
+def test_grpo_mixes_tasks(student, tmp_path):
+    both = Rewards({name: (TASK, student_program()) for name in ("films", "books")})
+    mixed = questions(student, 2)
+    mixed = mixed.map(lambda row, at: {"task": ("films", "books")[at]}, with_indices=True)
+    train_grpo(student, mixed, both, TRIES, tmp_path)
+    named = {name for entry in json.loads((tmp_path / "state.json").read_text())["log_history"] for name in entry}
+    assert {"rewards/films/mean", "rewards/books/mean"} <= named
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_what_was_stopped_goes_on_as_if_it_had_not_been(student, tmp_path, method):
+    def train(path, resume=False, stop=None):
+        def tick(step, steps):
+            if step == stop:
+                raise KeyboardInterrupt
+
+        exam = Exam(questions(student, 1), lambda rows, texts: {"score": float(len(texts[0]))}, tokens=4)
+        if method == "sft":
+            how = SFT(epochs=2, batch=1, every=2, rate=1e-2)
+            return train_sft(student, rows(student, 3), how, path, resume=resume, tick=tick, exam=exam)
+        how = RL(steps=6, prompts=1, generations=2, tokens=8, every=2, rate=1e-2)
+        return train_grpo(student, questions(student, 3), rewards(), how, path, resume=resume, tick=tick, exam=exam)
+
+    train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", stop=5)
+    (tmp_path / "stopped" / "checkpoints" / "checkpoint-5").mkdir()  # killed while it wrote this
+    made = train(tmp_path / "stopped", resume=True)
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
+    one, other = weights(made), weights(tmp_path / "whole" / "model")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_checkpoints_are_not_gone_on_from_with_another_model_or_without_being_asked(student, tmp_path):
+    train_sft(student, rows(student, 2), QUICK, tmp_path / "run")
+    with pytest.raises(RunError, match="holds checkpoints; go on with --resume"):
+        train_sft(student, rows(student, 2), QUICK, tmp_path / "run")
+    assert train_sft(student, rows(student, 2), QUICK, tmp_path / "run", resume=True)  # it is finished
+    other = tiny_student(tmp_path / "other", layers=2)
+    with pytest.raises(RunError, match="made with student '.*', not '.*'"):
+        train_sft(other, rows(student, 2), QUICK, tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="made with rows"):
+        train_sft(student, rows(student, 3), QUICK, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"template": ""}, "has no chat template"),
+        ({"context": 64}, r"context of 64 tokens, and the longest prompt takes \d+ .* lower --k"),
+    ],
+)
+def test_a_student_that_cannot_be_trained_is_refused_in_a_line(student, tmp_path, options, said):
+    unfit = tiny_student(tmp_path / "unfit", **options)
+    for train in (
+        lambda path: train_sft(unfit, rows(student, 2), QUICK, path),
+        lambda path: train_grpo(unfit, questions(student), rewards(), TRIES, path),
+    ):
+        with pytest.raises(ValueError, match=said):
+            train(tmp_path / "run")
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+
+def test_no_rows_are_refused(student, tmp_path):
+    with pytest.raises(ValueError, match="no rows to train on"):
+        train_sft(student, [], QUICK, tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(student, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(student, broken)
+    model = Student.load(student).model
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    model.save_pretrained(broken)
+    with pytest.raises(ValueError, match="loss of step 1 is not a number.*lower --learning-rate"):
+        train_sft(broken, rows(student, 2), QUICK, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_reward_that_fails_is_named_and_the_checkpoints_stay(student, tmp_path):
+    calls = []
+
+    def failing(inputs, outcome):
+        calls.append(outcome)
+        if len(calls) > 10:  # in the second step
+            raise ZeroDivisionError("no votes")
+        return True
+
+    with pytest.raises(RewardError, match="'failing' failed with ZeroDivisionError: no votes"):
+        # Texts that cannot be read are not shown to checks, so this one is taken for a reader.
+        broken = rewards()
+        broken._of = lambda *row: Rewards({"films": (TASK, program(checks=[Assert(failing)]))})._judged(
+            row[0], row[1], row[2], rows(student, 1)[0]["completion"][0]["content"]
+        )
+        train_grpo(student, questions(student), broken, TRIES, tmp_path)
+    assert (tmp_path / "checkpoints" / "checkpoint-1" / "trainer_state.json").exists()
+
+
+def test_too_little_memory_says_which_knobs_to_turn(student, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+
+    monkeypatch.setattr("trl.SFTTrainer.compute_loss", full)
+    with pytest.raises(ValueError, match=r"^out of memory \(CUDA out of memory.*GiB.\): lower --batch, take --lora"):
+        train_sft(student, rows(student, 2), QUICK, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (["beta=0.04"], {"beta": 0.04}),
+        (["loss_type=dr_grpo", "scale_rewards=false"], {"loss_type": "dr_grpo", "scale_rewards": False}),
+        (['generation_kwargs={"top_k": 5}'], {"generation_kwargs": {"top_k": 5}}),
+        (["a=b=c"], {"a": "b=c"}),
+        ([], {}),
+    ],
+)
+def test_options_of_grpo_are_read(given, read):
+    assert read_options(given) == read
+
+
+@pytest.mark.parametrize(
+    ("refuse", "said"),
+    [
+        (lambda: read_options(["beta"]), "KEY=VALUE"),
+        (lambda: read_options(["=3"]), "KEY=VALUE"),
+        (lambda: check_options({"bta": 1}), "did you mean 'beta'"),
+        (lambda: check_options({"output_dir": "x"}), "set by finetune itself"),
+        (lambda: check_vllm("offline"), "the modes are colocate, server"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(refuse, said):
+    with pytest.raises(ValueError, match=said):
+        refuse()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_vllm_is_refused_without_a_gpu(student, tmp_path):
+    with pytest.raises(ValueError, match="--vllm colocate needs a GPU, and none is here"):
+        train_grpo(student, questions(student), rewards(), RL(vllm="colocate"), tmp_path)
+
+
+def test_an_option_of_trl_is_passed_through_and_its_refusal_is_said(student, tmp_path):
+    train_grpo(student, questions(student), rewards(), RL(1, 1, 2, 4, options={"beta": 0.1}), tmp_path / "kl")
+    named = {
+        name for entry in json.loads((tmp_path / "kl" / "state.json").read_text())["log_history"] for name in entry
+    }
+    assert "kl" in named
+    with pytest.raises(ValueError, match="TRL refuses"):
+        train_grpo(
+            student, questions(student), rewards(), RL(1, 1, 2, 4, options={"num_generations": 7}), tmp_path / "no"
+        )
+
+
+def test_the_rate_goes_by_the_students_size():
+    assert rate(SFT(), 3_000_000) == 1e-3 and rate(SFT(), 8_000_000_000) == 1e-5
+    assert rate(RL(lora=16), 8_000_000_000) == pytest.approx(1e-5) and rate(RL(rate=3e-4), 1) == 3e-4
