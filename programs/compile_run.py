@@ -1,4 +1,4 @@
-"""`compile`: measure the baselines and R2P, compile R2P, and measure that. Fills a run directory."""
+"""`compile`: measure the baselines and R2P, tune and compile R2P, and measure that. Fills a run directory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,10 @@ from programs.experiment import Experiment
 from programs.optimizers import check_optimizer
 from programs.options import Options
 from programs.provenance import complete, provenance
-from programs.ready import baselines, r2p
+from programs.ready import baselines
 from programs.reporter import Reporter
 from programs.runs import read_json, write_json
+from programs.tuning_run import compared, run_tuning
 from r2p_dspy import load_program, save_program
 
 
@@ -39,46 +40,64 @@ def run_compile(
     Raises:
         ValueError: one line on what is wrong, before anything is written or paid for.
     """
-    check_optimizer(options.optimizer, reflection=options.reflection_model is not None, training=trainable is not None)
+    if options.optimizer == "none":
+        if not options.tune:
+            raise ValueError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
+    else:
+        reflects = options.reflection_model is not None
+        check_optimizer(options.optimizer, reflection=reflects, training=trainable is not None)
     weights = weights_of(options.weights)
     experiment = Experiment("compile", options, reporter)
-    composite(experiment.task, weights, options.threshold)  # raises for what cannot be
+    scored = composite(experiment.task, weights, options.threshold)
     reflection = options.reflect()
     experiment.begin(output, resume)
-    task, run = experiment.task, experiment.run
-    uncompiled = r2p(task, experiment.retriever)
+    task, run, settings = experiment.task, experiment.run, experiment.settings
+    start, extra = "r2p", {}  # `start` is what is compiled
     with dspy.context(lm=experiment.lm):
-        for name, program in {**baselines(task, experiment.retriever), "r2p": uncompiled}.items():
+        for name, program in {**baselines(task, experiment.retriever), "r2p": experiment.loaded}.items():
             experiment.measure(name, program)
+        if options.tune:
+            settings, extra["tuning"] = run_tuning(experiment, scored)
+            start = "tuned"
+            if str(settings) == str(experiment.settings):
+                experiment.rows["tuned"] = experiment.rows["r2p"]
+            else:
+                experiment.measure("tuned", experiment.build(settings))
+        uncompiled = experiment.build(settings)
         saved, summary_file = run.path / "program.json", run.path / "compiling.json"
         if summary_file.exists():  # written after the program: compiling was done before the run was stopped
-            compiled = r2p(task, experiment.retriever)
+            compiled = experiment.build(settings)
             load_program(compiled, saved, task=task.name)
             summary = read_json(summary_file)
         else:
-            reporter.say(f"compiling with {options.optimizer} on {len(experiment.data.train)} training examples")
-            compiled, summary = compile_program(
-                uncompiled,
-                task,
-                experiment.data.train,
-                experiment.data.dev,
-                optimizer=options.optimizer,
-                reflection=reflection,
-                trainable=trainable,
-                weights=weights,
-                threshold=options.threshold,
-                threads=options.num_threads,
-                seed=options.seed,
-                progress=reporter.say,
-            )
-            scored = composite(task, weights, options.threshold)
+            if options.optimizer == "none":
+                compiled = uncompiled
+                summary = {"optimizer": "none", "winner": "uncompiled", "dev_scores": {}, "demos": 0}
+            else:
+                reporter.say(f"compiling with {options.optimizer} on {len(experiment.data.train)} training examples")
+                compiled, summary = compile_program(
+                    uncompiled,
+                    task,
+                    experiment.data.train,
+                    experiment.data.dev,
+                    optimizer=options.optimizer,
+                    reflection=reflection,
+                    trainable=trainable,
+                    weights=weights,
+                    threshold=options.threshold,
+                    threads=options.num_threads,
+                    seed=options.seed,
+                    progress=reporter.say,
+                )
             notes = provenance(options, experiment.lm, experiment.data, task, scored, summary)
-            save_program(compiled, saved, task=task.name, notes=notes)
+            save_program(compiled, saved, task=task.name, notes=notes, settings=settings.model_dump())
             write_json(summary_file, summary)
         if summary["winner"] == "uncompiled":  # the same program on the same users: it is not asked again
-            experiment.rows["compiled"] = experiment.rows["r2p"]
+            experiment.rows["compiled"] = experiment.rows[start]
         else:
             experiment.measure("compiled", compiled)
+        if options.tune:
+            extra["tuning"]["test"] = compared(experiment, ["tuned", "compiled"])
     test = {name: report.metrics(task, rows) for name, rows in experiment.rows.items()}
     complete(saved, test, options.redact, experiment.data, task)
-    return experiment.report({"compiling": summary, "program": "program.json"})
+    return experiment.report({**extra, "compiling": summary, "program": "program.json"})

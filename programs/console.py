@@ -18,6 +18,7 @@ from programs.reporter import Reporter
 from programs.task import Task
 from programs.terminal import Line, call_lines, moves, output, print_lines
 from programs.terminal import table as new_table
+from programs.tuning_table import print_tuning
 
 _BARS = 12  # finished programs that a terminal still shows
 _EVERY = 30.0  # seconds between two lines of progress where no bar can be drawn
@@ -139,7 +140,9 @@ class Console(Reporter):
             out.print(f"{name}, paired difference to {base} (95 %): " + "; ".join(map(_difference, others.items())))
         for program, why in report.get("not_runnable", {}).items():
             out.print(f"{program} is not runnable here: {why}", markup=False)
-        if "compiling" in report:
+        if "tuning" in report:
+            print_tuning(out, report["tuning"])
+        if report.get("compiling", {"optimizer": "none"})["optimizer"] != "none":
             done = report["compiling"]
             scores = ", ".join(f"{one} {score}" for one, score in done["dev_scores"].items())
             won = f"won on dev ({scores})" if scores else "stays: no training example passes the gate"

@@ -26,7 +26,7 @@ class Data:
     Args:
         train: what programs are compiled on.
         dev: what candidates are chosen on.
-        test: what is reported; no question of it is in the other two.
+        test: what is reported; no question of it is in the other two. Histories of files are read as they are used.
         source: where they come from, for the report.
         split: the name of the reported split.
         shared_users: how many users of `test` are in `train` or `dev` too (with other questions).

@@ -12,18 +12,18 @@ import dspy
 from programs import data, judging, report
 from programs.first_call import FirstCall
 from programs.jsonl_data import is_jsonl, jsonl
+from programs.lamp.flaws import cut, one_line
 from programs.lamp_data import DataError
 from programs.measure import measure
 from programs.optimizers import LEAST
 from programs.options import Options, digest
 from programs.plot import plot
-from programs.ready import r2p
 from programs.reporter import Reporter
-from programs.retrievers import retriever
 from programs.runs import Run
+from programs.settings import Settings, build, given, resolved
 from programs.submission import submission
 from programs.task_file import task_of
-from r2p_dspy import load_program
+from r2p_dspy import R2P, load_program
 from r2p_dspy.engines.connect import in_process
 
 
@@ -44,18 +44,26 @@ class Experiment:
     run: Run
 
     def __init__(self, command: str, options: Options, reporter: Reporter, found: data.Data | None = None):
-        self.command, self.options, self.reporter = command, options, reporter
+        self.command, self.reporter = command, reporter
+        self.given = given(options)
+        self.options, self.settings = resolved(options)
         self.started = time.monotonic()
         self.task = task_of(options.task)
-        self.retriever = retriever(
-            self.task, options.retriever, k=options.k, seed=options.seed, tokens=options.retriever_tokens
-        )
-        program = r2p(self.task, self.retriever, options.carrier)
+        self._items: dict[tuple[str, int], Any] = {}
+        self.loaded = self.build(self.settings)
         if options.program is not None:
-            load_program(program, options.program, task=self.task.name)
-        self.loaded = program
+            load_program(self.loaded, options.program, task=self.task.name)
+        self.retriever = self.loaded.retriever
         self.data = self._data() if found is None else found
         self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def build(self, settings: Settings) -> R2P:
+        """The task's R2P program with these settings, uncompiled."""
+        key = settings.retriever, settings.k  # a retriever may hold weights and embeddings: it is made once
+        seed, tokens = self.options.seed, self.options.retriever_tokens
+        program = build(self.task, settings, seed=seed, tokens=tokens, items=self._items.get(key))
+        self._items.setdefault(key, program.retriever)
+        return program
 
     def begin(self, output: Path, resume: bool) -> None:
         """Connect to the model, and open the run's directory.
@@ -76,6 +84,8 @@ class Experiment:
         known["judge_lm"] = self.judge and self.judge.model
         known["task_file"] = digest(options.task)
         known["skipped"] = self.data.skipped
+        if options.tune:  # what is given is not searched
+            known["given"] = sorted(self.given)
         self.run = Run(output, {"command": self.command, **asdict(options), **known}, resume)
 
     def _data(self) -> data.Data:
@@ -89,7 +99,7 @@ class Experiment:
         wanted = data.Wanted(options.seed, options.limit, compiling, options.skip, options.skip_bad)
         found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(self.task, path, wanted)
         for name, ids in found.skipped.items():
-            few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+            few = one_line(", ".join(cut(name, 60) for name in ids[:5]) + (", …" if len(ids) > 5 else ""))
             self.reporter.say(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
         if compiling and (len(found.train) < LEAST or not found.dev):
             raise DataError(

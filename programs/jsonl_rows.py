@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import dspy
 
 from programs.lamp.flaws import Flaw, FlawError, keys, shown
-from programs.lamp.row import date, identity
+from programs.lamp.row import date, identity, readable
 from programs.task import Task
 from r2p_dspy.profile import Item, Profile
 
@@ -104,7 +104,7 @@ class Reader:
         value = row.get(name)
         if not isinstance(value, str) or not (blank or value.strip()):
             self.fail(where, f"its {name} is {shown(value)}, not a text", _has(row))
-        return value
+        return readable(value)
 
     def _label(self, where: str, name: str, row: dict[str, Any]) -> str:
         value = row.get(name)

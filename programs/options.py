@@ -7,19 +7,28 @@ from pathlib import Path
 import dspy
 
 from r2p_dspy import connect
+from r2p_dspy.reconcile import Reconcile
 from r2p_dspy.signature import Carrier
 
 
 @dataclass(frozen=True)
 class Options:
-    """What an experiment is asked for; see the command line's help for each."""
+    """What an experiment is asked for; see the command line's help for each.
+
+    A setting of R2P (see `settings.Settings`) that is None is the compiled program's own, or the default.
+    """
 
     task: str
     data: str | None = None
     model: str = "pocket"
     api_base: str | None = None
-    retriever: str = "bm25"
-    k: int = 4
+    retriever: str | None = None
+    k: int | None = None
+    candidates: int | None = None
+    reconcile: Reconcile | None = None
+    adaptive: bool | None = None
+    template: str | None = None
+    carrier: Carrier | None = None
     retriever_tokens: int | None = None
     skip: tuple[str, ...] = ()
     skip_bad: bool = False
@@ -28,11 +37,12 @@ class Options:
     num_threads: int = 16
     temperature: float = 0.0
     optimizer: str = "random"
+    tune: bool = False
+    trials: int = 24
     redact: bool = False
     program: str | None = None
     controls: bool = False
     ablate: bool = False
-    carrier: Carrier = "fields"
     reflection_model: str | None = None
     reflection_api_base: str | None = None
     weights: str | None = None

@@ -54,6 +54,7 @@ def test_compile_writes_a_whole_run_and_prints_one_table(compiled):
     assert report["programs"]["predict"]["compliance"] is None
     assert report["programs"]["r2p"]["compliance"] is not None
     assert report["compiling"]["winner"] in ("compiled", "uncompiled")
+    assert report["compiling"]["metric"]["weights"]["task"] == 0.7 and "score: task 0.7, structure 0.1" in result.stdout
     assert (directory / "program.json").exists()
     assert all(name in result.stdout for name in NAMES)
 

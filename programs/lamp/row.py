@@ -1,5 +1,6 @@
 """One row of LaMP's files: an example, or everything that is wrong with it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,17 @@ from r2p_dspy.profile import Item, Profile
 # The labels of the task that first was LaMP_2; they tell its files, which are still about, from those of the movies.
 _NEWS = "food & drink|sports|education|parents|religion|travel|business|crime|science & technology|culture & arts"
 _NEWS += "|entertainment|politics|women|style & beauty|healthy living"
+_HALVES = re.compile(r"[\ud800-\udfff]")
+
+
+def readable(text: str) -> str:
+    """A text with halves of characters replaced, which broken JSON has and no model takes.
+
+    Example:
+        >>> readable("so\\ud83d it rained")
+        'so� it rained'
+    """
+    return _HALVES.sub("\ufffd", text)
 
 
 def identity(data: Any) -> str | None:
@@ -84,8 +96,8 @@ class Row:
         if not isinstance(text, str) or not text.strip():
             self.add(where, f"its input is {shown(text)}, not a text", "mend it")
             return ""
-        question = self.task.query(text)
-        if question == text.strip() or not question:
+        question = readable(self.task.query(text))
+        if question == readable(text.strip()) or not question:
             what = f"its input lacks the task's wording or what follows it: {shown(text)}"
             self.add(where, what, f"{self.task.lamp} has {shown(self.task.wording('…'), 400)}", sign=data)
         return question
@@ -120,7 +132,8 @@ class Row:
         label = None if key_of_label is None else self._label(where, key_of_label, entry.get(key_of_label))
         if len(self.flaws) > flaws:
             return None
-        return Item(id=key, fields=fields, label=label, date=date(entry.get("date")))
+        texts = {name: readable(value) for name, value in fields.items()}
+        return Item(id=key, fields=texts, label=label, date=date(entry.get("date")))
 
     def _gold(self, golds: Sequence[Any]) -> str:
         where = f"gold {self.id}"

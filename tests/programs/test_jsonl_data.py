@@ -63,6 +63,12 @@ def test_files_as_other_systems_write_them(tmp_path, mails):
     assert [one.id for one in load(mails, path)] == ["1", "2"]
 
 
+def test_halves_of_characters_are_replaced(tmp_path, mails):
+    item = {"id": "a", "subject": "so\ud83d", "text": "It rained."}
+    (made,) = load(mails, rows(tmp_path, [row(mail="\udc00 hi", profile=[item])]))
+    assert (made.mail, made.profile[0].text) == ("\ufffd hi", "so\ufffd It rained.")
+
+
 def test_labels_of_rows(tmp_path):
     stars = task_of(written(tmp_path, STARS))
     item = {"id": "a", "remark": "fine", "stars": 10.0}

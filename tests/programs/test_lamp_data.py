@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -63,6 +64,14 @@ def test_ratings_are_read_as_whole_numbers_however_they_are_written(tmp_path, wr
 def test_what_has_no_number_is_no_date(tmp_path, written):
     write(tmp_path, lamp3.TASK, [question(lamp3.TASK, profile=[item(lamp3.TASK, date=written)])], {"1": "4"})
     assert load(lamp3.TASK, tmp_path, "dev")[0].profile[0].date is None
+
+
+def test_halves_of_characters_are_replaced_for_no_model_takes_them(tmp_path):
+    items = [item(lamp4.TASK, text="by the \ud83d sea", title="so\ud83d")]
+    write(tmp_path, lamp4.TASK, [question(lamp4.TASK, text="it \ud83d rained", profile=items)], {"1": "a"})
+    (example,) = load(lamp4.TASK, tmp_path, "dev")
+    for text, rest in ((example.article, "it _ rained"), (example.profile[0].text, "so_ by the _ sea")):
+        assert re.sub("[?\ufffd]", "_", text) == rest, "by whichever of them, as ijson's parsers differ"
 
 
 def test_a_user_with_no_history_yet_is_a_user(tmp_path):
