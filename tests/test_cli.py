@@ -341,7 +341,7 @@ def test_too_few_examples_to_compile_with_are_noticed_before_anything_is_paid_fo
         cut = data[:2] if kind == "questions" else {**data, "golds": data["golds"][:2]}
         path.write_text(json.dumps(cut))
     result = run("compile", "--data", tmp_path, "--output", tmp_path / "run")
-    assert result.exit_code == 2 and "compiling needs at least 3" in result.stderr
+    assert result.exit_code == 2 and "at least 3 and 1 are needed" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

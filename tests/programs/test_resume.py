@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import dspy
@@ -17,7 +18,7 @@ import pytest
 
 from programs import data, lamp2
 from programs.compile_run import run_compile
-from programs.data import personas
+from programs.data import Wanted, personas
 from programs.ledger import Ledger
 from programs.options import Options
 from programs.reporter import Reporter
@@ -67,7 +68,7 @@ def knows(found):
 @pytest.fixture
 def engine(monkeypatch):
     """A served model that is scripted, and few examples to compile with."""
-    monkeypatch.setattr(data, "_TRAIN", SMALL)
+    monkeypatch.setattr("programs.experiment.Wanted", partial(Wanted, train=SMALL))
     monkeypatch.setattr(data, "_DEV", SMALL)
     engine = ScriptedEngine(knows(examples()))
     made = dspy.LM("openai/scripted", engine=engine, cache=False, num_retries=0)
@@ -218,8 +219,10 @@ PROCESS = """
 import os, random, signal, sys, threading, time
 from pathlib import Path
 import dspy
-from programs import data
-data._TRAIN = data._DEV = {small}
+from functools import partial
+from programs import data, experiment
+experiment.Wanted = partial(data.Wanted, train={small})
+data._DEV = {small}
 import programs.options
 from tests.programs.test_resume import ScriptedEngine, compile_in, examples, knows
 
