@@ -30,6 +30,8 @@ class OneLine(click.Group):
         try:
             return super().invoke(ctx)
         except ValueError as error:  # RunError, DataError, ArtifactError and plain ones: bad input, said in a line
+            if told := getattr(error, "traceback", ""):  # of a user's own code that failed
+                click.echo(told, err=True)
             raise click.ClickException(str(error)) from error
         except Exception as error:
             raise click.ClickException(_of_model(error)) from error
@@ -69,6 +71,15 @@ _TASK_HELP = "One of `python cli.py tasks`, or a task file of your own (.yaml, .
 _MODEL_HELP = "pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); keys from the environment."
 _RETRIEVER_HELP = "bm25, recency, random, all, dense:NAME (an embedding model), or hybrid:NAME (BM25 and that one)."
 _TEMPERATURE_HELP = "0 takes the likeliest token."
+_OPTIMIZER_HELP = (
+    "Demos: bootstrap, random (a search), knn, simba. With --reflection-model instructions: gepa, mipro, copro, simba. "
+    "Demos and weights: together."
+)
+_REFLECTION_HELP = "A larger model that writes instructions, as of --model; gepa, mipro and copro need one."
+_WEIGHTS_HELP = (
+    "Of the score's parts task, structure, evidence, consistency; one that is not named weighs nothing. "
+    "Default: task=0.7,structure=0.1,evidence=0.15,consistency=0.05."
+)
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "task": click.option("--task", default="lamp2", show_default=True, help=_TASK_HELP),
     "data": click.option("--data", metavar="DIR_OR_FILE", help=_DATA_HELP),
@@ -97,7 +108,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "resume": click.option(
         "--resume", is_flag=True, help="Go on with an unfinished run (the latest, without --output)."
     ),
-    "verbose": click.option("--verbose", is_flag=True, help="Tell what the optimizer does."),
+    "verbose": click.option("--verbose", is_flag=True, help="Also what the optimizer does, and first prompts."),
 }
 _AGAIN = " Given again, a sweep over all of them."
 _SWEPT = {  # what can be given again where a command sweeps
@@ -123,8 +134,19 @@ def _common(*names: str, sweeps: bool = False) -> Callable[[Any], Any]:
 
 @cli.command("compile")
 @_common()
+@click.option("--optimizer", metavar="NAME", default="random", show_default=True, help=_OPTIMIZER_HELP)
+@click.option("--reflection-model", metavar="MODEL", help=_REFLECTION_HELP)
+@click.option("--reflection-api-base", metavar="URL", help="Address of a served --reflection-model.")
+@click.option("--weights", metavar="PART=NUMBER,…", help=_WEIGHTS_HELP)
 @click.option(
-    "--optimizer", default="random", show_default=True, help="random (BootstrapFewShotWithRandomSearch) or bootstrap."
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="From which task score on an answer may become a demo; default: the task's own.",
+)
+@click.option(
+    "--redact",
+    is_flag=True,
+    help="Leave users' texts out of program.json, demos with them (docs/artifacts.md).",
 )
 def compile_command(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
     """Compile an R2P program, and measure it on unseen users beside plain prediction and chain of thought."""
@@ -338,6 +360,27 @@ def predict(source: str, target: str, resume: bool, **options: Any) -> None:
         settled = run_predict(Options(**options), Path(source), Path(target), resume, console)
     failed = f", {settled.failed} failed, see {settled.failures.path}" if settled.failed else ""
     click.echo(f"{settled.answered + settled.failed} rows: {settled.answered} answered in {target}{failed}")
+
+
+@cli.command()
+@click.argument("program", metavar="PROGRAM")
+@click.argument("other", metavar="[OTHER]", required=False)
+@click.option("--all", "every", is_flag=True, help="Long texts as a whole.")
+def show(program: str, other: str | None, every: bool) -> None:
+    """Show a compiled program: where it comes from, its instructions, its demos; of two, what is different.
+
+    PROGRAM is a program.json, the directory of a compile run, or a task's name for its uncompiled program: `show lamp2
+    FILE` tells what compiling changed.
+    """
+    from programs import show as showing
+    from programs.terminal import output, print_lines
+
+    width, most = min(output().width, 110), None if every else showing.MOST
+    artifact = showing.found(program)
+    if other is None:
+        print_lines(showing.shown(artifact, width, most))
+    else:
+        print_lines(showing.changes(artifact, showing.found(other), width, most))
 
 
 @cli.command()

@@ -47,7 +47,7 @@ def write(folder: Path, split: str, megabytes: float) -> int:
 
 def measure(what: str, folder: Path) -> None:
     """Print the processor's seconds and the peak memory of one way to read the files, imports included."""
-    from programs import experiment, lamp3, report
+    from programs import data, lamp3, report
     from programs.lamp.check import Check
     from programs.lamp_data import load
 
@@ -59,7 +59,7 @@ def measure(what: str, folder: Path) -> None:
         flaws = len(list(Check(folder)))
         assert not flaws
     elif what.startswith("evaluate"):
-        found = experiment.data.lamp(lamp3.TASK, folder, seed=0, limit=None, compiling=False)
+        found = data.lamp(lamp3.TASK, folder, data.Wanted())
         if what == "evaluate: floors":
             report.floors(lamp3.TASK, found.test, found.train)
     # Kilobytes on Linux, bytes on macOS.

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, PositiveInt
+from pydantic import BaseModel, PositiveInt, StringConstraints
 
 from r2p_dspy.checks import Answer, CheckFunction
 from r2p_dspy.outcome import Inputs, Outcome
@@ -77,7 +77,7 @@ class Rules(BaseModel, extra="forbid"):
     min_words: PositiveInt | None = None
     max_characters: PositiveInt | None = None
     one_line: bool | None = None
-    avoid: list[str] | None = None
+    avoid: list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]] | None = None
 
     def functions(self) -> dict[str, CheckFunction]:
         """The check functions that are asked for, by name."""

@@ -1,30 +1,32 @@
 """What a person sees: progress while a command works, one table at its end."""
 
 import logging
-import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console as Terminal
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from metrics.intervals import Interval
 from programs import TASKS, published
 from programs.personas import MAKERS
 from programs.reporter import Reporter
 from programs.task import Task
+from programs.terminal import call_lines, moves, output, print_lines
+from programs.terminal import table as new_table
 
 _BARS = 12  # finished programs that a terminal still shows
+_EVERY = 30.0  # seconds between two lines of progress where no bar can be drawn
 
 
 class Console(Reporter):
     """Progress bars on a terminal, plain lines elsewhere.
 
     Args:
-        verbose: also tell what the optimizer does.
+        verbose: also tell what the optimizer does, and show the first prompt of each program with its answer.
     """
 
     def __init__(self, verbose: bool = False):
@@ -32,6 +34,7 @@ class Console(Reporter):
         if not verbose:  # DSPy tells of every truncated answer and every evaluation; the report counts them
             logging.getLogger("dspy").setLevel(logging.ERROR)
         self.terminal = Terminal(stderr=True)
+        self.moves = moves(self.terminal)
         self.bars = Progress(
             TextColumn("{task.description:<18}"),
             BarColumn(),
@@ -39,7 +42,7 @@ class Console(Reporter):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.terminal,
-            disable=not self.terminal.is_terminal,
+            disable=not self.moves,
         )
 
     def __enter__(self) -> "Console":
@@ -50,13 +53,31 @@ class Console(Reporter):
         self.bars.stop()
 
     def start(self, name: str, total: int, done: int, unit: str = "examples") -> Callable[[], None]:
-        if not self.terminal.is_terminal:
-            self.terminal.print(f"{name}: {total} {unit}{f', {done} of them done before' if done else ''}")
-            return lambda: None
+        if not self.moves:
+            before = f", {done} of them done before" if done else ""
+            self.terminal.print(f"{name}: {total} {unit}{before}", markup=False)
+            return self._lines(name, total, done)
         for old in [task for task in self.bars.tasks if task.finished][:-_BARS]:
             self.bars.update(old.id, visible=False)
         bar = self.bars.add_task(name, total=total, completed=done)
         return lambda: self.bars.advance(bar)
+
+    def _lines(self, name: str, total: int, done: int) -> Callable[[], None]:
+        """Progress where no bar can be drawn: a line every now and then."""
+        told = time.monotonic()
+
+        def tick() -> None:
+            nonlocal done, told
+            done += 1
+            if time.monotonic() - told >= _EVERY:
+                told = time.monotonic()
+                self.terminal.print(f"{name}: {done} of {total}", markup=False)
+
+        return tick
+
+    def call(self, name: str, messages: Sequence[tuple[str, str]], answer: str) -> None:
+        if self.verbose:
+            print_lines(call_lines(name, messages, answer), self.terminal)
 
     def say(self, line: str) -> None:
         if self.verbose or not line.startswith(
@@ -66,12 +87,12 @@ class Console(Reporter):
 
     def table(self, report: dict[str, Any], directory: Path) -> None:
         """The report as one table on stdout, and where to find more."""
-        out = Terminal(width=None if sys.stdout.isatty() else 160)
+        out = output()
         first = next(iter(report["programs"].values()))
         title = (
             f"{report['task']} · {report['data']} · {report['examples']} examples · {report['lm']} · k={report['k']}"
         )
-        table = Table(title=escape(title), title_justify="left")
+        table = new_table(title=escape(title))
         table.add_column("program", no_wrap=True)
         for name in first["metrics"]:
             table.add_column(f"{name} (95 %)", justify="right", no_wrap=True)
@@ -122,6 +143,13 @@ class Console(Reporter):
             scores = ", ".join(f"{one} {score}" for one, score in done["dev_scores"].items())
             won = f"won on dev ({scores})" if scores else "stays: no training example passes the gate"
             out.print(f"compiling: the {done['winner']} program {won}")
+            if metric := done.get("metric"):
+                parts = ", ".join(f"{part} {weight:g}" for part, weight in metric["weights"].items())
+                out.print(f"score: {parts} ({metric['task']}; an answer passes from {metric['threshold']:g})")
+            if failed := {what: count for what, count in done.get("failures", {}).items() if count}:
+                out.print(
+                    "failed while compiling, each scored 0: " + ", ".join(f"{n} of the {w}" for w, n in failed.items())
+                )
         out.print(f"{report['seconds']:.0f} s; everything is in {directory}", soft_wrap=True, markup=False)
 
 
@@ -152,12 +180,10 @@ def _difference(named: tuple[str, dict[str, float]]) -> str:
 
 def print_scores(task: Task, examples: int, scores: dict[str, Interval]) -> None:
     """What a file of predictions scores."""
-    table = Table(
-        "metric", "value (95 %)", title=f"{task.name} ({task.lamp}), {examples} examples", title_justify="left"
-    )
+    table = new_table("metric", "value (95 %)", title=f"{task.name} ({task.lamp}), {examples} examples")
     for name, interval in scores.items():
         table.add_row(name, _interval(interval._asdict()))
-    Terminal().print(table)
+    output().print(table)
 
 
 def print_tasks() -> None:
@@ -166,7 +192,7 @@ def print_tasks() -> None:
     from programs.data import personas
     from programs.report import floors
 
-    table = Table("task", "LaMP", "what", "metrics", "best trivial floor\n(persona world)")
+    table = new_table("task", "LaMP", "what", "metrics", "best trivial floor\n(persona world)")
     table.add_column(f"published (LaMP, k={published.K})", no_wrap=True)
     table.add_column("data at hand", overflow="fold")
     for task in TASKS.values():
@@ -181,4 +207,4 @@ def print_tasks() -> None:
         reported = "\n".join(published.lines(published.published(task.name))) or "–"
         what = (task.signature.__doc__ or "").strip().splitlines()[0]
         table.add_row(task.name, task.lamp, what, ", ".join(task.metrics), best, reported, "\n".join(here) or "none")
-    Terminal(width=None if sys.stdout.isatty() else 160).print(table)
+    output().print(table)

@@ -26,7 +26,7 @@ class Data:
     Args:
         train: what programs are compiled on.
         dev: what candidates are chosen on.
-        test: what is reported; no question of it is in the other two.
+        test: what is reported; no question of it is in the other two. Histories of files are read as they are used.
         source: where they come from, for the report.
         split: the name of the reported split.
         shared_users: how many users of `test` are in `train` or `dev` too (with other questions).
@@ -46,6 +46,27 @@ class Data:
         """Sixteen hex digits that change with the ids of the examples, or their order."""
         ids = [[example["id"] for example in part] for part in (self.train, self.dev, self.test)]
         return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which examples of files a command wants.
+
+    Args:
+        seed: of the split.
+        limit: how many examples of each set at most.
+        compiling: whether there must be something to train on.
+        skip: ids of rows to leave out.
+        skip_bad: leave flawed rows out, and say which.
+        train: how many examples to train on, whatever the limit; None for what a compilation needs.
+    """
+
+    seed: int = 0
+    limit: int | None = None
+    compiling: bool = False
+    skip: Collection[str] = ()
+    skip_bad: bool = False
+    train: int | None = None
 
 
 def personas(task: Task, *, seed: int, limit: int | None, train: int = _TRAIN) -> Data:
@@ -70,29 +91,13 @@ def personas(task: Task, *, seed: int, limit: int | None, train: int = _TRAIN) -
     return Data(parts["train"], parts["dev"], parts["test"], "persona world (synthetic)", "test")
 
 
-def lamp(
-    task: Task,
-    directory: Path,
-    *,
-    seed: int,
-    limit: int | None,
-    compiling: bool,
-    skip: Collection[str] = (),
-    skip_bad: bool = False,
-    most: int = _TRAIN,
-) -> Data:
+def lamp(task: Task, directory: Path, wanted: Wanted) -> Data:
     """LaMP's files: train is split by seed into train and dev, and LaMP's dev is what is reported.
 
     Args:
         task: whose data it is.
         directory: holds `train_*.json` (for compiling) and `dev_*.json`.
-        seed: of the split.
-        limit: how many examples of each set at most.
-        compiling: whether train is needed at all.
-        skip: ids of rows to leave out.
-        skip_bad: leave flawed rows out, and say which.
-        most: how many examples to train on at most; where these are more than a compilation needs, `limit` is of the
-            reported ones alone.
+        wanted: which of its examples.
 
     Raises:
         DataError: see `lamp_data.load` and `splits.check_apart`.
@@ -101,21 +106,22 @@ def lamp(
 
     def part(name: str, limit: int | None) -> list[dspy.Example]:
         flawed: list[Flaw] = []
-        left_out = flawed.append if skip_bad else None
-        examples = stored(read(task, directory, name, limit=limit, skip=skip, left_out=left_out))
+        left_out = flawed.append if wanted.skip_bad else None
+        examples = stored(read(task, directory, name, limit=limit, skip=wanted.skip, left_out=left_out))
         if flawed:
             skipped[name] = [flaw.id for flaw in flawed]
         return examples
 
-    test = part("dev", limit)
+    test = part("dev", wanted.limit)
     has_train = (directory / "train_questions.json").exists()
-    if not compiling and not has_train:
+    if not wanted.compiling and not has_train:
         return Data([], [], test, str(directory), "dev", skipped=skipped)
-    if most > _TRAIN:
-        examples = part("train", most + 2 * _DEV)
-    else:
-        examples = part("train", None if limit is None else 2 * max(limit, 10))
+    if wanted.train is not None:
+        examples = part("train", wanted.train + 2 * _DEV)
+        shared = check_apart(examples, test)
+        train, dev = split(examples, wanted.seed, min(0.5, _DEV / len(examples)))
+        return Data(train[: wanted.train], in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)
+    examples = part("train", None if wanted.limit is None else 2 * max(wanted.limit, 10))
     shared = check_apart(examples, test)
-    train, dev = split(examples, seed, 0.5 if most <= _TRAIN else min(0.5, _DEV / len(examples)))
-    few = train[:most] if most > _TRAIN else in_memory(train[:most])  # optimizers copy what they work on
-    return Data(few, in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)
+    train, dev = split(examples, wanted.seed, 0.5)
+    return Data(in_memory(train[:_TRAIN]), in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)

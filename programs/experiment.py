@@ -3,13 +3,16 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dspy
 
 from programs import data, judging, report
+from programs.first_call import FirstCall
 from programs.jsonl_data import is_jsonl, jsonl
+from programs.lamp.flaws import cut, one_line
 from programs.lamp_data import DataError
 from programs.measure import measure
 from programs.optimizers import LEAST
@@ -84,17 +87,10 @@ class Experiment:
             return data.personas(self.task, seed=options.seed, limit=options.limit)
         compiling = self.command == "compile"
         path = Path(options.data)
-        found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(
-            self.task,
-            path,
-            seed=options.seed,
-            limit=options.limit,
-            compiling=compiling,
-            skip=options.skip,
-            skip_bad=options.skip_bad,
-        )
+        wanted = data.Wanted(options.seed, options.limit, compiling, options.skip, options.skip_bad)
+        found = (jsonl if is_jsonl(path) or not self.task.lamp else data.lamp)(self.task, path, wanted)
         for name, ids in found.skipped.items():
-            few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+            few = one_line(", ".join(cut(name, 60) for name in ids[:5]) + (", …" if len(ids) > 5 else ""))
             self.reporter.say(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
         if compiling and (len(found.train) < LEAST or not found.dev):
             raise DataError(
@@ -109,7 +105,9 @@ class Experiment:
         done = len({row["id"] for row in rows})
         tick = self.reporter.start(name, len(self.data.test), done)
         threads = self.options.num_threads
-        with dspy.context(lm=self.lm.copy(cache=False)):  # what a cache answers has no tokens and no price
+        first = FirstCall(partial(self.reporter.call, name))
+        # What a cache answers has no tokens and no price.
+        with dspy.context(lm=self.lm.copy(cache=False), callbacks=[*dspy.settings.callbacks, first]):
             self.rows[name] = measure(program, self.data.test, self.task, rows, threads, tick)
 
     def report(self, extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import dspy
 from dspy.teleprompt import COPRO, GEPA, SIMBA, MIPROv2
+from gepa.utils import ScoreThresholdStopper
 
 from programs.job import CANDIDATES, DEMOS, ENOUGH, Job
 from r2p_dspy import as_float, as_gepa, as_optimizer_metric
@@ -49,8 +50,10 @@ def gepa(job: Job) -> dspy.Module:
         num_threads=job.threads,
         add_format_failure_as_feedback=True,
         seed=job.seed,
+        gepa_kwargs={"stop_callbacks": [ScoreThresholdStopper(1.0)]},  # nothing is left to win; beside the budget
     )
-    return search.compile(job.program, trainset=[*job.train], valset=[*job.dev])
+    with dspy.context(r2p_reflecting=True):  # answers that cannot be read are reflected on too
+        return search.compile(job.program, trainset=[*job.train], valset=[*job.dev])
 
 
 def simba(job: Job) -> dspy.Module:

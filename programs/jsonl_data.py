@@ -3,20 +3,17 @@
 {"id": "m1", "mail": "Hi all, …", "profile": [{"id": "e1", "subject": "…", "text": "…"}], "subject": "…", "user": "ada"}
 """
 
-import json
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 import dspy
 
-from programs.data import Data
-from programs.lamp.flaws import DataError, Flaw, FlawError, refusal, shown
+from programs.data import Data, Wanted
+from programs.jsonl_rows import Reader
+from programs.lamp.flaws import DataError, Flaw, FlawError, refusal
 from programs.splits import check_apart, split, users
 from programs.stored import in_memory, stored
 from programs.task import Task
-from r2p_dspy.profile import Item, Profile
 
 _MOST = 60  # examples to train on, and to choose by
 _TEST_SHARE = 0.25  # of one file
@@ -28,17 +25,7 @@ def is_jsonl(path: Path) -> bool:
     return path.is_file() or any((path / f"{name}.jsonl").exists() for name in _SPLITS)
 
 
-def jsonl(
-    task: Task,
-    path: Path,
-    *,
-    seed: int,
-    limit: int | None,
-    compiling: bool,
-    skip: Collection[str] = (),
-    skip_bad: bool = False,
-    most: int = _MOST,
-) -> Data:
+def jsonl(task: Task, path: Path, wanted: Wanted) -> Data:
     """A user's own rows, from one file or from a directory.
 
     One file is split by user: a quarter is reported, of the rest one half is to train on and one to choose by. Of a
@@ -48,12 +35,7 @@ def jsonl(
     Args:
         task: whose data it is.
         path: of the file, or of the directory.
-        seed: of the split.
-        limit: how many examples of each set at most.
-        compiling: whether there must be something to train on.
-        skip: ids of rows to leave out.
-        skip_bad: leave flawed rows out, and say which.
-        most: how many examples to train on at most, as of `data.lamp`.
+        wanted: which of its examples.
 
     Raises:
         DataError: for a missing file, rows that are at fault, rows of one user alone where they are to be split, a
@@ -63,31 +45,32 @@ def jsonl(
 
     def rows(file: Path) -> list[dspy.Example]:
         flawed: list[Flaw] = []
-        examples = stored(read(task, file, skip=skip, left_out=flawed.append if skip_bad else None))
+        examples = stored(read(task, file, skip=wanted.skip, left_out=flawed.append if wanted.skip_bad else None))
         if flawed:
             skipped[file.stem] = [flaw.id for flaw in flawed]
         return examples
 
     if path.is_file():
-        train, test = _split(path, rows(path), seed, _TEST_SHARE)
+        train, test = _split(path, rows(path), wanted.seed, _TEST_SHARE)
         files: dict[str, list[dspy.Example]] = {"train": train, "test": test}
     else:
         present = [path / f"{name}.jsonl" for name in _SPLITS if (path / f"{name}.jsonl").exists()]
         files = {file.stem: rows(file) for file in present}
     reported = "test" if "test" in files else "dev"
-    if reported not in files or (compiling and "train" not in files):
-        needed = f"dev.jsonl or test.jsonl{', and train.jsonl' if compiling else ''}"
+    if reported not in files or (wanted.compiling and "train" not in files):
+        needed = f"dev.jsonl or test.jsonl{', and train.jsonl' if wanted.compiling else ''}"
         raise DataError(f"{path}: it is no file of rows, and no directory with {needed}; docs/your-task.md shows both")
     train, test = files.get("train", []), files[reported]
     dev = files.get("dev", []) if reported == "test" else []
     shared = check_apart([*train, *dev], test)
     if dev:
         check_apart(train, dev)
-    elif compiling or len(set(users(train))) > 1:
-        train, dev = _split(path, train, seed, 0.5 if most <= _MOST else min(0.5, _MOST / max(len(train), 1)))
-    few = _MOST if limit is None else min(_MOST, max(limit, 10))
-    train = train[:most] if most > _MOST else in_memory(train[:few])
-    return Data(train, in_memory(dev[:few]), test[:limit], str(path), reported, shared, skipped)
+    elif wanted.compiling or len(set(users(train))) > 1:
+        aside = 0.5 if wanted.train is None else min(0.5, _MOST / max(len(train), 1))
+        train, dev = _split(path, train, wanted.seed, aside)
+    most = _MOST if wanted.limit is None else min(_MOST, max(wanted.limit, 10))
+    train = in_memory(train[:most]) if wanted.train is None else train[: wanted.train]
+    return Data(train, in_memory(dev[:most]), test[: wanted.limit], str(path), reported, shared, skipped)
 
 
 def load(
@@ -111,7 +94,7 @@ def load(
             them, a label that the task does not have.
 
     Example:
-        >>> import tempfile
+        >>> import json, tempfile
         >>> from programs.lamp4 import TASK
         >>> row = {"id": "1", "article": "It rained.", "profile": [{"id": "a", "title": "Wet", "text": "Rain in May."}]}
         >>> file = Path(tempfile.mkdtemp()) / "rows.jsonl"
@@ -150,100 +133,6 @@ def read(
         reader.fail("the file", "it holds no rows" + " but skipped ones" * bool(skip or left_out), "give one a line")
 
 
-@dataclass(frozen=True)
-class Reader:
-    """One file of rows, and how to say what is wrong in it."""
-
-    task: Task
-    file: Path
-
-    def fail(self, where: str, what: str, remedy: str, name: str = "") -> NoReturn:
-        """Refuse a row, or the file."""
-        raise FlawError(Flaw(self.file, name or where.partition(", item")[0], where, what, remedy))
-
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """The lines that are not blank, numbered."""
-        try:
-            with self.file.open("rb") as file:  # as bytes, for a text may hold other line separators
-                for number, raw in enumerate(file, start=1):
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                    if line.strip():
-                        yield number, line
-        except OSError as error:
-            self.fail("the file", f"it cannot be read ({error.strerror})", "give the rows' file")
-        except UnicodeDecodeError:
-            self.fail("the file", "it is no text in UTF-8", "save it as one")
-
-    def row(self, where: str, line: str | bytes) -> dict[str, Any]:
-        """A line's row."""
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            self.fail(where, f"it is no JSON ({' '.join(str(error).split())[:80]})", "give a row a line")
-        if not isinstance(row, dict):
-            self.fail(where, f"it is {shown(row)}, not an object", 'a row is {"id": …, "profile": […], …}')
-        return row
-
-    def id_of(self, row: Any, where: str) -> str:
-        """The id of a row or an item: a text, or a number."""
-        name = row.get("id") if isinstance(row, dict) else None
-        if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-            self.fail(where, f"it has no id: {shown(row)}", "give it one that is its own")
-        return str(name)
-
-    def example(self, where: str, name: str, row: dict[str, Any]) -> dspy.Example:
-        """A row as an example."""
-        inputs = self.inputs(where, row)
-        known = {"id": name, self.task.answer: self.answer(where, row)}
-        if row.get("user") is not None:
-            known["user"] = str(row["user"])
-        return dspy.Example(**known, **inputs).with_inputs(*inputs)
-
-    def inputs(self, where: str, row: dict[str, Any]) -> dict[str, Any]:
-        """What a program is called with."""
-        texts = {name: self._text(where, name, row) for name in self.task.inputs}
-        entries = row.get(self.task.profile)
-        if not isinstance(entries, list):
-            self.fail(where, f"its {self.task.profile} is {shown(entries)}, not a list of items", _has(row))
-        items: dict[str, Item] = {}
-        for number, entry in enumerate(entries, start=1):
-            key = self.id_of(entry, f"{where}, item {number}")
-            if key in items:
-                self.fail(f"{where}, item {key}", "the id stands twice in the profile", "keep one of the two")
-            items[key] = self._item(f"{where}, item {key}", key, entry)
-        return {**texts, self.task.profile: Profile(items=list(items.values()))}
-
-    def answer(self, where: str, row: dict[str, Any]) -> str:
-        """What a program should answer."""
-        if self.task.labels:
-            return self._label(where, self.task.answer, row)
-        return self._text(where, self.task.answer, row)
-
-    def _item(self, where: str, key: str, entry: dict[str, Any]) -> Item:
-        fields = {name: self._text(where, name, entry, blank=True) for name in self.task.fields}
-        if not any(value.strip() for value in fields.values()):
-            self.fail(where, f"it has no text in {', '.join(fields)}", "leave the item out")
-        label = None if self.task.label is None else self._label(where, self.task.label, entry)
-        date = str(entry.get("date"))
-        known = any(map(str.isdigit, date))  # "None" and the like are no dates
-        return Item(id=key, fields=fields, label=label, date=date if known else None)
-
-    def _text(self, where: str, name: str, row: dict[str, Any], blank: bool = False) -> str:
-        value = row.get(name)
-        if not isinstance(value, str) or not (blank or value.strip()):
-            self.fail(where, f"its {name} is {shown(value)}, not a text", _has(row))
-        return value
-
-    def _label(self, where: str, name: str, row: dict[str, Any]) -> str:
-        value = row.get(name)
-        whole = int(value) if isinstance(value, float) and value.is_integer() else value  # 4.0, as tables are written
-        text = "" if value is None else str(whole).strip()
-        if text not in self.task.labels:
-            legal = f"the task has only {', '.join(self.task.labels)}"
-            self.fail(where, f"its {name} is {shown(value)}, no label of the task", legal)
-        return text
-
-
 def _split(
     path: Path, examples: list[dspy.Example], seed: int, share: float
 ) -> tuple[list[dspy.Example], list[dspy.Example]]:
@@ -251,7 +140,3 @@ def _split(
         return split(examples, seed, share)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
-
-
-def _has(row: dict[str, Any]) -> str:
-    return f"it has {', '.join(map(str, row))}"

@@ -108,7 +108,7 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
     with dspy.track_usage() as usage, optimizing(), alone:
         try:
             prediction = program(**example.inputs())
-        except AdapterParseError:
+        except (AdapterParseError, RecursionError):  # the latter of thousands of brackets, as models repeat themselves
             prediction, failed = dspy.Prediction(), True
     answer = prediction.get(task.answer)
     violations = prediction.get("violations") or []

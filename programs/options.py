@@ -28,10 +28,15 @@ class Options:
     num_threads: int = 16
     temperature: float = 0.0
     optimizer: str = "random"
+    redact: bool = False
     program: str | None = None
     controls: bool = False
     ablate: bool = False
     carrier: Carrier = "fields"
+    reflection_model: str | None = None
+    reflection_api_base: str | None = None
+    weights: str | None = None
+    threshold: float | None = None
     judge: str | None = None
     judge_api_base: str | None = None
 
@@ -53,6 +58,27 @@ class Options:
             # What the pocket model ever has to say is shorter; one that babbles is to be cut off soon.
             max_tokens=256 if self.model == "pocket" else None,
         )
+
+    def reflect(self) -> dspy.LM | None:
+        """The model that writes instructions, once it has answered; None where none is asked for.
+
+        Raises:
+            ValueError: one line, for the pocket model, and for a model that cannot be reached.
+        """
+        if self.reflection_model is None:
+            return None
+        if self.reflection_model == "pocket":
+            raise ValueError("the pocket model cannot write instructions: give --reflection-model a larger one")
+        lm = connect(self.reflection_model, api_base=self.reflection_api_base, temperature=1.0, seed=self.seed)
+        try:
+            lm.copy(cache=False)("Answer with the word: yes")
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"the reflection model {self.reflection_model} cannot be reached ({reason}); check its key in the "
+                "environment, --reflection-model and --reflection-api-base"
+            ) from error
+        return lm
 
 
 def digest(path: str | None) -> str | None:

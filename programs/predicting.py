@@ -141,7 +141,7 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
         made = program(**inputs)
     if made.outcome.error is not None:
         raise ValueError(f"the answer cannot be read: {made.outcome.error}")
-    answers = {name: to_jsonable_python(made[name]) for name in program.reason.answers}
+    answers = {name: to_jsonable_python(made[name], inf_nan_mode="strings") for name in program.reason.answers}
     own = {item.id: item.ref for item in made.retrieved}
     calls = [call for calls in usage.usage_data.values() for call in calls]
     tokens = ("prompt_tokens", "completion_tokens")

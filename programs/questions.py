@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from programs.jsonl_data import Reader
+from programs.jsonl_rows import Reader
 from programs.lamp.flaws import DataError
 from programs.task import Task
 

@@ -32,7 +32,7 @@ def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy
     """
     tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
     return {
-        "metrics": {name: _interval(_metric(task, name, rows)) for name in task.metrics},
+        "metrics": metrics(task, rows),
         **_per_user(task, rows),
         "floors": dict(floors),
         "compliance": _share(rows, "compliant"),
@@ -49,6 +49,11 @@ def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "cost_usd": _cost(lm, tokens),
     }
+
+
+def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """The task's metrics of one program's rows, each with its 95 % interval."""
+    return {name: _interval(_metric(task, name, rows)) for name in task.metrics}
 
 
 def differences(task: Task, rows: Mapping[str, Sequence[Row]], to: str) -> dict[str, dict[str, Any]]:

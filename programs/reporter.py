@@ -1,6 +1,6 @@
 """Who is told what an experiment does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class Reporter:
@@ -12,3 +12,6 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """A line about what happens."""
+
+    def call(self, name: str, messages: Sequence[tuple[str, str]], answer: str) -> None:
+        """The first prompt of a program, as (role, text) of each message, and its answer."""

@@ -7,23 +7,18 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from programs import TASKS
 from programs.lamp.flaws import one_line
 from programs.ready import r2p
+from programs.terminal import Line
 from r2p_dspy import Artifact, artifact_of, read_artifact
 from r2p_dspy.artifact_file import Predictor
 
+MOST = 400  # characters of a text that are shown
 _SAME, _OLD, _NEW = "  ", "- ", "+ "
 _UNCOMPILED = "uncompiled"
-
-
-class Line(NamedTuple):
-    """A line of text, in which nothing is left that a terminal obeys, and how rich styles it."""
-
-    text: str
-    style: str = ""
 
 
 def found(name: str) -> Artifact:
@@ -38,12 +33,11 @@ def found(name: str) -> Artifact:
     """
     path = Path(name)
     if name in TASKS and not path.is_file():
-        made = artifact_of(r2p(TASKS[name]), task=name, notes={"winner": _UNCOMPILED})
-        return made
+        return artifact_of(r2p(TASKS[name]), task=name, notes={"winner": _UNCOMPILED})
     return read_artifact(path / "program.json" if path.is_dir() else path)
 
 
-def shown(artifact: Artifact, width: int = 100, most: int | None = 400) -> Iterator[Line]:
+def shown(artifact: Artifact, width: int = 100, most: int | None = MOST) -> Iterator[Line]:
     """Provenance, then each predictor's instructions, fields and demos.
 
     Args:
@@ -60,9 +54,7 @@ def shown(artifact: Artifact, width: int = 100, most: int | None = 400) -> Itera
     yield Line(one_line(f"program for {artifact.task or 'any task'}"), "bold")
     for name, value in _facts(artifact).items():
         yield from _block(f"{name}: {value}", 2, width, most)
-    if artifact.redacted:
-        yield from _block(artifact.warning, 2, width, None, "yellow")
-    elif any(one.demos for one in artifact.predictors.values()):
+    if artifact.redacted or any(one.demos for one in artifact.predictors.values()):
         yield from _block(artifact.warning, 2, width, None, "yellow")
     for name, predictor in artifact.predictors.items():
         yield Line("")
@@ -71,8 +63,8 @@ def shown(artifact: Artifact, width: int = 100, most: int | None = 400) -> Itera
         yield Line(one_line(f"{name}: fields"), "bold")
         for field, described in {**predictor.inputs, **predictor.outputs}.items():
             yield from _block(f"{field}: {described}", 2, width, None)
-        if predictor.left_out:
-            yield Line(one_line(f"{name}: {_count(predictor.left_out, 'demo')} left out"), "bold")
+        if not predictor.demos:
+            yield Line(one_line(f"{name}: demos: {_counted(predictor)}"), "bold")
         for number, demo in enumerate(predictor.demos, start=1):
             where = f"{number} of {len(predictor.demos)}"
             yield Line(one_line(f"{name}: demo {where} (id {demo_id(predictor, demo)})"), "bold")
@@ -80,7 +72,7 @@ def shown(artifact: Artifact, width: int = 100, most: int | None = 400) -> Itera
                 yield from _value(field, value, width, most)
 
 
-def changes(before: Artifact, after: Artifact, width: int = 100, most: int | None = 400) -> Iterator[Line]:
+def changes(before: Artifact, after: Artifact, width: int = 100, most: int | None = MOST) -> Iterator[Line]:
     """What is different in the second of two programs: facts, instructions sentence by sentence, demos by id.
 
     Args:
@@ -93,13 +85,15 @@ def changes(before: Artifact, after: Artifact, width: int = 100, most: int | Non
         program
         - task: mine
         + task: yours
+        instructions, fields and demos are the same
     """
-    lines = [*_facts_apart(before, after, width)]
+    facts, lines = [*_facts_apart(before, after, width)], list[Line]()
     for name in dict.fromkeys([*before.predictors, *after.predictors]):
         nothing = Predictor(instructions="", inputs={}, outputs={})
         one, other = before.predictors.get(name, nothing), after.predictors.get(name, nothing)
         lines += _predictor_apart(name, one, other, width, most)
-    yield from lines or [Line("nothing is different")]
+    yield from facts
+    yield from lines or [Line("instructions, fields and demos are the same")]
 
 
 def demo_id(predictor: Predictor, demo: Mapping[str, Any]) -> str:
@@ -118,12 +112,13 @@ def _facts(artifact: Artifact) -> dict[str, str]:
     return facts
 
 
-def _said(value: Any) -> str:
-    """A piece of JSON in one text: `a 1, b 2`; an interval as `0.9 [0.8, 1.0]`."""
+def _said(value: Any, inner: bool = False) -> str:
+    """A piece of JSON in one text: `a 1, b (c 2)`; an interval as `0.9 [0.8, 1.0]`."""
+    if isinstance(value, dict) and set(value) == {"value", "low", "high"}:
+        return "{value} [{low}, {high}]".format_map({key: _said(one) for key, one in value.items()})
     if isinstance(value, dict):
-        if set(value) == {"value", "low", "high"}:
-            return f"{value['value']} [{value['low']}, {value['high']}]"
-        return ", ".join(f"{key} {f'({_said(one)})' if isinstance(one, dict) else _said(one)}" for key, one in value.items())
+        text = ", ".join(f"{key} {_said(one, inner=True)}" for key, one in value.items())
+        return f"({text})" if inner else text
     if isinstance(value, list):
         return ", ".join(map(_said, value))
     return value if isinstance(value, str) else json.dumps(value)
@@ -165,22 +160,22 @@ def _facts_apart(before: Artifact, after: Artifact, width: int) -> Iterator[Line
                 yield from _block(f"{name}: {facts[name]}", 0, width, None, style, mark)
 
 
-def _predictor_apart(
-    name: str, before: Predictor, after: Predictor, width: int, most: int | None
-) -> Iterator[Line]:
+def _predictor_apart(name: str, before: Predictor, after: Predictor, width: int, most: int | None) -> Iterator[Line]:
     if before.instructions != after.instructions:
         yield Line(one_line(f"{name}: instructions"), "bold")
         yield from _diff(_sentences(before.instructions), _sentences(after.instructions), width)
-    described = [[f"{field}: {text}" for field, text in {**one.inputs, **one.outputs}.items()] for one in (before, after)]
-    if set(described[0]) != set(described[1]):
+    old, new = (
+        [f"{field}: {text}" for field, text in {**one.inputs, **one.outputs}.items()] for one in (before, after)
+    )
+    if set(old) != set(new):  # another order changes nothing
         yield Line(one_line(f"{name}: fields"), "bold")
-        yield from (line for line in _diff(*described, width) if not line.text.startswith(_SAME))
+        yield from _diff([one for one in old if one not in new], [one for one in new if one not in old], width)
     ours, theirs = ({demo_id(one, demo): demo for demo in one.demos} for one in (before, after))
     if ours == theirs and before.left_out == after.left_out:
         return
     kept = [one for one in ours if theirs.get(one) == ours[one]]
-    counts = " → ".join(f"{len(one.demos)}{f' and {one.left_out} left out' * bool(one.left_out)}" for one in (before, after))
-    yield Line(one_line(f"{name}: demos {counts}, {len(kept)} of them in both"), "bold")
+    counts = f"{_counted(before)} → {_counted(after)}, {len(kept)} of them in both"
+    yield Line(one_line(f"{name}: demos {counts}"), "bold")
     for demos, others, mark, style in ((ours, theirs, _OLD, "red"), (theirs, ours, _NEW, "green")):
         for one, demo in demos.items():
             if others.get(one) != demo:
@@ -200,12 +195,15 @@ def _sentences(text: str) -> list[str]:
 
 
 def _diff(before: Sequence[str], after: Sequence[str], width: int) -> Iterator[Line]:
-    styles = {_SAME: "", _OLD: "red", _NEW: "green"}
-    for line in difflib.ndiff(before, after):
-        mark, text = line[:2], line[2:]
-        if mark in styles:
-            yield from _block(text, 0, width, None, styles[mark], mark)
+    for what, start, end, begin, stop in difflib.SequenceMatcher(None, before, after).get_opcodes():
+        if what == "equal":
+            parts = [(_SAME, "", before[start:end])]
+        else:
+            parts = [(_OLD, "red", before[start:end]), (_NEW, "green", after[begin:stop])]
+        for mark, style, texts in parts:
+            for text in texts:
+                yield from _block(text, 0, width, None, style, mark)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _counted(predictor: Predictor) -> str:
+    return f"{len(predictor.demos)}{f' ({predictor.left_out} left out)' if predictor.left_out else ''}"

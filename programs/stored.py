@@ -58,8 +58,8 @@ class _File:
             self._file.write(raw)
             self._file.flush()
         except OSError as error:
-            where = f"{tempfile.gettempdir()}, where the histories are to lie ({error.strerror})"
-            raise DataError(f"no room in {where}; let TMPDIR name another directory, or give --limit") from None
+            why = f"histories lie in a temporary file, which cannot be written ({error.strerror})"
+            raise DataError(f"{why}; let TMPDIR name a directory with room, or give --limit") from None
         start, self._size = self._size, self._size + len(raw)
         return Profile.model_construct(items=_Items(self, start, self._size, len(profile)))
 

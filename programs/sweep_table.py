@@ -1,16 +1,16 @@
 """A sweep on the terminal: one table a task, with a column for each k."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console as Terminal
 from rich.markup import escape
 from rich.table import Table
 
 from metrics.lamp import METRICS
 from programs import published
+from programs.terminal import output
+from programs.terminal import table as new_table
 
 
 def print_sweep(report: Mapping[str, Any], directory: Path) -> None:
@@ -20,7 +20,7 @@ def print_sweep(report: Mapping[str, Any], directory: Path) -> None:
         report: of `sweep.run_sweep`.
         directory: of the run.
     """
-    out = Terminal(width=None if sys.stdout.isatty() else 160)
+    out = output()
     for found in report["tasks"].values():
         out.print(_table(found, list(report["models"]), report["ks"]))
         floors = ", ".join(f"{floor} {value:.3f}" for floor, value in found["floors"].items())
@@ -40,7 +40,7 @@ def _table(found: Mapping[str, Any], models: Sequence[str], ks: Sequence[int]) -
     better = "higher" if METRICS[found["metric"]].higher_is_better else "lower"
     metric = f"{found['metric']} ({better} is better; 95 %)"
     title = f"{found['task']} · {found['data']} · {found['examples']} examples · {metric}"
-    table = Table(title=escape(title), title_justify="left")
+    table = new_table(title=escape(title))
     table.add_column("model", overflow="fold")
     table.add_column("program", overflow="fold")
     for k in ks:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import dspy
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from programs.answer_checks import READY, Rules
 from programs.task import Task, TaskError, check_name, check_once, unknown
@@ -29,7 +29,7 @@ class TaskFile(BaseModel, extra="forbid"):
     """The keys of a task file."""
 
     task: str
-    instructions: Annotated[str, Field(min_length=1)]
+    instructions: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     inputs: Annotated[dict[str, str], Field(min_length=1)]
     answer: Annotated[dict[str, str], Field(min_length=1, max_length=1)]
     profile: History

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from r2p_dspy.checks import Assert, Check, Verdict, feedback, judge, parsed
 from r2p_dspy.monitor import Intervention, enforcing
 from r2p_dspy.outcome import Inputs, Outcome
-from r2p_dspy.read import given, read_outcome, unread
+from r2p_dspy.read import given, read_outcome, unread, unread_step
 from r2p_dspy.reason import Reason
 from r2p_dspy.watch import active_adapter, watch
 
@@ -216,6 +216,8 @@ class Enforce(dspy.Module):
         if outer is not None and made is not None:
             outer.extend(best.trace)
             del outer[: -dspy.settings.max_trace_size]  # as DSPy keeps it; outside of optimizers it would grow forever
+        elif outer is not None and getattr(dspy.settings, "r2p_reflecting", False):
+            outer.append(unread_step(inner_parameters(self.module), best.inputs, *best.calls[-1]))
         if not best.attempt.asserted and not getattr(dspy.settings, "r2p_optimizing", False):
             raise AssertionUnmet(answer, attempts)
         return answer

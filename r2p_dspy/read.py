@@ -122,3 +122,23 @@ def written_order(text: str, names: dict[str, str]) -> tuple[str, ...]:
         found.append({place.start(): key for key, place in places.items() if place})
     first = min(filter(None, found), key=min, default={})
     return tuple(first[start] for start in sorted(first))
+
+
+def unread_step(
+    parameters: Sequence[tuple[str, Any]], inputs: Inputs, signature: type[dspy.Signature], text: str
+) -> tuple[Any, dict[str, Any], Any]:
+    """What cannot be read, as GEPA takes it in a trace: left out, the worst answers would never be reflected on.
+
+    Args:
+        parameters: of the module that was run, by name.
+        inputs: what the model was given.
+        signature: what it was asked for.
+        text: what it wrote.
+    """
+    from dspy.teleprompt.bootstrap_trace import FailedPrediction
+
+    asked = [found for _, found in parameters if isinstance(found, dspy.Predict)]
+    outputs = {*signature.output_fields}  # of which a thought may have been taken off
+    predictor = next((found for found in asked if outputs <= {*found.signature.output_fields}), asked[0])
+    profiles = [name for name, value in inputs.fields.items() if isinstance(value, Profile)]
+    return predictor, {**inputs.fields, **dict.fromkeys(profiles, inputs.items)}, FailedPrediction(text)

@@ -149,7 +149,8 @@ class Recency:
 
     def rank(self, query: str, profile: Profile) -> list[Item]:
         """All items, newest first."""
-        return sorted(profile, key=lambda item: tuple(map(int, re.findall(r"\d+", item.date or ""))))[::-1]
+        # Eighteen digits are more than any date has, and as many as Python always reads.
+        return sorted(profile, key=lambda item: tuple(map(int, re.findall(r"\d{1,18}", item.date or ""))))[::-1]
 
 
 @dataclass(frozen=True)

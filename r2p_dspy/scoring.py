@@ -1,5 +1,6 @@
 """The composite score of an answer, and its faces: float, bool, GEPA's feedback, and RL's reward."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -46,7 +47,7 @@ class Composite:
         weights: of the parts, by name; those of `WEIGHTS` by default.
 
     Raises:
-        ValueError: for an unknown part, a negative weight, or weights that sum to 0.
+        ValueError: for an unknown part, a negative weight, weights that sum to 0, or a threshold outside [0, 1].
 
     Example:
         >>> exact = Composite(lambda example, prediction: float(example.tag == prediction.tag))
@@ -62,8 +63,10 @@ class Composite:
         unknown = set(self.weights) - set(WEIGHTS)
         if unknown:
             raise ValueError(f"unknown part {min(unknown)!r} in the weights; the parts are {', '.join(WEIGHTS)}")
-        if sum(self.weights.values()) <= 0 or min(self.weights.values()) < 0:
-            raise ValueError("the weights must not be negative, and not all 0")
+        if not 0 < sum(self.weights.values()) < math.inf or min(self.weights.values()) < 0:
+            raise ValueError("the weights must be numbers, none of them negative, and not all 0")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"the threshold of the task's score must be in [0, 1], not {self.threshold}")
 
     def __call__(self, example: Any, prediction: Any) -> Score:
         """The score of one answer.

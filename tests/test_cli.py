@@ -341,7 +341,11 @@ def test_a_truncated_file(tmp_path):
     [
         ("of another task", {"task": "lamp3"}, "lamp3"),
         ("of a newer format", {"format": 99}, "99"),
-        ("of other fields", {"predictors": {"reason": {"instructions": "", "inputs": {"x": ""}, "outputs": {}}}}, "input x"),
+        (
+            "of other fields",
+            {"predictors": {"reason": {"instructions": "", "inputs": {"x": ""}, "outputs": {}}}},
+            "input x",
+        ),
     ],
 )
 def test_programs_that_do_not_fit(why, change, said, compiled, tmp_path):

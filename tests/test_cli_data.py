@@ -194,17 +194,20 @@ def test_flawed_rows_are_left_out_and_reported(tmp_path):
         questions[0]["input"] = "?"
         outputs["golds"][2]["output"] = "boring"
         third.append(questions[2]["id"])
+        questions[3]["profile"], questions[3]["id"] = None, odd
+        outputs["golds"][3]["id"] = odd
 
-    third = []
+    third, odd = [], "a\x1b[2J\nb" + "c" * 999
     personas(tmp_path, spoil)
     refused = run("evaluate", "--data", tmp_path, "--output", tmp_path / "run")
     assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
-    assert "2 flawed rows: question 110" in refused.stderr and "--skip-bad" in refused.stderr
+    assert "3 flawed rows: question 110" in refused.stderr and "--skip-bad" in refused.stderr
     result = run("evaluate", "--data", tmp_path, "--skip-bad", "--limit", 2, "--k", 1, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
-    assert "dev: 2 flawed rows are left out (110, " in result.stderr
+    (told,) = (line for line in result.stderr.splitlines() if "left out" in line)
+    assert "dev: 3 flawed rows are left out (110, " in told and told.isprintable() and len(told) < 200
     for name in ("report.json", "config.json"):
-        assert json.loads((tmp_path / "run" / name).read_text())["skipped"] == {"dev": ["110", *third]}
+        assert json.loads((tmp_path / "run" / name).read_text())["skipped"] == {"dev": ["110", *third, odd]}
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real data is not beside this checkout")

@@ -9,6 +9,7 @@ import dspy
 import pytest
 
 from programs import options
+from programs.data import Wanted
 from programs.jsonl_data import jsonl, load
 from programs.report import floors
 from programs.task import TaskError
@@ -94,7 +95,7 @@ def test_the_pages_faults_are_said_so(line, tmp_path):
 
 def test_the_pages_floors_are_measured():
     task = task_of(str(ROOT / TASK))
-    made = jsonl(task, ROOT / "examples" / "mail" / "mails.jsonl", seed=0, limit=None, compiling=True)
+    made = jsonl(task, ROOT / "examples" / "mail" / "mails.jsonl", Wanted(compiling=True))
     said = re.findall(r"similar\s+earlier mail reaches (\.\d+), and the mail itself as its subject (\.\d+)", PAGE)
     found = floors(task, made.test, made.train)
     assert list(found) == ["most_similar", "input"]

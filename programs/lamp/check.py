@@ -166,7 +166,8 @@ def _task_of(outputs: list[Path]) -> Task:
             data = File(known["LaMP_1"], path).read()
         except FlawError:
             continue
-        if isinstance(data, dict) and data.get("task") in known:
-            return known[data["task"]]
+        for name, task in known.items():
+            if isinstance(data, dict) and data.get("task") == name:
+                return task
     where = outputs[0].parent if outputs else "it"
     raise DataError(f"no outputs file in {where} says which of {', '.join(known)} it is of; give --task")

@@ -1,7 +1,7 @@
 """What can be wrong with data, and how that is said: in one line, whatever stands in the data."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ MALFORMED, DUPLICATE, NEWS = "malformed", "id given twice", "of the old LaMP_2"
 LEAK, DATE, SHARED, REPEATED = "gold in the profile", "date missing", "user in two splits", "question in two splits"
 
 _NAMED = 3  # so many flawed rows an error names
+_LONGEST = 200  # characters of an id or of a row's keys that are shown
 # Control characters, marks that turn the direction of writing, halves of characters: what a terminal obeys or refuses.
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -52,7 +53,7 @@ class Flaw:
     @property
     def brief(self) -> str:
         """The flaw without its file and remedy."""
-        return one_line(f"{self.where}: {self.what}")
+        return one_line(f"{cut(self.where, _LONGEST)}: {self.what}")
 
 
 class FlawError(DataError):
@@ -92,5 +93,22 @@ def one_line(text: str) -> str:
 
 def shown(value: Any, most: int = 60) -> str:
     """A value as Python writes it, shortened."""
-    text = repr(value)
+    try:
+        return cut(repr(value), most)
+    except RecursionError:
+        return f"a {type(value).__name__} of many levels"
+
+
+def keys(row: Mapping[str, Any]) -> str:
+    """What an object has, by name, shortened."""
+    return cut(", ".join(row), _LONGEST)
+
+
+def cut(text: str, most: int) -> str:
+    """A text that is no longer than `most` characters, and three dots where something is left out.
+
+    Example:
+        >>> cut("it rained", 4)
+        'it r…'
+    """
     return text if len(text) <= most else f"{text[:most]}…"

@@ -1,5 +1,6 @@
 """One row of LaMP's files: an example, or everything that is wrong with it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,19 +8,36 @@ from typing import Any
 
 import dspy
 
-from programs.lamp.flaws import DUPLICATE, MALFORMED, NEWS, Flaw, shown
+from programs.lamp.flaws import DUPLICATE, MALFORMED, NEWS, Flaw, keys, shown
 from programs.task import Task
 from r2p_dspy.profile import Item, Profile
 
 # The labels of the task that first was LaMP_2; they tell its files, which are still about, from those of the movies.
 _NEWS = "food & drink|sports|education|parents|religion|travel|business|crime|science & technology|culture & arts"
 _NEWS += "|entertainment|politics|women|style & beauty|healthy living"
+_HALVES = re.compile(r"[\ud800-\udfff]")
+
+
+def readable(text: str) -> str:
+    """A text with halves of characters replaced, which broken JSON has and no model takes.
+
+    Example:
+        >>> readable("so\\ud83d it rained")
+        'so� it rained'
+    """
+    return _HALVES.sub("\ufffd", text)
 
 
 def identity(data: Any) -> str | None:
     """The id of a row, a gold or an item: LaMP writes text, a number will do; None where there is none."""
     name = data.get("id") if isinstance(data, dict) else None
     return None if isinstance(name, bool) or not isinstance(name, str | int) or name == "" else str(name)
+
+
+def date(data: Any) -> str | None:
+    """The date of an item; None for "None" and the like, which some files have where no date is known."""
+    text = str(data) if isinstance(data, str | int | float) else ""
+    return text if any(map(str.isdigit, text)) else None
 
 
 @dataclass
@@ -78,8 +96,8 @@ class Row:
         if not isinstance(text, str) or not text.strip():
             self.add(where, f"its input is {shown(text)}, not a text", "mend it")
             return ""
-        question = self.task.query(text)
-        if question == text.strip() or not question:
+        question = readable(self.task.query(text))
+        if question == readable(text.strip()) or not question:
             what = f"its input lacks the task's wording or what follows it: {shown(text)}"
             self.add(where, what, f"{self.task.lamp} has {shown(self.task.wording('…'), 400)}", sign=data)
         return question
@@ -106,7 +124,7 @@ class Row:
         fields: dict[str, Any] = {name: entry.get(name) for name in self.task.fields}
         for name, value in fields.items():
             if not isinstance(value, str):
-                remedy = f"{self.task.lamp} needs one, and the item has {', '.join(entry)}"
+                remedy = f"{self.task.lamp} needs one, and the item has {keys(entry)}"
                 self.add(where, f"its {name} is {shown(value)}, not a text", remedy, sign=entry)
         if not any(str(value).strip() for value in fields.values()):
             self.add(where, f"it has no text in {', '.join(fields)}", "leave the item out")
@@ -114,9 +132,8 @@ class Row:
         label = None if key_of_label is None else self._label(where, key_of_label, entry.get(key_of_label))
         if len(self.flaws) > flaws:
             return None
-        date = str(entry.get("date"))
-        known = any(map(str.isdigit, date))  # "None" and the like are no dates
-        return Item(id=key, fields=fields, label=label, date=date if known else None)
+        texts = {name: readable(value) for name, value in fields.items()}
+        return Item(id=key, fields=texts, label=label, date=date(entry.get("date")))
 
     def _gold(self, golds: Sequence[Any]) -> str:
         where = f"gold {self.id}"
@@ -133,7 +150,7 @@ class Row:
         return value
 
     def _label(self, where: str, key: str, value: Any) -> str:
-        text = "" if value is None else str(value).strip()
+        text = str(value).strip() if isinstance(value, str | int | float) else ""
         if text in self.task.labels:
             return text
         whole = _whole(text)  # "4.0", as some copies of the ratings have it
@@ -147,7 +164,7 @@ class Row:
 def _of_news(sign: Any) -> bool:
     """Whether a row, an item or a label with a flaw is of the LaMP_2 that had news categories."""
     if isinstance(sign, dict):
-        return "category" in sign or "article:" in str(sign.get("input"))
+        return "category" in sign or (isinstance(text := sign.get("input"), str) and "article:" in text)
     return isinstance(sign, str) and sign.strip() in _NEWS.split("|")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from programs import lamp4
-from programs.data import Data
+from programs.data import Data, Wanted
 from programs.jsonl_data import is_jsonl, jsonl, load
 from programs.lamp_data import DataError
 from programs.task_file import task_of
@@ -49,6 +49,26 @@ def test_a_row_becomes_an_example(tmp_path, mails):
     assert "user" not in second and second.mail == "a\u2028b"
 
 
+@pytest.mark.parametrize(
+    ("written", "user"), [("ann", "ann"), (5, "5"), (5.0, "5"), (None, None), ("", None), (float("nan"), None)]
+)
+def test_users_as_tables_have_them(tmp_path, mails, written, user):
+    (made,) = load(mails, rows(tmp_path, [row(user=written)]))
+    assert made.get("user") == user
+
+
+def test_files_as_other_systems_write_them(tmp_path, mails):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\r\n\r\n".join(json.dumps(row(key)).encode() for key in "12") + b"\r\n")
+    assert [one.id for one in load(mails, path)] == ["1", "2"]
+
+
+def test_halves_of_characters_are_replaced(tmp_path, mails):
+    item = {"id": "a", "subject": "so\ud83d", "text": "It rained."}
+    (made,) = load(mails, rows(tmp_path, [row(mail="\udc00 hi", profile=[item])]))
+    assert (made.mail, made.profile[0].text) == ("\ufffd hi", "so\ufffd It rained.")
+
+
 def test_labels_of_rows(tmp_path):
     stars = task_of(written(tmp_path, STARS))
     item = {"id": "a", "remark": "fine", "stars": 10.0}
@@ -78,6 +98,9 @@ FLAWS = [
     ),
     ({"profile": [{"id": "a", "text": " ", "subject": ""}]}, "item a: it has no text in subject, text"),
     ({"profile": [{"id": "a", "text": "x", "subject": "y"}] * 2}, "item a: the id stands twice"),
+    ({"user": ["ann"]}, "line 2, row 2: its user is ['ann'], no name and no number"),
+    ({"user": True}, "line 2, row 2: its user is True, no name and no number"),
+    ({"mail": float("nan")}, "line 2, row 2: its mail is nan, not a text"),
 ]
 
 
@@ -108,7 +131,7 @@ def test_a_flawed_label_a_skipped_row_and_files_with_nothing(tmp_path, mails):
 
 
 def of(task, path, **options):
-    return jsonl(task, path, **{"seed": 0, "limit": None, "compiling": True, **options})
+    return jsonl(task, path, Wanted(**{"compiling": True, **options}))
 
 
 def test_one_file_is_split_by_user_the_same_way_for_the_same_seed(mails):

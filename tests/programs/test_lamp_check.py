@@ -119,9 +119,10 @@ def test_the_task_is_what_the_files_say_or_what_one_says(tmp_path):
     assert [flaw.kind for flaw in Check(tmp_path, lamp3.TASK)] == ["file of no use"] * 2
     (tmp_path / "dev_outputs.json").write_text("{")
     assert Check(tmp_path).task is lamp4.TASK
-    (tmp_path / "train_outputs.json").write_text(json.dumps({"task": "LaMP_9"}))
-    with pytest.raises(DataError, match="which of LaMP_1.* give --task"):
-        Check(tmp_path)
+    for task in ("LaMP_9", ["LaMP_4"], {}, None):
+        (tmp_path / "train_outputs.json").write_text(json.dumps({"task": task}))
+        with pytest.raises(DataError, match="which of LaMP_1.* give --task"):
+            Check(tmp_path)
     for path in tmp_path.iterdir():
         path.unlink()
     with pytest.raises(DataError, match="it holds no {train,dev}"):

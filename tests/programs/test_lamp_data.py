@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,10 +60,18 @@ def test_ratings_are_read_as_whole_numbers_however_they_are_written(tmp_path, wr
     assert (example.score, example.profile[0].label) == ("4", "4")
 
 
-@pytest.mark.parametrize("written", [None, "None", "", "unknown"])
+@pytest.mark.parametrize("written", [None, "None", "", "unknown", True, ["2020-01-02"], {"year": 2020}])
 def test_what_has_no_number_is_no_date(tmp_path, written):
     write(tmp_path, lamp3.TASK, [question(lamp3.TASK, profile=[item(lamp3.TASK, date=written)])], {"1": "4"})
     assert load(lamp3.TASK, tmp_path, "dev")[0].profile[0].date is None
+
+
+def test_halves_of_characters_are_replaced_for_no_model_takes_them(tmp_path):
+    items = [item(lamp4.TASK, text="by the \ud83d sea", title="so\ud83d")]
+    write(tmp_path, lamp4.TASK, [question(lamp4.TASK, text="it \ud83d rained", profile=items)], {"1": "a"})
+    (example,) = load(lamp4.TASK, tmp_path, "dev")
+    for text, rest in ((example.article, "it _ rained"), (example.profile[0].text, "so_ by the _ sea")):
+        assert re.sub("[?\ufffd]", "_", text) == rest, "by whichever of them, as ijson's parsers differ"
 
 
 def test_a_user_with_no_history_yet_is_a_user(tmp_path):
@@ -70,6 +79,7 @@ def test_a_user_with_no_history_yet_is_a_user(tmp_path):
     assert not load(lamp3.TASK, tmp_path, "dev")[0].profile
 
 
+NESTED = ("[" + " " * 99) * 2000 + "]" * 2000
 BAD = [
     # why, task, what to change in a good row, or the questions, the golds; what the message must name
     ("a question without gold", lamp4, {"id": "2"}, {"1": "a"}, ["question 2", "no gold in dev_outputs.json"]),
@@ -125,6 +135,23 @@ BAD = [
     ("no gold", lamp4, {}, {}, ["dev_outputs.json", "empty"]),
     ("golds alone", lamp4, {}, "[]", ["dev_outputs.json", "no golds"]),
     ("another task's outputs", lamp4, {}, '{"task": "LaMP_5", "golds": []}', ["'LaMP_5'", "not of LaMP_4"]),
+    (
+        "an input of many levels",
+        lamp4,
+        f'[{{"id": "1", "input": {NESTED}}}]',
+        None,
+        ["many levels, not a text"],
+    ),
+    (
+        "a rating of many levels",
+        lamp3,
+        json.dumps([question(lamp3.TASK)]).replace('"4"', NESTED),
+        None,
+        ["score is a list of many levels"],
+    ),
+    ("an endless number", lamp3, {"profile": [item(lamp3.TASK, score=10**4000)]}, None, ["no whole JSON"]),
+    ("an item of many keys", lamp4, {"profile": [{"id": "a"} | dict.fromkeys(map(str, range(999)))]}, None, ["1, 2,"]),
+    ("a long id", lamp4, {"id": "x" * 9999}, None, ["xxx…"]),
     ("a message of one line", lamp4, {"input": "one\ntwo\r\n", "id": "1\n2"}, {"1\n2": "a"}, ["wording"]),
 ]
 
@@ -141,6 +168,7 @@ def test_bad_data_is_refused_in_one_line_that_says_where_and_what_to_do(tmp_path
         assert part in message
     assert message.splitlines() == [message]
     assert "; " in message, "what to do"
+    assert len(message) < 1000
 
 
 @pytest.mark.parametrize(("gone", "named"), [("questions", "train_questions"), ("outputs", "train_outputs")])

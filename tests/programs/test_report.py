@@ -5,10 +5,11 @@ import pytest
 
 from programs import TASKS, lamp4
 from programs.measure import measure
-from programs.ready import default_retriever
+from programs.ready import baselines, default_retriever
 from programs.report import differences, entry, floors
 from programs.runs import Rows
 from r2p_dspy import Profile
+from tests.scripted import ScriptedEngine, completion
 
 GOLDS = ["Rain On Monday", "Dry Tuesday", "Wednesday Off"]
 INPUTS = ("article", "profile")
@@ -54,6 +55,19 @@ def test_users_are_drawn_with_all_their_examples(tmp_path):
     nothing = [{**row, "answer": ""} for row in rows]
     found = differences(lamp4.TASK, {"cot": nothing, "r2p": rows}, "cot")["r2p"]
     assert (found["low"], found["high"]) == (0, 1)
+
+
+@pytest.mark.parametrize("program", ["predict", "cot"])
+def test_a_model_that_repeats_a_bracket_gives_an_unreadable_answer(tmp_path, program):
+    made = dspy.Example(id="1", description="a storm", profile=Profile(), tag="comedy").with_inputs(
+        "description", "profile"
+    )
+    lm = dspy.LM("scripted/x", engine=ScriptedEngine(completion(reasoning="hm", tag="[" * 5000)), cache=False)
+    with dspy.context(lm=lm):
+        (row,) = measure(
+            baselines(TASKS["lamp2"])[program], [made], TASKS["lamp2"], Rows(tmp_path / "x"), 1, lambda: None
+        )
+    assert row["parse_failure"] and row["answer"] is None and row["calls"] == 1
 
 
 def test_f1_and_rmse_are_no_means_so_users_have_none():

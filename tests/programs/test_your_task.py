@@ -119,6 +119,8 @@ FAULTS = [
     ("task: mails", "task: ''", 1, "a task's name is letters"),
     ("task: mails", "task: [mails]", 1, "not a text"),
     ("instructions: Write the subject.", "instructions:", 2, "instructions is '', not a text"),
+    ("instructions: Write the subject.", "instructions: ' '", 2, "instructions is ' ', not a text"),
+    ("metrics:", "checks: {suggest: {avoid: [asap, ' ']}}\nmetrics:", 6, "entry 2 of avoid is ' ', not a text"),
     ("instructions: Write the subject.", "instructions: do: it", 2, "mapping values are not allowed"),
     ("metrics:", "checks: {suggest: {max_word: 9}}\nmetrics:", 6, "unknown check 'max_word'; did you mean 'max_words'"),
     ("metrics:", "checks:\n  suggest:\n    max_words: many\nmetrics:", 8, "max_words is 'many', not a whole number"),

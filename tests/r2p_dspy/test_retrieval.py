@@ -130,6 +130,12 @@ def test_recency_is_by_date_and_then_from_the_end_as_lamp_has_it():
     assert [item.id for item in Recency(k=9)("", Profile(items=items))] == ["1", "2", "0", "3", "4"]
 
 
+def test_recency_reads_whatever_stands_for_a_date():
+    dates = {"a": "2020", "b": "9" * 5000, "c": "no date", "d": "2021-13-77"}
+    profile = Profile.of([{"id": name, "text": "x", "date": date} for name, date in dates.items()])
+    assert [item.id for item in Recency(k=4)("", profile)] == ["b", "d", "a", "c"]
+
+
 def test_random_repeats_and_depends_on_seed_query_and_profile():
     profile, other = profile_of(map(str, range(50))), profile_of(map(str, range(1, 51)))
     drawn = [item.id for item in Random(k=8, seed=3)("q", profile)]
