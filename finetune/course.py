@@ -79,15 +79,8 @@ def _data(task: Task, options: Options, reporter: Reporter) -> Data:
         return data.personas(task, seed=options.seed, limit=options.limit, train=options.users)
     path = Path(options.data)
     read: Any = jsonl if is_jsonl(path) or not task.lamp else data.lamp
-    found: Data = read(
-        task,
-        path,
-        seed=options.seed,
-        limit=options.limit,
-        compiling=True,
-        skip_bad=options.skip_bad,
-        most=options.users,
-    )
+    wanted = data.Wanted(options.seed, options.limit, True, skip_bad=options.skip_bad, train=options.users)
+    found: Data = read(task, path, wanted)
     for name, ids in found.skipped.items():
         few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
         reporter.say(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
