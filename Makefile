@@ -12,7 +12,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: compile test lint bench pocket vllm clean
+.PHONY: compile compiled test lint bench pocket vllm clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this
@@ -35,6 +35,14 @@ $(VENV)/.dev: $(VENV)/.run
 compile: $(VENV)/.run  ## Compile a personalized program on the embedded model, offline (ARGS="--task lamp3" ...)
 	@$(BIN)/python cli.py compile $(ARGS)
 
+# The tasks of the persona world. What a run before began is begun again: it may have been of other weights.
+compiled: $(VENV)/.run  ## Compile the artifacts that ship, after the pocket model was made again (ARGS="--optimizer random" ...)
+	@for task in lamp1 lamp2 lamp3 lamp4 lamp5 lamp7; do \
+		rm -rf runs/compiled/$$task && \
+		$(BIN)/python cli.py compile --task $$task --output runs/compiled/$$task $(ARGS) && \
+		cp runs/compiled/$$task/program.json programs/compiled/$$task.json || exit 1; \
+	done
+
 test: $(VENV)/.dev  ## Run the tests, offline (ARGS="-m slow" for the long ones)
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -54,6 +62,7 @@ bench: $(VENV)/.dev  ## The measurements of the README
 	@$(BIN)/python -m benchmarks.data
 	@$(BIN)/python -m benchmarks.retrieval
 	@$(BIN)/python -m benchmarks.predict
+	@$(BIN)/python -m benchmarks.compiling
 
 pocket: $(VENV)/.dev  ## Make the pocket model again (hours)
 	@$(BIN)/python -m finetune.pocket $(ARGS)

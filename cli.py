@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +34,11 @@ class OneLine(click.Group):
             if told := getattr(error, "traceback", ""):  # of a user's own code that failed
                 click.echo(told, err=True)
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" of {error.filename}" if error.filename else ""
+            raise click.ClickException(f"the disk{where} is full; free some space, then go on with --resume") from error
         except Exception as error:
             raise click.ClickException(_of_model(error)) from error
         except KeyboardInterrupt:
@@ -70,6 +76,8 @@ _DATA_HELP = "LaMP's {train,dev}_{questions,outputs}.json, or JSONL rows; defaul
 _TASK_HELP = "One of `python cli.py tasks`, or a task file of your own (.yaml, .py; docs/your-task.md)."
 _MODEL_HELP = "pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); keys from the environment."
 _RETRIEVER_HELP = "bm25, recency, random, all, dense:NAME (an embedding model), or hybrid:NAME (BM25 and that one)."
+_TUNE_HELP = "Search R2P's settings first; those that are given stay as they are. With --optimizer none, that alone."
+_MLFLOW_HELP = "Where MLflow is to keep the run, prompts and answers too: a directory, or the address of a server."
 _TEMPERATURE_HELP = "0 takes the likeliest token."
 _OPTIMIZER_HELP = (
     "Demos: bootstrap, random (a search), knn, simba. With --reflection-model instructions: gepa, mipro, copro, simba. "
@@ -85,8 +93,30 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "data": click.option("--data", metavar="DIR_OR_FILE", help=_DATA_HELP),
     "model": click.option("--model", default="pocket", show_default=True, help=_MODEL_HELP),
     "api_base": click.option("--api-base", metavar="URL", help="Address of a served model."),
-    "retriever": click.option("--retriever", default="bm25", show_default=True, help=_RETRIEVER_HELP),
-    "k": click.option("--k", default=4, show_default=True, help="Items that a prompt shows."),
+    # Settings of R2P: None is the compiled program's own, or the default.
+    "retriever": click.option("--retriever", show_default="bm25", help=_RETRIEVER_HELP),
+    "k": click.option("--k", type=int, show_default="4", help="Items that a prompt shows."),
+    "candidates": click.option(
+        "--candidates", type=click.IntRange(1, 100), show_default="1", help="Outcomes that are sampled and reconciled."
+    ),
+    "reconcile": click.option(
+        "--reconcile",
+        type=click.Choice(["auto", "vote", "median", "medoid", "synthesis"]),
+        show_default="auto",
+        help="How several candidates become one answer.",
+    ),
+    "adaptive": click.option(
+        "--adaptive/--no-adaptive", default=None, help="Stop sampling candidates when the answer is settled."
+    ),
+    "template": click.option(
+        "--template", type=click.Choice(["full", "brief"]), show_default="full", help="The stages of R2P's reasoning."
+    ),
+    "carrier": click.option(
+        "--carrier",
+        type=click.Choice(["fields", "thinking"]),
+        show_default="fields",
+        help="What R2P's stages travel in: output fields, or tags in the model's own thinking.",
+    ),
     "retriever_tokens": click.option(
         "--retriever-tokens", type=click.IntRange(1), help="Tokens that these items may take together; default: any."
     ),
@@ -108,15 +138,15 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "resume": click.option(
         "--resume", is_flag=True, help="Go on with an unfinished run (the latest, without --output)."
     ),
+    "mlflow": click.option("--mlflow", metavar="URI", help=_MLFLOW_HELP),
     "verbose": click.option("--verbose", is_flag=True, help="Also what the optimizer does, and first prompts."),
 }
+_SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier")
 _AGAIN = " Given again, a sweep over all of them."
 _SWEPT = {  # what can be given again where a command sweeps
     "task": click.option("--task", multiple=True, default=["lamp2"], show_default=True, help=_TASK_HELP + _AGAIN),
     "model": click.option("--model", multiple=True, default=["pocket"], show_default=True, help=_MODEL_HELP + _AGAIN),
-    "k": click.option(
-        "--k", type=int, multiple=True, default=[4], show_default=True, help="Items that a prompt shows." + _AGAIN
-    ),
+    "k": click.option("--k", type=int, multiple=True, show_default="4", help="Items that a prompt shows." + _AGAIN),
 }
 
 
@@ -148,6 +178,16 @@ def _common(*names: str, sweeps: bool = False) -> Callable[[Any], Any]:
     is_flag=True,
     help="Leave users' texts out of program.json, demos with them (docs/artifacts.md).",
 )
+@click.option("--tune", is_flag=True, help=_TUNE_HELP)
+@click.option(
+    "--trials", default=24, show_default=True, type=click.IntRange(1), help="Settings that --tune measures on dev."
+)
+@click.option("--max-calls", type=int, metavar="N", help="Stop at so many calls, and keep the best program so far.")
+@click.option("--max-tokens", type=int, metavar="N", help="Stop at so many tokens, of prompts and answers.")
+@click.option("--max-usd", type=float, metavar="X", help="Stop at so many US dollars.")
+@click.option("--max-minutes", type=float, metavar="X", help="Stop after so many minutes.")
+@click.option("--calls", metavar="DIR", help="Where completed calls are kept; default: calls/ beside the run.")
+@click.option("--no-cache", "cache", flag_value=False, default=True, help="Neither find completed calls nor keep them.")
 def compile_command(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
     """Compile an R2P program, and measure it on unseen users beside plain prediction and chain of thought."""
     _run("compile", output, resume, verbose, options)
@@ -156,13 +196,6 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **options: 
 @cli.command()
 @_common(sweeps=True)
 @click.option("--program", metavar="FILE", help="A compiled program (program.json of a compile run).")
-@click.option(
-    "--carrier",
-    type=click.Choice(["fields", "thinking"]),
-    default="fields",
-    show_default=True,
-    help="What R2P's stages travel in: output fields, or tags in the model's own thinking.",
-)
 @click.option("--ablate", is_flag=True, help="Each part of R2P added in turn, beside DSPy's BestOfN and the like.")
 @click.option("--controls", is_flag=True, help="Also without a profile, with another user's, and with random items.")
 @click.option("--judge", metavar="MODEL", help="A model, as of --model, that judges free text beside the metrics.")
@@ -172,7 +205,7 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) ->
 
     With several tasks, models or k, all of them with one another: one table and one figure for each task.
     """
-    swept = {name: tuple(dict.fromkeys(options.pop(name))) for name in _SWEPT}
+    swept = {name: tuple(dict.fromkeys(options.pop(name))) or (None,) for name in _SWEPT}
     first = {name: given[0] for name, given in swept.items()}
     if any(len(given) > 1 for given in swept.values()):
         _sweep(output, resume, verbose, options | first, swept)
@@ -340,7 +373,7 @@ def score(predictions: str, golds: str) -> None:
 @click.option("--input", "source", metavar="FILE", required=True, help="JSONL: rows with id, question and profile.")
 @click.option("--output", "target", metavar="FILE", required=True, help="JSONL: an answer for each row, in order.")
 @click.option("--program", metavar="FILE", help="A compiled program (program.json of a compile run).")
-@_common("task", "model", "api_base", "retriever", "k", "retriever_tokens", "seed", "num_threads", "temperature")
+@_common("task", "model", "api_base", *_SETTINGS, "retriever_tokens", "seed", "num_threads", "temperature")
 @click.option("--skip", metavar="ID", multiple=True, help="A row of --input to leave out; can be given again.")
 @click.option("--resume", is_flag=True, help="Go on after the last row that is settled, with the same options.")
 def predict(source: str, target: str, resume: bool, **options: Any) -> None:
@@ -406,13 +439,29 @@ def _run(command: str, output: str | None, resume: bool, verbose: bool, options:
     from programs.evaluating import run_evaluate
     from programs.options import Options
     from programs.task_file import task_of
+    from r2p_dspy.engines.connect import in_process
 
     console = Console(verbose)
     directory = _directory(command, task_of(options["task"]).name, output, resume)
-    experiment = {"compile": run_compile, "evaluate": run_evaluate}[command]
     with console:
-        report = experiment(Options(**options), directory, resume, console)
+        if command == "compile":
+            local = in_process(options["model"])  # only such a model can be trained
+            trainable = _training(directory) if local else None
+            report = run_compile(Options(**options), directory, resume, console, trainable)
+        else:
+            report = run_evaluate(Options(**options), directory, resume, console)
     console.table(report, directory)
+
+
+def _training(directory: Path) -> Callable[[Any], Any]:
+    """What makes a language model one whose weights can be trained, in the run's directory."""
+
+    def make(lm: Any) -> Any:
+        from finetune.provider import trainable
+
+        return trainable(lm, directory / "training")
+
+    return make
 
 
 def _sweep(output: str | None, resume: bool, verbose: bool, options: dict[str, Any], swept: dict[str, Any]) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from finetune.options import Options
-from programs import data
-from programs.data import Data
-from programs.jsonl_data import is_jsonl, jsonl
-from programs.lamp_data import DataError
+from programs.data import Data, Wanted
+from programs.reading import read_examples
 from programs.ready import r2p
 from programs.reporter import Reporter
 from programs.retrievers import retriever
@@ -55,7 +52,13 @@ class Course:
         if options.program is not None:
             load_program(teacher, options.program, task=task.name)
         teacher.candidates = options.candidates
-        return cls(task, teacher, student_program(task, teacher, carrier), _data(task, options, reporter))
+        wanted = Wanted(options.seed, options.limit, True, skip_bad=options.skip_bad, train=options.users)
+        return cls(
+            task,
+            teacher,
+            student_program(task, teacher, carrier),
+            read_examples(task, options.data, wanted, reporter.say),
+        )
 
 
 def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:
@@ -72,21 +75,3 @@ def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:
     theirs: Any = teacher.reason.signature
     program.reason.signature = program.reason.signature.with_instructions(theirs.instructions)
     return program
-
-
-def _data(task: Task, options: Options, reporter: Reporter) -> Data:
-    if options.data is None:
-        return data.personas(task, seed=options.seed, limit=options.limit, train=options.users)
-    path = Path(options.data)
-    read: Any = jsonl if is_jsonl(path) or not task.lamp else data.lamp
-    wanted = data.Wanted(options.seed, options.limit, True, skip_bad=options.skip_bad, train=options.users)
-    found: Data = read(task, path, wanted)
-    for name, ids in found.skipped.items():
-        few = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
-        reporter.say(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
-    if not found.train or not found.dev:
-        raise DataError(
-            f"{options.data} leaves {len(found.train)} examples to train on and {len(found.dev)} to choose by; "
-            "finetune needs at least 1 of each: give more data"
-        )
-    return found

@@ -21,8 +21,9 @@ def load(
 
     Args:
         task: a name from `TASKS`, or the path of a task file (see `task_file.task_of`).
-        path: a compiled program's artifact; None for the one that ships (`programs/compiled/TASK.json`), which was
-            compiled for the pocket model on the persona world; a task that has none gets the uncompiled program.
+        path: a compiled program's artifact, with the settings that it is to be built with; None for the one that ships
+            (`programs/compiled/TASK.json`), which was compiled for the pocket model on the persona world; a task that
+            has none gets the uncompiled program.
         compiled: False for the uncompiled program.
         lm: what to bind to the program; any will do, whichever it was compiled for. None leaves that to
             `dspy.configure(lm=r2p_dspy.connect())` or the like.
@@ -38,20 +39,19 @@ def load(
         >>> load("lamp2").reason.answers
         ('tag',)
     """
-    from programs.ready import r2p
+    from programs.settings import Settings, build
     from programs.task_file import task_of
     from r2p_dspy.artifact import load_program
 
     if path is not None and not compiled:
         raise ValueError(f"compiled=False is the uncompiled program; leave out {path}, or leave out compiled")
     found = task_of(task)
-    program = r2p(found)
-    # A user's own task may have the name of one of ours.
-    shipped = COMPILED / f"{found.name}.json" if found is TASKS.get(found.name) else None
+    shipped = COMPILED / f"{found.name}.json"
+    if path is None and compiled and found.name in TASKS and shipped.exists():
+        path = shipped
+    program = build(found, Settings() if path is None else Settings.of(path))
     if path is not None:
         load_program(program, path, task=found.name)
-    elif compiled and shipped is not None and shipped.exists():
-        load_program(program, shipped, task=found.name)
     if lm is not None:
         program.set_lm(lm)
     return program

@@ -30,6 +30,8 @@ def ablation(program: R2P, task: Task) -> dict[str, dspy.Module]:
         program: the R2P program (compiled or not) whose parts are taken away.
         task: whose baselines stand beside it.
     """
+    # One candidate, whatever the program is set to, where none is being added.
+    program = _variant(program, candidates=1, adaptive=False)
     alone = _variant(program, max_backtracks=0, max_interventions=0)
     return {
         **baselines(task, program.retriever),

@@ -1,35 +1,40 @@
-"""`compile`: measure the baselines and R2P, compile R2P, and measure that. Fills a run directory."""
+"""`compile`: measure the baselines and R2P, tune and compile R2P, and measure that. Fills a run directory."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dspy
 
 from programs import report
+from programs.best import within_budget
+from programs.budget import BudgetReached
 from programs.compiling import compile_program, composite, weights_of
+from programs.estimate import actual, estimate, in_words, of_rows, program_runs
 from programs.experiment import Experiment
+from programs.ledger import Spent
 from programs.optimizers import check_optimizer
 from programs.options import Options
+from programs.prices import cost
 from programs.provenance import complete, provenance
-from programs.ready import baselines, r2p
+from programs.ready import baselines
 from programs.reporter import Reporter
 from programs.runs import read_json, write_json
-from r2p_dspy import load_program, save_program
+from programs.tuning_run import compared, run_tuning
+from r2p_dspy import R2P, Composite, load_program, save_program
+
+Trainable = Callable[[dspy.LM], dspy.LM]
 
 
 def run_compile(
-    options: Options,
-    output: Path,
-    resume: bool,
-    reporter: Reporter,
-    trainable: Callable[[dspy.LM], dspy.LM] | None = None,
+    options: Options, output: Path, resume: bool, reporter: Reporter, trainable: Trainable | None = None
 ) -> dict[str, Any]:
     """Measure the baselines and R2P, compile R2P, and measure that on users that it never saw.
 
     Args:
         options: what was asked for.
-        output, resume: as of `Experiment.begin`.
+        output, resume: as of `Experiment.running`.
         reporter: who is told of progress.
         trainable: see `compile_program`.
 
@@ -39,46 +44,112 @@ def run_compile(
     Raises:
         ValueError: one line on what is wrong, before anything is written or paid for.
     """
-    check_optimizer(options.optimizer, reflection=options.reflection_model is not None, training=trainable is not None)
-    weights = weights_of(options.weights)
+    if options.optimizer == "none":
+        if not options.tune:
+            raise ValueError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
+    else:
+        reflects = options.reflection_model is not None
+        check_optimizer(options.optimizer, reflection=reflects, training=trainable is not None)
     experiment = Experiment("compile", options, reporter)
-    composite(experiment.task, weights, options.threshold)  # raises for what cannot be
+    scored = composite(experiment.task, weights_of(options.weights), options.threshold)
     reflection = options.reflect()
-    experiment.begin(output, resume)
-    task, run = experiment.task, experiment.run
-    uncompiled = r2p(task, experiment.retriever)
+    with experiment.running(output, resume):
+        return compile_in(experiment, scored, reflection, trainable)
+
+
+def compile_in(
+    experiment: Experiment, scored: Composite, reflection: dspy.LM | None, trainable: Trainable | None
+) -> dict[str, Any]:
+    """What `run_compile` does, in an experiment that has begun."""
+    task, run, options = experiment.task, experiment.run, experiment.options
+    settings, meter = experiment.settings, experiment.meter
+    start, extra = "r2p", {}  # `start` is what is compiled
     with dspy.context(lm=experiment.lm):
-        for name, program in {**baselines(task, experiment.retriever), "r2p": uncompiled}.items():
+        for name, program in {**baselines(task, experiment.retriever), "r2p": experiment.loaded}.items():
             experiment.measure(name, program)
+        began, before, expected = meter.minutes, meter.spent + meter.replayed, _expected(experiment)
+        if options.tune:
+            with meter.holding(*_outcome(experiment)):
+                settings, extra["tuning"] = run_tuning(experiment, scored, stops=(BudgetReached,))
+            start = "tuned"
+            if str(settings) != str(experiment.settings):
+                experiment.measure("tuned", experiment.build(settings))
+            elif "r2p" in experiment.rows:  # the same program on the same users: it is not asked again
+                experiment.rows["tuned"] = experiment.rows["r2p"]
         saved, summary_file = run.path / "program.json", run.path / "compiling.json"
-        if summary_file.exists():  # written after the program: compiling was done before the run was stopped
-            compiled = r2p(task, experiment.retriever)
+        summary = read_json(summary_file) if summary_file.exists() else {"stopped": "not yet begun"}
+        if "stopped" not in summary:  # written after the program: compiling was done before the run was stopped
+            compiled = experiment.build(settings)
             load_program(compiled, saved, task=task.name)
-            summary = read_json(summary_file)
+            if summary.get("trained") and trainable is not None:  # weights are in no program's file
+                compiled.set_lm(trainable(experiment.lm).copy(model=summary["trained"]))
         else:
-            reporter.say(f"compiling with {options.optimizer} on {len(experiment.data.train)} training examples")
-            compiled, summary = compile_program(
-                uncompiled,
-                task,
-                experiment.data.train,
-                experiment.data.dev,
-                optimizer=options.optimizer,
-                reflection=reflection,
-                trainable=trainable,
-                weights=weights,
-                threshold=options.threshold,
-                threads=options.num_threads,
-                seed=options.seed,
-                progress=reporter.say,
-            )
-            scored = composite(task, weights, options.threshold)
+            compiled, summary = _compiled(experiment, experiment.build(settings), reflection, trainable)
             notes = provenance(options, experiment.lm, experiment.data, task, scored, summary)
-            save_program(compiled, saved, task=task.name, notes=notes)
+            save_program(compiled, saved, task=task.name, notes=notes, settings=settings.model_dump())
             write_json(summary_file, summary)
-        if summary["winner"] == "uncompiled":  # the same program on the same users: it is not asked again
-            experiment.rows["compiled"] = experiment.rows["r2p"]
-        else:
+        if summary["winner"] != "uncompiled":
             experiment.measure("compiled", compiled)
-    test = {name: report.metrics(task, experiment.rows[name]) for name in ("r2p", "compiled")}
+        elif start in experiment.rows:
+            experiment.rows["compiled"] = experiment.rows[start]
+        if options.tune:
+            extra["tuning"]["test"] = compared(experiment, ["tuned", "compiled"])
+        took = actual(meter, before, meter.minutes - began)
+    test = {name: report.metrics(task, rows) for name, rows in experiment.rows.items()}
     complete(saved, test, options.redact, experiment.data, task)
-    return experiment.report({"compiling": summary, "program": "program.json"})
+    plan = {"estimate": expected, "actual": took}
+    return experiment.report({**extra, "compiling": summary, "plan": plan, "program": "program.json"})
+
+
+def _compiled(
+    experiment: Experiment, uncompiled: R2P, reflection: dspy.LM | None, trainable: Trainable | None
+) -> tuple[R2P, dict[str, Any]]:
+    """What the optimizer makes within the budget, and the summary of that."""
+    options, data, tell = experiment.options, experiment.data, experiment.reporter.say
+    if options.optimizer == "none":
+        return uncompiled, {"optimizer": "none", "winner": "uncompiled", "dev_scores": {}, "demos": 0}
+    tell(f"compiling with {options.optimizer} on {len(data.train)} training examples")
+    compiling = partial(
+        compile_program,
+        uncompiled,
+        experiment.task,
+        data.train,
+        data.dev,
+        optimizer=options.optimizer,
+        reflection=reflection and experiment.recorded(reflection),
+        trainable=trainable,
+        weights=weights_of(options.weights),
+        threshold=options.threshold,
+        threads=options.num_threads,
+        seed=options.seed,
+        progress=tell,
+    )
+    with experiment.meter.holding(*_outcome(experiment)):
+        return within_budget(compiling, uncompiled, data.dev, experiment.meter, options.optimizer)
+
+
+def _expected(experiment: Experiment) -> dict[str, float] | None:
+    """What compiling and measuring its outcome will take; None where R2P could not be measured."""
+    rows, data, options = experiment.rows.get("r2p"), experiment.data, experiment.options
+    if rows is None:
+        return None
+    runs = program_runs(options.optimizer, len(data.train), len(data.dev)) + len(data.test)
+    if options.tune:
+        runs += program_runs("tune", len(data.train), len(data.dev)) * options.trials
+    expected = estimate(_measured(experiment), len(rows), runs, options.num_threads)
+    experiment.reporter.say(f"compiling, and measuring what comes out, will take about {in_words(expected)}")
+    return expected
+
+
+def _outcome(experiment: Experiment) -> tuple[Spent, float]:
+    """What is kept of a budget for measuring what comes out, and its minutes: half as much again as R2P took."""
+    found = _measured(experiment)
+    part = Spent(*(round(1.5 * one, 6) for one in vars(found).values()))
+    return part, part.seconds / experiment.options.num_threads / 60
+
+
+def _measured(experiment: Experiment) -> Spent:
+    """What measuring R2P took."""
+    model = experiment.lm.model
+    rows = experiment.rows.get("r2p", [])
+    return of_rows(rows, lambda prompt, completion: cost(model, {"prompt": prompt, "completion": completion}))

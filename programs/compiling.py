@@ -101,7 +101,8 @@ def compile_program(
         The better program, and a summary: `winner` ("compiled" or "uncompiled"), the scores on dev (0-100; none where
         there was nothing to compile with), how many demos the winner has and which of its predictors have new
         instructions, how many training examples that were tried pass the gate (None where that was not asked), what
-        the metric was, the failures of program and metric, and the name of a model that was trained (else None).
+        the metric was, the failures of program and metric, and a model that was trained as `connect` takes it (else
+        None).
 
     Raises:
         ValueError: for an unknown optimizer, one that lacks something, too few examples, or a question on both sides.
@@ -143,7 +144,7 @@ def compile_program(
         "passing": job.asked,
         "metric": {"task": task.metrics[0], "weights": dict(scored.weights), "threshold": scored.threshold},
         "failures": {"program": failures.count, "metric": metric.failed},
-        "trained": None if uncompiled or not found.trains else chosen.reason.lm.model,
+        "trained": None if uncompiled or not found.trains else _where(chosen.reason.lm),
     }
     return chosen, summary
 
@@ -170,6 +171,11 @@ def taught(program: R2P, made: dspy.Module) -> R2P:
             if None not in held.values() and whole not in own.demos:
                 own.demos.append(whole)
     return clean
+
+
+def _where(lm: dspy.LM) -> str:
+    """A trained model by the name under which it is found again."""
+    return lm.finetuning_model or lm.model
 
 
 def _evaluate(job: Job, program: dspy.Module) -> float:

@@ -12,11 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from metrics.intervals import Interval
 from programs import TASKS, published
+from programs.estimate import in_words
+from programs.lamp.flaws import one_line
 from programs.personas import MAKERS
 from programs.reporter import Reporter
 from programs.task import Task
-from programs.terminal import call_lines, moves, output, print_lines
+from programs.terminal import Line, call_lines, moves, output, print_lines
 from programs.terminal import table as new_table
+from programs.tuning_table import print_tuning
 
 _BARS = 12  # finished programs that a terminal still shows
 _EVERY = 30.0  # seconds between two lines of progress where no bar can be drawn
@@ -83,11 +86,17 @@ class Console(Reporter):
         if self.verbose or not line.startswith(
             ("Bootstrapped", "Average", "Scores so far", "Best score", "Going", "Will")
         ):
-            self.terminal.print(line, style="dim", markup=False, highlight=False)
+            print_lines([Line(one_line(line), "dim")], self.terminal)  # an optimizer's lines hold what a model wrote
 
     def table(self, report: dict[str, Any], directory: Path) -> None:
         """The report as one table on stdout, and where to find more."""
         out = output()
+        if report["programs"]:
+            self._programs(out, report)
+        _print_calls(out, report)
+        out.print(f"{report['seconds']:.0f} s; everything is in {directory}", soft_wrap=True, markup=False)
+
+    def _programs(self, out: Terminal, report: dict[str, Any]) -> None:
         first = next(iter(report["programs"].values()))
         title = (
             f"{report['task']} · {report['data']} · {report['examples']} examples · {report['lm']} · k={report['k']}"
@@ -138,10 +147,13 @@ class Console(Reporter):
             out.print(f"{name}, paired difference to {base} (95 %): " + "; ".join(map(_difference, others.items())))
         for program, why in report.get("not_runnable", {}).items():
             out.print(f"{program} is not runnable here: {why}", markup=False)
-        if "compiling" in report:
+        if "tuning" in report:
+            print_tuning(out, report["tuning"])
+        if report.get("compiling", {"optimizer": "none"})["optimizer"] != "none":
             done = report["compiling"]
             scores = ", ".join(f"{one} {score}" for one, score in done["dev_scores"].items())
-            won = f"won on dev ({scores})" if scores else "stays: no training example passes the gate"
+            none = "no candidate was rated" if "stopped" in done else "no training example passes the gate"
+            won = f"won on dev ({scores})" if scores else f"stays: {none}"
             out.print(f"compiling: the {done['winner']} program {won}")
             if metric := done.get("metric"):
                 parts = ", ".join(f"{part} {weight:g}" for part, weight in metric["weights"].items())
@@ -150,7 +162,28 @@ class Console(Reporter):
                 out.print(
                     "failed while compiling, each scored 0: " + ", ".join(f"{n} of the {w}" for w, n in failed.items())
                 )
-        out.print(f"{report['seconds']:.0f} s; everything is in {directory}", soft_wrap=True, markup=False)
+
+
+def _print_calls(out: Terminal, report: dict[str, Any]) -> None:
+    """What was estimated and what it took, where the budget ended it, and what was spent."""
+    for name, why in report.get("unmeasured", {}).items():
+        out.print(f"{name} is not measured: {why}", markup=False)
+    stopped = report.get("compiling", {}).get("stopped")
+    if stopped:
+        out.print(f"compiling stopped: {stopped}; program.json holds the best so far", markup=False)
+    plan = report.get("plan", {})
+    if plan.get("estimate"):
+        out.print(f"estimated {in_words(plan['estimate'])}; took {in_words(plan['actual'])}", markup=False)
+    calls = report.get("calls", {})
+    if calls.get("latency"):
+        spent, replayed, late = calls["spent"], calls["replayed"]["calls"], calls["latency"]
+        price = f", ${spent['cost_usd']:,.2f}" if spent["cost_usd"] else ""
+        again = f"; {replayed:,} more were answered from earlier ones" if replayed else ""
+        out.print(
+            f"spent: {spent['calls']:,} calls, {sum(spent['tokens'].values()):,} tokens{price}{again}; "
+            f"a call took {late['mean']:.2f} s, 95 % of them up to {late['p95']:.2f} s",
+            markup=False,
+        )
 
 
 def _print_judge(out: Terminal, judge: dict[str, Any]) -> None:

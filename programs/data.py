@@ -16,7 +16,8 @@ from programs.splits import check_apart, split
 from programs.stored import in_memory, stored
 from programs.task import Task
 
-_TRAIN, _DEV = 60, 60  # personas that a program is compiled on
+FEW = 60  # examples to train on that a compilation needs
+_DEV = 60
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,16 @@ class Data:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which examples of files a command wants.
+    """Which examples a command wants.
 
     Args:
-        seed: of the split.
-        limit: how many examples of each set at most.
+        seed: of the split, or of which personas are drawn.
+        limit: how many examples are reported at most; of files, also how many of the other sets.
         compiling: whether there must be something to train on.
         skip: ids of rows to leave out.
         skip_bad: leave flawed rows out, and say which.
-        train: how many examples to train on, whatever the limit; None for what a compilation needs.
+        train: how many examples to train on at most; where that is more than a compilation needs, `limit` is of the
+            reported ones alone.
     """
 
     seed: int = 0
@@ -66,10 +68,15 @@ class Wanted:
     compiling: bool = False
     skip: Collection[str] = ()
     skip_bad: bool = False
-    train: int | None = None
+    train: int = FEW
+
+    @property
+    def many(self) -> bool:
+        """Whether weights are trained, and not a program compiled."""
+        return self.train > FEW
 
 
-def personas(task: Task, *, seed: int, limit: int | None, train: int = _TRAIN) -> Data:
+def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> Data:
     """The persona world's examples (synthetic); the roles' users never overlap, whatever the seed.
 
     Args:
@@ -116,12 +123,9 @@ def lamp(task: Task, directory: Path, wanted: Wanted) -> Data:
     has_train = (directory / "train_questions.json").exists()
     if not wanted.compiling and not has_train:
         return Data([], [], test, str(directory), "dev", skipped=skipped)
-    if wanted.train is not None:
-        examples = part("train", wanted.train + 2 * _DEV)
-        shared = check_apart(examples, test)
-        train, dev = split(examples, wanted.seed, min(0.5, _DEV / len(examples)))
-        return Data(train[: wanted.train], in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)
-    examples = part("train", None if wanted.limit is None else 2 * max(wanted.limit, 10))
+    most = None if wanted.limit is None else 2 * max(wanted.limit, 10)
+    examples = part("train", wanted.train + 2 * _DEV if wanted.many else most)
     shared = check_apart(examples, test)
-    train, dev = split(examples, wanted.seed, 0.5)
-    return Data(in_memory(train[:_TRAIN]), in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)
+    train, dev = split(examples, wanted.seed, min(0.5, _DEV / len(examples)) if wanted.many else 0.5)
+    few = train[: wanted.train] if wanted.many else in_memory(train[: wanted.train])  # optimizers copy what they use
+    return Data(few, in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)

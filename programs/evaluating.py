@@ -10,8 +10,9 @@ from programs.ablation import FULL, TEMPLATE, ablation, not_runnable
 from programs.controls import controls
 from programs.experiment import Experiment
 from programs.options import Options
-from programs.ready import baselines, r2p
+from programs.ready import baselines
 from programs.reporter import Reporter
+from programs.settings import Settings
 
 
 def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
@@ -20,14 +21,16 @@ def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporte
     For an ablation, measure the programs of `ablation` instead, and plot them.
     """
     experiment = Experiment("evaluate", options, reporter)
-    experiment.begin(output, resume)
-    return evaluate(experiment)
+    with experiment.running(output, resume):
+        return evaluate(experiment)
 
 
 def evaluate(experiment: Experiment) -> dict[str, Any]:
     """What `run_evaluate` does, in an experiment that has begun."""
     task, options = experiment.task, experiment.options
-    programs = {**baselines(task, experiment.retriever), "r2p": r2p(task, experiment.retriever, options.carrier)}
+    # Uncompiled is R2P as it comes, but for what was asked for, on the same items as the others.
+    asked = Settings().model_copy(update={**experiment.given, "retriever": options.retriever, "k": options.k})
+    programs = {**baselines(task, experiment.retriever), "r2p": experiment.build(asked)}
     if options.program is not None:
         programs["compiled"] = experiment.loaded
     extra: dict[str, Any] = {}

@@ -6,6 +6,7 @@ from typing import Any
 
 import dspy
 from dspy.teleprompt import COPRO, GEPA, SIMBA, MIPROv2
+from dspy.teleprompt.gepa import InstructionProposer
 from gepa.utils import ScoreThresholdStopper
 
 from programs.job import CANDIDATES, DEMOS, ENOUGH, Job
@@ -13,6 +14,7 @@ from r2p_dspy import as_float, as_gepa, as_optimizer_metric
 
 _ROWS = 24  # examples on which COPRO rates an instruction
 _BATCH = 16  # examples of a step of SIMBA
+_PATIENCE = 4  # failures of the reflection model running
 
 
 def mipro(job: Job) -> dspy.Module:
@@ -43,17 +45,48 @@ def mipro(job: Job) -> dspy.Module:
 
 def gepa(job: Job) -> dspy.Module:
     """Instructions rewritten after reflection on what the checks say of each stage."""
+    proposer = _Proposer()
     search = GEPA(
         metric=as_gepa(job.scored),
         auto="light",
         reflection_lm=job.reflection,
+        instruction_proposer=proposer,
         num_threads=job.threads,
         add_format_failure_as_feedback=True,
         seed=job.seed,
-        gepa_kwargs={"stop_callbacks": [ScoreThresholdStopper(1.0)]},  # nothing is left to win; beside the budget
+        # Beside the budget: when nothing is left to win, and when nobody is left to reflect.
+        gepa_kwargs={"stop_callbacks": [ScoreThresholdStopper(1.0), lambda state: proposer.gave_up]},
     )
     with dspy.context(r2p_reflecting=True):  # answers that cannot be read are reflected on too
-        return search.compile(job.program, trainset=[*job.train], valset=[*job.dev])
+        best = search.compile(job.program, trainset=[*job.train], valset=[*job.dev])
+    if proposer.gave_up and not proposer.written:
+        raise proposer.failures[0]
+    if proposer.gave_up:
+        job.progress(f"the reflection model fails ({proposer.failures[0]}); the best so far is kept")
+    return best
+
+
+class _Proposer(InstructionProposer):
+    """GEPA's own, that knows when its model fails: GEPA would spend its whole budget without a word of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = 0
+        self.failures: list[Exception] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, str]:
+        try:
+            made = super().__call__(*args, **kwargs)
+        except Exception as error:
+            self.failures.append(error)
+            raise
+        self.written, self.failures = self.written + 1, []
+        return made
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it failed several times running; GEPA tries a failed one once more."""
+        return len(self.failures) >= _PATIENCE
 
 
 def simba(job: Job) -> dspy.Module:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import dspy
 
-from programs.data import Data, Wanted
+from programs.data import FEW, Data, Wanted
 from programs.jsonl_rows import Reader
 from programs.lamp.flaws import DataError, Flaw, FlawError, refusal
 from programs.splits import check_apart, split, users
 from programs.stored import in_memory, stored
 from programs.task import Task
 
-_MOST = 60  # examples to train on, and to choose by
 _TEST_SHARE = 0.25  # of one file
 _SPLITS = ("train", "dev", "test")
 
@@ -66,11 +65,10 @@ def jsonl(task: Task, path: Path, wanted: Wanted) -> Data:
     if dev:
         check_apart(train, dev)
     elif wanted.compiling or len(set(users(train))) > 1:
-        aside = 0.5 if wanted.train is None else min(0.5, _MOST / max(len(train), 1))
-        train, dev = _split(path, train, wanted.seed, aside)
-    most = _MOST if wanted.limit is None else min(_MOST, max(wanted.limit, 10))
-    train = in_memory(train[:most]) if wanted.train is None else train[: wanted.train]
-    return Data(train, in_memory(dev[:most]), test[: wanted.limit], str(path), reported, shared, skipped)
+        train, dev = _split(path, train, wanted.seed, min(0.5, FEW / max(len(train), 1)) if wanted.many else 0.5)
+    few = FEW if wanted.limit is None else min(FEW, max(wanted.limit, 10))
+    train = train[: wanted.train] if wanted.many else in_memory(train[:few])
+    return Data(train, in_memory(dev[:few]), test[: wanted.limit], str(path), reported, shared, skipped)
 
 
 def load(

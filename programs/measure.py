@@ -34,8 +34,8 @@ def measure(
 
     Returns:
         A row for each example, in order: id, user (None where nobody knows), answer, gold, whether it was a parse
-        failure, compliance and evidence validity (first attempt, and accepted one), violations, calls, tokens and
-        seconds.
+        failure, compliance and evidence validity (first attempt, and accepted one), violations, calls, tokens,
+        seconds, and those of each call.
 
     Raises:
         Exception: what the language model raises, at its first failure; an answer that cannot be read is no failure.
@@ -60,7 +60,7 @@ def collect(
         The rows, in the order of the examples.
 
     Raises:
-        Exception: what `ask` raises, at its first failure.
+        Exception: what `ask` raises, at its first failure, or what a row that cannot be written does.
     """
     done = {row["id"]: row for row in rows}
     todo = [example for example in examples if example.id not in done]
@@ -69,13 +69,13 @@ def collect(
     def one(example: dspy.Example) -> None:
         try:
             row = ask(example)
+            with lock:
+                rows.append(row)
+                done[row["id"]] = row
+                progress()
         except Exception as error:
             failure.append(error)
             raise
-        with lock:
-            rows.append(row)
-            done[row["id"]] = row
-            progress()
 
     executor = ParallelExecutor(num_threads=threads, max_errors=1, disable_progress_bar=True, timeout=0)
     try:
@@ -89,13 +89,18 @@ def collect(
 
 
 def spent(usage: UsageTracker, started: float) -> dict[str, Any]:
-    """What a row says of its cost: calls, tokens, and the seconds since `started` (of `time.monotonic`)."""
+    """What a row says of its cost: calls, tokens, the seconds since `started` (of `time.monotonic`) and of each call.
+
+    Calls that were answered from the ledger take as long as they did when they were made.
+    """
     entries = [entry for calls in usage.usage_data.values() for entry in calls]
+    then = sum(entry["seconds"] for entry in entries if entry.get("replayed"))
     return {
         "calls": len(entries),
         "prompt_tokens": sum(entry.get("prompt_tokens") or 0 for entry in entries),
         "completion_tokens": sum(entry.get("completion_tokens") or 0 for entry in entries),
-        "seconds": round(time.monotonic() - started, 4),
+        "seconds": round(time.monotonic() - started + then, 4),
+        "latency": [entry["seconds"] for entry in entries if "seconds" in entry],
     }
 
 

@@ -1,26 +1,40 @@
 """What an experiment is asked for on the command line."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import dspy
 
+from programs.budget import Budget
 from r2p_dspy import connect
 from r2p_dspy.engines.connect import in_process
+from r2p_dspy.reconcile import Reconcile
 from r2p_dspy.signature import Carrier
+
+# Options that change no result, and may be others when a run is resumed.
+_ASIDE = ("max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache", "mlflow")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What an experiment is asked for; see the command line's help for each."""
+    """What an experiment is asked for; see the command line's help for each.
+
+    A setting of R2P (see `settings.Settings`) that is None is the compiled program's own, or the default.
+    """
 
     task: str
     data: str | None = None
     model: str = "pocket"
     api_base: str | None = None
-    retriever: str = "bm25"
-    k: int = 4
+    retriever: str | None = None
+    k: int | None = None
+    candidates: int | None = None
+    reconcile: Reconcile | None = None
+    adaptive: bool | None = None
+    template: str | None = None
+    carrier: Carrier | None = None
     retriever_tokens: int | None = None
     skip: tuple[str, ...] = ()
     skip_bad: bool = False
@@ -29,17 +43,38 @@ class Options:
     num_threads: int = 16
     temperature: float = 0.0
     optimizer: str = "random"
+    tune: bool = False
+    trials: int = 24
     redact: bool = False
     program: str | None = None
     controls: bool = False
     ablate: bool = False
-    carrier: Carrier = "fields"
     reflection_model: str | None = None
     reflection_api_base: str | None = None
     weights: str | None = None
     threshold: float | None = None
     judge: str | None = None
     judge_api_base: str | None = None
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    max_usd: float | None = None
+    max_minutes: float | None = None
+    calls: str | None = None
+    cache: bool = True
+    mlflow: str | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """What may be spent at most.
+
+        Raises:
+            ValueError: for a limit that is not above 0.
+        """
+        return Budget(self.max_calls, self.max_tokens, self.max_usd, self.max_minutes)
+
+    def asked(self) -> dict[str, Any]:
+        """What makes the run what it is, for its config; what changes no result may be another when it is resumed."""
+        return {name: value for name, value in asdict(self).items() if name not in _ASIDE}
 
     def connect(self, cache: bool) -> dspy.LM:
         """The language model that is asked for, as every command uses it.

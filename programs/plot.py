@@ -69,6 +69,40 @@ def plot_sweep(found: Mapping[str, Any], path: Path) -> None:
     write_figure(figure, path)
 
 
+def plot_tuning(found: Mapping[str, Any], title: str, path: Path) -> None:
+    """Draw the composite score on dev against completion tokens, and against all tokens, side by side, as PNG.
+
+    Args:
+        found: of `tuning_run.summarize`; each trial is a point, hollow if it was given up; those on the frontier are
+            joined and bear their number; the start and the winner are marked, with their 95 % intervals.
+        title: of the figure.
+        path: where to, written whole.
+    """
+    figure = new_figure((14, 5.5))
+    for axes, tokens in zip(figure.subplots(1, 2, sharey=True), ("completion", "all"), strict=True):
+        edge = [(one["tokens"][tokens], one["score"]["value"]) for one in found["trials"] if tokens in one["frontier"]]
+        axes.step(*zip(*sorted(edge), strict=True), where="post", color="C0", alpha=0.5, label="frontier")
+        for number, one in enumerate(found["trials"]):
+            x, value = one["tokens"][tokens], one["score"]
+            marked = [name for name in ("start", "winner") if one["setting"] == found[name]]
+            if marked:
+                color = {"start": "C1", "winner": "C2"}[marked[-1]]
+                _line(axes, [x], [value], fmt="D", color=color, label=f"{' and '.join(marked)}: {one['setting']}")
+            else:
+                color = "C0" if tokens in one["frontier"] else "grey"
+                axes.plot([x], [value["value"]], "o", color=color, fillstyle="none" if one["given_up"] else "full")
+            if marked or tokens in one["frontier"]:
+                axes.annotate(f"{number}", (x, value["value"]), (4, 4), textcoords="offset points", fontsize=8)
+        if min(one["tokens"][tokens] for one in found["trials"]) > 0:  # some servers count none
+            axes.set_xscale("log")
+        axes.set_xlabel(f"{tokens} tokens for each answer (thrown-away ones too)")
+    left = figure.axes[0]
+    left.set_ylabel("composite score on dev (higher is better)")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle(title, fontsize=10)
+    write_figure(figure, path)
+
+
 def new_figure(size: tuple[float, float]) -> Any:
     """A figure of this size in inches, which needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -18,9 +18,8 @@ from pydantic_core import to_jsonable_python
 from programs.lamp.flaws import DataError, one_line
 from programs.options import Options, digest
 from programs.questions import Row, arguments, read, survey
-from programs.ready import r2p
 from programs.reporter import Reporter
-from programs.retrievers import retriever
+from programs.settings import Settings, build, resolved
 from programs.settled import Settled
 from programs.task import Task
 from programs.task_file import task_of
@@ -29,7 +28,7 @@ from r2p_dspy import R2P, load_program, optimizing
 _AHEAD = 8  # rows for each call in flight that may be ahead of the slowest one
 
 # What a resumed run must have in common with its beginning; the others change how it runs, not what it answers.
-_SAME = ("task", "model", "retriever", "k", "retriever_tokens", "seed", "temperature")
+_SAME = ("task", "model", *Settings.model_fields, "retriever_tokens", "seed", "temperature")
 
 
 def run_predict(options: Options, source: Path, target: Path, resume: bool, reporter: Reporter) -> Settled:
@@ -50,8 +49,8 @@ def run_predict(options: Options, source: Path, target: Path, resume: bool, repo
         LMError: see `predict`.
     """
     task = task_of(options.task)
-    items = retriever(task, options.retriever, k=options.k, seed=options.seed, tokens=options.retriever_tokens)
-    program = r2p(task, items)
+    options, settings = resolved(options)
+    program = build(task, settings, seed=options.seed, tokens=options.retriever_tokens)
     if options.program is not None:
         load_program(program, options.program, task=task.name)
     total, fingerprint = survey(source)

@@ -15,9 +15,10 @@ def default_retriever(task: Task, k: int = 4) -> BM25:
     return BM25(k=k).bind(query=task.query_text if task.match else task.question, text=task.searched)
 
 
-def r2p(task: Task, retriever: Retriever | None = None, carrier: Carrier = "fields") -> R2P:
-    """The task's R2P program, uncompiled."""
-    return R2P(task.signature, retriever=retriever or default_retriever(task), checks=task.checks, carrier=carrier)
+def r2p(task: Task, retriever: Retriever | None = None, carrier: Carrier = "fields", **parts: Any) -> R2P:
+    """The task's R2P program, uncompiled; `parts` are others that `R2P` takes, such as `candidates`."""
+    retriever = retriever or default_retriever(task)
+    return R2P(task.signature, retriever=retriever, checks=task.checks, carrier=carrier, **parts)
 
 
 class WithItems(dspy.Module):

@@ -9,6 +9,8 @@ from metrics.floors import floors as trivial_floors
 from metrics.intervals import Interval, of_difference, of_mean, of_metric, of_user_means
 from metrics.judge import first_place
 from metrics.lamp import METRICS
+from programs.budget import latency
+from programs.prices import cost
 from programs.task import Task
 
 Row = Mapping[str, Any]
@@ -28,7 +30,9 @@ def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy
         own means (`per_user`, where users have several examples and the metric is a mean), floors, compliance (final
         and first attempt) and evidence validity (likewise) as shares in [0, 1] or None where they do not apply, counts
         of parse failures and violations, calls, tokens, completion tokens for each compliant answer (None where there
-        is no template), seconds that the calls took in sum, and US dollars (None where the price is not known).
+        is no template), seconds that the examples took in sum, the mean and the 95th percentile of those that a call
+        took (None where nothing was called), and US dollars (None where the price is not known). What was answered from
+        the ledger counts as it did when it was paid for.
     """
     tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
     return {
@@ -47,7 +51,8 @@ def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy
         "tokens": tokens,
         "tokens_per_compliant": _per(tokens["completion"], [row["compliant"] for row in rows]),
         "seconds": round(sum(row["seconds"] for row in rows), 1),
-        "cost_usd": _cost(lm, tokens),
+        "latency": latency([one for row in rows for one in row.get("latency", ())]),
+        "cost_usd": _usd(lm, tokens),
     }
 
 
@@ -100,7 +105,8 @@ def judged(
         "calls": sum(row["calls"] for row in rows),
         "tokens": tokens,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
-        "cost_usd": _cost(lm, tokens),
+        "latency": latency([one for row in rows for one in row.get("latency", ())]),
+        "cost_usd": _usd(lm, tokens),
     }
 
 
@@ -175,14 +181,6 @@ def _violations(rows: Sequence[Row], key: str) -> dict[str, int]:
     return {check: named.count(check) for check in dict.fromkeys(named)}
 
 
-def _cost(lm: dspy.LM, tokens: Mapping[str, int]) -> float | None:
-    provider, _, model = lm.model.partition("/")
-    if provider == "local":
-        return 0.0
-    from dspy.clients.model_metadata import model_info
-
-    prices = model_info(provider, model)
-    if "input_cost_per_token" not in prices or "output_cost_per_token" not in prices:
-        return None
-    cost = tokens["prompt"] * prices["input_cost_per_token"] + tokens["completion"] * prices["output_cost_per_token"]
-    return round(cost, 6)
+def _usd(lm: dspy.LM, tokens: Mapping[str, int]) -> float | None:
+    found = cost(lm.model, tokens)
+    return None if found is None else round(found, 6)

@@ -2,9 +2,14 @@
 
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+_LOCK = ".lock"
 
 
 class RunError(ValueError):
@@ -12,7 +17,7 @@ class RunError(ValueError):
 
 
 class Run:
-    """One run's directory.
+    """One run's directory; a context manager, within which no other process can work in it.
 
     Args:
         directory: where it is, made when it does not exist.
@@ -20,31 +25,67 @@ class Run:
         resume: go on with an unfinished run that is there.
 
     Raises:
-        RunError: for a finished run, an unfinished one without `resume`, one of another config, nothing to resume,
-            or a directory that cannot be written.
+        RunError: for a finished run, an unfinished one without `resume`, one of another config, one in which another
+            process works, nothing to resume, or a directory that cannot be written.
     """
 
     def __init__(self, directory: Path | str, config: dict[str, Any], resume: bool = False):
         self.path = Path(directory)
+        # An OS lock, which goes with the process that holds it, however that ends.
+        self._lock = FileLock(self.path / _LOCK, timeout=0, thread_local=False)
         try:
             self._begin(config, resume)
+        except Timeout:
+            raise RunError(
+                f"another process works in {self.path}; wait until it has ended, or give another --output"
+            ) from None
         except OSError as error:
             raise RunError(f"cannot write to {self.path}: {error.strerror}; give another --output") from None
 
     def _begin(self, config: dict[str, Any], resume: bool) -> None:
+        self._before(config, resume)  # before anything is written
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            before = self._before(config, resume)  # another process may have begun, or finished, meanwhile
+            self._new = not before
+            self.id: str = before.get("id") or uuid.uuid4().hex
+            write_json(self.path / "config.json", {**config, "id": self.id})
+        except BaseException:
+            self.close()
+            raise
+
+    def _before(self, config: dict[str, Any], resume: bool) -> dict[str, Any]:
+        """The config of the run that is there; refuses what cannot be gone on with."""
         if (self.path / "report.json").exists():
             raise RunError(f"{self.path} holds a finished run; give another --output or remove it")
         before = self.path / "config.json"
         if before.exists():
             if not resume:
                 raise RunError(f"{self.path} holds an unfinished run; add --resume to go on, or give another --output")
-            check_same(self.path, read_json(before), config)
-        elif resume:
+            found = read_json(before)
+            check_same(self.path, {name: one for name, one in found.items() if name != "id"}, config)
+            return found
+        if resume:
             raise RunError(f"{self.path} holds no run to resume; leave out --resume")
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(one.name != _LOCK for one in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and no run; give another --output")
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(before, config)
+        return {}
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def withdraw(self) -> None:
+        """Take a run back that could not begin."""
+        if self._new:
+            (self.path / "config.json").unlink()
+
+    def close(self) -> None:
+        """Let others work in the directory."""
+        self._lock.release()
 
     def rows(self, name: str) -> "Rows":
         """The results of one program, example by example."""

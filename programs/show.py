@@ -61,8 +61,8 @@ def shown(artifact: Artifact, width: int = 100, most: int | None = MOST) -> Iter
         yield Line(one_line(f"{name}: instructions"), "bold")
         yield from _block(predictor.instructions, 2, width, None)
         yield Line(one_line(f"{name}: fields"), "bold")
-        for field, described in {**predictor.inputs, **predictor.outputs}.items():
-            yield from _block(f"{field}: {described}", 2, width, None)
+        for text in _described(predictor):
+            yield from _block(text, 2, width, None)
         if not predictor.demos:
             yield Line(one_line(f"{name}: demos: {_counted(predictor)}"), "bold")
         for number, demo in enumerate(predictor.demos, start=1):
@@ -164,9 +164,7 @@ def _predictor_apart(name: str, before: Predictor, after: Predictor, width: int,
     if before.instructions != after.instructions:
         yield Line(one_line(f"{name}: instructions"), "bold")
         yield from _diff(_sentences(before.instructions), _sentences(after.instructions), width)
-    old, new = (
-        [f"{field}: {text}" for field, text in {**one.inputs, **one.outputs}.items()] for one in (before, after)
-    )
+    old, new = _described(before), _described(after)
     if set(old) != set(new):  # another order changes nothing
         yield Line(one_line(f"{name}: fields"), "bold")
         yield from _diff([one for one in old if one not in new], [one for one in new if one not in old], width)
@@ -179,7 +177,7 @@ def _predictor_apart(name: str, before: Predictor, after: Predictor, width: int,
     for demos, others, mark, style in ((ours, theirs, _OLD, "red"), (theirs, ours, _NEW, "green")):
         for one, demo in demos.items():
             if others.get(one) != demo:
-                yield Line(f"{mark}{one}", style)
+                yield Line(f"{mark}demo {one}{', what is different of it' if one in others else ''}", style)
                 for field, value in demo.items():
                     if one not in others or others[one].get(field) != value:  # of a changed demo what changed
                         yield from _marked(_value(field, value, width - 2, most), mark, style)
@@ -203,6 +201,11 @@ def _diff(before: Sequence[str], after: Sequence[str], width: int) -> Iterator[L
         for mark, style, texts in parts:
             for text in texts:
                 yield from _block(text, 0, width, None, style, mark)
+
+
+def _described(predictor: Predictor) -> list[str]:
+    fields = {**predictor.inputs, **predictor.outputs}
+    return [name if text in ("", f"${{{name}}}") else f"{name}: {text}" for name, text in fields.items()]
 
 
 def _counted(predictor: Predictor) -> str:

@@ -7,7 +7,7 @@ other cells of its task and, for one k, on the same items. So they can be compar
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from programs.published import published
 from programs.report import Row, differences
 from programs.reporter import Reporter
 from programs.runs import Run
+from programs.settings import resolved
 from programs.task import Task
 from programs.task_file import task_of
 from r2p_dspy.engines.connect import check_name, in_process
@@ -53,7 +54,7 @@ def run_sweep(
     options: Options,
     tasks: Sequence[str],
     models: Sequence[str],
-    ks: Sequence[int],
+    ks: Sequence[int | None],
     output: Path,
     resume: bool,
     reporter: Reporter,
@@ -62,7 +63,8 @@ def run_sweep(
 
     Args:
         options: of every cell; its task, model and k are the cell's instead.
-        tasks, models, ks: what is crossed; what stands twice counts once. Other models are compared with the first.
+        tasks, models, ks: what is crossed; what stands twice counts once. Other models are compared with the first; a k
+            of None is that of the options, or of the compiled program.
         output: the run's directory; a cell's is TASK/NUMBER-MODEL/kK in it, a task's figure is TASK.png.
         resume: whether to go on with a run that is there.
         reporter: who is told of progress.
@@ -76,8 +78,9 @@ def run_sweep(
         Exception: what a language model raises; what was measured until then is kept.
     """
     started = time.monotonic()
-    ks = sorted(set(ks))
-    if options.retriever == "all" and len(ks) > 1:
+    setting = resolved(options)[1]
+    ks = sorted({setting.k if k is None else k for k in ks})
+    if setting.retriever == "all" and len(ks) > 1:
         raise ValueError("the retriever 'all' shows every item whatever k is; give one --k, or another --retriever")
     named = short_names(models)
     # The address is that of the models that are served; where none is, it is a mistake that is said.
@@ -86,7 +89,7 @@ def run_sweep(
         check_name(model, addresses.get(model) if addresses else options.api_base)
     settings, examples = _read(options, tasks, ks, reporter)
     asked = {"task": [*dict.fromkeys(tasks)], "model": [*named.values()], "k": ks}
-    run = Run(output, {"command": "sweep", **asdict(options), **asked}, resume)
+    run = Run(output, {"command": "sweep", **options.asked(), **asked}, resume)
     cells: dict[str, list[Cell]] = {name: [] for name in settings}
     for number, (label, model) in enumerate(named.items(), start=1):
         own = {name: replace(one, model=model, api_base=addresses.get(model)) for name, one in settings.items()}
@@ -97,7 +100,7 @@ def run_sweep(
         "command": "sweep",
         "models": named,
         "ks": ks,
-        "retriever": options.retriever,
+        "retriever": setting.retriever,
         "retriever_tokens": options.retriever_tokens,
         "seed": options.seed,
         "tasks": {name: compare(task_of(settings[name].task), found) for name, found in cells.items()},
@@ -219,8 +222,8 @@ def _measure(
         directory = root / name / place / f"k{k}"
         # A cell that is done is looked at again: it must be of this very model, and its report is written anew.
         (directory / "report.json").unlink(missing_ok=True)
-        experiment.begin(directory, (directory / "config.json").exists())
-        done = evaluate(experiment)
+        with experiment.running(directory, (directory / "config.json").exists()):
+            done = evaluate(experiment)
         yield name, Cell(label, k, str(directory.relative_to(root)), done, experiment.rows)
 
 

@@ -32,13 +32,13 @@ def moves(terminal: Terminal) -> bool:
 
 
 def table(*headers: str, title: str | None = None) -> Table:
-    """A table: with rules on a terminal, columns alone elsewhere.
+    """A table: with rules on a terminal, plain lines that Markdown takes for a table elsewhere.
 
     Args:
         headers: of its first columns.
         title: above it, in rich's markup.
     """
-    rules = box.HEAVY_HEAD if Terminal().is_terminal else None
+    rules = box.HEAVY_HEAD if Terminal().is_terminal else box.MARKDOWN
     return Table(*headers, title=title, title_justify="left", box=rules)
 
 

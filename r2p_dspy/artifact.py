@@ -181,8 +181,10 @@ def _demo(demo: Mapping[str, Any], predictor: Any, profile: str, where: str) -> 
             kept[profile] = str(Profile.of(kept[profile]))
         for name, info in predictor.signature.output_fields.items():
             if kept.get(name) is not None:
+                if info.annotation is str and isinstance(kept[name], dict | list):
+                    raise ValueError("it is no text")
                 parse_value(kept[name], info.annotation)
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{where} has no {name} that the program can read: {str(error)[:300]}") from None
     return kept
 

@@ -13,6 +13,7 @@ KIND, FORMAT = "r2p-dspy program", 2
 HELD = "Demos hold texts from users' histories."
 LEFT_OUT = "Demos and quotes were left out: this is not quite the program that the scores were measured on."
 _MOST_BYTES, _MOST_DEPTH = 50_000_000, 100  # more is no compiled program
+_HALVES = re.compile(r"[\ud800-\udfff]")  # of characters, which models do write, and no prompt takes
 _QUOTE = 6  # words in a row that also stand in a user's text are a quote
 
 
@@ -115,8 +116,7 @@ def write_artifact(artifact: Artifact, path: str | Path) -> None:
     text = json.dumps(artifact.model_dump(), indent=2, ensure_ascii=False) + "\n"
     part = path.with_name(f".{path.name}.part")
     try:
-        # Half of a surrogate pair, which models do write, becomes its JSON escape.
-        part.write_bytes(text.encode(errors="backslashreplace"))
+        part.write_text(_HALVES.sub("\ufffd", text), encoding="utf-8")
         part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)  # what a full disk leaves
@@ -197,6 +197,8 @@ def _json(path: Path) -> Any:
         data = json.loads(path.read_text(encoding="utf-8"))
         if _depth(data) > _MOST_DEPTH:
             raise ValueError("it is nested too deeply")
+        if _HALVES.search(json.dumps(data, ensure_ascii=False)):
+            raise ValueError("it holds half a character")
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read as a program: {error}") from None
     return data

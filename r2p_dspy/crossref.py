@@ -1,6 +1,7 @@
 """Cross-referencing: sample several outcomes of a module and reconcile them (paper, self-referencing module)."""
 
 import asyncio
+import copy
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -113,7 +114,7 @@ class CrossReference(dspy.Module):
 
     def _sampler(self, number: int) -> tuple[dspy.Module, dict[int, Any]]:
         """A copy of the module that samples, and of its predictors the originals, by identity."""
-        module, originals = self.module.deepcopy(), {}
+        module, originals = _copied(self.module), {}
         pairs = zip(_predictors(module), _predictors(self.module), strict=True)
         for own, original in pairs:
             lm = own.lm or dspy.settings.lm
@@ -193,6 +194,15 @@ class CrossReference(dspy.Module):
         if chosen is None and attempts and not getattr(dspy.settings, "r2p_optimizing", False):
             raise AssertionUnmet(answer, attempts)
         return answer
+
+
+def _copied(module: dspy.Module) -> dspy.Module:
+    """A module of its own that shares the language models: a copy of one would hold all that it was ever asked."""
+    shared = {id(one.lm): one.lm for one in _predictors(module) if one.lm is not None}
+    try:
+        return copy.deepcopy(module, shared)
+    except Exception:  # as DSPy has it: what cannot be copied is shared
+        return module.deepcopy()
 
 
 def _predictors(module: dspy.Module) -> list[Any]:

@@ -103,6 +103,11 @@ class Monitor:
             return self._correct(end, text, self._next(), "stages", "That is enough.")
         return None
 
+    def __copy__(self) -> "Monitor":
+        other: Monitor = object.__new__(type(self))
+        other.__dict__ = {**self.__dict__, "interventions": [*self.interventions], "_held": {**self._held}}
+        return other
+
     def pause(self) -> str | None:
         """Where an engine that cannot stream is to stop next, so that it can be corrected there.
 

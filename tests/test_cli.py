@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -19,7 +20,7 @@ from programs.personas.world import draw, lamp_files
 NAMES = ["predict", "cot", "r2p", "compiled"]
 KEYS = {
     "metrics", "floors", "compliance", "compliance_first", "evidence_validity", "parse_failures", "violations", "calls",
-    "tokens", "tokens_per_compliant", "interventions", "seconds", "cost_usd",
+    "tokens", "tokens_per_compliant", "interventions", "seconds", "latency", "cost_usd",
 }  # fmt: skip
 
 
@@ -53,8 +54,51 @@ def test_compile_writes_a_whole_run_and_prints_one_table(compiled):
     assert report["programs"]["predict"]["compliance"] is None
     assert report["programs"]["r2p"]["compliance"] is not None
     assert report["compiling"]["winner"] in ("compiled", "uncompiled")
+    assert report["compiling"]["metric"]["weights"]["task"] == 0.7 and "score: task 0.7, structure 0.1" in result.stdout
     assert (directory / "program.json").exists()
     assert all(name in result.stdout for name in NAMES)
+
+
+def test_show_prints_a_program_and_what_compiling_changed(compiled):
+    directory, _ = compiled
+    result = run("show", directory)
+    assert result.exit_code == 0, result.stderr
+    for line in ("program for lamp2", "  model: pocket", "  optimizer: bootstrap", "reason: instructions"):
+        assert line in result.stdout.splitlines(), line
+    assert result.stdout == run("show", directory / "program.json").stdout
+    changed = run("show", "lamp2", directory)
+    assert changed.exit_code == 0 and "+ model: pocket" in changed.stdout.splitlines()
+    assert run("show", directory, directory).stdout == "instructions, fields and demos are the same\n"
+
+
+@pytest.mark.parametrize(
+    ("why", "arguments", "said"),
+    [
+        ("nothing", [], "PROGRAM"),
+        ("what is not there", ["nowhere.json"], "nowhere.json does not exist"),
+        ("a task that is none", ["lamp9"], "lamp9 does not exist"),
+        ("a folder that is no run", ["."], "program.json does not exist"),
+        ("Python", ["task.py"], "task.py cannot be read as a program"),
+        ("a report", ["report.json"], "report.json is no r2p-dspy program"),
+        ("a second that is none", ["lamp2", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_what_cannot_be_shown(why, arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task.py").write_text("raise SystemExit('run')")
+    (tmp_path / "report.json").write_text("{}")
+    result = run("show", *arguments)
+    assert result.exit_code == 2 and result.stdout == "", why
+    assert said in result.stderr and result.stderr.count("\n") == 1, why
+
+
+def test_verbose_shows_the_first_prompt_of_each_program_once(tmp_path):
+    result = run("evaluate", "--limit", 3, "--verbose", "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    for name in ("predict", "cot", "r2p"):
+        assert result.stderr.count(f"── {name}: its first call") == result.stderr.count(f"── {name} goes on") == 1
+    assert result.stderr.count("[[ ## verification ## ]]") >= 2, "the prompt and the answer"
+    assert "\x1b" not in result.stderr + result.stdout
 
 
 def test_a_finished_run_is_not_overwritten(compiled):
@@ -196,12 +240,12 @@ def test_tasks_are_listed_with_metric_and_floor():
         assert word in result.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["compile"], ["evaluate"], ["predict"], ["tasks"]])
+@pytest.mark.parametrize("command", [[], ["compile"], ["evaluate"], ["predict"], ["show"], ["tasks"]])
 def test_help_says_what_every_option_does(command):
     result = run(*command, "--help")
     assert result.exit_code == 0 and "Usage" in result.stdout
-    for name, option in ((option.name, option) for option in (cli.cli.commands[command[0]].params if command else [])):
-        assert option.help, name
+    for option in cli.cli.commands[command[0]].params if command else []:
+        assert isinstance(option, click.Argument) or option.help, option.name
 
 
 FOLDER = "a folder with LaMP's files"
@@ -297,7 +341,7 @@ def test_too_few_examples_to_compile_with_are_noticed_before_anything_is_paid_fo
         cut = data[:2] if kind == "questions" else {**data, "golds": data["golds"][:2]}
         path.write_text(json.dumps(cut))
     result = run("compile", "--data", tmp_path, "--output", tmp_path / "run")
-    assert result.exit_code == 2 and "compiling needs at least 3" in result.stderr
+    assert result.exit_code == 2 and "at least 3 and 1 are needed" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -25,7 +25,8 @@ class Correction:
 
 
 # Reads the answer so far; None lets it go on. One with a method `pause` also says where it wants to read next, for
-# engines that cannot stream: before which string, or, with None, at the end.
+# engines that cannot stream: before which string, or, with None, at the end. `copy.copy` makes one that has read as
+# much.
 Steer: TypeAlias = Callable[[str], Correction | None]
 
 
@@ -46,13 +47,18 @@ _active: ContextVar[Callable[[], Steer] | None] = ContextVar("r2p_steer", defaul
 
 
 @contextmanager
-def steering(reader: Callable[[], Steer] | None) -> Iterator[None]:
+def steering(make: Callable[[], Steer] | None) -> Iterator[None]:
     """Within it, an engine that can be steered asks for a reader for each answer; others know nothing of it."""
-    token = _active.set(reader)
+    token = _active.set(make)
     try:
         yield
     finally:
         _active.reset(token)
+
+
+def reader() -> Callable[[], Steer] | None:
+    """What makes a reader for each answer, if somebody wants to read along."""
+    return _active.get()
 
 
 def awaited() -> bool:
@@ -62,8 +68,8 @@ def awaited() -> bool:
 
 def active() -> Steer | None:
     """Who reads along with the next answer."""
-    reader = _active.get()
-    return None if reader is None else reader()
+    make = reader()
+    return None if make is None else make()
 
 
 def steered(leg: AnyLeg, steer: Steer) -> tuple[str, AnyLeg]:

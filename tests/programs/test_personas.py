@@ -116,7 +116,7 @@ def test_titles_the_words_follow_from_the_history_alone(task, world, persona):
 @given(NUMBERS)
 def test_tweets_the_paraphrase_follows_from_the_history_alone(persona):
     made = case("lamp7", persona)
-    thing, where, _, mood = re.fullmatch(r"(\S+) (\S+ \S+) (is) (\S+)", made.question).groups()
+    thing, where, _, mood = re.fullmatch(r"the (\S+) (\S+ \S+) (is) (\S+)", made.question).groups()
     (with_mood,) = [item["text"] for item in made.items if f" the {mood} " in item["text"]]
     (with_thing,) = [item["text"] for item in made.items if re.search(rf" the \S+ {thing} ", item["text"])]
     opening, closing = with_mood.partition(" the ")[0], " ".join(with_thing.split()[-2:])

@@ -10,12 +10,13 @@ CONFIG = {"command": "evaluate", "task": "lamp2", "limit": None, "seed": 0}
 
 
 def unfinished(path):
-    Run(path, CONFIG).rows("r2p").append({"id": "1"})
+    with Run(path, CONFIG) as run:
+        run.rows("r2p").append({"id": "1"})
 
 
 def finished(path):
-    run = Run(path, CONFIG)
-    run.finish({"task": "lamp2"})
+    with Run(path, CONFIG) as run:
+        run.finish({"task": "lamp2"})
 
 
 def foreign(path):
@@ -91,8 +92,8 @@ def test_a_new_run_begins_with_its_config(tmp_path, there):
     path = tmp_path / "runs" / "new"
     there(path)
     run = Run(path, CONFIG)
-    assert json.loads((path / "config.json").read_text()) == CONFIG
-    assert [one.name for one in path.iterdir()] == ["config.json"], "nothing half written is left"
+    assert json.loads((path / "config.json").read_text()) == CONFIG | {"id": run.id}
+    assert sorted(one.name for one in path.iterdir()) == [".lock", "config.json"], "nothing half written is left"
     run.finish({"score": 1})
     assert json.loads((path / "report.json").read_text()) == {"score": 1}
 

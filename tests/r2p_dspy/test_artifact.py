@@ -90,12 +90,12 @@ def test_what_is_no_field_is_not_saved(tmp_path):
     assert set(held.demos[0]) == {*module.reason.signature.fields, "augmented"}
 
 
-def test_half_a_character_that_a_model_wrote_is_saved(tmp_path):
+def test_half_a_character_that_a_model_wrote_does_not_keep_the_rest_from_being_saved(tmp_path):
     module = compiled()
     module.reason.demos[0]["requirements"] = "odd \ud83d"
     read = program()
     load_program(read, save_program(module, tmp_path / "film.json"))
-    assert read.reason.demos[0]["requirements"] == "odd \ud83d"
+    assert read.reason.demos[0]["requirements"] == "odd \ufffd"
 
 
 def test_it_is_plain_json_without_model_key_or_endpoint(saved, tmp_path, scripted):
@@ -172,6 +172,7 @@ BAD = [
     ("a pickle", pickle.dumps({"kind": "r2p-dspy program"}), UNREAD),
     ("a number with no end", '{"kind": "r2p-dspy program", "format": ' + "9" * 10_000 + "}", UNREAD),
     ("Python", "__import__('os').abort()", UNREAD),
+    ("half a character", change(*REASON, "instructions", "odd \ud83d"), "holds half a character"),
     ("another kind of JSON", "[1, 2]", "is no r2p-dspy program; compile makes such a file"),
     ("a program that dspy saved", '{"reason": {"demos": []}, "metadata": {}}', "is no r2p-dspy program"),
     ("another kind", change("kind", "r2p-dspy report"), "is no r2p-dspy program"),
@@ -209,6 +210,10 @@ BAD = [
     ("a profile that is a number", change(*DEMO, "profile", 7), "demo 1 has no profile that"),
     ("a profile with an id twice", change(*DEMO, "profile", [{"id": "1", "text": "x"}] * 2), "demo 1 has no profile"),
     ("a demo's evidence", change(*DEMO, "evidence", "prose"), "demo 1 has no evidence that"),
+    ("evidence without end", change(*DEMO, "evidence", "[" * 100_000), "demo 1 has no evidence that"),
+    ("a profile without end", change(*DEMO, "profile", "[" * 100_000), "demo 1 has no profile that"),
+    ("a profile of levels", change(*DEMO, "profile", [[[{"id": "1", "text": "x"}]]]), "demo 1 has no profile that"),
+    ("a draft that is no text", change(*DEMO, "draft", {"a": ["b"]}), "demo 1 has no draft that"),
     ("evidence without quotes", change(*DEMO, "evidence", [{"item": "1"}]), "demo 1 has no evidence that"),
     ("a verdict that is none", change(*DEMO, "verification", "approved", "perhaps"), "demo 1 has no verification"),
 ]  # fmt: skip

@@ -15,9 +15,13 @@ from r2p_dspy import (
     as_float,
     as_gepa,
     as_optimizer_metric,
+    as_reward,
     optimizing,
 )
+from r2p_dspy.monitor import Intervention
+from r2p_dspy.reconcile import Candidate
 from r2p_dspy.scoring import PARTS, WEIGHTS
+from r2p_dspy.words import GOOD
 from tests.film import HISTORY, Film, ask, program
 from tests.scripted import completion
 
@@ -35,6 +39,13 @@ def attempt(*failed, accepted=False, names=NAMES):
         for name in names
     ]
     return Attempt(verdicts=verdicts, accepted=accepted)
+
+
+def corrected(*failed):
+    """An attempt as it would have been without the interventions."""
+    made = attempt(*failed)
+    made.interventions = [Intervention(stage="evidence", check=name, message="") for name in failed]
+    return made
 
 
 def predicted(*attempts, tag="comedy"):
@@ -69,25 +80,55 @@ def test_a_value_and_its_parts_are_in_bounds_and_the_gate_holds(task, failures, 
 
 
 @QUICK
-@given(st.floats(0.01, 1), st.floats(0, 1), ATTEMPTS, ATTEMPTS, TASKS)
-def test_the_faces_agree(threshold, first, one, other, second):
-    def composite(value):
-        return Composite(lambda row, answer: value, threshold=threshold)
-
-    better, worse = sorted([(first, one), (second, other)], key=lambda x: -composite(x[0])(ROW, of(x[1])).value)
-    values = []
-    for task, failures in (better, worse):
-        score, prediction = composite(task), of(failures)
+@given(
+    st.floats(0.01, 1),
+    st.lists(st.tuples(TASKS, ATTEMPTS), min_size=2, max_size=4),
+    st.fixed_dictionaries({}, optional=dict.fromkeys(WEIGHTS, st.floats(0, 1))),
+    st.sampled_from([None, "reason", "tagger.reason", "synthesize", "explain"]),
+)
+def test_the_faces_agree(threshold, answers, weights, predictor):
+    if sum(weights.values()) <= 0:
+        weights = WEIGHTS
+    orders = []
+    for task, failures in answers:
+        score = Composite(lambda row, answer: task, threshold=threshold, weights=weights)  # noqa: B023
+        prediction = of(failures)
         value = score(ROW, prediction).value
-        gepa = as_gepa(score)(ROW, prediction, None, "reason", [])
-        assert as_float(score)(ROW, prediction) == value == gepa.score
-        assert as_float(score)(ROW, prediction, []) == value, "a trace changes nothing"
+        values = {
+            "float": as_float(score)(ROW, prediction),
+            "float, with a trace": as_float(score)(ROW, prediction, []),
+            "optimizer": as_optimizer_metric(score)(ROW, prediction),
+            "gepa": as_gepa(score)(ROW, prediction).score,
+            "gepa, of a predictor": as_gepa(score)(ROW, prediction, None, predictor, []).score,
+            "reward": as_reward(score)(ROW, prediction)["reward"],
+        }
+        assert values == dict.fromkeys(values, value)
         kept = as_bool(score)(ROW, prediction)
         assert kept is as_optimizer_metric(score)(ROW, prediction, []) is score.passes(ROW, prediction)
-        assert as_optimizer_metric(score)(ROW, prediction) == value
-        assert not kept or (value > 0 and task >= threshold)
-        values.append((value, gepa.score))
-    assert values == sorted(values, reverse=True), "one order everywhere"
+        assert kept == (value > 0 and task >= threshold)
+        parts = as_reward(score)(ROW, prediction)
+        assert {name: parts[name] for name in WEIGHTS} == score(ROW, prediction).parts
+        orders.append((value, *values.values()))
+    for face in zip(*orders, strict=True):
+        assert sorted(range(len(answers)), key=face.__getitem__) == sorted(
+            range(len(answers)), key=lambda n: orders[n][0]
+        ), "one order everywhere"
+
+
+@QUICK
+@given(st.lists(st.sets(st.sampled_from([*NAMES, "mine", "hint"])), min_size=1, max_size=3))
+def test_gepa_is_told_of_every_failure_of_the_first_attempt_and_what_a_good_one_does(failures):
+    told = as_gepa(Composite(exact))(ROW, of(failures)).feedback
+    for name in failures[0]:
+        stage = {"quoted": "evidence", "cited": "evidence", "backed": "preferences", "labelled": "preferences"}.get(
+            name
+        )
+        if name == "approved":
+            stage = "verification"
+        assert (f"Stage {stage}" if stage else "The answer") + f" fails [{name}]: Mend {name}." in told
+        assert GOOD.get(name, "") in told
+    assert (told == "Right, and every check holds.") == (not failures[0] and not failures[-1])
+    assert len(told.splitlines()) == 1
 
 
 @QUICK
@@ -156,7 +197,9 @@ def test_weights_are_the_users_and_threshold_the_tasks():
             {"task": 1.0, "style": 1.0},
             "unknown part 'style' in the weights; the parts are task, struc",
         ),
-        ("a negative weight", {"task": 1.0, "structure": -0.1}, "must not be negative, and not all 0"),
+        ("a negative weight", {"task": 1.0, "structure": -0.1}, "none of them negative, and not all 0"),
+        ("what is no number", {"task": float("nan")}, "must be numbers"),
+        ("one without end", {"task": float("inf")}, "must be numbers"),
         ("all zero", {"task": 0.0}, "not all 0"),
         ("none", {}, "not all 0"),
     ],
@@ -164,6 +207,12 @@ def test_weights_are_the_users_and_threshold_the_tasks():
 def test_weights_that_cannot_be_say_why(why, weights, named):
     with pytest.raises(ValueError, match=named):
         Composite(exact, weights=weights)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_out_of_bounds_is_an_error(threshold):
+    with pytest.raises(ValueError, match=r"threshold of the task's score must be in \[0, 1\]"):
+        Composite(exact, threshold=threshold)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), 100])
@@ -191,24 +240,47 @@ def test_a_task_score_out_of_bounds_is_an_error_and_no_score(value):
             dspy.Prediction(tag="x", year=1),
             "The tag was 'x'; right is 'comedy'.",
         ),
-        ("an unmet check", ROW, predicted(attempt("quoted", accepted=True)), "[quoted] Mend quoted."),
+        (
+            "an unmet check",
+            ROW,
+            predicted(attempt("quoted", accepted=True)),
+            f"Stage evidence fails [quoted]: Mend quoted. {GOOD['quoted']}",
+        ),
+        (
+            "one of the user's own",
+            ROW,
+            predicted(attempt("mine", accepted=True)),
+            "The answer fails [mine]: Mend mine.",
+        ),
         (
             "two",
             ROW,
             predicted(attempt("quoted", "backed", accepted=True)),
-            "[quoted] Mend quoted. [backed] Mend backed.",
+            f"{GOOD['quoted']} Stage preferences fails [backed]: Mend backed.",
         ),
         (
             "a mended one",
             ROW,
             predicted(attempt("cited"), attempt(accepted=True)),
-            "[cited] Mend cited. Backtracking mended it; a good answer needs none.",
+            f"Mend cited. {GOOD['cited']} Backtracking mended it; a good answer needs none.",
+        ),
+        (
+            "one that an intervention mended",
+            ROW,
+            predicted(corrected("cited"), attempt(accepted=True)),
+            f"Mend cited. {GOOD['cited']} An intervention while it reasoned mended it; a good answer needs none.",
+        ),
+        (
+            "a retry that fails elsewhere",
+            ROW,
+            predicted(attempt("cited"), attempt("backed", accepted=True)),
+            f"{GOOD['cited']} Retried: Stage preferences fails [backed]: Mend backed.",
         ),
         (
             "a wrong answer too",
             ROW,
             predicted(attempt("cited", accepted=True), tag="x"),
-            "right is 'comedy'. [cited] Mend cited.",
+            "right is 'comedy'. Stage evidence fails [cited]: Mend cited.",
         ),
     ],
 )
@@ -223,13 +295,76 @@ def test_what_gepa_is_told(why, row, prediction, said):
         assert "year" not in told.feedback
 
 
+@pytest.mark.parametrize(
+    ("why", "changes", "said"),
+    [
+        (
+            "the items with the right answer are not cited",
+            {},
+            "Stage evidence cites none of the items that bear the right answer (2). Good evidence cites the items that",
+        ),
+        (
+            "they are cited, and not followed",
+            {
+                "evidence": '[{"item": "2", "quote": "a wizard"}]',
+                "preferences": '[{"statement": "s", "items": ["2"], "label": "fantasy"}]',
+            },
+            "Stage evidence cites an item with the right answer, and the stages after it leave it. Good preferences",
+        ),
+        (
+            "the draft had it",
+            {"draft": "fantasy"},
+            "Stage draft had it right. A good tag is the draft that was approved.",
+        ),
+    ],
+)
+def test_the_stage_that_led_to_a_wrong_answer_is_named(why, changes, said, scripted):
+    scripted(completion(**changes))
+    with optimizing():
+        answer = ask(program(max_backtracks=0))
+    told = as_gepa(Composite(exact))(dspy.Example(film="x", tag="fantasy").with_inputs("film"), answer)
+    assert told.feedback.startswith("The tag was 'romance'; right is 'fantasy'. ") and said in told.feedback, why
+
+
+def candidate(tag, survives=True):
+    return Candidate(answer={"tag": tag}, survives=survives)
+
+
+@pytest.mark.parametrize(
+    ("why", "tag", "candidates", "said"),
+    [
+        ("a candidate had it", "drama", [candidate("drama"), candidate("comedy")], "Candidate 2 had it right. A good"),
+        ("none had it", "drama", [candidate("drama"), candidate("drama")], "No candidate had it. A good comparison"),
+        ("it had no say", "drama", [candidate("drama"), candidate("comedy", False)], "No candidate had it."),
+        ("it chose right", "comedy", [candidate("drama"), candidate("comedy")], "Right, and every check holds."),
+    ],
+)
+def test_the_synthesizing_predictor_is_told_of_its_comparison(why, tag, candidates, said):
+    answer = predicted(attempt("quoted"), attempt(accepted=True), tag=tag)
+    answer.candidates = candidates
+    metric = as_gepa(Composite(exact))
+    told = {
+        name: metric(ROW, answer, None, name, []).feedback for name in ("synthesize", "tagger.synthesize", "reason")
+    }
+    assert told["synthesize"] == told["tagger.synthesize"]
+    assert said in told["synthesize"] and "quoted" not in told["synthesize"], why
+    assert "[quoted]" in told["reason"] and "Candidate" not in told["reason"], why
+
+
+def test_of_a_program_inside_another_the_predictors_trace_tells_of_attempts():
+    step = dspy.Prediction(tag="comedy")
+    step._attempts = [attempt("quoted"), attempt(accepted=True)]
+    told = as_gepa(Composite(exact))(ROW, dspy.Prediction(tag="comedy"), [], "tagger.reason", [(None, {}, step)])
+    assert "[quoted]" in told.feedback and "Backtracking mended it" in told.feedback and told.score == 1
+
+
 def test_of_a_real_program_mended_failures_are_seen(scripted):
     scripted(completion(evidence='[{"item": "9", "quote": "a whale"}]'), completion())
     row = dspy.Example(film="x", tag="romance").with_inputs("film")
     score = Composite(exact)(row, ask(program()))
     assert score.parts == {"task": 1.0, "structure": 1.0, "evidence": 0.5, "consistency": 1.0}
     assert score.value == pytest.approx(0.7 + 0.1 + 0.15 / 2 + 0.05)
-    assert score.feedback.startswith("[cited] There is no item 9")
+    assert score.feedback.startswith("Stage evidence fails [cited]: There is no item 9; cite only 1, 2. Good evidence")
 
 
 def test_of_a_real_program_an_unmet_assert_closes_the_gate(scripted):
