@@ -36,6 +36,7 @@ from r2p_dspy.engines.connect import in_process
 from r2p_dspy.engines.weights import fingerprint
 from r2p_dspy.signature import Carrier
 
+_ONE_CALL = {"candidates": 1, "reconcile": "auto", "adaptive": False}
 _SAMPLES = 3  # answers of each examination that are kept to be read
 
 
@@ -272,15 +273,11 @@ class Finetuning:
         model = self.path / "model"
         shutil.rmtree(model, ignore_errors=True)
         shutil.copytree(stages[kept] / "model", model)
-        notes = {"model": "hf:model", "fingerprint": fingerprint(model), "student": self.options.student, "kept": kept}
-        how = {
-            "retriever": self.options.retriever,
-            "k": self.options.k,
-            "carrier": self.carrier,
-            "max_tokens": self.options.tokens,
-        }
+        notes = {"model": "hf:model", "fingerprint": fingerprint(model), "tokens": self.options.tokens}
+        notes |= {"student": self.options.student, "kept": kept}
         for course in self.courses:
             name = "program.json" if len(self.courses) == 1 else f"program-{course.task.name}.json"
+            how = course.settings.model_copy(update={**_ONE_CALL, "carrier": self.carrier}).model_dump()
             save_program(course.program, self.path / name, task=course.task.name, notes=notes, settings=how)
         plot_curves(histories, self.path / "curves.png")
         timed = {name: path / "seconds.json" for name, path in stages.items()}

@@ -13,6 +13,7 @@ from finetune.student import Student
 from finetune.traces import ask_teacher, asked_file, check_source, source, survivors, write_traces
 from programs.data import Data
 from programs.runs import Rows, RunError
+from programs.settings import Settings
 from tests.film import fields, program
 from tests.finetune.tiny import TASK, examples, tiny_student
 from tests.scripted import completion as written
@@ -30,7 +31,9 @@ def student(tmp_path_factory):
 def course(count=1, carrier="fields", **options):
     teacher = program(**{"max_backtracks": 1, **options})
     asked = examples(count)
-    return Course(TASK, teacher, student_program(TASK, teacher, carrier), Data(asked, asked, asked, "here", "test"))
+    return Course(
+        TASK, teacher, student_program(TASK, teacher, carrier), Settings(), Data(asked, asked, asked, "here", "test")
+    )
 
 
 def trace(made, student, path):
