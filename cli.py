@@ -311,9 +311,12 @@ def finetune(output: str | None, resume: bool, verbose: bool, **options: Any) ->
     from finetune.options import Options
     from finetune.report import print_report
     from finetune.run import run_finetune
+    from finetune.training import hush
     from programs.console import Console
     from programs.task_file import task_of
 
+    if not verbose:
+        hush()
     given = {name: value for name, value in options.items() if value is not None}
     asked = Options(**{**given, "tasks": tuple(given["tasks"]), "grpo": read_options(given["grpo"])})
     directory = _directory("finetune", "-".join(task_of(name).name for name in asked.tasks), output, resume)

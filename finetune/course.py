@@ -8,9 +8,8 @@ from typing import Any
 from finetune.options import Options
 from programs.data import Data, Wanted
 from programs.reading import read_examples
-from programs.ready import r2p
 from programs.reporter import Reporter
-from programs.retrievers import retriever
+from programs.settings import Settings, build
 from programs.task import Task
 from programs.task_file import task_of
 from r2p_dspy import R2P, load_program
@@ -25,12 +24,14 @@ class Course:
         task: what is learnt.
         teacher: an R2P program with cross-referencing, compiled or not.
         program: the student's, see `student_program`.
+        settings: how the teacher is set up.
         data: who is learnt from, chosen by, and reported.
     """
 
     task: Task
     teacher: R2P
     program: R2P
+    settings: Settings
     data: Data
 
     @classmethod
@@ -47,16 +48,18 @@ class Course:
             ValueError: (DataError, ArtifactError) one line on what is wrong with the task, the program or the data.
         """
         task = task_of(name)
-        found = retriever(task, options.retriever, k=options.k, seed=options.seed, tokens=options.retriever_tokens)
-        teacher = r2p(task, found)
+        settings = Settings() if options.program is None else Settings.of(options.program)
+        asked = {"retriever": options.retriever, "k": options.k, "candidates": options.candidates}
+        settings = settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
+        teacher = build(task, settings, seed=options.seed, tokens=options.retriever_tokens)
         if options.program is not None:
             load_program(teacher, options.program, task=task.name)
-        teacher.candidates = options.candidates
         wanted = Wanted(options.seed, options.limit, True, skip_bad=options.skip_bad, train=options.users)
         return cls(
             task,
             teacher,
             student_program(task, teacher, carrier),
+            settings,
             read_examples(task, options.data, wanted, reporter.say),
         )
 

@@ -26,8 +26,8 @@ class Options:
     student: str = str(STUDENT)
     method: Method = "sft+grpo"
     carrier: Carrier | None = None
-    retriever: str = "bm25"
-    k: int = 4
+    retriever: str | None = None
+    k: int | None = None
     retriever_tokens: int | None = None
     skip_bad: bool = False
     users: int = 1500

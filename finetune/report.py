@@ -18,6 +18,7 @@ from metrics.lamp import METRICS
 from programs import report as reports
 from programs.console import Console
 from programs.task import Task
+from programs.terminal import output
 
 Row = Mapping[str, Any]
 BEFORE, TEACHER = "student", "teacher"
@@ -65,8 +66,8 @@ def report(
             "data": course.data.source,
             "model": options.student,
             "lm": f"{options.student}, taught by {lm.model}",
-            "retriever": options.retriever,
-            "k": options.k,
+            "retriever": course.settings.retriever,
+            "k": course.settings.k,
             "seed": options.seed,
             "examples": len(course.data.test),
             "shared_users": course.data.shared_users,
@@ -149,9 +150,7 @@ def peak_memory() -> float:
 
 def print_report(done: Mapping[str, Any], directory: Path) -> None:
     """The report as a table for each task on stdout, and what was gained."""
-    from rich.console import Console as Terminal
-
-    out = Terminal(width=None if sys.stdout.isatty() else 160)
+    out = output()
     for part in done["tasks"].values():
         Console().table(part, directory)
         for name, found in part["per_answer"].items():

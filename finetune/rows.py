@@ -29,6 +29,7 @@ class Asking:
 
     def __init__(self, program: R2P, task: Task, student: Student, tokens: int):
         self.program, self.task = program, task
+        self.cut = 0  # prompts that were shortened to fit
         engine = _Recorder(student, thinks=program.reason.thought is not None)
         self.lm = dspy.LM("recorder/student", engine=engine, cache=False, num_retries=0, max_tokens=tokens)
 
@@ -42,6 +43,7 @@ class Asking:
                 made: Any = reason(**kwargs)
             except AdapterParseError as nothing:
                 made = nothing
+        self.cut += made._run.cut > 0
         inputs = Inputs(fields=kwargs, items=made._run.items, labels=reason.labels)
         return {
             "id": str(example.id),

@@ -24,7 +24,7 @@ from finetune.options import Options
 from finetune.report import card, report
 from finetune.rewards import Rewards
 from finetune.rows import Asking
-from finetune.sft import train_sft
+from finetune.sft import known, train_sft
 from finetune.student import Student
 from finetune.traces import ask_teacher, asked_file, check_source, source, write_traces
 from programs.measure import measure
@@ -36,6 +36,7 @@ from r2p_dspy.engines.connect import in_process
 from r2p_dspy.engines.weights import fingerprint
 from r2p_dspy.signature import Carrier
 
+_ONE_CALL = {"candidates": 1, "reconcile": "auto", "adaptive": False}
 _SAMPLES = 3  # answers of each examination that are kept to be read
 
 
@@ -74,9 +75,9 @@ class Finetuning:
         self.student.thinking = True if self.carrier == "thinking" else None
         self.courses = [Course.of(name, options, self.carrier, reporter) for name in options.tasks]
         self.asking = {c.task.name: Asking(c.program, c.task, self.student, options.tokens) for c in self.courses}
-        first = self.student.prompt(self.asking[self.courses[0].task.name](self.courses[0].data.dev[0])["prompt"])
+        opened = self._try_prompts()
         programs = {course.task.name: (course.task, course.program) for course in self.courses}
-        self.rewards = Rewards(programs, opened=first[1])
+        self.rewards = Rewards(programs, opened=opened)
         self.resume = resume or not self.state.is_main_process  # the others find what the first one has begun
         if self.state.is_main_process:
             self.run = Run(output, self._config(), resume)
@@ -103,10 +104,27 @@ class Finetuning:
         self._teacher()
         return self._finish(stages)
 
+    def _try_prompts(self) -> bool:
+        """Whether the student's template opens a thought in a prompt; refuses prompts that do not fit, before work."""
+        asked = [(self.asking[c.task.name], example) for c in self.courses for example in c.data.dev]
+        prompts = [self.student.prompt(asking(example)["prompt"]) for asking, example in asked]
+        self.student.check_fits(max(len(ids) for ids, _ in prompts), self.options.tokens)
+        if cut := sum(asking.cut for asking in self.asking.values()):
+            self.reporter.say(
+                f"{cut} of {len(asked)} prompts were shortened to fit the student's {self.student.context} tokens"
+            )
+        return prompts[0][1]
+
     def _config(self) -> dict[str, Any]:
         asked = {name: value for name, value in asdict(self.options).items() if name != "num_threads"}
-        known = {course.task.name: course.data.digest for course in self.courses}
-        return {"command": "finetune", **asked, "examples": known, "compiled": digest(self.options.program)}
+        examples = {course.task.name: course.data.digest for course in self.courses}
+        return {
+            "command": "finetune",
+            **asked,
+            "examples": examples,
+            "compiled": digest(self.options.program),
+            "weights": known(self.student.source),
+        }
 
     def _first(self, work: Callable[[], Any]) -> Any:
         """What the first process makes, while the others wait; they find it in the run's directory."""
@@ -175,8 +193,8 @@ class Finetuning:
             apart = max(1, len(rows) // _SAMPLES)
             for row, text in list(zip(rows, texts))[::apart][:_SAMPLES]:
                 score = self.rewards.judged(row["task"], row["inputs"], row["gold"], text)[1]
-                known = {"stage": stage, "step": step, "task": row["task"], "id": row["id"]}
-                samples.append({**known, "score": score.value, "feedback": score.feedback, "answer": text})
+                about = {"stage": stage, "step": step, "task": row["task"], "id": row["id"]}
+                samples.append({**about, "score": score.value, "feedback": score.feedback, "answer": text})
 
         return Exam(rows, self.rewards.grade, self.options.tokens, tell)
 
@@ -255,15 +273,11 @@ class Finetuning:
         model = self.path / "model"
         shutil.rmtree(model, ignore_errors=True)
         shutil.copytree(stages[kept] / "model", model)
-        notes = {"model": "hf:model", "fingerprint": fingerprint(model), "student": self.options.student, "kept": kept}
-        how = {
-            "retriever": self.options.retriever,
-            "k": self.options.k,
-            "carrier": self.carrier,
-            "max_tokens": self.options.tokens,
-        }
+        notes = {"model": "hf:model", "fingerprint": fingerprint(model), "tokens": self.options.tokens}
+        notes |= {"student": self.options.student, "kept": kept}
         for course in self.courses:
             name = "program.json" if len(self.courses) == 1 else f"program-{course.task.name}.json"
+            how = course.settings.model_copy(update={**_ONE_CALL, "carrier": self.carrier}).model_dump()
             save_program(course.program, self.path / name, task=course.task.name, notes=notes, settings=how)
         plot_curves(histories, self.path / "curves.png")
         timed = {name: path / "seconds.json" for name, path in stages.items()}

@@ -173,7 +173,7 @@ def source(course: Course) -> dict[str, Any]:
             "users": len(course.data.train),
             "digest": fingerprint(course.data.train),
         },
-        "candidates": course.teacher.candidates,
+        "settings": str(course.settings),
     }
 
 

@@ -23,6 +23,16 @@ from programs.runs import RunError, read_json, write_json
 Tick = Callable[[int, int], None]  # (step, steps) after each; what it raises stops the training
 
 
+def hush() -> None:
+    """Silences what transformers warns of while TRL uses it as it does: nobody can act on that."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
 def arguments(student: Student, settings: SFT | RL, output: Path, *, dev: bool, begins: bool) -> dict[str, Any]:
     """What `transformers.TrainingArguments` gets in either training.
 

@@ -9,6 +9,7 @@ import dspy
 
 from programs.budget import Budget
 from r2p_dspy import connect
+from r2p_dspy.engines.connect import in_process
 from r2p_dspy.reconcile import Reconcile
 from r2p_dspy.signature import Carrier
 
@@ -92,6 +93,7 @@ class Options:
             cache=cache,
             # What the pocket model ever has to say is shorter; one that babbles is to be cut off soon.
             max_tokens=256 if self.model == "pocket" else None,
+            **({"reasoning": True} if self.carrier == "thinking" and in_process(self.model) else {}),
         )
 
     def reflect(self) -> dspy.LM | None:
@@ -117,5 +119,7 @@ class Options:
 
 
 def digest(path: str | None) -> str | None:
-    """A file's contents in sixteen digits; None for no path, or where no file is."""
-    return sha256(Path(path).read_bytes()).hexdigest()[:16] if path is not None and Path(path).is_file() else None
+    """A file's contents in sixteen digits, of a directory those of its program; None where no such file is."""
+    file = None if path is None else Path(path)
+    file = file / "program.json" if file is not None and file.is_dir() else file
+    return sha256(file.read_bytes()).hexdigest()[:16] if file is not None and file.is_file() else None

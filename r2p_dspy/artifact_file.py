@@ -75,7 +75,7 @@ def read_artifact(path: str | Path) -> Artifact:
     """Read a compiled program's file; nothing in it is run.
 
     Args:
-        path: of the file.
+        path: of the file, or of a run's directory that holds it as `program.json`.
 
     Raises:
         ArtifactError: for a missing or damaged file, another kind of file, or a newer format.
@@ -87,7 +87,9 @@ def read_artifact(path: str | Path) -> Artifact:
         >>> read_artifact(path).task
         'mine'
     """
-    data = _json(Path(path))
+    path = Path(path)
+    path = path / "program.json" if path.is_dir() else path
+    data = _json(path)
     if not isinstance(data, dict) or data.get("kind") != KIND:
         raise ArtifactError(f"{path} is no {KIND}; compile makes such a file (RUN/program.json)")
     given = data.get("format")

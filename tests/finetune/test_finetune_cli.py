@@ -1,0 +1,125 @@
+"""`finetune` as a user meets it: one line for every bad input, and, slowly, whole runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import cli
+from tests.finetune.tiny import tiny_student
+
+SMALL = "--users 12 --limit 4 --epochs 1 --batch 4 --steps 4 --every 2 --prompts 1 --generations 2 --tokens 96".split()
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.cli, ["finetune", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return tiny_student(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--student", "no/such/directory/here"], "no such directory"),
+        (["--method", "ppo"], "'ppo' is not one of"),
+        (["--grpo", "beta"], "KEY=VALUE"),
+        (["--grpo", "bta=1"], "did you mean 'beta'"),
+        (["--vllm", "offline"], "the modes are colocate, server"),
+        (["--task", "lamp2", "--task", "lamp2"], "give each --task once"),
+        (["--task", "lamp2", "--task", "lamp3", "--program", "x.json"], "--program is of one task"),
+        (["--limit", "0"], "--limit must be at least 1"),
+        (["--program", "nowhere.json"], "nowhere.json does not exist"),
+        (["--task", "lamp9"], "lamp9"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_gets_one_line_and_nothing_is_written(tiny, tmp_path, arguments, said):
+    student = [] if "--student" in arguments else ["--student", tiny]
+    result = run(*student, *arguments, "--output", tmp_path / "run")
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_vllm_without_a_gpu_is_refused_in_one_line(tiny, tmp_path):
+    result = run("--student", tiny, "--vllm", "colocate", "--output", tmp_path / "run")
+    assert result.exit_code == 2 and "needs a GPU, and none is here" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"template": ""}, "has no chat template"), ({"context": 96}, "a context of 96 tokens")]
+)
+def test_an_unfit_student_is_refused_before_anything_is_asked(tmp_path, options, said):
+    student = tiny_student(tmp_path / "unfit", **options)
+    result = run("--student", student, "--output", tmp_path / "run")
+    assert result.exit_code == 2 and said in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_whole_run_and_the_way_back(tmp_path):
+    result = run(*SMALL, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    part = report["tasks"]["lamp2"]
+    assert [*part["programs"]] == ["student", "student:sft", "student:sft+grpo", "teacher"]
+    assert part["per_answer"]["student"]["calls"] == 1 and part["per_answer"]["teacher"]["calls"] == 5
+    for name in (
+        "model/config.json",
+        "program.json",
+        "README.md",
+        "curves.png",
+        "samples.jsonl",
+        "traces/manifest.json",
+    ):
+        assert (tmp_path / "run" / name).exists(), name
+    back = ["evaluate", "--program", tmp_path / "run", "--model", f"hf:{tmp_path / 'run' / 'model'}", "--limit", 4]
+    evaluated = CliRunner().invoke(cli.cli, [*map(str, back), "--ablate", "--output", str(tmp_path / "back")])
+    assert evaluated.exit_code == 0, evaluated.output
+    again = json.loads((tmp_path / "back" / "report.json").read_text())["programs"]["r2p:template"]
+    own = part["programs"][report["kept"]]
+    assert (again["metrics"], again["compliance"], again["calls"]) == (own["metrics"], own["compliance"], own["calls"])
+    assert "finished run" in run(*SMALL, "--output", tmp_path / "run").stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_with_the_same_curve(tiny, tmp_path):
+    def start(path, *more):
+        command = [
+            sys.executable,
+            "cli.py",
+            "finetune",
+            *SMALL,
+            "--method",
+            "grpo",
+            "--steps",
+            "6",
+            "--student",
+            str(tiny),
+        ]
+        return subprocess.Popen([*command, "--output", str(path), *more], cwd=Path(cli.__file__).parent)
+
+    def curve(path):
+        log = json.loads((path / "grpo" / "state.json").read_text())["log_history"]
+        return [(entry["step"], entry["reward"], entry["loss"]) for entry in log if "reward" in entry]
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed = start(tmp_path / "killed")
+    while not (tmp_path / "killed" / "grpo" / "checkpoints" / "checkpoint-2" / "trainer_state.json").exists():
+        assert killed.poll() is None
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert start(tmp_path / "killed", "--resume").wait() == 0
+    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
