@@ -64,6 +64,7 @@ bench: $(VENV)/.dev  ## The measurements of the README
 	@$(BIN)/python -m benchmarks.data
 	@$(BIN)/python -m benchmarks.retrieval
 	@$(BIN)/python -m benchmarks.predict
+	@$(BIN)/python -m benchmarks.finetune
 	@$(BIN)/python -m benchmarks.compiling
 
 pocket: $(VENV)/.dev  ## Make the pocket model again (hours)

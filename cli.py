@@ -256,7 +256,7 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) ->
     help="What the student reasons in; default: thinking where its chat template has that.",
 )
 @_common("data", "model", "api_base", "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
-@click.option("--users", default=1500, show_default=True, type=click.IntRange(1), help="To learn from, of each task.")
+@click.option("--users", default=400, show_default=True, type=click.IntRange(1), help="To learn from, of each task.")
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(8), help="Of an answer at most.")
 @click.option(
     "--epochs",
@@ -269,7 +269,7 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) ->
     "--batch", default=32, show_default=True, type=click.IntRange(1), help="SFT: rows of a step on each device."
 )
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="SFT; default: by the student's size.")
-@click.option("--steps", default=200, show_default=True, type=click.IntRange(1), help="GRPO: steps at most.")
+@click.option("--steps", default=100, show_default=True, type=click.IntRange(1), help="GRPO: steps at most.")
 @click.option("--prompts", default=4, show_default=True, type=click.IntRange(1), help="GRPO: of a step.")
 @click.option(
     "--generations", default=8, show_default=True, type=click.IntRange(2), help="GRPO: answers to each prompt."

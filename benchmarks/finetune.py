@@ -1,4 +1,4 @@
-"""What fine-tuning reaches, and what it takes: `python -m benchmarks.finetune` (half an hour and more).
+"""What fine-tuning reaches, and what it takes: `python -m benchmarks.finetune` (forty minutes).
 
 On persona tasks 2 and 3, from the student that ships: SFT and GRPO as `python cli.py finetune` runs them, each task by
 itself; then GRPO alone with three seeds; and how long the rewards of 10,000 completions take on one core.

@@ -30,7 +30,7 @@ class Options:
     k: int | None = None
     retriever_tokens: int | None = None
     skip_bad: bool = False
-    users: int = 1500
+    users: int = 400
     limit: int | None = None
     seed: int = 0
     num_threads: int = 16
@@ -39,7 +39,7 @@ class Options:
     epochs: float = 2.0
     batch: int = 32
     learning_rate: float | None = None
-    steps: int = 200
+    steps: int = 100
     prompts: int = 4
     generations: int = 8
     rl_learning_rate: float | None = None
