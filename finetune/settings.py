@@ -57,7 +57,7 @@ class RL:
         options: whatever else `trl.GRPOConfig` takes, by name; it wins over everything above.
     """
 
-    steps: int = 200
+    steps: int = 100
     prompts: int = 4
     generations: int = 8
     tokens: int = 128
