@@ -8,6 +8,7 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from programs.budget import BudgetReached, Meter
+from programs.compiling import taught
 from r2p_dspy import R2P
 
 
@@ -64,11 +65,12 @@ def within_budget(
             why = str(reached)
     meter.settle()
     found = best.program
-    chosen = found if isinstance(found, R2P) and not _same(found, uncompiled) else uncompiled.deepcopy()
+    better = isinstance(found, R2P) and not _same(found, uncompiled)
+    chosen = taught(uncompiled, found) if better else uncompiled.deepcopy()
     rated = {"best so far": round(max(best.scores), 2)} if best.scores else {}
     summary = {
         "optimizer": optimizer,
-        "winner": "compiled" if chosen is found else "uncompiled",
+        "winner": "compiled" if better else "uncompiled",
         "dev_scores": rated,
         "demos": len(chosen.reason.demos),
         "stopped": f"{why}; {len(best.scores)} candidates were rated by then",
