@@ -123,14 +123,19 @@ DEV = [dspy.Example(id=str(n), film=FILM, profile=HISTORY).with_inputs("film", "
 
 
 def rated(score):
-    """R2P with a demo that says how good it is."""
+    """R2P with a whole demo, whose draft says how good it is, and one that is none."""
     made = program()
-    made.reason.demos = [dspy.Example(score=score)]
+    whole = dict.fromkeys(made.reason.signature.fields, "x") | {"profile": HISTORY, "draft": str(score)}
+    made.reason.demos = [dspy.Example(whole), dspy.Example(draft="a stage alone")]
     return made
 
 
+def score_of(module):
+    return float(module.reason.demos[0].draft)
+
+
 def rate(module, devset=DEV):
-    score = module.reason.demos[0].score if module.reason.demos else 0.3
+    score = score_of(module) if module.reason.demos else 0.3
     dspy.Evaluate(devset=devset, metric=lambda example, made: score, num_threads=2)(module)
 
 
@@ -159,7 +164,7 @@ def test_at_the_budget_the_best_program_so_far_is_kept(scripted, scores, winner,
         summary["stopped"].startswith("the budget is reached (--max-calls 9)")
         and str(len(scores)) in summary["stopped"]
     )
-    assert [demo.score for demo in chosen.reason.demos] == ([best / 100] if winner == "compiled" else [])
+    assert [demo.draft for demo in chosen.reason.demos] == ([str(best / 100)] if winner == "compiled" else [])
 
 
 def test_only_ratings_on_all_of_dev_are_compared(scripted):
@@ -168,7 +173,7 @@ def test_only_ratings_on_all_of_dev_are_compared(scripted):
     with dspy.context(callbacks=[best]):
         rate(rated(0.9), DEV[:2])
         rate(rated(0.5), DEV[::-1])
-    assert best.scores == [50.0] and best.program.reason.demos[0].score == 0.5
+    assert best.scores == [50.0] and score_of(best.program) == 0.5
 
 
 def test_a_candidate_is_kept_as_it_was_when_it_was_rated(scripted):
@@ -177,7 +182,7 @@ def test_a_candidate_is_kept_as_it_was_when_it_was_rated(scripted):
     with dspy.context(callbacks=[best]):
         rate(candidate)
         candidate.reason.demos = []
-    assert best.program.reason.demos[0].score == 0.9
+    assert score_of(best.program) == 0.9
 
 
 def test_an_estimate_grows_with_the_runs_and_shrinks_with_the_threads():
