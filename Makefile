@@ -45,8 +45,8 @@ compiled: $(VENV)/.run  ## Compile the artifacts that ship, after the pocket mod
 		cp runs/compiled/$$task/program.json programs/compiled/$$task.json || exit 1; \
 	done
 
-test: $(VENV)/.dev  ## Run the tests, offline (ARGS="-m slow" for the long ones)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev  ## Run the tests, offline, on up to four cores (ARGS="-m slow" for the long ones)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev  ## Linter and type checker
 	@$(BIN)/ruff check .
@@ -82,7 +82,7 @@ $(VLLM_VENV)/.run:
 	@touch $@
 
 # Bound to its cores, as vLLM binds it, the engine keeps its own input waiting: a stop is then heard seconds late.
-vllm: $(VLLM_VENV)/.run  ## Start a vLLM server on the CPU, with the pocket model or VLLM_MODEL=DIR VLLM_NAME=NAME (then: make test ARGS="-m vllm")
+vllm: $(VLLM_VENV)/.run  ## Start a vLLM server on the CPU, with the pocket model or VLLM_MODEL=DIR VLLM_NAME=NAME (then: make test ARGS="-m vllm -n 0")
 	@VLLM_TARGET_DEVICE=cpu VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
 		$(VLLM_VENV)/bin/python -m vllm.entrypoints.openai.api_server --model $(VLLM_MODEL) \
 		--served-model-name $(VLLM_NAME) --max-model-len 4096 --dtype float32 --enforce-eager --port $(VLLM_PORT) $(ARGS)
