@@ -53,8 +53,9 @@ def run_compile(
     experiment = Experiment("compile", options, reporter)
     scored = composite(experiment.task, weights_of(options.weights), options.threshold)
     reflection = options.reflect()
+    counted = trainable and (lambda lm: experiment.recorded(trainable(lm)))  # what is trained is asked too
     with experiment.running(output, resume):
-        return compile_in(experiment, scored, reflection, trainable)
+        return compile_in(experiment, scored, reflection, counted)
 
 
 def compile_in(
