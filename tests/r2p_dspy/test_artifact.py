@@ -238,9 +238,14 @@ def test_a_bad_file_is_refused_in_one_line_and_changes_nothing(saved, why, done,
     assert state(module) == before
 
 
-def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(ArtifactError, match="cannot be read as a program"):
+def test_a_folder_is_a_run_that_holds_its_program(tmp_path):
+    with pytest.raises(ArtifactError, match=r"program\.json does not exist"):
         load_program(program(), tmp_path)
+    save_program(program(), tmp_path / "program.json", task="mine")
+    assert load_program(program(), tmp_path)["task"] == "mine"
+    (tmp_path / "other" / "program.json").mkdir(parents=True)
+    with pytest.raises(ArtifactError, match="it is no file"):
+        load_program(program(), tmp_path / "other")
 
 
 @pytest.mark.parametrize(
