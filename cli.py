@@ -307,6 +307,9 @@ def finetune(output: str | None, resume: bool, verbose: bool, **options: Any) ->
     unseen users are in the run's directory. Also under `accelerate launch cli.py finetune …`.
     """
     _quiet()
+    from finetune.installed import check_installed
+
+    check_installed()
     from finetune.grpo import read_options
     from finetune.options import Options
     from finetune.report import print_report
@@ -417,6 +420,21 @@ def show(program: str, other: str | None, every: bool) -> None:
         print_lines(showing.shown(artifact, width, most))
     else:
         print_lines(showing.changes(artifact, showing.found(other), width, most))
+
+
+@cli.command()
+def doctor() -> None:
+    """Look whether everything that the commands need is here, and say what is missing."""
+    from programs.doctor import findings
+    from programs.terminal import Line, one_line, print_lines
+
+    broken = 0
+    for found in findings():
+        mark, style = {True: ("ok", "green"), False: ("missing", "bold red"), None: ("-", "dim")}[found.ok]
+        print_lines([Line(one_line(f"{mark}  {found.what}: {found.said}"), style)])
+        broken += found.ok is False
+    if broken:
+        raise click.ClickException(f"{broken} of these are needed; see what is missing above")
 
 
 @cli.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -15,14 +14,13 @@ from dspy.clients.provider import Provider
 from dspy.clients.utils_finetune import TrainDataFormat
 
 from finetune.exported import Row, mend
+from finetune.installed import check_installed
 from finetune.jobs import SFTJob
 from finetune.reinforcing import GRPOJob
 from finetune.settings import SFT
 from r2p_dspy.engines.connect import in_process
 from r2p_dspy.engines.lm import LocalLM
 from r2p_dspy.template import TEMPLATE, Template
-
-_NEEDED = ("trl", "datasets", "peft", "accelerate")
 
 
 class TrainableLM(LocalLM):
@@ -158,8 +156,7 @@ def trainable(lm: dspy.LM, directory: str | Path, template: Template = TEMPLATE)
     source = getattr(engine, "source", None)
     if source is None:
         raise ValueError(f"model {lm.model!r} is served; to train one, connect to pocket or hf:DIR_OR_NAME")
-    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"training needs {', '.join(missing)}: pip install 'r2p-dspy[train]'")
+    check_installed()
     made = TrainableLM(
         lm.model,
         model_type=lm.model_type,
