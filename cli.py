@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from finetune.command import training_options
+
 
 class OneLine(click.Group):
     """A group whose errors are one line on stderr and exit code 2."""
@@ -222,82 +224,8 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **options: Any) ->
     show_default=True,
     help=_TASK_HELP + " Given again, one run learns all of them.",
 )
-@click.option("--program", metavar="FILE", help="The teacher's program (program.json of a compile run).")
-@click.option(
-    "--student",
-    metavar="DIR_OR_NAME",
-    help="What is trained: a model directory, hub name or pocket; default: finetune/student.",
-)
-@click.option(
-    "--method",
-    type=click.Choice(["sft", "grpo", "sft+grpo"]),
-    default="sft+grpo",
-    show_default=True,
-    help="From the teacher's traces, from rewards, or both.",
-)
-@click.option(
-    "--lora",
-    type=click.IntRange(1),
-    is_flag=False,
-    flag_value=16,
-    default=None,
-    help="Train an adapter of this rank (16) instead of all weights.",
-)
-@click.option(
-    "--candidates",
-    default=5,
-    show_default=True,
-    type=click.IntRange(1),
-    help="That the teacher samples and reconciles.",
-)
-@click.option(
-    "--carrier",
-    type=click.Choice(["fields", "thinking"]),
-    help="What the student reasons in; default: thinking where its chat template has that.",
-)
+@training_options
 @_common("data", "model", "api_base", "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
-@click.option("--users", default=400, show_default=True, type=click.IntRange(1), help="To learn from, of each task.")
-@click.option("--tokens", default=128, show_default=True, type=click.IntRange(8), help="Of an answer at most.")
-@click.option(
-    "--epochs",
-    default=2.0,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="SFT: passes over the traces.",
-)
-@click.option(
-    "--batch", default=32, show_default=True, type=click.IntRange(1), help="SFT: rows of a step on each device."
-)
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="SFT; default: by the student's size.")
-@click.option("--steps", default=100, show_default=True, type=click.IntRange(1), help="GRPO: steps at most.")
-@click.option("--prompts", default=4, show_default=True, type=click.IntRange(1), help="GRPO: of a step.")
-@click.option(
-    "--generations", default=8, show_default=True, type=click.IntRange(2), help="GRPO: answers to each prompt."
-)
-@click.option(
-    "--rl-learning-rate", type=click.FloatRange(0, min_open=True), help="GRPO; default: by the student's size."
-)
-@click.option(
-    "--grpo",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Any option of trl.GRPOConfig, such as loss_type=dapo; can be given again.",
-)
-@click.option("--vllm", metavar="MODE", help="GRPO generates with vLLM, colocate or server (needs a GPU).")
-@click.option(
-    "--every",
-    default=25,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Steps between checkpoints, each examined on dev.",
-)
-@click.option(
-    "--patience",
-    default=4,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Examinations without a better one, after which a training stops.",
-)
 @_common("output", "resume", "verbose")
 def finetune(output: str | None, resume: bool, verbose: bool, **options: Any) -> None:
     """Distil a program on a large model into a small one that needs one call: traces, SFT, then GRPO.
@@ -476,7 +404,9 @@ def _training(directory: Path) -> Callable[[Any], Any]:
 
     def make(lm: Any) -> Any:
         from finetune.provider import trainable
+        from finetune.training import hush
 
+        hush()
         return trainable(lm, directory / "training")
 
     return make

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from finetune.student import Student
+from r2p_dspy.engines.chat import OPEN
 
 Grade = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Mapping[str, float]]
 
@@ -68,7 +69,7 @@ def answers(
             **padded, max_new_tokens=most, do_sample=False, pad_token_id=student.tokenizer.pad_token_id
         )
         for index, ids in zip(some, made[:, padded["input_ids"].shape[1] :].tolist(), strict=True):
-            texts[index] = ("<think>\n" if prompts[index][1] else "") + student.chat.decode(ids)
+            texts[index] = (f"{OPEN}\n" if prompts[index][1] else "") + student.chat.decode(ids)
     return texts
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from r2p_dspy.signature import Carrier
+from finetune.settings import RL, SFT
+
+if TYPE_CHECKING:  # what the command line imports at its start is light
+    from r2p_dspy.signature import Carrier
 
 Method = Literal["sft", "grpo", "sft+grpo"]
 STUDENT = Path(__file__).parent / "student"
@@ -34,17 +37,17 @@ class Options:
     limit: int | None = None
     seed: int = 0
     num_threads: int = 16
-    tokens: int = 128
-    lora: int = 0
-    epochs: float = 2.0
-    batch: int = 32
-    learning_rate: float | None = None
-    steps: int = 100
-    prompts: int = 4
-    generations: int = 8
-    rl_learning_rate: float | None = None
-    every: int = 25
-    patience: int = 4
+    tokens: int = RL.tokens
+    lora: int = SFT.lora
+    epochs: float = SFT.epochs
+    batch: int = SFT.batch
+    learning_rate: float | None = SFT.rate
+    steps: int = RL.steps
+    prompts: int = RL.prompts
+    generations: int = RL.generations
+    rl_learning_rate: float | None = RL.rate
+    every: int = RL.every
+    patience: int = RL.patience
     vllm: str | None = None
     grpo: Mapping[str, Any] = field(default_factory=dict)
 

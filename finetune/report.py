@@ -96,7 +96,7 @@ def report(
 def per_answer(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
     """What one answer scores, in [0, 1], and takes."""
     return {
-        "score": _interval(of_mean(_scores(task, rows))),
+        "score": reports.interval(of_mean(_scores(task, rows))),
         "calls": round(sum(row["calls"] for row in rows) / len(rows), 2),
         "completion_tokens": round(sum(row["completion_tokens"] for row in rows) / len(rows), 1),
     }
@@ -105,12 +105,12 @@ def per_answer(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
 def gained(task: Task, after: Sequence[Row], before: Sequence[Row]) -> dict[str, Any]:
     """Paired differences: in the task's score, in its first metric, and of exact answers where it has labels."""
     scores = [new - old for new, old in zip(_scores(task, after), _scores(task, before), strict=True)]
-    found = {"score": _interval(of_mean(scores))}
+    found = {"score": reports.interval(of_mean(scores))}
     exact = ["accuracy"] if task.labels else []
     for name in dict.fromkeys([task.metrics[0], *exact]):
         ours, theirs = ([row["answer"] for row in rows] for rows in (after, before))
         golds = [row["gold"] for row in before]
-        found[name] = _interval(of_difference(METRICS[name], ours, theirs, golds, task.labels))
+        found[name] = reports.interval(of_difference(METRICS[name], ours, theirs, golds, task.labels))
     return found
 
 
@@ -215,10 +215,6 @@ def _scores(task: Task, rows: Sequence[Row]) -> list[float]:
     """The task's own score of each answer, in [0, 1]."""
     metric = METRICS[task.metrics[0]]
     return [metric.score(row["answer"], row["gold"], task.labels) for row in rows]
-
-
-def _interval(found: Any) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in found._asdict().items()}
 
 
 def _said(found: Mapping[str, float], sign: str = "") -> str:

@@ -98,9 +98,13 @@ class Rewards:
             ends: the tokens that end an answer; without one of them at its end an answer was cut off. None are given:
                 nothing is known of that.
         """
-        found = [self._function("composite", lambda text, score, cut: WASTE if cut or looping(text) else score.value)]
+        found = [
+            self._function(
+                "composite", lambda text, score, cut: WASTE if cut or looping(text) else score.rewards["reward"]
+            )
+        ]
         for part in WEIGHTS:
-            found.append(self._function(part, lambda text, score, cut, part=part: score.parts.get(part)))
+            found.append(self._function(part, lambda text, score, cut, part=part: score.rewards[part]))
         for name in tasks if len(tasks) > 1 else ():
             found.append(self._function(name, lambda text, score, cut: score.value, only=name))
         return [_named(one, name, ends) for one, name in found]

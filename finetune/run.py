@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ from finetune.sft import known, train_sft
 from finetune.student import Student
 from finetune.traces import ask_teacher, asked_file, check_source, source, write_traces
 from programs.measure import measure
-from programs.options import digest
+from programs.options import connected, digest
 from programs.reporter import Reporter
 from programs.runs import Rows, Run, write_json
 from r2p_dspy import R2P, connect, save_program
@@ -58,7 +59,9 @@ def run_finetune(options: Options, output: Path, resume: bool, reporter: Reporte
     Raises:
         ValueError: (RunError, DataError, ArtifactError, RewardError) one line on what is wrong.
     """
-    return Finetuning(options, output, resume, reporter)()
+    finetuning = Finetuning(options, output, resume, reporter)
+    with finetuning.run or nullcontext():
+        return finetuning()
 
 
 class Finetuning:
@@ -79,8 +82,7 @@ class Finetuning:
         programs = {course.task.name: (course.task, course.program) for course in self.courses}
         self.rewards = Rewards(programs, opened=opened)
         self.resume = resume or not self.state.is_main_process  # the others find what the first one has begun
-        if self.state.is_main_process:
-            self.run = Run(output, self._config(), resume)
+        self.run: Any = Run(output, self._config(), resume) if self.state.is_main_process else None
         self.state.wait_for_everyone()
         self.rows: dict[str, dict[str, list[dict[str, Any]]]] = {course.task.name: {} for course in self.courses}
 
@@ -139,13 +141,7 @@ class Finetuning:
     def lm(self) -> dspy.LM:
         """The teacher's model."""
         options = self.options
-        return connect(
-            options.model,
-            api_base=options.api_base,
-            seed=options.seed,
-            cache=not in_process(options.model),
-            max_tokens=256 if options.model == "pocket" else None,
-        )
+        return connected(options.model, options.api_base, seed=options.seed, cache=not in_process(options.model))
 
     def _traces(self) -> Path:
         directory = self.path / "traces"

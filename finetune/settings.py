@@ -31,7 +31,7 @@ class SFT:
     accumulate: int = 1
     rate: float | None = None
     warmup: int = 10
-    every: int = 50
+    every: int = 25
     patience: int = 4
     lora: int = 0
     seed: int = 0

@@ -11,10 +11,10 @@ from programs import report
 from programs.best import within_budget
 from programs.budget import BudgetReached
 from programs.compiling import compile_program, composite, weights_of
-from programs.estimate import actual, estimate, in_words, of_rows, program_runs
+from programs.estimate import actual, estimate, in_words, of_rows
 from programs.experiment import Experiment
 from programs.ledger import Spent
-from programs.optimizers import check_optimizer
+from programs.optimizers import check_optimizer, program_runs
 from programs.options import Options
 from programs.prices import cost
 from programs.provenance import complete, provenance
@@ -134,9 +134,8 @@ def _expected(experiment: Experiment) -> dict[str, float] | None:
     rows, data, options = experiment.rows.get("r2p"), experiment.data, experiment.options
     if rows is None:
         return None
-    runs = program_runs(options.optimizer, len(data.train), len(data.dev)) + len(data.test)
-    if options.tune:
-        runs += program_runs("tune", len(data.train), len(data.dev)) * options.trials
+    trials = options.trials if options.tune else 0
+    runs = program_runs(options.optimizer, len(data.train), len(data.dev), trials) + len(data.test)
     expected = estimate(_measured(experiment), len(rows), runs, options.num_threads)
     experiment.reporter.say(f"compiling, and measuring what comes out, will take about {in_words(expected)}")
     return expected

@@ -6,34 +6,6 @@ from typing import Any
 from programs.budget import Meter
 from programs.ledger import Spent
 
-_LOOK = 24  # training examples, about, that are tried for demos
-_DEMOS, _SETS = 3, 5  # demos of a program; sets of them, or instructions, that are tried
-
-# Program runs of each optimizer, roughly, of the numbers of training and dev examples; rating what comes out on dev is
-# part of it.
-_RUNS: Mapping[str, Callable[[int, int], int]] = {
-    "bootstrap": lambda train, dev: min(train, _LOOK) + _DEMOS + 2 * dev,
-    "random": lambda train, dev: min(train, _LOOK) + _SETS * (_DEMOS + dev) + dev,
-    "mipro": lambda train, dev: min(train, _LOOK) + _SETS * _DEMOS + 11 * dev,
-    "gepa": lambda train, dev: 8 * dev + 100,
-    "simba": lambda train, dev: 4 * (4 + 4) * min(train, 16) + 5 * train + 2 * dev,
-    "copro": lambda train, dev: 8 * min(train, 24) + 2 * dev,
-    "knn": lambda train, dev: min(train, _LOOK) + _DEMOS + 2 * dev,
-    "together": lambda train, dev: 2 * (min(train, _LOOK) + _SETS * (_DEMOS + dev)) + train + 4 * dev,
-    "none": lambda train, dev: 0,
-    "tune": lambda train, dev: round(0.5 * dev),  # of each trial: many are given up after a third
-}
-
-
-def program_runs(optimizer: str, train: int, dev: int) -> int:
-    """How often an optimizer runs a program, roughly.
-
-    Example:
-        >>> program_runs("bootstrap", train=60, dev=60)
-        147
-    """
-    return _RUNS[optimizer](train, dev) if optimizer in _RUNS else _RUNS["random"](train, dev)
-
 
 def of_rows(rows: Sequence[Mapping[str, Any]], usd: Callable[[int, int], float | None]) -> Spent:
     """What rows of `measure` took.

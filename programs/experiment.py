@@ -18,7 +18,7 @@ from programs.measure import measure
 from programs.optimizers import LEAST
 from programs.options import Options, digest
 from programs.plot import plot
-from programs.prices import cost
+from programs.prices import priced
 from programs.reading import read_examples
 from programs.recording import recorded
 from programs.reporter import Reporter
@@ -173,7 +173,7 @@ class Experiment:
             "programs": {name: report.entry(self.task, rows, found, self.lm) for name, rows in self.rows.items()},
             "differences_to_cot": report.differences(self.task, self.rows, "cot") if "cot" in self.rows else {},
             "unmeasured": self.unmeasured,
-            "calls": self.meter.report(priced=cost(self.lm.model, {"prompt": 0, "completion": 0}) is not None),
+            "calls": self.meter.report(priced=priced(self.lm.model)),
             **extra,
         }
         for name, rows in self.rows.items():

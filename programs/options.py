@@ -85,16 +85,9 @@ class Options:
         Raises:
             ValueError: one line on what is wrong with the model's name or address.
         """
-        return connect(
-            self.model,
-            api_base=self.api_base,
-            temperature=self.temperature,
-            seed=self.seed,
-            cache=cache,
-            # What the pocket model ever has to say is shorter; one that babbles is to be cut off soon.
-            max_tokens=256 if self.model == "pocket" else None,
-            **({"reasoning": True} if self.carrier == "thinking" and in_process(self.model) else {}),
-        )
+        thinks: dict[str, Any] = {"reasoning": True} if self.carrier == "thinking" and in_process(self.model) else {}
+        settings = {"temperature": self.temperature, "seed": self.seed, "cache": cache}
+        return connected(self.model, self.api_base, **settings, **thinks)
 
     def reflect(self) -> dspy.LM | None:
         """The model that writes instructions, once it has answered; None where none is asked for.
@@ -116,6 +109,12 @@ class Options:
                 "environment, --reflection-model and --reflection-api-base"
             ) from error
         return lm
+
+
+def connected(model: str, api_base: str | None = None, **settings: Any) -> dspy.LM:
+    """A language model as every command uses it; arguments as of `r2p_dspy.connect`."""
+    # What the pocket model ever has to say is shorter; one that babbles is to be cut off soon.
+    return connect(model, api_base=api_base, max_tokens=256 if model == "pocket" else None, **settings)
 
 
 def digest(path: str | None) -> str | None:

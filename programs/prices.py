@@ -22,6 +22,11 @@ def cost(model: str, tokens: Mapping[str, int]) -> float | None:
     return None if prices is None else tokens["prompt"] * prices[0] + tokens["completion"] * prices[1]
 
 
+def priced(model: str) -> bool:
+    """Whether the price of a model's calls is known."""
+    return _prices(model) is not None
+
+
 @lru_cache(maxsize=64)
 def _prices(model: str) -> tuple[float, float] | None:
     provider, _, name = model.partition("/")

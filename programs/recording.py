@@ -17,7 +17,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from programs.budget import Meter
 from programs.ledger import Call, Ledger, LedgerFailed, Spent
-from programs.prices import cost
+from programs.prices import cost, priced
 from r2p_dspy.engines.noted import Reading, noting, read_again
 from r2p_dspy.engines.steer import Steer, awaited
 
@@ -41,7 +41,7 @@ def recorded(lm: dspy.LM, ledger: Ledger | None, meter: Meter) -> dspy.LM:
     Raises:
         ValueError: for a budget in dollars where the model's price is not known.
     """
-    if "usd" in meter.budget.limits and cost(lm.model, {"prompt": 0, "completion": 0}) is None:
+    if "usd" in meter.budget.limits and not priced(lm.model):
         raise ValueError(f"the price of {lm.model} is not known, so --max-usd cannot hold; give --max-tokens instead")
     # DSPy's own cache forgets the usage of what it answers.
     recording = lm.copy(cache=False) if ledger is not None else lm.copy()

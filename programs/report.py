@@ -58,7 +58,7 @@ def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy
 
 def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """The task's metrics of one program's rows, each with its 95 % interval."""
-    return {name: _interval(_metric(task, name, rows)) for name in task.metrics}
+    return {name: interval(_metric(task, name, rows)) for name in task.metrics}
 
 
 def differences(task: Task, rows: Mapping[str, Sequence[Row]], to: str) -> dict[str, dict[str, Any]]:
@@ -67,7 +67,7 @@ def differences(task: Task, rows: Mapping[str, Sequence[Row]], to: str) -> dict[
     golds = [row["gold"] for row in base]
     theirs = [row["answer"] for row in base]
     return {
-        other: _interval(of_difference(METRICS[name], _answers(mine), theirs, golds, task.labels, users=users(base)))
+        other: interval(of_difference(METRICS[name], _answers(mine), theirs, golds, task.labels, users=users(base)))
         for other, mine in rows.items()
         if other != to
     }
@@ -147,7 +147,7 @@ def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
     means = {}
     for metric in (METRICS[name] for name in task.metrics if METRICS[name].is_mean):
         values = [metric.example(row["answer"], row["gold"], task.labels) for row in rows]
-        means[metric.name] = _interval(of_user_means(values, owners))
+        means[metric.name] = interval(of_user_means(values, owners))
     return {"users": len(set(owners)), "per_user": means}
 
 
@@ -158,11 +158,12 @@ def users(rows: Sequence[Row]) -> list[str] | None:
 
 
 def _mean(rows: Sequence[Row], users: Any) -> dict[str, float]:
-    return _interval(of_mean([row["score"] for row in rows], users=users))
+    return interval(of_mean([row["score"] for row in rows], users=users))
 
 
-def _interval(interval: Interval) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in interval._asdict().items()}
+def interval(found: Interval) -> dict[str, float]:
+    """An interval as reports have it, to four digits."""
+    return {name: round(float(value), 4) for name, value in found._asdict().items()}
 
 
 def _share(rows: Sequence[Row], key: str) -> float | None:

@@ -167,10 +167,13 @@ class _OfCell(Reporter):
         self.cell, self.reporter = cell, reporter
 
     def start(self, name: str, total: int, done: int, unit: str = "examples") -> Callable[[], None]:
-        return self.reporter.start(f"{self.cell} {name}", total, done)
+        return self.reporter.start(f"{self.cell} {name}", total, done, unit)
 
     def say(self, line: str) -> None:
         self.reporter.say(f"{self.cell} {line}")
+
+    def call(self, name: str, messages: Sequence[tuple[str, str]], answer: str) -> None:
+        self.reporter.call(f"{self.cell} {name}", messages, answer)
 
 
 def _read(

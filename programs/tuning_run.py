@@ -8,7 +8,7 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError, LMUnsupportedModelError
 
-from metrics.intervals import Interval, of_mean
+from metrics.intervals import of_mean
 from programs import report
 from programs.experiment import Experiment
 from programs.measure import collect, spent
@@ -104,8 +104,8 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
             "settings": trial.settings.model_dump(),
             "examples": len(trial.rows),
             "given_up": not trial.whole,
-            "score": _rounded(of_mean(scores, users=report.users(trial.rows))),
-            "difference": _rounded(trial.above(start)),
+            "score": report.interval(of_mean(scores, users=report.users(trial.rows))),
+            "difference": report.interval(trial.above(start)),
             "calls": round(trial.per_answer("calls"), 2),
             "tokens": {name: round(tokens(trial), 1) for name, tokens in _TOKENS.items()},
             "frontier": [name for name, trials in frontiers.items() if trial in trials],
@@ -151,7 +151,3 @@ def compared(experiment: Experiment, names: Sequence[str], to: str = "r2p") -> d
 
 def _said(stop: BaseException) -> str:
     return str(stop) or type(stop).__name__
-
-
-def _rounded(found: Interval) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in found._asdict().items()}

@@ -7,6 +7,8 @@ from rich.console import Console as Terminal
 from rich.markup import escape
 from rich.table import Table
 
+from programs.terminal import table as new_table
+
 
 def print_tuning(out: Terminal, found: Mapping[str, Any]) -> None:
     """The trials as a table, who won and why, and how the winner does on the reported users.
@@ -28,7 +30,7 @@ def print_tuning(out: Terminal, found: Mapping[str, Any]) -> None:
 
 
 def _table(title: str, trials: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = new_table(title=title)
     table.add_column("trial", justify="right")
     table.add_column("setting", overflow="fold")
     for column in ("composite (95 %)", "difference to start (95 %)", "calls", "tokens out/all"):

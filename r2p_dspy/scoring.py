@@ -32,6 +32,11 @@ class Score(BaseModel):
     parts: dict[str, float]
     feedback: str
 
+    @property
+    def rewards(self) -> dict[str, float | None]:
+        """The value as `reward`, and every part by its name; None is one that the program does not have."""
+        return {"reward": self.value, **{part: self.parts.get(part) for part in WEIGHTS}}
+
 
 @dataclass(frozen=True)
 class Composite:
@@ -151,8 +156,7 @@ def as_reward(score: Composite) -> Callable[..., dict[str, float | None]]:
     """
 
     def reward(example: Any, prediction: Any) -> dict[str, float | None]:
-        result = score(example, prediction)
-        return {"reward": result.value, **{part: result.parts.get(part) for part in WEIGHTS}}
+        return score(example, prediction).rewards
 
     return reward
 

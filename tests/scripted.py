@@ -1,5 +1,6 @@
 """A language model that says what it is told to: for faults, and for counting what it was asked."""
 
+import json
 import threading
 
 from dspy.lm15 import Message, Response, TextPart, ThinkingPart, Usage
@@ -69,3 +70,12 @@ def completion(**changes):
     fields = {**STAGES, **changes}
     lines = [f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items() if value is not None]
     return "\n\n".join([*lines, "[[ ## completed ## ]]"])
+
+
+def tagged(prompt, tag):
+    """A completion in every format of the film task: the tag, with the first item of the prompt as its evidence."""
+    shown = [json.loads(line) for line in prompt.splitlines() if line.startswith('{"item": "1"')]
+    evidence = [{"item": "1", "quote": item["description"]} for item in shown]
+    preferences = [{"statement": "tags so", "items": ["1"]} for _ in shown]
+    said = {"evidence": json.dumps(evidence), "preferences": json.dumps(preferences), "draft": tag, "tag": tag}
+    return completion(**{"reasoning": "hm", **STAGES, **said})

@@ -1,4 +1,4 @@
-"""`python -m finetune.pocket`: make the pocket model from nothing (two to three hours on two cores)."""
+"""`python -m finetune.pocket`: make the pocket model from nothing (hours on two cores)."""
 
 from __future__ import annotations
 

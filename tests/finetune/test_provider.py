@@ -21,10 +21,10 @@ from finetune.rollouts import Rollouts
 from programs import data, ready
 from programs.task_file import task_of
 from r2p_dspy import connect, optimizing
-from r2p_dspy.engines import weights
 from r2p_dspy.tags import render
 from r2p_dspy.template import TEMPLATE
 from tests.film import FILM, HISTORY, ask, program
+from tests.finetune.tiny import tiny_student
 from tests.scripted import STAGES, completion
 
 TASK = task_of("lamp2")
@@ -42,20 +42,8 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A random model of 90,000 parameters with the pocket model's tokenizer, and a context of 1500."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    directory = tmp_path_factory.mktemp("models") / "tiny"
-    directory.mkdir()
-    for path in weights.POCKET.iterdir():
-        if path.name.startswith(("tokenizer", "chat_template")):
-            shutil.copy(path, directory)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
-    shape |= {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 1500, "layer_types": None}
-    config = json.loads((weights.POCKET / "config.json").read_text()) | shape | {"dtype": "float32"}
-    torch.manual_seed(0)
-    Qwen3ForCausalLM(Qwen3Config(**config)).save_pretrained(directory)
-    return directory
+    """A random model with a context of 1500."""
+    return tiny_student(tmp_path_factory.mktemp("models") / "tiny", context=1500)
 
 
 def lm_of(model, directory, **options):

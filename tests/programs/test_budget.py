@@ -8,8 +8,9 @@ import pytest
 
 from programs.best import Best, within_budget
 from programs.budget import Budget, BudgetReached, Meter
-from programs.estimate import estimate, program_runs
+from programs.estimate import estimate
 from programs.ledger import Spent
+from programs.optimizers import program_runs
 from programs.recording import recorded
 from tests.film import FILM, HISTORY, program
 from tests.scripted import ScriptedEngine, completion

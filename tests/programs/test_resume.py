@@ -23,7 +23,7 @@ from programs.ledger import Ledger
 from programs.options import Options
 from programs.reporter import Reporter
 from programs.runs import Rows, Run, RunError
-from tests.scripted import STAGES, ScriptedEngine
+from tests.scripted import ScriptedEngine, tagged
 from tests.test_cli import report_of, run
 
 ROOT = Path(__file__).parents[2]
@@ -54,13 +54,7 @@ def knows(found):
         gold = found[number].tag
         right = number % 2 == 0 or len(request.messages) > 1
         tag = gold if right else next(label for label in lamp2.LABELS if label != gold)
-        shown = [json.loads(line) for line in asked.splitlines() if line.startswith('{"item": "1"')]
-        evidence = [{"item": "1", "quote": item["description"]} for item in shown]
-        preferences = [{"statement": "tags so", "items": ["1"]} for _ in shown]
-        said = {"evidence": json.dumps(evidence), "preferences": json.dumps(preferences), "draft": tag, "tag": tag}
-        return "\n\n".join(
-            f"[[ ## {name} ## ]]\n{value}" for name, value in {"reasoning": "hm", **STAGES, **said}.items()
-        )
+        return tagged(asked, tag)
 
     return write
 

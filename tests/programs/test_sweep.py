@@ -23,7 +23,7 @@ from programs.sweep import run_sweep
 from programs.sweep_table import print_sweep
 from r2p_dspy.engines import weights
 from tests.embedders import hashed
-from tests.scripted import STAGES, ScriptedEngine
+from tests.scripted import ScriptedEngine, tagged
 from tests.test_cli import report_of, run
 
 LIMIT = 4
@@ -45,13 +45,7 @@ def answer(right):
         number = next(at for at, one in enumerate(EXAMPLES) if one.description in prompt)
         gold = EXAMPLES[number].tag
         tag = gold if right(number, prompt) else next(label for label in lamp2.LABELS if label != gold)
-        shown = [json.loads(line) for line in prompt.splitlines() if line.startswith('{"item": "1"')]
-        evidence = [{"item": "1", "quote": item["description"]} for item in shown]
-        preferences = [{"statement": "tags so", "items": ["1"]} for _ in shown]
-        said = {"evidence": json.dumps(evidence), "preferences": json.dumps(preferences), "draft": tag, "tag": tag}
-        return "\n\n".join(
-            f"[[ ## {name} ## ]]\n{value}" for name, value in {"reasoning": "hm", **STAGES, **said}.items()
-        )
+        return tagged(prompt, tag)
 
     return write
 
