@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from finetune.command import training_options
+from finetune.cli_options import training_options
 
 
 class OneLine(click.Group):
@@ -235,16 +235,16 @@ def finetune(output: str | None, resume: bool, verbose: bool, **options: Any) ->
     unseen users are in the run's directory. Also under `accelerate launch cli.py finetune …`.
     """
     _quiet()
-    from finetune.installed import check_installed
+    from finetune.requirements import check_installed
 
     check_installed()
+    from finetune.config import Options
     from finetune.grpo import read_options
-    from finetune.options import Options
     from finetune.report import print_report
     from finetune.run import run_finetune
     from finetune.training import hush
-    from programs.console import Console
-    from programs.task_file import task_of
+    from programs.tasks.task_file import task_of
+    from programs.ui.console import Console
 
     if not verbose:
         hush()
@@ -275,7 +275,7 @@ class DataGroup(click.Group):
 
 
 def _data_commands() -> click.Group:
-    from programs.data_cli import data
+    from programs.ui.data_commands import data
 
     return data
 
@@ -294,8 +294,8 @@ def score(predictions: str, golds: str) -> None:
     Both are as LaMP has it: {"task": "LaMP_2", "golds": [{"id": …, "output": …}]}. A run writes its programs' to
     submissions/.
     """
-    from programs.console import print_scores
-    from programs.submission import score as scored
+    from programs.evaluate.submission import score as scored
+    from programs.ui.console import print_scores
 
     print_scores(*scored(Path(predictions), Path(golds)))
 
@@ -319,9 +319,9 @@ def predict(source: str, target: str, resume: bool, **options: Any) -> None:
     A model that cannot be reached makes no row fail: the run stops, as it does when 50 rows fail one after another, and
     --resume goes on with the first row that is not done.
     """
-    from programs.console import Console
-    from programs.options import Options
-    from programs.predicting import run_predict
+    from programs.predict.run import run_predict
+    from programs.runs.configs import Options
+    from programs.ui.console import Console
 
     with Console() as console:
         settled = run_predict(Options(**options), Path(source), Path(target), resume, console)
@@ -339,8 +339,8 @@ def show(program: str, other: str | None, every: bool) -> None:
     PROGRAM is a program.json, the directory of a compile run, or a task's name for its uncompiled program: `show lamp2
     FILE` tells what compiling changed.
     """
-    from programs import show as showing
-    from programs.terminal import output, print_lines
+    from programs.ui import show as showing
+    from programs.ui.terminal import output, print_lines
 
     width, most = min(output().width, 110), None if every else showing.MOST
     artifact = showing.found(program)
@@ -353,8 +353,8 @@ def show(program: str, other: str | None, every: bool) -> None:
 @cli.command()
 def doctor() -> None:
     """Look whether everything that the commands need is here, and say what is missing."""
-    from programs.doctor import findings
-    from programs.terminal import Line, one_line, print_lines
+    from programs.ui.doctor import findings
+    from programs.ui.terminal import Line, one_line, print_lines
 
     broken = 0
     for found in findings():
@@ -368,7 +368,7 @@ def doctor() -> None:
 @cli.command()
 def tasks() -> None:
     """List the tasks, with metric, floor, what others report, and where there is data."""
-    from programs.console import print_tasks
+    from programs.ui.console import print_tasks
 
     print_tasks()
 
@@ -380,11 +380,11 @@ def _quiet() -> None:
 def _run(command: str, output: str | None, resume: bool, verbose: bool, options: dict[str, Any]) -> None:
     """An experiment with its progress, and the table at its end."""
     _quiet()
-    from programs.compile_run import run_compile
-    from programs.console import Console
-    from programs.evaluating import run_evaluate
-    from programs.options import Options
-    from programs.task_file import task_of
+    from programs.evaluate.run import run_evaluate
+    from programs.optimize.run import run_compile
+    from programs.runs.configs import Options
+    from programs.tasks.task_file import task_of
+    from programs.ui.console import Console
     from r2p_dspy.engines.connect import in_process
 
     console = Console(verbose)
@@ -403,7 +403,7 @@ def _training(directory: Path) -> Callable[[Any], Any]:
     """What makes a language model one whose weights can be trained, in the run's directory."""
 
     def make(lm: Any) -> Any:
-        from finetune.provider import trainable
+        from finetune.dspy_provider.provider import trainable
         from finetune.training import hush
 
         hush()
@@ -414,11 +414,11 @@ def _training(directory: Path) -> Callable[[Any], Any]:
 
 def _sweep(output: str | None, resume: bool, verbose: bool, options: dict[str, Any], swept: dict[str, Any]) -> None:
     """A sweep with its progress, and the tables at its end."""
-    from programs.console import Console
-    from programs.options import Options
-    from programs.sweep import run_sweep
-    from programs.sweep_table import print_sweep
-    from programs.task_file import task_of
+    from programs.evaluate.sweep import run_sweep
+    from programs.runs.configs import Options
+    from programs.tasks.task_file import task_of
+    from programs.ui.console import Console
+    from programs.ui.sweep_table import print_sweep
 
     tasks, models, ks = swept["task"], swept["model"], swept["k"]
     directory = _directory("sweep", "-".join(task_of(name).name for name in tasks), output, resume)

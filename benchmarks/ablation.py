@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pocket import verdict
-from programs import TASKS
-from programs.ablation import FULL, TEMPLATE
-from programs.console import Console
-from programs.evaluating import run_evaluate
-from programs.options import Options
-from programs.personas import MAKERS
-from programs.personas.world import draw, history
-from programs.ready import default_retriever
-from programs.runs import results
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, history
+from programs.evaluate.ablation import FULL, TEMPLATE
+from programs.evaluate.run import run_evaluate
+from programs.runs.configs import Options
+from programs.runs.directory import results
+from programs.tasks import TASKS
+from programs.tasks.retrievers import default_retriever
+from programs.ui.console import Console
 
 
 def main() -> None:

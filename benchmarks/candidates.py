@@ -13,12 +13,13 @@ import dspy
 from tqdm import tqdm
 
 from benchmarks.ablation import worth
-from programs import TASKS, report
-from programs.ablation import FULL, ablation
-from programs.data import personas
-from programs.measure import measure
-from programs.ready import r2p
-from programs.runs import Run
+from programs.data.dataset import personas
+from programs.evaluate import report
+from programs.evaluate.ablation import FULL, ablation
+from programs.evaluate.runner import measure
+from programs.runs.directory import Run
+from programs.tasks import TASKS
+from programs.tasks.program import r2p
 from r2p_dspy import connect
 
 

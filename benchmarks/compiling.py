@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from programs.compile_run import run_compile
-from programs.options import Options
-from programs.reporter import Reporter
-from r2p_dspy.engines.batching import Batcher
+from programs.optimize.run import run_compile
+from programs.runs.configs import Options
+from programs.runs.reporter import Reporter
+from r2p_dspy.engines.local.batching import Batcher
 
 _THREADS = 16
 

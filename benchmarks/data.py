@@ -20,7 +20,7 @@ _ITEMS = 185  # a row, as in LaMP-3
 
 def write(folder: Path, split: str, megabytes: float) -> int:
     """A questions file of about that size and its golds; returns how many rows they have."""
-    from programs import lamp3
+    from programs.tasks import lamp3
 
     rng = random.Random(split)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(5000)]
@@ -47,9 +47,11 @@ def write(folder: Path, split: str, megabytes: float) -> int:
 
 def measure(what: str, folder: Path) -> None:
     """Print the processor's seconds and the peak memory of one way to read the files, imports included."""
-    from programs import data, lamp3, report
-    from programs.lamp.check import Check
-    from programs.lamp_data import load
+    from programs.data import dataset as data
+    from programs.data.lamp.check import Check
+    from programs.data.lamp.reading import load
+    from programs.evaluate import report
+    from programs.tasks import lamp3
 
     if what == "load(limit=100)":
         load(lamp3.TASK, folder, "dev", limit=100)

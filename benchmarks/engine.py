@@ -23,10 +23,10 @@ def main(model: str, api_base: str | None, in_flight: int, rounds: int, threads:
     """Print tokens written per second with 1 and with IN_FLIGHT calls at a time, their ratio, and the peak memory."""
     import dspy
 
-    from programs import lamp2
-    from programs.personas import films
-    from programs.personas.world import draw, example
-    from programs.ready import r2p
+    from programs.data.personas import films
+    from programs.data.personas.world import draw, example
+    from programs.tasks import lamp2
+    from programs.tasks.program import r2p
     from r2p_dspy import connect, optimizing
 
     try:

@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from finetune.course import student_program
 from finetune.rewards import Rewards
 from finetune.rows import completion
-from programs import TASKS
-from programs.data import personas
-from programs.ready import default_retriever, r2p
+from finetune.task_setup import student_program
+from programs.data.dataset import personas
+from programs.tasks import TASKS
+from programs.tasks.program import r2p
+from programs.tasks.retrievers import default_retriever
 from r2p_dspy import Evidence, Inputs, Outcome, Preference, Verification
 
 _SCORED = 10_000

@@ -10,9 +10,9 @@ import time
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
-from programs import lamp2
-from programs.data import personas
-from programs.ready import r2p
+from programs.data.dataset import personas
+from programs.tasks import lamp2
+from programs.tasks.program import r2p
 
 _ANSWER = """[[ ## requirements ## ]]
 a tag

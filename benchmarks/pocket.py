@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from metrics.lamp import METRICS
-from programs import TASKS
-from programs.console import Console
-from programs.evaluating import run_evaluate
-from programs.options import Options
-from programs.personas import MAKERS
+from programs.data.personas import MAKERS
+from programs.evaluate.run import run_evaluate
+from programs.runs.configs import Options
+from programs.tasks import TASKS
+from programs.ui.console import Console
 
 CONTROLS = ("r2p:no-profile", "r2p:other-user", "r2p:random-items")
 

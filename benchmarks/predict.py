@@ -17,12 +17,12 @@ import dspy
 from dspy.lm15 import Message, Request, Response, TextPart
 
 from benchmarks.overhead import _ANSWER, Instant
-from programs import lamp2
-from programs.personas import films
-from programs.personas.world import draw, lamp_files
-from programs.predicting import predict
-from programs.ready import r2p
-from programs.settled import Settled
+from programs.data.personas import films
+from programs.data.personas.world import draw, lamp_files
+from programs.predict.run import predict
+from programs.predict.writer import Settled
+from programs.tasks import lamp2
+from programs.tasks.program import r2p
 
 
 class Citing(Instant):

@@ -10,8 +10,9 @@ from typing import Any
 import dspy
 
 import programs
-from programs.personas import films
-from programs.personas.world import draw, example
+from programs.data.personas import films
+from programs.data.personas.world import draw, example
+from programs.tasks import TASKS
 from r2p_dspy import Profile, connect, optimizing
 
 
@@ -36,7 +37,7 @@ class Shelves(dspy.Module):
 
 def main() -> None:
     dspy.configure(lm=connect("pocket"))
-    cases = [example(programs.TASKS["lamp2"], case) for case in draw(films.case, "test", 3)]
+    cases = [example(TASKS["lamp2"], case) for case in draw(films.case, "test", 3)]
     sort = Shelves()
     with optimizing():  # an answer that breaks a check is shown rather than raised
         for number, case in enumerate(cases, start=1):

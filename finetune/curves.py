@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from programs.plot import new_figure, write_figure
+from programs.ui.plots import new_figure, write_figure
 
 _SMOOTH = 10  # steps that a point of a reward's line is the mean of
 _PARTS = ("task", "structure", "evidence", "consistency")

@@ -15,7 +15,7 @@ from finetune.settings import RL
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from finetune.exam import Exam
+    from finetune.evaluation import Exam
     from finetune.rewards import Rewards
     from finetune.training import Tick
 
@@ -131,7 +131,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     from trl import GRPOConfig
 
-    from programs.task import unknown
+    from programs.tasks.task import unknown
 
     names = {field.name for field in dataclasses.fields(GRPOConfig)} - _OURS
     for name in options:

@@ -10,15 +10,15 @@ from typing import Any
 
 import dspy
 
-from finetune.course import Course
+from finetune.config import Options
 from finetune.curves import points
-from finetune.options import Options
+from finetune.task_setup import Course
 from metrics.intervals import of_difference, of_mean
 from metrics.lamp import METRICS
-from programs import report as reports
-from programs.console import Console
-from programs.task import Task
-from programs.terminal import output
+from programs.evaluate import report as reports
+from programs.tasks.task import Task
+from programs.ui.console import Console
+from programs.ui.terminal import output
 
 Row = Mapping[str, Any]
 BEFORE, TEACHER = "student", "teacher"

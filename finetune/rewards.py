@@ -13,12 +13,12 @@ import dspy
 
 from metrics.evidence import valid
 from metrics.structure import compliant_final
-from programs.compiling import composite
-from programs.task import Task
+from programs.optimize.compiling import composite
+from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, Score
-from r2p_dspy.completion import Judged, inputs_of
 from r2p_dspy.engines.chat import OPEN
-from r2p_dspy.scoring import WEIGHTS
+from r2p_dspy.scoring.completions import Judged, inputs_of
+from r2p_dspy.scoring.composite import WEIGHTS
 
 WASTE = -0.25  # what an answer gets that was cut off or goes round in circles, whatever else it says
 _PERIOD, _ROUNDS = 20, 5  # words that come again at most, and how often they stand there at least
@@ -39,8 +39,8 @@ class Rewards:
         opened: the student's template opens the thought in the prompt, so that its completions begin inside it.
 
     Example:
-        >>> from programs.lamp2 import TASK
-        >>> from programs.ready import r2p
+        >>> from programs.tasks.lamp2 import TASK
+        >>> from programs.evaluate.baselines import r2p
         >>> Rewards({"lamp2": (TASK, r2p(TASK))}).functions("lamp2")[0].__name__
         'composite'
     """

@@ -11,10 +11,10 @@ from dspy.lm15 import Message, Request, Response, TextPart, Usage
 from dspy.utils.exceptions import AdapterParseError
 
 from finetune.student import Student
-from programs.task import Task
+from programs.tasks.task import Task
 from r2p_dspy import R2P, Inputs, Outcome
 from r2p_dspy.engines.chat import CLOSE, OPEN, conversation
-from r2p_dspy.tags import render
+from r2p_dspy.prompting.tags import render
 
 
 class Asking:

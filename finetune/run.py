@@ -17,25 +17,25 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from finetune import settings
-from finetune.course import Course
+from finetune.config import Options
 from finetune.curves import plot_curves
-from finetune.exam import Exam
+from finetune.evaluation import Exam
 from finetune.grpo import check_options, check_vllm, train_grpo
-from finetune.options import Options
 from finetune.report import card, report
 from finetune.rewards import Rewards
 from finetune.rows import Asking
 from finetune.sft import known, train_sft
 from finetune.student import Student
+from finetune.task_setup import Course
 from finetune.traces import ask_teacher, asked_file, check_source, source, write_traces
-from programs.measure import measure
-from programs.options import connected, digest
-from programs.reporter import Reporter
-from programs.runs import Rows, Run, write_json
+from programs.evaluate.runner import measure
+from programs.runs.configs import connected, digest
+from programs.runs.directory import Rows, Run, write_json
+from programs.runs.reporter import Reporter
 from r2p_dspy import R2P, connect, save_program
 from r2p_dspy.engines.connect import in_process
 from r2p_dspy.engines.weights import fingerprint
-from r2p_dspy.signature import Carrier
+from r2p_dspy.prompting.signature import Carrier
 
 _ONE_CALL = {"candidates": 1, "reconcile": "auto", "adaptive": False}
 _SAMPLES = 3  # answers of each examination that are kept to be read

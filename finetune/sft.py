@@ -15,7 +15,7 @@ from r2p_dspy.engines.weights import fingerprint, locate
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from finetune.exam import Exam
+    from finetune.evaluation import Exam
     from finetune.training import Tick
 
 

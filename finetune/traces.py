@@ -15,15 +15,15 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.usage_tracker import UsageTracker
 
-from finetune.course import Course
 from finetune.rewards import Rewards
 from finetune.rows import Asking, completion
+from finetune.task_setup import Course
 from metrics.evidence import valid
 from metrics.structure import compliant_final
-from programs.compiling import composite
-from programs.measure import collect, spent
-from programs.provenance import fingerprint
-from programs.runs import Rows, check_same, read_json, write_json
+from programs.evaluate.runner import collect, spent
+from programs.optimize.compiling import composite
+from programs.runs.directory import Rows, check_same, read_json, write_json
+from programs.runs.provenance import fingerprint
 from r2p_dspy import Composite, optimizing
 
 _CHUNK = 128  # examples whose rows are in memory at a time

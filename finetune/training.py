@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
-from finetune.exam import Exam, Examined
+from finetune.evaluation import Exam, Examined
 from finetune.settings import RL, SFT, rate
 from finetune.student import Student
-from programs.runs import RunError, read_json, write_json
+from programs.runs.directory import RunError, read_json, write_json
 
 Tick = Callable[[int, int], None]  # (step, steps) after each; what it raises stops the training
 

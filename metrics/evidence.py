@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from r2p_dspy.enforce import accepted
+from r2p_dspy.modules.enforce import accepted
 
 _EVIDENTIAL = ("cited", "quoted", "labelled")
 

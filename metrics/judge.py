@@ -9,8 +9,8 @@ import dspy
 from pydantic import BaseModel, Field, field_validator
 
 from r2p_dspy import BM25, AssertionUnmet, Enforce, Profile, Retriever, active_adapter, optimizing
+from r2p_dspy.modules.profile_predict import Showing
 from r2p_dspy.profile import neutralize
-from r2p_dspy.showing import Showing
 
 CRITERIA: Mapping[str, str] = MappingProxyType(
     {

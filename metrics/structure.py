@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from r2p_dspy.enforce import accepted
-from r2p_dspy.scoring import PARTS
+from r2p_dspy.modules.enforce import accepted
+from r2p_dspy.scoring.composite import PARTS
 
 _STRUCTURAL = PARTS["structure"]
 

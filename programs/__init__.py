@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from programs import lamp1, lamp2, lamp3, lamp4, lamp5, lamp6, lamp7
-
 if TYPE_CHECKING:
     import dspy
 
     from r2p_dspy import R2P
 
-TASKS = {one.TASK.name: one.TASK for one in (lamp1, lamp2, lamp3, lamp4, lamp5, lamp6, lamp7)}
 COMPILED = Path(__file__).with_name("compiled")  # the artifacts that ship, as `make compiled` writes them
 
 
@@ -39,8 +36,9 @@ def load(
         >>> load("lamp2").reason.answers
         ('tag',)
     """
-    from programs.settings import Settings, build
-    from programs.task_file import task_of
+    from programs.tasks import TASKS
+    from programs.tasks.program import Settings, build
+    from programs.tasks.task_file import task_of
     from r2p_dspy.artifact import load_program
 
     if path is not None and not compiled:

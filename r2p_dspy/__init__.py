@@ -3,22 +3,24 @@
 from r2p_dspy.artifact import artifact_of, load_program, save_program
 from r2p_dspy.artifact_file import Artifact, ArtifactError, read_artifact, redacted, write_artifact
 from r2p_dspy.checks import BUILT_IN, Assert, Check, CheckError, Suggest, Verdict
-from r2p_dspy.combined import Budget, Hybrid
-from r2p_dspy.crossref import CrossReference
-from r2p_dspy.dense import Dense
-from r2p_dspy.enforce import AssertionUnmet, Attempt, Enforce, optimizing
 from r2p_dspy.engines.connect import connect
-from r2p_dspy.fit import shorten
+from r2p_dspy.modules.cross_reference import CrossReference
+from r2p_dspy.modules.enforce import AssertionUnmet, Attempt, Enforce, optimizing
+from r2p_dspy.modules.reason import Reason
+from r2p_dspy.modules.synthesize import Synthesize
+from r2p_dspy.modules.voting import Candidate, Reconcile
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.profile import Item, Profile
+from r2p_dspy.prompting.adapter import active_adapter
+from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.r2p import R2P, Reasoning
-from r2p_dspy.reason import Reason
-from r2p_dspy.reconcile import Candidate, Reconcile
-from r2p_dspy.retrieval import BM25, All, Random, Recency, Retriever
-from r2p_dspy.scoring import Composite, Score, as_bool, as_float, as_gepa, as_optimizer_metric, as_reward
-from r2p_dspy.showing import Synthesize
+from r2p_dspy.retrieval.bm25 import BM25
+from r2p_dspy.retrieval.dense import Dense
+from r2p_dspy.retrieval.hybrid import Budget, Hybrid
+from r2p_dspy.retrieval.retriever import Retriever
+from r2p_dspy.retrieval.simple import All, Random, Recency
+from r2p_dspy.scoring.composite import Composite, Score, as_bool, as_float, as_gepa, as_optimizer_metric, as_reward
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
-from r2p_dspy.watch import active_adapter
 
 __version__ = "0.1.0"
 

@@ -8,15 +8,16 @@ import dspy
 from dspy.signatures.signature import ensure_signature
 
 from r2p_dspy.checks import BUILT_IN, Check
-from r2p_dspy.crossref import CrossReference
-from r2p_dspy.enforce import AssertionUnmet, Enforce, accepted
+from r2p_dspy.modules.cross_reference import CrossReference
+from r2p_dspy.modules.enforce import AssertionUnmet, Enforce, accepted
+from r2p_dspy.modules.reason import Reason
+from r2p_dspy.modules.synthesize import Synthesize
+from r2p_dspy.modules.voting import Reconcile
 from r2p_dspy.profile import Item, Profile
-from r2p_dspy.read import cited
-from r2p_dspy.reason import Reason
-from r2p_dspy.reconcile import Reconcile
-from r2p_dspy.retrieval import BM25, Retriever, query_text
-from r2p_dspy.showing import Synthesize
-from r2p_dspy.signature import Carrier
+from r2p_dspy.prompting.parsing import cited
+from r2p_dspy.prompting.signature import Carrier
+from r2p_dspy.retrieval.bm25 import BM25
+from r2p_dspy.retrieval.retriever import Retriever, query_text
 from r2p_dspy.template import TEMPLATE, Template
 
 

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from programs import lamp2, lamp4
-from programs.personas import MAKERS
-from programs.personas.world import draw, lamp_files
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, lamp_files
+from programs.tasks import lamp2, lamp4
 
 NAMES = ["predict", "cot", "r2p", "compiled"]
 KEYS = {

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from programs import lamp2, lamp4
-from programs.personas import MAKERS
-from programs.personas.world import draw, lamp_files
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, lamp_files
+from programs.tasks import lamp2, lamp4
 from tests.lamp import SAMPLES, item, question, write
 from tests.web import serve
 
@@ -126,7 +126,7 @@ def test_bad_input_is_one_line(why, arguments, said, tmp_path, monkeypatch):
 def site(tmp_path, monkeypatch):
     """The files of task 4 by time, as LaMP's site would have them."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr("programs.download._WAITS", (0.0,))
+    monkeypatch.setattr("programs.data.lamp.download._WAITS", (0.0,))
     source = tmp_path / "source"
     source.mkdir()
     for split in ("train", "dev"):
@@ -137,7 +137,7 @@ def site(tmp_path, monkeypatch):
 def test_files_are_downloaded_and_said_where(site, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with serve(site, drops=[30]) as (address, _):
-        monkeypatch.setattr("programs.lamp.official.BASE", address)
+        monkeypatch.setattr("programs.data.lamp.official.BASE", address)
         result = run("data", "get", "lamp4", "--split", "time")
         assert result.exit_code == 0, result.stderr
         assert "lamp/lamp4-time: 4 files downloaded" in result.stdout and "dev_outputs.json: " in result.stderr
@@ -149,7 +149,7 @@ def test_files_are_downloaded_and_said_where(site, tmp_path, monkeypatch):
 def test_without_network_it_fails_at_once_and_says_what_to_do(site, tmp_path, monkeypatch):
     with serve({}) as (address, _):
         pass
-    monkeypatch.setattr("programs.lamp.official.BASE", address)
+    monkeypatch.setattr("programs.data.lamp.official.BASE", address)
     result = run("data", "get", "lamp4", "--split", "time", "--output", tmp_path / "out")
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
     assert f"{address}/time/LaMP_4/dev/dev_outputs.json" in result.stderr and str(tmp_path / "out") in result.stderr
@@ -157,7 +157,7 @@ def test_without_network_it_fails_at_once_and_says_what_to_do(site, tmp_path, mo
 
 def test_an_interrupt_keeps_what_is_there(site, tmp_path):
     out = tmp_path / "out"
-    code = "import sys, programs.lamp.official as o; o.BASE = sys.argv.pop(); import cli; cli.cli()"
+    code = "import sys, programs.data.lamp.official as o; o.BASE = sys.argv.pop(); import cli; cli.cli()"
     with serve(site, stops=10) as (address, _):
         command = [sys.executable, "-c", code, "data", "get", "lamp4", "--split", "time", "--output", str(out), address]
         process = subprocess.Popen(

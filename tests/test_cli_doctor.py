@@ -2,7 +2,7 @@
 
 import pytest
 
-from programs import doctor
+from programs.ui import doctor
 from tests.test_cli import run
 
 

@@ -13,9 +13,9 @@ import dspy
 import pytest
 from transformers import AutoTokenizer
 
-from programs import TASKS
-from programs.personas import MAKERS
-from programs.personas.world import draw, example, lamp_files
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, example, lamp_files
+from programs.tasks import TASKS
 from r2p_dspy import (
     BUILT_IN,
     R2P,
@@ -30,12 +30,12 @@ from r2p_dspy import (
     optimizing,
 )
 from r2p_dspy.checks import judge
+from r2p_dspy.decoding.carriers import FieldMarkers, ThoughtTags
+from r2p_dspy.decoding.monitor import Monitor
 from r2p_dspy.engines import weights
 from r2p_dspy.engines.chat import Chat
-from r2p_dspy.monitor import Monitor
-from r2p_dspy.reconcile import line
-from r2p_dspy.running import FieldMarkers, ThoughtTags
-from r2p_dspy.tags import guide, shape, skeleton
+from r2p_dspy.modules.voting import line
+from r2p_dspy.prompting.tags import guide, shape, skeleton
 from r2p_dspy.template import BRIEF, TEMPLATES
 from tests.film import FILM, HISTORY, Film
 from tests.scripted import STAGES, ScriptedEngine, completion

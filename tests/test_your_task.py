@@ -8,12 +8,12 @@ from pathlib import Path
 import dspy
 import pytest
 
-from programs import options
-from programs.data import Wanted
-from programs.jsonl_data import jsonl, load
-from programs.report import floors
-from programs.task import TaskError
-from programs.task_file import task_of
+from programs.data.dataset import Wanted
+from programs.data.jsonl import jsonl, load
+from programs.evaluate.report import floors
+from programs.runs import configs as options
+from programs.tasks.task import TaskError
+from programs.tasks.task_file import task_of
 from tests.scripted import STAGES, ScriptedEngine
 from tests.test_cli import report_of, run
 

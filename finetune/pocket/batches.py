@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from finetune.pocket.auxiliary import drill
 from finetune.pocket.conversation import OUTSIDE, Encoded, encode
-from finetune.pocket.drills import drill
 from finetune.pocket.rows import FORMATS, Rows
 from finetune.pocket.worlds import ALL, FEW
 

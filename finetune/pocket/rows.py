@@ -13,21 +13,21 @@ from typing import Any
 import dspy
 
 from finetune.pocket.conversation import Turn
-from finetune.pocket.faults import candidates, disordered, guessed, hurried, spoilt
+from finetune.pocket.corruption import candidates, disordered, guessed, hurried, spoilt
 from finetune.pocket.teach import Lesson
 from finetune.pocket.worlds import ALL, FEW, TASKS, WORLDS, World
-from programs.personas.world import ROLES, Case, history
-from programs.task import Task
+from programs.data.personas.world import ROLES, Case, history, rng_of
+from programs.tasks.task import Task
 from r2p_dspy.checks import BUILT_IN, feedback, judge
+from r2p_dspy.decoding.carriers import FieldMarkers, Running, ThoughtTags
+from r2p_dspy.decoding.monitor import Monitor
 from r2p_dspy.engines.chat import CLOSE, OPEN
-from r2p_dspy.monitor import Monitor
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.profile import Profile
-from r2p_dspy.retrieval import BM25
-from r2p_dspy.retry import turns
-from r2p_dspy.running import FieldMarkers, Running, ThoughtTags
-from r2p_dspy.signature import comparing, extend
-from r2p_dspy.tags import guide, render
+from r2p_dspy.prompting.feedback_turns import turns
+from r2p_dspy.prompting.signature import comparing, extend
+from r2p_dspy.prompting.tags import guide, render
+from r2p_dspy.retrieval.bm25 import BM25
 from r2p_dspy.template import BRIEF, TEMPLATE, Template
 
 # Plain prediction, chain of thought, and of R2P: first attempts on fields, retries after feedback, first attempts (and
@@ -72,7 +72,7 @@ class Rows:
         if maker is None:
             return self._loose()
         persona = self.rng.randrange(1_000_000 // len(ROLES)) * len(ROLES) + ROLES.index(self.role)
-        return maker(persona, random.Random(f"{maker.__module__} {persona}"))
+        return maker(persona, rng_of(maker, persona))
 
     def _loose(self) -> Case:
         """A headline's case of random words."""

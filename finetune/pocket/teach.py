@@ -9,9 +9,9 @@ reasoning says nothing about it, and where nothing is shown, it says so.
 
 from typing import Any
 
-from programs.personas.films import PLAUSIBLE
-from programs.personas.products import ASPECTS
-from programs.personas.world import Case
+from programs.data.personas.films import PLAUSIBLE
+from programs.data.personas.products import ASPECTS
+from programs.data.personas.world import Case
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.template import Evidence, Preference, Verification
 

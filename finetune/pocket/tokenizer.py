@@ -20,8 +20,8 @@ from finetune.pocket.rows import FORMATS, Rows, signature
 from finetune.pocket.worlds import TASKS
 from r2p_dspy.engines.chat import CLOSE, OPEN
 from r2p_dspy.profile import Profile
-from r2p_dspy.retry import turns
-from r2p_dspy.tags import guide, render
+from r2p_dspy.prompting.feedback_turns import turns
+from r2p_dspy.prompting.tags import guide, render
 from r2p_dspy.template import TEMPLATE, TEMPLATES, Template
 
 VOCABULARY = 5120

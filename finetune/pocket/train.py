@@ -12,7 +12,7 @@ from tqdm import tqdm
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from finetune.pocket.batches import CITING, CURRICULA, HASTY, Batches, Lessons
-from finetune.pocket.exam import sit
+from finetune.pocket.evaluation import sit
 from finetune.pocket.worlds import TASKS
 
 # To cite an item by what it says, a token must know which item it stands in. The model finds that out by itself only

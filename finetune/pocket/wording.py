@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from finetune.pocket.teach import Lesson, cite, first, lesson
-from programs.personas import headlines, scholarly, tweets
-from programs.personas.world import Case
+from programs.data.personas import headlines, scholarly, tweets
+from programs.data.personas.world import Case
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.template import Evidence, Preference
 

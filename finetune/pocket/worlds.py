@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from finetune.pocket import teach, wording
 from finetune.pocket.teach import Lesson
-from programs import lamp1, lamp2, lamp3, lamp4, lamp5, lamp7
-from programs.personas import MAKERS
-from programs.personas.products import clamp
-from programs.personas.world import Case, Draw
-from programs.task import Task
+from programs.data.personas import MAKERS
+from programs.data.personas.products import clamp
+from programs.data.personas.world import Case, Draw
+from programs.tasks import lamp1, lamp2, lamp3, lamp4, lamp5, lamp7
+from programs.tasks.task import Task
 from r2p_dspy.profile import Profile
 
 

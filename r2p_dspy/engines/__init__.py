@@ -10,7 +10,7 @@ __all__ = ["AsyncTransformersEngine", "TransformersEngine", "connect", "context_
 
 def __getattr__(name: str):
     if name in ("AsyncTransformersEngine", "TransformersEngine"):
-        from r2p_dspy.engines import local
+        from r2p_dspy.engines.local import engine as local
 
         return getattr(local, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

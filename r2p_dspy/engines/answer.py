@@ -22,7 +22,7 @@ from dspy.lm15 import (
 from r2p_dspy.engines.chat import CLOSE, OPEN
 
 if TYPE_CHECKING:  # it needs torch, and a client of a server has none
-    from r2p_dspy.engines.rows import Row
+    from r2p_dspy.engines.local.rows import Row
 
 Decode: TypeAlias = Callable[[Sequence[int]], str]
 Event: TypeAlias = StreamStartEvent | StreamDeltaEvent | StreamEndEvent

@@ -91,7 +91,7 @@ def connect(
     kwargs = {"temperature": temperature, **({"api_base": api_base} if api_base else {}), **kwargs}
     told = kwargs.get("prefix") is not None or isinstance(kwargs.get("reasoning"), bool)
     if model.startswith("hosted_vllm/") or told:
-        from r2p_dspy.engines.served import ServedLM
+        from r2p_dspy.engines.served.lm import ServedLM
 
         return ServedLM(model, **kwargs)
     return dspy.LM(model, **kwargs)
@@ -154,7 +154,7 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
     from r2p_dspy.engines import weights
 
     try:
-        from r2p_dspy.engines.local import AsyncTransformersEngine, TransformersEngine
+        from r2p_dspy.engines.local.engine import AsyncTransformersEngine, TransformersEngine
     except ModuleNotFoundError as missing:
         raise ValueError(
             f"model {weights.spoken(source)!r} runs in this process, which needs {missing.name}: "

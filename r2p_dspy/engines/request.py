@@ -9,7 +9,7 @@ from dspy.lm15 import ContextLengthError, InvalidRequestError, Request, Unsuppor
 from r2p_dspy.engines.answer import stop_check
 from r2p_dspy.engines.chat import Chat
 from r2p_dspy.engines.lm import seeded
-from r2p_dspy.engines.rows import Row
+from r2p_dspy.engines.local.rows import Row
 
 DEFAULT_MAX_TOKENS = 1024  # of a request that names none
 

@@ -10,9 +10,9 @@ from typing import Any
 import dspy
 from dspy.lm15 import Message, Request, Response, ServerError, UnsupportedFeatureError, Usage
 
+from r2p_dspy.decoding.steering import Correction, active, steered, steering
 from r2p_dspy.engines.answer import respond
 from r2p_dspy.engines.chat import OPEN
-from r2p_dspy.engines.steer import Correction, active, steered, steering
 
 Piece = tuple[str, str]  # a text as the model reads it, and as it stands in the answer: a note is not there
 

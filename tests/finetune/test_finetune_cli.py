@@ -126,7 +126,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_curve(tiny, tmp_path):
 
 
 def test_without_what_trains_it_says_in_a_line_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("finetune.installed._NEEDED", ("torch", "no_such_trainer"))
+    monkeypatch.setattr("finetune.requirements._NEEDED", ("torch", "no_such_trainer"))
     result = run("--output", tmp_path / "run")
     assert result.exit_code == 2 and not (tmp_path / "run").exists()
     assert result.stderr.splitlines() == [

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from finetune.rewards import WASTE, RewardError, Rewards, looping, text_of
 from r2p_dspy import Assert, Inputs, Profile
-from r2p_dspy.completion import Judged, inputs_of
-from r2p_dspy.scoring import WEIGHTS
-from r2p_dspy.tags import render
+from r2p_dspy.prompting.tags import render
+from r2p_dspy.scoring.completions import Judged, inputs_of
+from r2p_dspy.scoring.composite import WEIGHTS
 from r2p_dspy.template import TEMPLATE
 from tests.film import FILM, HISTORY, ask, fields, program
 from tests.finetune.tiny import TASK, student_program

@@ -7,13 +7,13 @@ import dspy
 import pytest
 from datasets import Dataset
 
-from finetune.course import Course, student_program
 from finetune.rows import Asking, completion
 from finetune.student import Student
+from finetune.task_setup import Course, student_program
 from finetune.traces import ask_teacher, asked_file, check_source, source, survivors, write_traces
-from programs.data import Data
-from programs.runs import Rows, RunError
-from programs.settings import Settings
+from programs.data.dataset import Data
+from programs.runs.directory import Rows, RunError
+from programs.tasks.program import Settings
 from tests.film import fields, program
 from tests.finetune.tiny import TASK, examples, tiny_student
 from tests.scripted import completion as written
@@ -161,7 +161,7 @@ def test_answers_of_another_teacher_are_not_mixed_in(tmp_path):
 def test_a_completion_reads_back_as_what_it_says():
     made = course(carrier="thinking")
     from r2p_dspy import Outcome
-    from r2p_dspy.completion import Judged
+    from r2p_dspy.scoring.completions import Judged
     from tests.finetune.test_rewards import INPUTS
 
     typed = {name: value for name, value in fields().items() if name != "tag"}

@@ -8,13 +8,13 @@ import pytest
 import torch
 from datasets import Dataset
 
-from finetune.exam import Exam
+from finetune.evaluation import Exam
 from finetune.grpo import check_options, check_vllm, read_options, train_grpo
 from finetune.rewards import RewardError, Rewards
 from finetune.settings import RL, SFT, rate
 from finetune.sft import train_sft
 from finetune.student import Student
-from programs.runs import RunError
+from programs.runs.directory import RunError
 from r2p_dspy import Assert
 from tests.film import program
 from tests.finetune.tiny import TASK, rows, student_program, tiny_student

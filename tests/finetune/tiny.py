@@ -6,7 +6,7 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from finetune.rows import Asking
 from finetune.student import Student
-from programs.task import Task
+from programs.tasks.task import Task
 from r2p_dspy.engines.weights import POCKET
 from r2p_dspy.profile import Profile
 from tests.film import FILM, HISTORY, Film, program

@@ -5,7 +5,7 @@ import pytest
 
 from metrics.evidence import valid, validity
 from r2p_dspy.checks import Verdict
-from r2p_dspy.enforce import Attempt
+from r2p_dspy.modules.enforce import Attempt
 from r2p_dspy.profile import Profile
 
 ITEMS = Profile.of([{"id": "1", "text": "it rained"}])

@@ -5,9 +5,10 @@ import pytest
 from dspy.utils.exceptions import LMError
 
 import programs
-from programs import COMPILED, TASKS, load
-from programs.personas import MAKERS
-from programs.personas.world import draw, example
+from programs import COMPILED, load
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, example
+from programs.tasks import TASKS
 from r2p_dspy import ArtifactError, Profile, __version__, read_artifact, save_program
 from tests.scripted import ScriptedEngine
 

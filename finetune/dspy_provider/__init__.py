@@ -1,0 +1,1 @@
+"""DSPy's way to train in-process models: provider, jobs, GRPO steps."""

@@ -1,0 +1,132 @@
+"""Drills: short conversations that teach one part of citing and nothing else."""
+
+import json
+import random
+
+from finetune.pocket.conversation import Turn
+from programs.data.personas import films, products
+from programs.tasks import lamp2, lamp3
+from r2p_dspy.profile import Item, Profile
+from r2p_dspy.template import Preference
+
+KINDS = ("copy", "label", "tell", "find", "judge", "weigh")
+
+
+def drill(
+    rng: random.Random, words: list[str], kinds: tuple[str, ...] = KINDS, most: int = 3, known: int = 30
+) -> list[Turn]:
+    """Citing and nothing else, from items of random words.
+
+    Args:
+        rng: draws.
+        words: English words, frequent ones first.
+        kinds: of which one is drawn: `copy` an item's words by its id, `label`: likewise its label, `tell` whose
+            words these are, `find` the item of a word, `judge` what a label is about, `weigh` what an aspect counts.
+        most: items shown at most.
+        known: how many settings and figures there are to judge between.
+    """
+    kind = rng.choice(kinds)
+    if kind == "judge":
+        return _judge(rng, known)
+    if kind == "weigh":
+        return _weigh(rng)
+    common = words[:4000]
+    texts = [" ".join(rng.choice(common) for _ in range(rng.randint(4, 6))) for _ in range(rng.randint(2, most))]
+    name = rng.choice(("text", "description", "title"))
+    items = [{"id": str(n), name: text} for n, text in enumerate(texts)]
+    if kind == "label":
+        labels = rng.choice((lamp2.TASK.labels, lamp3.TASK.labels, common))
+        labelled = [{**item, "label": rng.choice(labels)} for item in items]
+        return _label(rng, Profile.model_validate(labelled).local())
+    shown = Profile.model_validate(items).local()
+    return _copy(rng, shown) if kind == "copy" else _find(rng, shown, 1 if kind == "find" else 3)
+
+
+def _judge(rng: random.Random, known: int) -> list[Turn]:
+    """Film upon film: whether its label fits the setting or the figure, where it fits only one of them.
+
+    Half of the rows say little more than the three words, so that many films fit into a step.
+    """
+    row: list[Turn] = []
+    short = rng.random() < 0.5
+    while len(row) < (40 if short else 12):
+        words = {kind: rng.choice([*films.PLAUSIBLE[kind]][:known]) for kind in films.KINDS}
+        focus = rng.choice(films.KINDS)
+        tag = rng.choice(films.PLAUSIBLE[focus][words[focus]])
+        if sum(tag in films.PLAUSIBLE[kind][word] for kind, word in words.items()) == 1:
+            brief = " and ".join(rng.sample([*words.values()], 2))
+            item = Item(
+                id=str(rng.randint(1, 6)),
+                fields={"description": films.describe(words["setting"], words["figure"], rng)},
+                label=tag,
+            )
+            asked = f"{brief}: {tag}" if short else str(item)
+            row += [Turn("user", asked, True), Turn("assistant", f"the {focus} decides", True)]
+    return row
+
+
+def _weigh(rng: random.Random) -> list[Turn]:
+    """Aspect upon aspect of some rated products: what it adds to a rating or takes from it, as the item shows."""
+    aspects = rng.sample([*products.ASPECTS], rng.randint(3, 6))
+    items = [
+        Item(
+            id=str(number),
+            fields={"text": f"{products.remark(aspect, sign, rng)} {products.aside(rng)}"},
+            label=str(products.clamp(3 + sign * rng.choice(products.WEIGHTS))),
+        )
+        for number, aspect in enumerate(aspects, start=1)
+        for sign in (rng.choice((1, -1)),)
+    ]
+    row: list[Turn] = []
+    before = f"{Profile(items=items)}\n\n"
+    for _ in range(8):
+        aspect, item = rng.choice([*zip(aspects, items, strict=True)])
+        good = rng.random() < 0.5
+        weight = abs(int(item.label or 3) - 3)
+        counts = f"{'adds' if good else 'takes'} {weight}" if weight else "counts 0"
+        cited = Preference(statement=f"{aspect} {counts}", items=[item.id], label=item.label)
+        asked = Turn("user", f"{before}{aspect} {'good' if good else 'bad'}")
+        row += [asked, Turn("assistant", json.dumps([cited.model_dump()]), True)]
+        before = ""
+    return row
+
+
+def _label(rng: random.Random, shown: Profile) -> list[Turn]:
+    """Item upon item: its label, as a preference cites it."""
+    row: list[Turn] = []
+    before = f"{shown}\n\n"
+    for item in (rng.choice(shown.items) for _ in range(8)):
+        cited = Preference(statement=f"item {item.id}", items=[item.id], label=item.label)
+        row += [Turn("user", f"{before}item {item.id}"), Turn("assistant", json.dumps([cited.model_dump()]), True)]
+        before = ""
+    return row
+
+
+def _copy(rng: random.Random, shown: Profile) -> list[Turn]:
+    """Quotes of all items by id, in another order."""
+    quotes = []
+    for item in rng.sample(shown.items, len(shown)):
+        words = item.text.split()
+        start = rng.choice((0, 0, rng.randrange(len(words) - 2)))
+        quotes.append({"item": item.id, "quote": " ".join(words[start : start + 3])})
+    return [Turn("user", str(shown)), Turn("assistant", json.dumps(quotes), True)]
+
+
+def _find(rng: random.Random, shown: Profile, length: int) -> list[Turn]:
+    """Question upon question: words that stand inside an item, and that item's id.
+
+    They are not taken from a text's beginning, where a word is made of other tokens. Three words lead to the item
+    by copying alone, so that only its id is to be learnt; one word must be looked for. Nothing else is learnt here.
+    """
+    row: list[Turn] = []
+    everywhere = [word for item in shown for word in item.text.split()]
+    before = f"{shown}\n\n"
+    while len(row) < 16:
+        item = rng.choice(shown.items)
+        words = item.text.split()
+        start = rng.randrange(1, len(words) - length + 1)
+        if everywhere.count(words[start]) == 1:
+            asked = f"{before}about {' '.join(words[start : start + length])}"
+            row += [Turn("user", asked), Turn("assistant", f'[{{"item": "{item.id}', True)]
+            before = ""
+    return row

@@ -1,0 +1,1 @@
+"""Calls of language models: the call cache, usage limits, prices."""

@@ -1,0 +1,1 @@
+"""Where examples come from: LaMP's files, JSONL rows, the persona world."""

@@ -1,0 +1,131 @@
+"""Which examples a command works on: the persona world's by default, or LaMP's files from a directory."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dspy
+
+from programs.data.lamp.reading import DataError, read
+from programs.data.lamp.row_errors import Flaw
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, example
+from programs.data.splits import check_apart, split
+from programs.data.stored import in_memory, stored
+from programs.tasks.task import Task
+
+FEW = 60  # examples to train on that a compilation needs
+_DEV = 60
+
+
+@dataclass(frozen=True)
+class Data:
+    """The examples of a command.
+
+    Args:
+        train: what programs are compiled on.
+        dev: what candidates are chosen on.
+        test: what is reported; no question of it is in the other two. Histories of files are read as they are used.
+        source: where they come from, for the report.
+        split: the name of the reported split.
+        shared_users: how many users of `test` are in `train` or `dev` too (with other questions).
+        skipped: the ids of flawed rows that were left out, by LaMP's name of the split; empty where none were.
+    """
+
+    train: list[dspy.Example]
+    dev: list[dspy.Example]
+    test: list[dspy.Example]
+    source: str
+    split: str
+    shared_users: int = 0
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits that change with the ids of the examples, or their order."""
+        ids = [[example["id"] for example in part] for part in (self.train, self.dev, self.test)]
+        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which examples a command wants.
+
+    Args:
+        seed: of the split, or of which personas are drawn.
+        limit: how many examples are reported at most; of files, also how many of the other sets.
+        compiling: whether there must be something to train on.
+        skip: ids of rows to leave out.
+        skip_bad: leave flawed rows out, and say which.
+        train: how many examples to train on at most; where that is more than a compilation needs, `limit` is of the
+            reported ones alone.
+    """
+
+    seed: int = 0
+    limit: int | None = None
+    compiling: bool = False
+    skip: Collection[str] = ()
+    skip_bad: bool = False
+    train: int = FEW
+
+    @property
+    def many(self) -> bool:
+        """Whether weights are trained, and not a program compiled."""
+        return self.train > FEW
+
+
+def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> Data:
+    """The persona world's examples (synthetic); the roles' users never overlap, whatever the seed.
+
+    Args:
+        task: whose data it is.
+        seed: which personas are drawn.
+        limit: how many are reported; 200 by default.
+        train: how many there are to train on.
+
+    Raises:
+        DataError: for a task that the persona world does not have.
+    """
+    if task.name not in MAKERS:
+        raise DataError(
+            f"the persona world has no data for task {task.name!r} (it has {', '.join(MAKERS)}); give --data DIR"
+        )
+    maker = MAKERS[task.name]
+    counts = {"train": train, "dev": _DEV, "test": 200 if limit is None else limit}
+    parts = {role: [example(task, case) for case in draw(maker, role, n, seed)] for role, n in counts.items()}
+    return Data(parts["train"], parts["dev"], parts["test"], "persona world (synthetic)", "test")
+
+
+def lamp(task: Task, directory: Path, wanted: Wanted) -> Data:
+    """LaMP's files: train is split by seed into train and dev, and LaMP's dev is what is reported.
+
+    Args:
+        task: whose data it is.
+        directory: holds `train_*.json` (for compiling) and `dev_*.json`.
+        wanted: which of its examples.
+
+    Raises:
+        DataError: see `lamp_data.load` and `splits.check_apart`.
+    """
+    skipped: dict[str, list[str]] = {}
+
+    def part(name: str, limit: int | None) -> list[dspy.Example]:
+        flawed: list[Flaw] = []
+        left_out = flawed.append if wanted.skip_bad else None
+        examples = stored(read(task, directory, name, limit=limit, skip=wanted.skip, left_out=left_out))
+        if flawed:
+            skipped[name] = [flaw.id for flaw in flawed]
+        return examples
+
+    test = part("dev", wanted.limit)
+    has_train = (directory / "train_questions.json").exists()
+    if not wanted.compiling and not has_train:
+        return Data([], [], test, str(directory), "dev", skipped=skipped)
+    most = None if wanted.limit is None else 2 * max(wanted.limit, 10)
+    examples = part("train", wanted.train + 2 * _DEV if wanted.many else most)
+    shared = check_apart(examples, test)
+    train, dev = split(examples, wanted.seed, min(0.5, _DEV / len(examples)) if wanted.many else 0.5)
+    few = train[: wanted.train] if wanted.many else in_memory(train[: wanted.train])  # optimizers copy what they use
+    return Data(few, in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)

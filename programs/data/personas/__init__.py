@@ -1,0 +1,12 @@
+"""The persona world: LaMP-format data with known truth, one file a task."""
+
+from programs.data.personas import citations, films, headlines, products, scholarly, tweets
+
+MAKERS = {
+    "lamp1": citations.case,
+    "lamp2": films.case,
+    "lamp3": products.case,
+    "lamp4": headlines.case,
+    "lamp5": scholarly.case,
+    "lamp7": tweets.case,
+}

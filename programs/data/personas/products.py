@@ -1,0 +1,62 @@
+"""Task 3's world: how a persona weighs two aspects of a product into one rating.
+
+A review praises or blames aspects. To a persona an aspect counts 0, 1 or 2; the rating is 3, plus what the praised
+aspects count, minus what the blamed ones count, kept within 1 to 5. The history holds reviews of single aspects, so a
+rating of two aspects takes two items, the sign of what each review said, and a sum.
+"""
+
+import itertools
+import random
+
+from programs.data.personas.words import aside, name
+from programs.data.personas.world import Case, Cue
+
+ASPECTS = (
+    "battery screen camera speaker keyboard charger cable handle fabric zipper lid motor blade filter hinge strap "
+    "lens pedal seat wheel lamp pump timer display antenna cushion mattress oven kettle drawer mirror button"
+).split()
+PRAISE = "superb splendid flawless reliable lovely brilliant sturdy delightful excellent perfect".split()
+BLAME = "awful flimsy useless terrible dreadful faulty poor shabby annoying broken".split()
+WEIGHTS = (0, 1, 2)
+_MAKERS = ("by", "from", "of", "made in")
+_JOINS = ("but", "and", "while", "yet")
+
+
+def clamp(rating: int) -> int:
+    """A rating kept within 1 to 5."""
+    return max(1, min(5, rating))
+
+
+def remark(aspect: str, sign: int, rng: random.Random) -> str:
+    """What a review says of one aspect."""
+    return f"{aspect} {rng.choice(_MAKERS)} {name(rng)} was {rng.choice(PRAISE if sign > 0 else BLAME)}"
+
+
+def case(persona: int, rng: random.Random) -> Case:
+    """The rating question of one persona (see the module's text)."""
+    aspects = [*ASPECTS]
+    rng.shuffle(aspects)
+    weight = {aspect: rng.choice(WEIGHTS) for aspect in aspects}
+    asked = aspects[:2]
+    known = [*asked, *aspects[2 : 2 + rng.randint(5, 10)]]
+    rng.shuffle(known)
+
+    items = []
+    for index, aspect in enumerate(known):
+        sign = rng.choice((1, -1))
+        text = f"{remark(aspect, sign, rng)} {aside(rng)}"
+        items.append({"id": f"{persona}-{index}", "text": text, "score": str(clamp(3 + sign * weight[aspect]))})
+
+    cues = tuple(Cue("aspect", aspect, str(weight[aspect]), rng.choice((1, -1))) for aspect in asked)
+    remarks = f" {rng.choice(_JOINS)} ".join(remark(cue.word, cue.sign, rng) for cue in cues)
+    rating = clamp(3 + sum(cue.sign * int(cue.value) for cue in cues))
+    return Case(persona, f"{remarks} {aside(rng)}", items, str(rating), _blind(*(cue.sign for cue in cues)), cues)
+
+
+def _blind(*signs: int) -> str:
+    """The median rating over all weights: the least mean absolute error that knowing the signs alone allows."""
+    ratings = sorted(
+        clamp(3 + sum(sign * weight for sign, weight in zip(signs, weights, strict=True)))
+        for weights in itertools.product(WEIGHTS, repeat=len(signs))
+    )
+    return str(ratings[len(ratings) // 2])

@@ -1,0 +1,1 @@
+"""Measuring programs side by side: runner, report, ablation, controls, baselines, sweep."""

@@ -1,0 +1,1 @@
+"""Compiling and tuning R2P programs with DSPy's optimizers."""

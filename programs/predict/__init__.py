@@ -1,0 +1,1 @@
+"""Answering the rows of a file that have no gold answer."""

@@ -1,0 +1,108 @@
+"""The rows of a JSONL file that are to be answered, one at a time.
+
+{"id": "7", "description": "A diver finds …", "profile": [{"id": "m1", "description": "…", "tag": "romance"}]}
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from programs.data.jsonl_rows import Reader
+from programs.data.lamp.row_errors import DataError
+from programs.tasks.task import Task
+
+
+class Row(NamedTuple):
+    """A row of the input.
+
+    Args:
+        line: its number in the file, from 1.
+        id: the row's own id; None where it has none.
+        fields: what it holds.
+        fault: why it cannot be asked; None where it can.
+    """
+
+    line: int
+    id: str | None
+    fields: dict[str, Any]
+    fault: str | None = None
+
+
+def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[Row]:
+    """The rows of a file, in order; what is wrong with one is said in it.
+
+    Args:
+        task: what the rows are for.
+        source: one JSON object a line; blank lines are passed over.
+        skip: ids of rows that are not to be asked.
+
+    Example:
+        >>> import tempfile
+        >>> from programs.tasks.lamp2 import TASK
+        >>> file = Path(tempfile.mkdtemp()) / "rows.jsonl"
+        >>> _ = file.write_text('{"id": 7, "description": "A storm.", "profile": []}' + chr(10) + "[]")
+        >>> [(row.line, row.id, row.fault) for row in read(TASK, file)]
+        [(1, '7', None), (2, None, 'line 2: it is [], not an object; a row is {"id": …, "profile": […], …}')]
+    """
+    reader, seen = Reader(task, source), dict[str, int]()
+    with source.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            where, name, fields, fault = f"line {number}", None, dict[str, Any](), None
+            try:
+                fields = reader.row(where, line)
+                name = reader.id_of(fields, where)
+                if name in seen:
+                    reader.fail(where, f"the id {name} stands in line {seen[name]} too", "keep one of the two")
+                if name in skip:
+                    reader.fail(where, f"row {name} is left out", "--skip says so")
+            except DataError as error:
+                fault = _why(source, error)
+            if name is not None:
+                seen.setdefault(name, number)
+            yield Row(number, name, fields, fault)
+
+
+def arguments(task: Task, source: Path, row: Row) -> dict[str, Any]:
+    """What a program is called with for a row.
+
+    A row of LaMP's may have the question in LaMP's wording, as `input`.
+
+    Raises:
+        DataError: for a row with a fault, without one of the task's inputs, or with an item that the task cannot have.
+    """
+    if row.fault is not None:
+        raise DataError(row.fault)
+    fields = row.fields
+    if task.lamp and task.question not in fields and isinstance(fields.get("input"), str):
+        fields = {**fields, task.question: task.query(fields["input"])}
+    try:
+        return Reader(task, source).inputs(f"line {row.line}", fields)
+    except DataError as error:
+        raise DataError(_why(source, error)) from None
+
+
+def survey(source: Path) -> tuple[int, str]:
+    """How many rows a file has, and sixteen hex digits that change with what it holds.
+
+    Raises:
+        DataError: for a file that cannot be read, or has no rows.
+    """
+    if source.exists() and not source.is_file():
+        raise DataError(f"{source}: it is no file; give --input a file of rows")
+    try:
+        with source.open("rb") as file:
+            rows = sum(1 for line in file if line.strip())
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise DataError(f"{source}: it cannot be read ({error.strerror}); give --input a file of rows") from None
+    if not rows:
+        raise DataError(f'{source}: it holds no rows; a row is {{"id": …, "profile": […], …}} on a line')
+    return rows, digest
+
+
+def _why(source: Path, error: DataError) -> str:
+    return str(error).removeprefix(f"{source}: ")

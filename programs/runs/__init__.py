@@ -1,0 +1,1 @@
+"""Run directories, configs, provenance, MLflow."""

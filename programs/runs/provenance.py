@@ -1,0 +1,80 @@
+"""Where a compiled program comes from, as its file says it."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dspy
+from pydantic_core import to_jsonable_python
+
+from programs.data.dataset import Data
+from programs.runs.configs import Options
+from programs.tasks.task import Task
+from r2p_dspy import Composite, Profile, read_artifact, redacted, write_artifact
+
+
+def provenance(
+    options: Options, lm: dspy.LM, data: Data, task: Task, scored: Composite, summary: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The notes of a compiled program.
+
+    Args:
+        options: what was asked for.
+        lm: the model that it was compiled with.
+        data: what it was compiled on.
+        task: what it does.
+        scored: the metric that it was compiled under.
+        summary: of `compile_program`: optimizer, winner, scores on dev.
+    """
+    return {
+        "data": {
+            "source": data.source,
+            "train": len(data.train),
+            "dev": len(data.dev),
+            "fingerprint": fingerprint([*data.train, *data.dev]),
+        },
+        "model": options.model,
+        "lm": lm.model,
+        "seed": options.seed,
+        "metric": {"task": task.metrics[0], "threshold": scored.threshold, "weights": dict(scored.weights)},
+        **summary,
+    }
+
+
+def fingerprint(examples: Sequence[dspy.Example]) -> str:
+    """Sixteen hex digits that change with anything in the examples, or with their order.
+
+    Example:
+        >>> fingerprint([dspy.Example(film="x")]) == fingerprint([dspy.Example(film="y")])
+        False
+    """
+    found = hashlib.sha256()
+    for example in examples:
+        row = json.dumps(to_jsonable_python(example.toDict()), sort_keys=True)
+        found.update(row.encode() + b"\n")
+    return found.hexdigest()[:16]
+
+
+def complete(path: Path, test: Mapping[str, Any], redact: bool, data: Data, task: Task) -> None:
+    """Note in a compiled program's file what it scored on unseen users; leave users' texts out if that is asked for.
+
+    Args:
+        path: of the file.
+        test: the scores, by program.
+        redact: whether to leave texts out, see `r2p_dspy.redacted`.
+        data: whose texts.
+        task: says which fields of an example are texts.
+    """
+    artifact = read_artifact(path)
+    artifact.notes["test"] = {"split": data.split, "examples": len(data.test), **test}
+    if redact:
+        artifact = redacted(artifact, _texts([*data.train, *data.dev], task))
+    write_artifact(artifact, path)
+
+
+def _texts(examples: Iterable[dspy.Example], task: Task) -> Iterator[str]:
+    for example in examples:
+        yield from (str(example.get(name)) for name in (*task.inputs, task.answer))
+        yield from (text for item in Profile.of(example[task.profile]) for text in item.fields.values())

@@ -1,0 +1,162 @@
+"""A run in MLflow: its options, metrics and files, and a trace of every call. An optional extra, imported on demand."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import dspy
+
+from programs.runs.directory import read_json, write_json
+from programs.runs.reporter import Reporter
+
+_EXPERIMENT = "r2p-dspy"
+_MARK = "mlflow.json"  # in a run's directory: its run in MLflow, with which a resumed one goes on
+# Options that may hold the names of hosts, and passwords.
+_ADDRESSES = ("api_base", "judge_api_base", "reflection_api_base")
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # what is tracked goes to the store alone
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a wrong address is to show within seconds
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def store(uri: str) -> str:
+    """The address of a store as MLflow takes it.
+
+    Args:
+        uri: an MLflow tracking URI, or a directory (a path or `file://…`). That gets an SQLite database, `mlflow.db`,
+            since MLflow keeps no new runs in plain files.
+
+    Example:
+        >>> store("http://localhost:5000"), store("file:///srv/runs")
+        ('http://localhost:5000', 'sqlite:////srv/runs/mlflow.db')
+    """
+    directory = _directory(uri)
+    return uri if directory is None else f"sqlite:///{directory / 'mlflow.db'}"
+
+
+def connected(uri: str | None) -> Any:
+    """MLflow with the store that was asked for; None where none was.
+
+    Raises:
+        ValueError: one line, where MLflow is not installed or its store cannot be used.
+    """
+    if uri is None:
+        return None
+    if not uri.strip():
+        raise ValueError("--mlflow needs a directory, or the address of a store")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import mlflow
+        import mlflow.dspy
+    except ImportError as missing:
+        raise ValueError(f"--mlflow needs {missing.name}: pip install 'r2p-dspy[mlflow]'") from missing
+    for name in ("mlflow", "alembic"):  # which tell of every table of a new database
+        logging.getLogger(name).setLevel(logging.ERROR)
+    directory, name = _directory(uri), os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+    try:
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(store(uri))
+        if directory is not None and mlflow.get_experiment_by_name(name) is None:
+            mlflow.create_experiment(name, artifact_location=(directory / "artifacts").as_uri())
+        mlflow.set_experiment(name)
+    except Exception as error:  # MLflow's own, the file system's, or that of a database's driver
+        raise _unusable(error) from error
+    return mlflow
+
+
+@contextmanager
+def tracked(
+    mlflow: Any, directory: Path, command: str, options: Mapping[str, Any], reporter: Reporter
+) -> Iterator[None]:
+    """A run in MLflow around what fills a run directory: traces meanwhile, at its end the report and what goes with it.
+
+    It gets prompts, answers and demos, and so texts of users' histories. Where MLflow fails at the end, that is said,
+    and no more: the directory holds the whole run.
+
+    Args:
+        mlflow: of `connected`; None for no run.
+        directory: the run's directory.
+        command: "compile" or "evaluate".
+        options: what was asked for; addresses are left out.
+        reporter: who is told.
+    """
+    if mlflow is None:
+        yield
+        return
+    try:
+        run = _run(mlflow, directory, command, options)
+    except Exception as error:
+        raise _unusable(error) from error
+    usage = dspy.settings.track_usage
+    with run:
+        mlflow.dspy.autolog(silent=True)
+        try:
+            yield
+        finally:
+            mlflow.dspy.autolog(disable=True, silent=True)
+            dspy.configure(track_usage=usage)  # tracing turns it on, and leaves it on
+        try:
+            mlflow.flush_trace_async_logging()
+            mlflow.log_metrics(metrics(read_json(directory / "report.json")))
+            for path in sorted(directory.iterdir()):
+                if path.suffix in (".json", ".png") and path.name not in ("config.json", _MARK):  # addresses again
+                    mlflow.log_artifact(str(path))
+        except Exception as error:
+            reporter.say(f"MLflow failed ({_line(error)}); {directory} holds the whole run")
+
+
+def metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """Every number that a report has of its programs, by program and place, in characters that MLflow takes.
+
+    Example:
+        >>> metrics({"programs": {"r2p": {"metrics": {"accuracy": {"value": 0.9}}, "calls": 4, "cost_usd": None}}})
+        {'r2p/metrics.accuracy.value': 0.9, 'r2p/calls': 4.0}
+    """
+    found = ((f"{name}/{place}", number) for name, one in report["programs"].items() for place, number in _numbers(one))
+    return {re.sub(r"[^\w.\- /]", "-", name): number for name, number in found}
+
+
+def _numbers(entry: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in entry.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{before}{name}.")
+        elif isinstance(value, int | float):
+            yield f"{before}{name}", float(value)
+
+
+def _run(mlflow: Any, directory: Path, command: str, options: Mapping[str, Any]) -> Any:
+    """The run that a stopped one had in MLflow, or a new one."""
+    mark = directory / _MARK
+    if mark.exists():
+        try:
+            return mlflow.start_run(run_id=read_json(mark).get("run_id"))
+        except (ValueError, mlflow.MlflowException):  # it was another store's
+            pass
+    run = mlflow.start_run(run_name=directory.name, tags={"r2p.command": command})
+    mlflow.log_params({name: given for name, given in options.items() if given is not None and name not in _ADDRESSES})
+    write_json(mark, {"run_id": run.info.run_id})
+    return run
+
+
+def _directory(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path)).absolute()
+    return None if "://" in uri or uri.startswith("databricks") else Path(uri).absolute()
+
+
+def _unusable(error: Exception) -> ValueError:
+    return ValueError(f"--mlflow: the store cannot be used ({_line(error)}); check its address")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

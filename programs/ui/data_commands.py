@@ -1,0 +1,128 @@
+"""`python cli.py data`: getting LaMP's files, checking such files, showing an example."""
+
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from programs.data.lamp import show
+from programs.data.lamp.check import Check
+from programs.data.lamp.official import By
+from programs.data.lamp.official import get as get_files
+from programs.data.lamp.row_errors import DataError, one_line
+from programs.tasks import TASKS
+from programs.tasks.task import Task
+
+_SHOWN = {False: 20, True: 3}  # so many flaws, and notes, of one kind in one file
+_TASK_HELP = "One of `python cli.py tasks`."
+
+
+@click.group()
+def data() -> None:
+    """Get LaMP's files, check such files, show an example."""
+
+
+@data.command()
+@click.argument("task")
+@click.option(
+    "--split",
+    required=True,
+    type=click.Choice(["time", "user"]),
+    help="LaMP's split by time (the same users, later) or by user (others).",
+)
+@click.option("--output", metavar="DIR", help="Where the files go; default: lamp/TASK-SPLIT.")
+@click.option("--test", is_flag=True, help="Also the test questions, whose golds LaMP keeps.")
+def get(task: str, split: By, output: str | None, test: bool) -> None:
+    """Download the official files of TASK. A download that was stopped goes on with the same command."""
+    directory = Path(output or f"lamp/{task}-{split}")
+    terminal = Terminal(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    bars: dict[str, Any] = {}
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
+
+        def tell(name: str, done: int, total: int | None) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=total)
+                if not terminal.is_terminal:
+                    click.echo(f"{name}: {'' if total is None else f'{total:,} bytes '}from byte {done:,}", err=True)
+            progress.update(bars[name], completed=done, total=total)
+
+        got = get_files(_task(task), split, directory, test=test, progress=tell)
+    there = "all files were there before" if not got else f"{len(got)} files downloaded"
+    click.echo(f"{directory}: {there}; next: python cli.py data check {directory}")
+
+
+@data.command()
+@click.argument("directory", metavar="DIR")
+@click.option("--task", help="Whose files they should be; default: what the outputs files say.")
+@click.option("--all", "every", is_flag=True, help="Name all flaws and notes, not the first of each kind alone.")
+@click.option("--strict", is_flag=True, help="Count notes as flaws.")
+def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
+    """Say by id what is wrong with the files in DIR. The exit code is 1 where something is, else 0."""
+    terminal = Terminal(stderr=True)
+    counts: Counter[tuple[bool, str]] = Counter()
+    lines: Counter[tuple[Path, bool, str]] = Counter()
+    with ExitStack() as stack:
+        # Only where both are a terminal: rich takes what is printed meanwhile to where its own lines go.
+        seen = terminal.is_terminal and sys.stdout.isatty()
+        status = stack.enter_context(terminal.status("reading")) if seen else None
+
+        def tell(split: str, rows: int) -> None:
+            if status is not None:
+                status.update(f"{split}: {rows:,} rows read")
+
+        checked = Check(Path(directory), None if task is None else _task(task), tell)
+        for flaw in checked:
+            counts[flaw.note, flaw.kind] += 1
+            lines[flaw.file, flaw.note, flaw.kind] += 1
+            if every or lines[flaw.file, flaw.note, flaw.kind] <= _SHOWN[flaw.note]:
+                click.echo(str(flaw))
+    for (file, note, kind), count in lines.items():
+        if not every and count > _SHOWN[note]:
+            click.echo(one_line(f"{file}: … {count - _SHOWN[note]:,} more of “{kind}”; --all names them"))
+    for split in checked.splits:
+        dates = "no dates" if not split.dated else f"{split.dated:,} of them with a date"
+        good = f"{len(split.ids):,} of {split.rows:,} rows are good"
+        click.echo(
+            f"{checked.task.lamp} {one_line(split.name)}: {good}; their profiles hold {split.items:,} items, {dates}"
+        )
+    flaws, notes = ({kind: n for (note, kind), n in counts.items() if note == which} for which in (False, True))
+    click.echo(f"flaws: {_counted(flaws)} · notes: {_counted(notes)}")
+    sys.exit(1 if flaws or (strict and notes) else 0)
+
+
+@data.command("show")
+@click.argument("task")
+@click.option("--data", "directory", metavar="DIR", help="LaMP-format files; default: the persona world (synthetic).")
+@click.option(
+    "--split", type=click.Choice(["train", "dev"]), default="dev", show_default=True, help="Where to look for it."
+)
+@click.option("--id", "name", help="Which example; default: the first.")
+@click.option("--all", "every", is_flag=True, help="Long texts as a whole.")
+def show_command(task: str, directory: str | None, split: str, name: str | None, every: bool) -> None:
+    """Show an example of TASK: what is asked, the user's history from old to new, the gold."""
+    found = _task(task)
+    example = show.persona(found, split, name) if directory is None else show.found(found, Path(directory), split, name)
+    most = {"most": None} if every else {}
+    click.echo(show.text(found, example, width=min(Terminal().width, 110), **most))
+
+
+def _task(name: str) -> Task:
+    if name not in TASKS:
+        raise DataError(f"unknown task {name!r}; the tasks are {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "none"

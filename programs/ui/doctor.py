@@ -1,0 +1,105 @@
+"""What this installation can do: each thing that commands need, whether it is here, and what brings it."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_EXTRAS = {  # of pyproject.toml, by what a user wants of them: the packages that tell whether it was installed
+    "the embedded model, hf: models": ("local", ("torch", "transformers", "safetensors")),
+    "the command line": ("cli", ("click", "rich", "ijson", "scikit-learn", "matplotlib", "optuna", "filelock")),
+    "finetune": ("train", ("trl", "datasets", "peft", "accelerate")),
+    "--mlflow": ("mlflow", ("mlflow-skinny", "sqlalchemy", "alembic")),
+    "--vllm (GPU)": ("serve", ("vllm",)),
+}
+_OPTIONAL = ("finetune", "--mlflow", "--vllm (GPU)")
+_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HOSTED_VLLM_API_KEY")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Args:
+        what: its name.
+        ok: whether it is as it should be; None where nothing depends on it.
+        said: what was found, or what to do.
+    """
+
+    what: str
+    ok: bool | None
+    said: str
+
+
+def findings(runs: Path = Path("runs")) -> Iterator[Finding]:
+    """Look at everything that commands need, the slow ones last.
+
+    Args:
+        runs: where run directories go.
+
+    Example:
+        >>> next(findings()).what
+        'Python'
+    """
+    yield Finding("Python", True, f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
+    for what, (extra, packages) in _EXTRAS.items():
+        missing = [name for name in packages if _version(name) is None]
+        if missing:
+            need = f"{', '.join(missing)} not installed: pip install '.[{extra}]'"
+            yield Finding(what, None if what in _OPTIONAL else False, need)
+        else:
+            yield Finding(what, True, ", ".join(f"{name} {_version(name)}" for name in packages[:3]))
+    keys = [name for name in _KEYS if os.environ.get(name)]
+    yield Finding("keys", None, f"in the environment: {', '.join(keys) or 'none'}")
+    yield _disk(runs)
+    yield _tried("GPU", _gpu)
+    yield _tried("pocket model", _pocket)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _disk(runs: Path) -> Finding:
+    there = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free / 1e9
+    writable = os.access(there, os.W_OK)
+    return Finding("runs", writable and free > 1, f"{free:.0f} GB free{'' if writable else ', cannot be written'}")
+
+
+def _gpu() -> tuple[bool | None, str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None, "none; everything runs on the CPU"
+    total = torch.cuda.get_device_properties(0).total_memory / 1e9
+    return True, f"{torch.cuda.get_device_name(0)}, {total:.0f} GB"
+
+
+def _pocket() -> tuple[bool | None, str]:
+    import dspy
+
+    import programs
+    from programs.data.dataset import personas
+    from programs.tasks import TASKS
+    from r2p_dspy import connect
+
+    lm = connect("pocket", max_tokens=256)
+    example = personas(TASKS["lamp2"], seed=0, limit=1).test[0]
+    started = time.monotonic()
+    with dspy.context(lm=lm):
+        answer = programs.load("lamp2")(**example.inputs())
+    return not answer.violations, f"{lm.model} answers in {time.monotonic() - started:.1f} s, every check met"
+
+
+def _tried(what: str, look: Callable[[], tuple[bool | None, str]]) -> Finding:
+    try:
+        return Finding(what, *look())
+    except Exception as error:
+        return Finding(what, False, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")

@@ -1,0 +1,251 @@
+"""Continuous batching: calls of many threads share the forward passes of one model.
+
+One background thread owns the model. A call that arrives while others run joins them at the next token, a call that
+is finished or cancelled leaves at once, and the rest go on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from r2p_dspy.engines.local.prefill import Prefill
+from r2p_dspy.engines.local.rows import Row, Stopped, choose
+from r2p_dspy.engines.local.slots import SlotCache
+
+# Why not transformers' own: `generate()` draws all rows from one generator and can neither drop nor add a row, and its
+# continuous batching (`generate_batch`) took 21 s for 192 tokens from a cold start on one core.
+
+_SMALL_MODEL = 50_000_000  # parameters below which a second core costs more in waiting than it computes
+
+
+@dataclass
+class Served:
+    """What a batch has done so far."""
+
+    calls: int = 0
+    cancelled: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    steps: int = 0  # forward passes that each gave every running row one token
+
+
+class Batcher:
+    """Runs rows on one model.
+
+    Args:
+        model: a decoder-only transformers model whose layers all have full attention.
+        end: ids of the tokens that end a turn.
+        max_rows: rows in flight; more wait for their turn in the order of arrival.
+        cache_bytes: bound on all keys and values: a quarter for beginnings of prompts that may come again, the rest for
+            the rows in flight. A single row is always let in.
+        threads: cores for one forward pass; default: one for a small model on a CPU, else torch's own choice.
+
+    Raises:
+        ValueError: this kind of model cannot be batched here; the message says why.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        end: set[int],
+        *,
+        max_rows: int = 32,
+        cache_bytes: int = 512 << 20,
+        threads: int | None = None,
+    ) -> None:
+        _check(model)
+        config = model.config.get_text_config(decoder=True)
+        self.model = model
+        self.end = end
+        self.max_rows = max_rows
+        tokens = cache_bytes // _token_bytes(config, model.dtype)
+        self.max_tokens = tokens - tokens // 4
+        self.threads = threads
+        if threads is None and model.device.type == "cpu" and model.num_parameters() < _SMALL_MODEL:
+            self.threads = 1
+        self._vocabulary: int = model.get_input_embeddings().num_embeddings  # type: ignore[assignment]
+        self.served = Served()
+        self.closed = False
+        self._work = threading.Condition()
+        # A row goes from one to the next: waiting, admitted (its prompt is due), running (in the cache).
+        self._waiting: deque[Row] = deque()
+        self._admitted: deque[Row] = deque()
+        self._running: list[Row] = []
+        self._prefilled = Prefill(model, tokens // 4)
+        self._cache = SlotCache(self.max_tokens)
+        self._thread: threading.Thread | None = None
+
+    def submit(self, row: Row) -> Row:
+        """Queue a row and return it at once. Raises ValueError for a prompt that cannot be run, Stopped if closed."""
+        if not row.prompt or not 0 <= min(row.prompt) <= max(row.prompt) < self._vocabulary:
+            raise ValueError("a prompt needs at least one token, and only tokens that the model knows")
+        if row.limit < 1:
+            raise ValueError(f"limit must be at least 1, not {row.limit}")
+        with self._work:
+            if self.closed:
+                raise Stopped("the engine is closed")
+            self._waiting.append(row)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="r2p-engine", daemon=True)
+                self._thread.start()
+            self._work.notify()
+        return row
+
+    def close(self) -> None:
+        """Fail what still runs and end the thread. Idempotent."""
+        with self._work:
+            self.closed = True
+            self._work.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=10)
+
+    # ---- everything below runs in the model's thread ----
+
+    @torch.inference_mode()
+    def _run(self) -> None:
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)  # of this thread, and of those that first use torch from now on
+        try:
+            while True:
+                with self._work:
+                    while not (self._waiting or self._running or self.closed):
+                        self._work.wait()
+                    if self.closed:
+                        raise Stopped("the engine was closed")
+                    self._admit()
+                for row in [row for row in self._running if row.cancelled]:
+                    self._leave(row, "cancelled")
+                while self._admitted:
+                    self._prefill(self._admitted[0])
+                    self._admitted.popleft()
+                if self._running:
+                    self._step()
+        except BaseException as cause:  # whatever it is, nobody may be left waiting
+            self._fail_all(cause)
+
+    def _admit(self) -> None:
+        """Take the waiting rows that may start now, in their order; cancelled ones are let go."""
+        for row in [row for row in self._waiting if row.cancelled]:
+            self._waiting.remove(row)
+            self._finish(row, "cancelled")
+        widest = max((row.reserved for row in self._running), default=0)
+        while self._waiting and len(self._running) + len(self._admitted) < self.max_rows:
+            rows = len(self._running) + len(self._admitted) + 1
+            widest = max(widest, self._waiting[0].reserved)
+            if rows > 1 and self._cache.slots_for(rows) * widest > self.max_tokens:
+                break
+            self._admitted.append(self._waiting.popleft())
+
+    def _prefill(self, row: Row) -> None:
+        """The forward pass over a row's prompt, which yields its first token."""
+        try:
+            # By itself: a prompt fills the cores anyway, and padded beside others it would round differently.
+            cache, logits = self._prefilled(row.prompt)
+            if self._accept(row, choose(logits, [row])[0]):
+                self._cache.join(cache)
+                self._running.append(row)
+        except Exception as cause:  # out of memory, say: this row fails, the running ones go on
+            self._finish(row, error=_stopped(cause))
+
+    def _step(self) -> None:
+        """One forward pass that gives every running row its next token."""
+        inputs = self._cache.inputs([row.tokens[-1] for row in self._running], self.model.device, self.model.dtype)
+        logits = self.model(**inputs, use_cache=True, logits_to_keep=1).logits[: len(self._running), -1]
+        self._cache.advance()
+        self.served.steps += 1
+        for row, token in zip(list(self._running), choose(logits, self._running), strict=True):
+            if not self._accept(row, token):
+                self._leave(row)
+
+    def _accept(self, row: Row, token: int) -> bool:
+        """Give the row a token; False when that was its last."""
+        row.generated += 1
+        try:
+            if token in self.end:
+                row.finish = "stop"
+            else:
+                row.tokens.append(token)
+                row.tell(token)
+                if row.stop is not None and row.stop(row.tokens):
+                    row.finish = "stop"
+                elif row.generated >= row.limit:
+                    row.finish = "length"
+        except Exception as cause:
+            self._finish(row, error=cause)
+            return False
+        if row.finish is not None:
+            self._finish(row, row.finish)
+        return row.finish is None
+
+    def _leave(self, row: Row, finish: str | None = None) -> None:
+        slot = self._running.index(row)
+        self._cache.leave(slot)
+        last = self._running.pop()
+        if slot < len(self._running):
+            self._running[slot] = last  # as the cache did
+        if finish is not None:
+            self._finish(row, finish)
+
+    def _finish(self, row: Row, finish: str | None = None, *, error: BaseException | None = None) -> None:
+        row.finish = finish
+        self.served.calls += 1
+        self.served.cancelled += finish == "cancelled"
+        self.served.input_tokens += len(row.prompt)
+        self.served.output_tokens += row.generated
+        if error is None:
+            row.done.set_result(row)
+        else:
+            row.done.set_exception(error)
+        try:
+            row.tell(None)
+        except Exception:  # a listener that is gone (its event loop closed) has nothing to be told
+            pass
+
+    def _fail_all(self, cause: BaseException) -> None:
+        with self._work:
+            rows = [*self._running, *self._admitted, *self._waiting]
+            self._running, self._cache = [], SlotCache(self.max_tokens)
+            self._prefilled.clear()
+            self._admitted.clear()
+            self._waiting.clear()
+            self._thread = None  # the next call starts afresh
+        for row in rows:
+            if not row.done.done():
+                self._finish(row, error=_stopped(cause))
+
+
+def _stopped(cause: BaseException) -> Stopped:
+    if isinstance(cause, Stopped):
+        return cause
+    error = Stopped(f"generation failed: {cause!r}")
+    error.__cause__ = cause
+    return error
+
+
+def _token_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Bytes of keys and values that one token of one row takes."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * dtype.itemsize
+
+
+def _check(model: PreTrainedModel) -> None:
+    config = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if not kinds and getattr(config, "sliding_window", None):
+        kinds = {"sliding_attention"}
+    takes = inspect.signature(model.forward).parameters
+    missing = {"position_ids", "past_key_values", "logits_to_keep"} - set(takes)
+    if kinds - {"full_attention"} or missing or config._attn_implementation not in ("sdpa", "eager"):
+        found = ", ".join(sorted(kinds - {"full_attention"}) or sorted(missing) or [config._attn_implementation])
+        raise ValueError(
+            f"{type(model).__name__} cannot run in-process ({found}): serve it with vLLM and use hosted_vllm/NAME"
+        )

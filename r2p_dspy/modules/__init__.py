@@ -1,0 +1,1 @@
+"""The DSPy modules that R2P is assembled from; each stands alone."""

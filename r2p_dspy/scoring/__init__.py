@@ -1,0 +1,1 @@
+"""How an answer is scored: the composite score, feedback in words, completions."""

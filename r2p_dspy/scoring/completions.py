@@ -1,0 +1,84 @@
+"""A completion as what came of it: read and judged as in a call, without one. It is what an RL reward rests on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dspy
+from dspy.adapters import Adapter
+from dspy.utils.exceptions import AdapterParseError
+
+from r2p_dspy.checks import Check, judge
+from r2p_dspy.modules.enforce import Attempt
+from r2p_dspy.modules.reason import Reason, Run
+from r2p_dspy.outcome import Inputs
+from r2p_dspy.profile import Profile
+from r2p_dspy.prompting.adapter import watch
+from r2p_dspy.prompting.parsing import read_outcome, unread
+
+
+class Judged:
+    """Reads completions of a `Reason`, and judges each as a first attempt to which nobody says anything.
+
+    Args:
+        reason: whose prompt they answer.
+        checks: what they are judged by, such as an R2P program's `checks`.
+        adapter: what they are read with; DSPy's chat adapter by default.
+
+    A call takes the inputs as rendered and a text, and returns the prediction that an `Enforce` without backtracks
+    would return, with `retrieved`, `outcome`, `violations` and `attempts`; so `Composite` scores it. It never raises
+    for what the text says: of an unreadable one the fields are None.
+
+    Raises:
+        CheckError: when a check itself fails.
+
+    Example:
+        >>> class Tag(dspy.Signature):
+        ...     film: str = dspy.InputField()
+        ...     profile: Profile = dspy.InputField()
+        ...     tag: str = dspy.OutputField()
+        >>> made = Judged(Reason(Tag))(Inputs(fields={"film": "Rain"}), "[[ ## tag ## ]] sad")
+        >>> made.tag, made.outcome.error
+        (None, 'the field requirements is missing.')
+    """
+
+    def __init__(self, reason: Reason, checks: Sequence[Check] = (), adapter: Adapter | None = None):
+        self.reason, self.checks = reason, tuple(checks)
+        self._adapter = watch(adapter or dspy.ChatAdapter())
+
+    def __call__(self, inputs: Inputs, text: str) -> dspy.Prediction:
+        try:
+            made = dspy.Prediction(**self._adapter.parse(self.reason.signature, text))
+            made._run = Run(inputs.items, text)
+            _, outcome = read_outcome(self.reason, inputs.fields, made)
+        except AdapterParseError as error:
+            outcome = unread(error)
+        finally:
+            self._adapter.texts.clear()
+            self._adapter.calls.clear()
+        attempt = Attempt(verdicts=judge(self.checks, inputs, outcome), accepted=True)
+        fields: dict[str, Any] = {name: outcome.fields.get(name) for name in self.reason.answers}
+        extras = {
+            "retrieved": inputs.items,
+            "outcome": outcome,
+            "violations": attempt.unmet,
+            "attempts": [attempt],
+        }
+        prediction = dspy.Prediction(**{**extras, **fields})
+        prediction._inputs, prediction._outcome, prediction._attempts = inputs, outcome, [attempt]
+        return prediction
+
+
+def inputs_of(reason: Reason, written: str) -> Inputs:
+    """Inputs that were kept as JSON (`inputs.model_dump_json()`), with the profile as one again.
+
+    Example:
+        >>> class Tag(dspy.Signature):
+        ...     profile: Profile = dspy.InputField()
+        ...     tag: str = dspy.OutputField()
+        >>> seen = Inputs(fields={"profile": Profile.of([{"id": "1", "text": "Rain"}])})
+        >>> inputs_of(Reason(Tag), seen.model_dump_json()).profile[0].text
+        'Rain'
+    """
+    inputs = Inputs.model_validate_json(written)
+    inputs.fields[reason.profile] = Profile.of(inputs.fields.get(reason.profile))
+    return inputs

@@ -1,0 +1,195 @@
+"""Budgets: they hold among many threads, leave an optimizer at once, and keep the best program so far."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import dspy
+import pytest
+
+from programs.calls.cache import Spent
+from programs.calls.recording import recorded
+from programs.calls.usage import Budget, BudgetReached, Meter
+from programs.optimize.best import Best, within_budget
+from programs.optimize.estimate import estimate
+from programs.optimize.optimizers import program_runs
+from tests.film import FILM, HISTORY, program
+from tests.scripted import ScriptedEngine, completion
+
+CALL = Spent(1, prompt=10, completion=5, usd=0.01, seconds=0.1)
+
+
+@pytest.mark.parametrize("limit", [{"calls": 0}, {"tokens": -1}, {"usd": 0.0}, {"minutes": float("nan")}])
+def test_a_budget_is_above_nothing(limit):
+    with pytest.raises(ValueError, match=r"--max-\w+ must be above 0"):
+        Budget(**limit)
+
+
+@pytest.mark.parametrize(
+    "budget, begun",
+    [
+        (Budget(), 50),
+        (Budget(calls=7), 7),
+        (Budget(tokens=46), 4),
+        (Budget(usd=0.035), 4),
+        (Budget(calls=9, tokens=15), 1),
+    ],
+)
+def test_no_call_begins_once_the_budget_is_reached(budget, begun):
+    meter, calls = Meter(budget), 0
+    for _ in range(50):
+        try:
+            meter.admit()
+        except BudgetReached as reached:
+            assert "--max-" in str(reached)
+            continue
+        meter.done(CALL)
+        calls += 1
+    assert calls == begun == meter.spent.calls
+
+
+def test_minutes_are_those_since_the_start():
+    meter = Meter(Budget(minutes=0.001))
+    meter.admit()
+    time.sleep(0.07)
+    with pytest.raises(BudgetReached, match="--max-minutes 0.001"):
+        meter.admit()
+
+
+def test_what_was_spent_before_a_run_was_resumed_counts():
+    meter = Meter(Budget(calls=3), before=Spent(calls=2))
+    meter.admit()
+    with pytest.raises(BudgetReached):
+        meter.admit()
+
+
+@pytest.mark.parametrize(
+    "kept, within",
+    [(Spent(calls=4), 6), (Spent(calls=40), 5), (Spent(), 10)],
+    ids=["as much", "half of what is left at most", "nothing"],
+)
+def test_a_part_can_be_held_back(kept, within):
+    meter, calls = Meter(Budget(calls=10)), 0
+    with meter.holding(kept):
+        while True:
+            try:
+                meter.admit()
+            except BudgetReached as reached:
+                assert ("kept for measuring" in str(reached)) == (within < 10)
+                break
+            calls += 1
+    assert calls == within
+    for _ in range(10 - within):
+        meter.admit()
+    with pytest.raises(BudgetReached):
+        meter.admit()
+
+
+def model(budget, say):
+    engine = ScriptedEngine(say)
+    return recorded(dspy.LM("scripted/test", engine=engine, cache=False, num_retries=0), None, Meter(budget)), engine
+
+
+def test_threads_overshoot_by_no_more_than_the_calls_in_flight():
+    def slow(request):
+        time.sleep(0.01)
+        return "said"
+
+    lm, engine = model(Budget(tokens=300), slow)  # of 15 each: 20 calls
+    examples = [dspy.Example(question=str(number), answer="").with_inputs("question") for number in range(200)]
+    evaluate = dspy.Evaluate(devset=examples, metric=lambda example, made: 1.0, num_threads=16)
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_json_adapter_fallback=False)), pytest.raises(BudgetReached):
+        evaluate(Echo())
+    lm.meter.settle()
+    assert 20 <= len(engine.requests) <= 20 + 16
+    assert len(engine.requests) == lm.meter.spent.calls and lm.meter.spent.tokens == 15 * lm.meter.spent.calls
+
+
+class Echo(dspy.Module):
+    """Asks, and makes nothing of it."""
+
+    def forward(self, question):
+        return dspy.Prediction(answer=dspy.settings.lm(question)[0])
+
+
+def test_settling_waits_for_the_calls_that_are_under_way():
+    meter = Meter()
+    meter.admit()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: (time.sleep(0.1), meter.done(CALL)))
+        meter.settle()
+    assert meter.spent.tokens == 15 and meter.busy >= 0.1
+
+
+DEV = [dspy.Example(id=str(n), film=FILM, profile=HISTORY).with_inputs("film", "profile") for n in range(4)]
+
+
+def rated(score):
+    """R2P with a whole demo, whose draft says how good it is, and one that is none."""
+    made = program()
+    whole = dict.fromkeys(made.reason.signature.fields, "x") | {"profile": HISTORY, "draft": str(score)}
+    made.reason.demos = [dspy.Example(whole), dspy.Example(draft="a stage alone")]
+    return made
+
+
+def score_of(module):
+    return float(module.reason.demos[0].draft)
+
+
+def rate(module, devset=DEV):
+    score = score_of(module) if module.reason.demos else 0.3
+    dspy.Evaluate(devset=devset, metric=lambda example, made: score, num_threads=2)(module)
+
+
+def stopping(*scores):
+    """An optimizer that rates candidates of these scores, until its budget is reached."""
+
+    def compiling():
+        for one in scores:
+            rate(program() if one is None else rated(one))
+        raise BudgetReached("the budget is reached (--max-calls 9)")
+
+    return compiling
+
+
+@pytest.mark.parametrize(
+    "scores, winner, best",
+    [((0.2, 0.9, 0.4), "compiled", 90.0), ((None, 0.1), "uncompiled", 30.0), ((), "uncompiled", None)],
+    ids=["the best of three", "the uncompiled one was best", "none was rated"],
+)
+def test_at_the_budget_the_best_program_so_far_is_kept(scripted, scores, winner, best):
+    scripted(completion())
+    chosen, summary = within_budget(stopping(*scores), program(), DEV, Meter(), "random")
+    assert summary["winner"] == winner
+    assert summary["dev_scores"] == ({} if best is None else {"best so far": best})
+    assert (
+        summary["stopped"].startswith("the budget is reached (--max-calls 9)")
+        and str(len(scores)) in summary["stopped"]
+    )
+    assert [demo.draft for demo in chosen.reason.demos] == ([str(best / 100)] if winner == "compiled" else [])
+
+
+def test_only_ratings_on_all_of_dev_are_compared(scripted):
+    scripted(completion())
+    best = Best(DEV)
+    with dspy.context(callbacks=[best]):
+        rate(rated(0.9), DEV[:2])
+        rate(rated(0.5), DEV[::-1])
+    assert best.scores == [50.0] and score_of(best.program) == 0.5
+
+
+def test_a_candidate_is_kept_as_it_was_when_it_was_rated(scripted):
+    scripted(completion())
+    best, candidate = Best(DEV), rated(0.9)
+    with dspy.context(callbacks=[best]):
+        rate(candidate)
+        candidate.reason.demos = []
+    assert score_of(best.program) == 0.9
+
+
+def test_an_estimate_grows_with_the_runs_and_shrinks_with_the_threads():
+    measured = Spent(calls=10, prompt=900, completion=100, usd=0.2, seconds=60.0)
+    few, many = (estimate(measured, 10, runs, threads=4) for runs in (100, 200))
+    assert few == {"calls": 100, "tokens": 10_000, "usd": 2.0, "minutes": 2.5}
+    assert many == {name: 2 * value for name, value in few.items()}
+    assert estimate(measured, 10, 100, threads=8)["minutes"] == few["minutes"] / 2
+    assert program_runs("bootstrap", 60, 60) < program_runs("random", 60, 60) < program_runs("mipro", 60, 60)

@@ -1,0 +1,76 @@
+"""An example as a person reads it."""
+
+import pytest
+
+from programs.data.dataset import personas
+from programs.data.lamp.reading import load
+from programs.data.lamp.row_errors import DataError
+from programs.data.lamp.show import found, persona, text
+from programs.tasks import TASKS, lamp1, lamp2, lamp4
+from tests.lamp import item, question, write
+
+
+def test_the_history_is_shown_from_old_to_new(tmp_path):
+    dates = {"a": "2020-03-01", "b": None, "c": "2019-12-31"}
+    profile = [item(lamp2.TASK, key, date=date) for key, date in dates.items()]
+    write(tmp_path, lamp2.TASK, [question(lamp2.TASK, profile=profile)], {"1": "comedy"})
+    lines = text(lamp2.TASK, found(lamp2.TASK, tmp_path, "dev")).splitlines()
+    assert lines[:2] == ["question 1", "  description: It rained."]
+    assert [line.strip() for line in lines if "item " in line] == [
+        "item b · comedy", "2019-12-31 · item c · comedy", "2020-03-01 · item a · comedy",
+    ]  # fmt: skip
+    assert lines[-2:] == ["gold", "  tag: comedy"]
+
+
+def test_long_texts_are_cut_unless_all_is_asked_for():
+    task, long = lamp4.TASK, "rain " * 300
+    example = persona(TASKS["lamp2"], "dev")
+    example = type(example)(id="1", article=long, headline="x", profile=[])
+    short, whole = text(task, example, width=60), text(task, example, width=60, most=None)
+    assert "(1,100 more characters)" in short and short.count("rain") == 80
+    assert whole.count("rain") == 300 and "history: 0 items" in whole
+    assert max(map(len, short.splitlines())) <= 60
+
+
+def test_a_strangers_text_does_not_move_the_cursor(tmp_path):
+    bad = "so\x1b[2J it\r\n\u202erained"
+    profile = [item(lamp2.TASK, bad, description=bad, date=f"1{bad}")]
+    write(tmp_path, lamp2.TASK, [question(lamp2.TASK, bad, bad, profile=profile)], {bad: "comedy"})
+    shown = text(lamp2.TASK, load(lamp2.TASK, tmp_path, "dev")[0])
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert shown.encode() and shown.count("rained") == 5
+
+
+def test_the_lines_of_a_question_stay_lines(tmp_path):
+    asked = "Parsing\n[1] Grammars\n[2] Deep Sea"
+    write(tmp_path, lamp1.TASK, [question(lamp1.TASK, text=asked)], {"1": "[2]"})
+    shown = text(lamp1.TASK, found(lamp1.TASK, tmp_path, "dev"))
+    assert shown.splitlines()[1:4] == ["  paper: Parsing", "    [1] Grammars", "    [2] Deep Sea"]
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_persona_of_the_split_or_any_by_number(split):
+    task = TASKS["lamp3"]
+    first = persona(task, split)
+    assert first.id == getattr(personas(task, seed=0, limit=1), split)[0].id
+    reported = personas(task, seed=5, limit=3).test[2]
+    assert persona(task, split, reported.id).toDict() == reported.toDict()
+
+
+@pytest.mark.parametrize("name", ["x", "-1", "1.5", "1000000", "", "٣x"])
+def test_what_is_no_persona(name):
+    with pytest.raises(ValueError, match="number"):
+        persona(TASKS["lamp2"], "dev", name)
+
+
+def test_rows_are_found_by_id_and_flawed_ones_say_why(tmp_path):
+    rows = [question(lamp4.TASK, "1", profile=None), question(lamp4.TASK, "2"), question(lamp4.TASK, "3")]
+    write(tmp_path, lamp4.TASK, rows, dict.fromkeys("123", "a"))
+    assert found(lamp4.TASK, tmp_path, "dev").id == "2"
+    assert found(lamp4.TASK, tmp_path, "dev", "3").id == "3"
+    with pytest.raises(DataError, match="question 1: its profile is None"):
+        found(lamp4.TASK, tmp_path, "dev", "1")
+    with pytest.raises(DataError, match="has no question 9"):
+        found(lamp4.TASK, tmp_path, "dev", "9")
+    with pytest.raises(DataError, match="no such directory"):
+        found(lamp4.TASK, tmp_path / "elsewhere", "dev")

@@ -1,0 +1,247 @@
+"""The persona world: its truth is right by construction, and its people stay in their roles."""
+
+import json
+import random
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metrics.lamp import METRICS
+from programs.data.lamp import reading as lamp_data
+from programs.data.personas import MAKERS, films, headlines, papers, products, scholarly, tweets, words
+from programs.data.personas.world import ROLES, draw, example, lamp_files
+from programs.tasks import TASKS
+
+PEOPLE = sorted(set(ROLES))
+NUMBERS = st.integers(0, 999_999)
+QUICK = settings(max_examples=60)
+BOTH = pytest.mark.parametrize("task", MAKERS)
+
+
+def case(task, persona):
+    """The case of one persona, as `draw` makes it."""
+    maker = MAKERS[task]
+    return maker(persona, random.Random(f"{maker.__module__} {persona}"))
+
+
+def mentions(text, word):
+    return text.split().count(word)
+
+
+@QUICK
+@given(NUMBERS)
+def test_films_the_answer_follows_from_the_history_alone(persona):
+    made = case("lamp2", persona)
+    setting, figure = made.cues
+    assert (setting.kind, figure.kind) == films.KINDS
+    for cue in made.cues:
+        assert mentions(made.question, cue.word) == 1
+        assert cue.value in films.PLAUSIBLE[cue.kind][cue.word]
+    with_setting, with_figure = (
+        [item for item in made.items if mentions(item["description"], cue.word)] for cue in made.cues
+    )
+    assert (len(with_setting), len(with_figure)) == (1, 1), "one film shares the setting, one the figure"
+    assert with_setting != with_figure
+
+    # Who knows the table and the history: by what the persona goes, and how it reads that.
+    def fits(kind):
+        tags = films.PLAUSIBLE[kind]
+        return all(
+            any(item["tag"] in tags[word] for word in tags if mentions(item["description"], word))
+            for item in made.items
+        )
+
+    assert fits(made.focus), "the tag fits what the persona goes by, in every film"
+    decisive = with_setting if made.focus == "setting" else with_figure
+    assert made.answer == decisive[0]["tag"]
+    assert made.answer == next(cue.value for cue in made.cues if cue.kind == made.focus)
+
+
+@QUICK
+@given(NUMBERS)
+def test_products_the_rating_follows_from_the_history_alone(persona):
+    made = case("lamp3", persona)
+    assert len({cue.word for cue in made.cues}) == 2
+
+    def said(text, aspect):
+        """What a text says of an aspect: 1 or -1."""
+        after = text.split()[text.split().index(aspect) :]
+        judged = next(word for word in after if word in {*products.PRAISE, *products.BLAME})
+        return 1 if judged in products.PRAISE else -1
+
+    rating = 3
+    for cue in made.cues:
+        assert mentions(made.question, cue.word) == 1
+        (item,) = [item for item in made.items if mentions(item["text"], cue.word)]
+        weight = said(item["text"], cue.word) * (int(item["score"]) - 3)
+        assert weight == int(cue.value) in products.WEIGHTS
+        assert said(made.question, cue.word) == cue.sign
+        rating += cue.sign * weight
+    assert made.answer == str(max(1, min(5, rating)))
+
+
+@QUICK
+@given(NUMBERS)
+def test_citations_the_reference_follows_from_the_history_alone(persona):
+    made = case("lamp1", persona)
+    paper, *references = made.question.splitlines()
+    topic = paper.split()[0]
+    (item,) = [item for item in made.items if mentions(item["title"], topic)]
+    used = [reference.split()[0] for reference in references if mentions(item["title"], reference.split()[1])]
+    assert used == [made.answer], "the method of the one paper on the topic is that of one reference"
+    shown = [any(mentions(item["title"], one.split()[1]) for item in made.items) for one in references]
+    assert shown == [True, True], "that a method occurs tells nothing"
+
+
+@pytest.mark.parametrize(("task", "world"), [("lamp4", headlines.WORLD), ("lamp5", scholarly.WORLD)])
+@QUICK
+@given(persona=NUMBERS)
+def test_titles_the_words_follow_from_the_history_alone(task, world, persona):
+    made = case(task, persona)
+    patterns = [re.compile(re.sub(r"{(\w+)}", r"(?P<\1>\\S+)", frame.pattern)) for frame in world.frames]
+    read = [[pattern.fullmatch(item["title"]) for pattern in patterns] for item in made.items]
+    (frame,) = {at for found in read for at, one in enumerate(found) if one}
+    subject, place, detail = made.question.split()[0], made.question.split()[2], made.cues[2].word
+    about = [mentions(item[world.text], subject) for item in made.items]
+    (item,) = [found[frame] for found, is_about in zip(read, about, strict=True) if is_about]
+    assert item["word"] in world.subjects[subject]
+    names = {"word": item["word"], "name": place, "detail": detail}
+    if task == "lamp5":
+        names |= {"detail": made.question.split()[2], "name": made.question.split()[4]}
+    assert made.answer == world.frames[frame].pattern.format(**names)
+
+
+@QUICK
+@given(NUMBERS)
+def test_tweets_the_paraphrase_follows_from_the_history_alone(persona):
+    made = case("lamp7", persona)
+    thing, where, _, mood = re.fullmatch(r"the (\S+) (\S+ \S+) (is) (\S+)", made.question).groups()
+    (with_mood,) = [item["text"] for item in made.items if f" the {mood} " in item["text"]]
+    (with_thing,) = [item["text"] for item in made.items if re.search(rf" the \S+ {thing} ", item["text"])]
+    opening, closing = with_mood.partition(" the ")[0], " ".join(with_thing.split()[-2:])
+    assert opening in tweets.PLAUSIBLE["mood"][mood] and closing in tweets.PLAUSIBLE["thing"][thing]
+    assert made.answer == f"{opening} the {mood} {thing} {where} {closing}"
+
+
+@BOTH
+@QUICK
+@given(persona=NUMBERS)
+def test_a_persona_is_its_number(task, persona):
+    made = case(task, persona)
+    assert made == case(task, persona)
+    assert {made.answer, made.blind} <= set(TASKS[task].labels or (made.answer, made.blind))
+    assert 6 <= len(made.items) <= 12
+    assert [item["id"] for item in made.items] == [f"{persona}-{n}" for n in range(len(made.items))]
+    texts = [item[TASKS[task].fields[0]] for item in made.items]
+    assert len({*texts, made.question}) == len(texts) + 1
+
+
+@BOTH
+def test_no_word_of_the_world_is_one_of_the_decoration(task):
+    """Else a cue would stand where nothing is meant by it."""
+    deciding = {*products.ASPECTS, *products.PRAISE, *products.BLAME}
+    if task == "lamp2":
+        deciding = {word for kind in films.KINDS for word in films.PLAUSIBLE[kind]}
+        assert len(deciding) == sum(map(len, films.PLAUSIBLE.values())), "no word is both setting and figure"
+    if task == "lamp1":
+        deciding = {*papers.METHODS, *papers.TOPICS}
+        assert len(deciding) == len(papers.METHODS) + len(papers.TOPICS)
+    if task in ("lamp4", "lamp5"):
+        world = headlines.WORLD if task == "lamp4" else scholarly.WORLD
+        called = [word for fitting in world.subjects.values() for word in fitting]
+        deciding = {*world.subjects, *called, *world.details}
+        assert len(deciding) == len(world.subjects) + len(called) + len(world.details), "no word means two things"
+    if task == "lamp7":
+        deciding = {word for kind in tweets.KINDS for word in tweets.PLAUSIBLE[kind]}
+        phrases = [one for kind in tweets.KINDS for fitting in tweets.PLAUSIBLE[kind].values() for one in fitting]
+        assert len(phrases) == len(set(phrases)) and not deciding & {word for one in phrases for word in one.split()}
+        return  # its texts are not decorated
+    rng = random.Random(0)
+    decoration = {word for _ in range(3000) for word in words.aside(rng).split()}
+    assert not deciding & decoration
+    assert all(len(tags) == len(set(tags)) == 3 for kind in films.KINDS for tags in films.PLAUSIBLE[kind].values())
+    tags = {tag for kind in films.KINDS for tags in films.PLAUSIBLE[kind].values() for tag in tags}
+    assert tags == set(TASKS["lamp2"].labels)
+
+
+def numbers(role, seed, count=40):
+    return [one.persona for one in draw(lambda persona, rng: case("lamp3", persona), role, count, seed)]
+
+
+def test_roles_never_overlap_whatever_the_seed():
+    drawn = {role: {n for seed in range(30) for n in numbers(role, seed)} for role in PEOPLE}
+    for role, people in drawn.items():
+        assert {ROLES[n % len(ROLES)] for n in people} == {role}
+        assert len(people) > 30 * 40 * 0.9, "another seed draws others"
+    assert sum(map(len, drawn.values())) == len(set().union(*drawn.values()))
+
+
+@BOTH
+def test_a_drawing_is_repeatable_and_a_smaller_one_its_beginning(task):
+    maker = MAKERS[task]
+    made = draw(maker, "test", 30, seed=7)
+    assert draw(maker, "test", 30, seed=7) == made
+    assert draw(maker, "test", 12, seed=7) == made[:12]
+    assert draw(maker, "test", 0) == []
+    assert draw(maker, "test", 30, seed=8) != made
+    assert len({one.persona for one in made}) == 30
+
+
+@pytest.mark.parametrize(
+    ("why", "role", "count", "named"),
+    [
+        (
+            "a role that is none",
+            "validation",
+            1,
+            "unknown role 'validation'; the roles are dev, pilot, pocket, test, train",
+        ),
+        ("a negative count", "dev", -1, "cannot draw -1 personas of role dev; give a number from 0 to 125000"),
+        ("more than there are", "dev", 125_001, "from 0 to 125000"),
+        ("more than the half that trains", "pocket", 500_001, "from 0 to 500000"),
+    ],
+)
+def test_what_cannot_be_drawn_says_why(why, role, count, named):
+    with pytest.raises(ValueError, match=named):
+        draw(films.case, role, count)
+
+
+@BOTH
+def test_the_blind_oracle_is_far_from_the_full_one(task):
+    made, metric = draw(MAKERS[task], "test", 400), METRICS[TASKS[task].metrics[0]]
+
+    def score(answers):
+        labels = TASKS[task].labels
+        return sum(metric.score(one, truth.answer, labels) for one, truth in zip(answers, made, strict=True)) / 400
+
+    assert score([one.answer for one in made]) == 1
+    assert score([one.blind for one in made]) < 0.9
+    assert 0.05 < sum(one.blind == one.answer for one in made) / 400 < 0.6
+    if TASKS[task].labels:
+        commonest = max(TASKS[task].labels, key=[one.answer for one in made].count)
+        assert score([commonest] * 400) <= score([one.blind for one in made]) + 0.1, "knowing the world helps"
+
+
+@BOTH
+def test_as_lamps_files_it_is_the_same(task, tmp_path):
+    made = draw(MAKERS[task], "test", 25)
+    questions, golds = lamp_files(TASKS[task], made)
+    (tmp_path / "dev_questions.json").write_text(json.dumps(questions))
+    (tmp_path / "dev_outputs.json").write_text(json.dumps(golds))
+    loaded = lamp_data.load(TASKS[task], tmp_path, "dev")
+    direct = [example(TASKS[task], one) for one in made]
+    assert [one.toDict() for one in loaded] == [one.without("blind").toDict() for one in direct]
+    assert [set(one.inputs().keys()) for one in loaded] == [set(one.inputs().keys()) for one in direct]
+    assert [one["input"] for one in questions] == [TASKS[task].wording(one.question) for one in made]
+    assert golds["task"] == TASKS[task].lamp
+
+
+@BOTH
+def test_an_example_hides_no_answer_in_its_inputs(task):
+    (made,) = draw(MAKERS[task], "test", 1)
+    one = example(TASKS[task], made)
+    assert set(one.inputs().keys()) == {TASKS[task].question, TASKS[task].profile}
+    assert one.blind == made.blind
+    assert [item.label for item in one.profile] == [item.get(TASKS[task].label) for item in made.items]

@@ -1,0 +1,51 @@
+"""The ablation: what takes part, and what a model cannot take part in."""
+
+import dspy
+import pytest
+
+from programs.data.dataset import personas
+from programs.evaluate.ablation import ablation, checks_met, not_runnable
+from programs.tasks import lamp2
+from programs.tasks.program import r2p
+
+TASK = lamp2.TASK
+EXAMPLE = personas(TASK, seed=0, limit=1).train[0]
+
+
+def says(**fields):
+    return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
+
+
+CHAIN = says(reasoning="hm", tag="comedy")
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "why"),
+    [
+        ("dspy.Refine", ["I would rather not."], "the model cannot answer its advice prompt (AdapterParseError)"),
+        ("dspy.Refine", [says(discussion="none", advice='{"reason": "N/A"}')], None),
+        ("dspy.MultiChain", [CHAIN, CHAIN, CHAIN, "what?"], "the model cannot answer its comparison"),
+        ("dspy.MultiChain", [CHAIN, CHAIN, CHAIN, says(rationale="they agree", tag="comedy")], None),
+        ("dspy.BestOfN", ["what?"], None),
+    ],
+)
+def test_what_a_model_cannot_run_is_said_not_scored(scripted, name, texts, why):
+    scripted(*texts)
+    found = not_runnable(name, ablation(r2p(TASK), TASK)[name], EXAMPLE)
+    assert found == why or (why and found.startswith(why))
+
+
+def test_parts_are_added_to_the_same_predictors():
+    program = r2p(TASK)
+    parts = ablation(program, TASK)
+    mine = {name: one for name, one in parts.items() if name.startswith("r2p:")}
+    assert all(one.reason is program.reason and one.retriever is program.retriever for one in mine.values())
+    settings = [(one.max_backtracks, one.max_interventions, one.candidates, one.adaptive) for one in mine.values()]
+    assert settings == [(0, 0, 1, False), (2, 0, 1, False), (2, 2, 1, False), (2, 2, 5, False), (2, 2, 5, True)]
+
+
+def test_the_reward_of_bestofn_is_the_share_of_checks_that_hold(scripted):
+    scripted("no field at all")
+    with dspy.context(r2p_optimizing=True):
+        answer = ablation(r2p(TASK), TASK)["r2p:template"](**EXAMPLE.inputs())
+    assert 0 <= checks_met({}, answer) < 1

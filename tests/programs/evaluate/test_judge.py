@@ -1,0 +1,195 @@
+"""A judge's part of an evaluation: each program by the rubric, R2P against the chain of thought, its cost apart."""
+
+import json
+
+import dspy
+import pytest
+from click.testing import CliRunner
+
+import cli
+from metrics.judge import JudgeError
+from programs.evaluate import judge as judging
+from programs.runs.directory import Run
+from programs.tasks import lamp4
+from r2p_dspy import Profile
+from tests.metrics.test_judge import likes, ratings
+from tests.scripted import ScriptedEngine
+from tests.served import ScriptedServer
+
+GOLDS = ["Rain On Monday", "Dry Tuesday", "Wednesday Off"]
+HISTORY = Profile.of([{"id": "a", "title": "Rain Again", "text": "It rained."}])
+
+
+EXAMPLES = [
+    dspy.Example(id=str(n), article=f"article {n}", headline=gold, profile=HISTORY).with_inputs("article", "profile")
+    for n, gold in enumerate(GOLDS)
+]
+
+
+def rows(*answers):
+    return [{"id": str(n), "answer": answer} for n, answer in enumerate(answers)]
+
+
+def judge_of(*texts):
+    return dspy.LM("scripted/judge", engine=ScriptedEngine(*texts), cache=False, num_retries=0)
+
+
+def either(pair, rubric):
+    """A judge that can do both."""
+    return lambda request: pair(request) if "`preferred`" in request.system else rubric
+
+
+def judged(answers, lm, run, threads=2, start=lambda *told: lambda: None):
+    return judging.judge(lamp4.TASK, EXAMPLES, answers, lm, run, threads, start)
+
+
+ANSWERS = {
+    "cot": rows("Rain On Monday", "Wet", "Off"),  # the user's own text once
+    "r2p": rows("Rain On Monday", "Dry", None),  # as good, better, and nothing
+}
+
+
+def test_programs_are_rated_and_r2p_is_compared_with_the_chain_of_thought(tmp_path):
+    lm, told = judge_of(either(likes("Dry"), ratings(4, 2))), []
+    start = lambda *args: told.append(args) or (lambda: None)  # noqa: E731
+    found = judged(ANSWERS, lm, Run(tmp_path / "run", {}), start=start)
+    assert {name: one["value"] for name, one in found["programs"].items()} == {
+        "cot": pytest.approx((1 + 0.5 + 0.5) / 3, abs=1e-4),
+        "r2p": pytest.approx((1 + 0.5 + 0) / 3, abs=1e-4),
+    }
+    pair = found["pairwise"]["r2p against cot"]
+    assert (pair["value"], pair["ties"], pair["first_place"]) == (0.5, 0.3333, 0.5)
+    assert all(one["low"] <= one["value"] <= one["high"] for one in (pair, *found["programs"].values()))
+    # Two of cot's headlines and one of r2p's are rated, and one pair is asked for in both orders.
+    assert found["calls"] == 3 + 2 == len(lm.engine.requests)
+    assert found["tokens"] == {"prompt": 50, "completion": 25}
+    assert (found["lm"], found["cost_usd"]) == ("scripted/judge", None)
+    assert told == [("judge:cot", 3, 0), ("judge:r2p", 3, 0), ("judge:r2p:cot", 3, 0)]
+
+
+def test_every_judgement_is_kept_with_its_reasons_and_none_is_asked_for_again(tmp_path):
+    lm, run = judge_of(either(likes("Dry"), ratings())), Run(tmp_path / "run", {})
+    before = judged(ANSWERS, lm, run)
+    kept = {path.stem: [json.loads(line) for line in path.open()] for path in (tmp_path / "run/results").iterdir()}
+    assert sorted(kept) == ["judge-cot", "judge-r2p", "judge-r2p-cot"]
+    assert kept["judge-cot"][1]["ratings"]["style"] == {"reason": "style so so", "score": 2}
+    assert [row["firsts"] for row in sorted(kept["judge-r2p-cot"], key=lambda row: row["id"])] == [
+        [],
+        [True, False],
+        [],
+    ]
+    asked = len(lm.engine.requests)
+    assert judged(ANSWERS, lm, run) == before
+    assert len(lm.engine.requests) == asked
+
+
+def test_a_judge_that_fails_stops_the_run_which_goes_on_from_there(tmp_path):
+    run = Run(tmp_path / "run", {})
+    with pytest.raises(JudgeError, match=r"cot, example 1: the judge's answer cannot be read.*--resume"):
+        judged(ANSWERS, judge_of("I like it."), run, threads=1)
+    good = judge_of(either(likes("Dry"), ratings()))
+    assert judged(ANSWERS, good, run)["programs"]["cot"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_programs_that_r2p_cannot_be_compared_with_are_rated_alone(tmp_path):
+    found = judged({"r2p:template": ANSWERS["r2p"]}, judge_of(ratings()), Run(tmp_path / "run", {}))
+    assert list(found["programs"]) == ["r2p:template"] and found["pairwise"] == {}
+
+
+@pytest.fixture
+def headlines(tmp_path):
+    """A folder in LaMP's format with articles of two users, two of them with a user's name."""
+    items = [{"id": "a", "title": "Rain Again", "text": "It rained all day."}]
+    texts = ["It rained on Monday.", "Nothing fell on Tuesday.", "On Wednesday we rested."]
+    questions = [
+        {"id": str(n), "input": lamp4.TASK.wording(text), "profile": items, "user_id": "ann" if n < 2 else "bob"}
+        for n, text in enumerate(texts)
+    ]
+    golds = [{"id": str(n), "output": gold} for n, gold in enumerate(GOLDS)]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "dev_questions.json").write_text(json.dumps(questions))
+    (folder / "dev_outputs.json").write_text(json.dumps({"task": "LaMP_4", "golds": golds}))
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+
+
+def chat(body):
+    """Programs and judge, told apart by what they are asked for."""
+    system = body["messages"][0]["content"]
+    if "`headline`" in system:
+        return "[[ ## reasoning ## ]]\nwet\n\n[[ ## headline ## ]]\nMonday Wet\n\n[[ ## completed ## ]]"
+    if "`preferred`" in system:
+        return "[[ ## reason ## ]]\nnone\n\n[[ ## preferred ## ]]\nfirst\n\n[[ ## completed ## ]]"
+    return ratings(5, 4)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Options for programs and a judge behind HTTP."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    server = ScriptedServer(chat)
+    judge = ["--judge", "openai/judge", "--judge-api-base", server.api_base]
+    yield ["--model", "openai/writer", "--api-base", server.api_base, *judge]
+    server.stop()
+
+
+def test_evaluate_with_a_judge(tmp_path, headlines, served):
+    out = tmp_path / "run"
+    result = run("evaluate", "--task", "lamp4", "--data", headlines, *served, "--output", out)
+    assert result.exit_code == 0, result.stderr
+    report = json.loads((out / "report.json").read_text())
+    found = report["judge"]
+    assert found["lm"] == "openai/judge" and list(found["programs"]) == ["predict", "cot", "r2p"]
+    assert found["calls"] > 0 and found["tokens"]["prompt"] == 3 * found["calls"]
+    assert report["programs"]["predict"]["calls"] == 3, "the judge's calls are not the program's"
+    assert report["programs"]["r2p"]["users"] == 2 and set(report["programs"]["r2p"]["per_user"]) == {
+        "rouge1",
+        "rougeL",
+    }
+    for word in ("judge (95 %)", "judge, r2p against cot", "mean of the means of 2 users", "judge openai/judge"):
+        assert word in result.stdout
+    scored = run("score", out / "submissions" / "r2p.json", headlines / "dev_outputs.json")
+    value = report["programs"]["r2p"]["metrics"]["rouge1"]["value"]
+    assert scored.exit_code == 0 and f"{value:.3f}" in scored.stdout and "LaMP_4" in scored.stdout
+
+
+@pytest.mark.parametrize(
+    ("why", "arguments", "said"),
+    [
+        ("a task with labels", ["--judge", "pocket"], "--judge is for free text"),
+        ("no such model", ["--task", "lamp4", "--data", "DATA", "--judge", "nonesuch"], "nonesuch"),
+        (
+            "no such address",
+            ["--task", "lamp4", "--data", "DATA", "--judge", "pocket", "--judge-api-base", "x"],
+            "pocket",
+        ),
+    ],
+)
+def test_a_judge_that_cannot_be(why, arguments, said, tmp_path, headlines):
+    arguments = [headlines if one == "DATA" else one for one in arguments]
+    result = run("evaluate", *arguments, "--output", tmp_path / "run")
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, why
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_judge_that_cannot_write_what_is_asked_for_is_said_in_a_line(tmp_path, headlines, served):
+    """The pocket model knows no such format."""
+    options = ["--task", "lamp4", "--data", headlines, *served[:4], "--judge", "pocket", "--num-threads", 1]
+    result = run("evaluate", *options, "--output", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "cannot be read" in result.stderr.splitlines()[-1] and "--resume" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_score_refuses_other_ids_in_a_line(tmp_path, headlines):
+    golds = headlines / "dev_outputs.json"
+    data = json.loads(golds.read_text())
+    data["golds"].pop()
+    (tmp_path / "predictions.json").write_text(json.dumps(data))
+    result = run("score", tmp_path / "predictions.json", golds)
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "1 missing (the first is '2')" in result.stderr

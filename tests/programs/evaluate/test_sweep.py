@@ -1,0 +1,386 @@
+"""The sweep: cells on the same users and items, none measured twice, compared in pairs, in a table and a figure."""
+
+import json
+import shutil
+from itertools import product
+from pathlib import Path
+
+import dspy
+import pytest
+from dspy.utils.exceptions import LMError
+from matplotlib.image import imread
+
+from metrics.lamp import METRICS
+from programs.data.at_hand import folders
+from programs.data.dataset import personas
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, lamp_files
+from programs.evaluate.published import PUBLISHED
+from programs.evaluate.sweep import run_sweep
+from programs.runs.configs import Options
+from programs.runs.reporter import Reporter
+from programs.tasks import TASKS, lamp2
+from programs.ui.sweep_table import print_sweep
+from r2p_dspy.engines import weights
+from tests.embedders import hashed
+from tests.scripted import ScriptedEngine, tagged
+from tests.test_cli import report_of, run
+
+LIMIT = 4
+PROGRAMS = ("predict", "cot", "r2p")
+GOOD, HALF = "openai/good", "openai/half"
+# One of the two right less at every other example: of four draws all may be such (1 of 16 times), or none.
+BEHIND = [
+    {"k": k, "program": program, "model": HALF, "to": GOOD, "value": -0.5, "low": -1.0, "high": 0.0}
+    for k, program in product((0, 2), PROGRAMS)
+]
+EXAMPLES = personas(lamp2.TASK, seed=0, limit=LIMIT).test
+
+
+def answer(right):
+    """A model that has every format, and is right where `right(number of the example, prompt)` says so."""
+
+    def write(request):
+        prompt = "\n".join(message.text or "" for message in request.messages)
+        number = next(at for at, one in enumerate(EXAMPLES) if one.description in prompt)
+        gold = EXAMPLES[number].tag
+        tag = gold if right(number, prompt) else next(label for label in lamp2.LABELS if label != gold)
+        return tagged(prompt, tag)
+
+    return write
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Two served models that are scripted: one is always right, one at every other example; their engines by name."""
+    engines = {
+        GOOD: ScriptedEngine(answer(lambda number, prompt: True)),
+        HALF: ScriptedEngine(answer(lambda number, prompt: number % 2 == 0)),
+    }
+
+    def connect(model, **options):
+        return dspy.LM(f"scripted/{model}", engine=engines[model], cache=False, num_retries=0)
+
+    monkeypatch.setattr("programs.runs.configs.connect", connect)
+    return engines
+
+
+def sweep(output, models=(GOOD, HALF), ks=(0, 2), tasks=("lamp2",), resume=False, reporter=None, **options):
+    options = Options(task="lamp2", limit=LIMIT, num_threads=1, **options)
+    return run_sweep(options, tasks, models, ks, output, resume, reporter or Reporter())
+
+
+def calls(engines):
+    return sum(len(engine.requests) for engine in engines.values())
+
+
+def rows_of(directory):
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*.jsonl")}
+
+
+def test_every_cell_is_an_evaluation_and_all_are_compared_in_pairs(models, tmp_path):
+    report = sweep(tmp_path / "run")
+    assert report == report_of(tmp_path / "run")
+    found = report["tasks"]["lamp2"]
+    cells = {(cell["model"], cell["k"]): cell for cell in found["cells"]}
+    assert list(cells) == [(GOOD, 0), (GOOD, 2), (HALF, 0), (HALF, 2)]
+    for (model, k), cell in cells.items():
+        alone = report_of(tmp_path / "run" / cell["directory"])
+        assert cell["programs"] == alone["programs"] and (alone["model"], alone["k"]) == (model, k)
+        assert tuple(cell["programs"]) == PROGRAMS
+        value = 1.0 if model == GOOD else 0.5
+        assert all(entry["metrics"]["accuracy"]["value"] == value for entry in cell["programs"].values())
+    assert calls(models) == 4 * len(PROGRAMS) * LIMIT
+    assert found["between_models"] == BEHIND
+    # Within a model the programs are right at the same examples, so that no draw tells them apart.
+    none = {"value": 0.0, "low": 0.0, "high": 0.0}
+    pairs = (("cot", "predict"), ("r2p", "predict"), ("r2p", "cot"))
+    assert found["between_programs"] == [
+        {"k": k, "model": model, "program": program, "to": base, **none}
+        for (model, k), (program, base) in product(cells, pairs)
+    ]
+
+
+def test_an_embedding_model_is_loaded_once(models, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("programs.tasks.retrievers.embedder", lambda name: loaded.append(name) or hashed)
+    report = sweep(tmp_path / "run", retriever="hybrid:loaded/once", retriever_tokens=500)
+    assert loaded == ["loaded/once"]
+    assert (report["retriever"], report["retriever_tokens"]) == ("hybrid:loaded/once", 500)
+    assert [cell["k"] for cell in report["tasks"]["lamp2"]["cells"]] == [0, 2, 0, 2]
+
+
+def test_a_cell_is_measured_on_the_same_items_by_every_model_and_program(models, tmp_path):
+    sweep(tmp_path / "run")
+
+    def items(prompt):
+        return [line for line in prompt.splitlines() if line.startswith('{"item": ')]
+
+    by_model = [[items(prompt) for prompt in engine.prompts()] for engine in models.values()]
+    assert by_model[0] == by_model[1]
+    programs = [by_model[0][at : at + LIMIT] for at in range(0, len(by_model[0]), LIMIT)]
+    nothing, two = programs[:3], programs[3:]
+    assert nothing == [[[]] * LIMIT] * 3, "at k=0 no history is shown"
+    assert two[0] == two[1] == two[2] and all(len(shown) == 2 for shown in two[0])
+
+
+def test_without_history_r2p_is_what_it_is_under_the_control_without_profile(models, tmp_path):
+    report = sweep(tmp_path / "run", models=[HALF], controls=True)
+    programs = report["tasks"]["lamp2"]["cells"][0]["programs"]
+    assert programs["r2p"]["violations"] == {} and programs["r2p"]["compliance"] == 1
+    assert programs["r2p"]["evidence_validity"] is None, "there is nothing to cite"
+    timed = {"seconds": 0, "latency": {}}
+    assert programs["r2p:no-profile"] | timed == programs["r2p"] | timed
+
+
+@pytest.mark.parametrize("answered", [5, LIMIT * 9])
+def test_a_sweep_that_was_stopped_goes_on_without_repeating_a_call(models, tmp_path, answered):
+    scripts = {name: engine.texts[0] for name, engine in models.items()}
+
+    def unplugged(script):
+        def write(request):
+            if calls(models) > answered:
+                raise RuntimeError("the plug was pulled")
+            return script(request)
+
+        return write
+
+    for name, engine in models.items():
+        engine.texts = [unplugged(scripts[name])]
+    with pytest.raises(LMError, match="plug"):
+        sweep(tmp_path / "run")
+    assert not (tmp_path / "run" / "report.json").exists()
+    kept = rows_of(tmp_path / "run")
+    assert sum(text.count("\n") for text in kept.values()) == answered
+    for name, engine in models.items():
+        engine.texts = [scripts[name]]
+    resumed = calls(models)
+    report = sweep(tmp_path / "run", resume=True)
+    assert calls(models) - resumed == 4 * len(PROGRAMS) * LIMIT - answered
+    assert all(rows_of(tmp_path / "run")[name].startswith(text) for name, text in kept.items())
+    assert report["tasks"]["lamp2"]["between_models"] == BEHIND
+
+
+def test_a_model_that_has_changed_is_not_taken_for_the_one_that_was_measured(models, tmp_path, monkeypatch):
+    sweep(tmp_path / "run")
+    (tmp_path / "run" / "report.json").unlink()
+    before = rows_of(tmp_path / "run")
+    changed = dspy.LM("scripted/other", engine=models[GOOD], cache=False)
+    monkeypatch.setattr("programs.runs.configs.connect", lambda model, **options: changed)
+    with pytest.raises(ValueError, match=r"k0 was started with lm = 'scripted/openai/good', not 'scripted/other'"):
+        sweep(tmp_path / "run", resume=True)
+    assert rows_of(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"ks": (0, 1)}, "k = [0, 2], not [0, 1]"),
+        ({"models": (GOOD,)}, "not ['openai/good']"),
+        ({"seed": 1}, "seed = 0, not 1"),
+    ],
+)
+def test_a_sweep_is_resumed_as_what_it_was(models, tmp_path, changed, said):
+    sweep(tmp_path / "run")
+    (tmp_path / "run" / "report.json").unlink()
+    with pytest.raises(ValueError) as caught:
+        sweep(tmp_path / "run", resume=True, **changed)
+    assert said in str(caught.value)
+
+
+def test_a_task_has_a_table_and_a_figure(models, tmp_path, capsys):
+    report = sweep(tmp_path / "run")
+    print_sweep(report, tmp_path / "run")
+    lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    rows = {tuple(line[1:3]): line[3:-1] for line in lines if len(line) > 4}
+    half = "0.500 [0.000, 1.000]"
+    assert rows[GOOD, "r2p"] == ["1.000 [1.000, 1.000]"] * 2 + ["5 / 5"]
+    assert rows[HALF, "predict"] == [half, half, "5 / 5"]
+    assert rows[f"{HALF} − {GOOD}", "cot"][:2] == ["-0.500 [-1.000, +0.000]"] * 2
+    assert rows[GOOD, "r2p − cot"][:2] == ["+0.000 [+0.000, +0.000]"] * 2
+    floors = next(line[0] for line in lines if line[0].startswith("floors (accuracy): "))
+    assert all(f"{name} {value:.3f}" in floors for name, value in report["tasks"]["lamp2"]["floors"].items())
+    picture = imread(tmp_path / "run" / "lamp2.png")
+    height, width = picture.shape[:2]
+    assert width > 2 * height
+    left, right = picture[:, : width // 2, :3], picture[:, width // 2 :, :3]
+    for panel in (left, right):  # drawn in colours, not the grey of axes and floors alone
+        assert ((panel.max(-1) - panel.min(-1)) > 0.3).sum() > 500
+
+
+def test_what_others_report_stands_beside_lamps_own_data_alone(models, tmp_path, capsys):
+    lamp_folder(tmp_path / "files", "lamp2")
+    report = sweep(tmp_path / "run", data=str(tmp_path / "files"))
+    print_sweep(report, tmp_path / "run")
+    assert "published for LaMP at k=4: gpt-4o-mini + BM25: accuracy .502, f1 .430" in capsys.readouterr().out
+    print_sweep(sweep(tmp_path / "personas"), tmp_path / "personas")
+    assert "published" not in capsys.readouterr().out
+
+
+def lamp_folder(folder, name, role="test", count=LIMIT):
+    """A task's dev set in LaMP's format, of personas."""
+    folder.mkdir(parents=True)
+    questions, outputs = lamp_files(TASKS[name], draw(MAKERS[name], role, count))
+    (folder / "dev_questions.json").write_text(json.dumps(questions))
+    (folder / "dev_outputs.json").write_text(json.dumps(outputs))
+
+
+def test_figures_of_others_are_of_our_tasks_and_metrics():
+    for one in PUBLISHED:
+        assert set(one.figures) <= set(TASKS)
+        for figures in one.figures.values():
+            assert set(figures) <= set(METRICS) and all(0 < value < 1 for value in figures.values())
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [("LaMP_2/new", True), ("anything", True), (".", True), ("too/deep/down", False)],
+)
+def test_lamps_files_are_found_by_what_they_hold(tmp_path, where, found):
+    lamp_folder(tmp_path / "root" / where / "x" if where == "." else tmp_path / "root" / where, "lamp2")
+    assert len(folders(TASKS["lamp2"], tmp_path / "root", tmp_path / "nowhere")) == found
+    assert folders(TASKS["lamp3"], tmp_path / "root") == []
+
+
+@pytest.mark.parametrize("spoiled", ["[" * 100_000, "[]", '{"task": ["LaMP_2"]}', "\udcff"])
+def test_what_is_no_golds_file_is_passed_over(tmp_path, spoiled):
+    lamp_folder(tmp_path / "a", "lamp2")
+    (tmp_path / "a" / "dev_outputs.json").write_bytes(spoiled.encode(errors="surrogateescape"))
+    assert folders(TASKS["lamp2"], tmp_path) == []
+
+
+def test_tasks_are_listed_with_what_others_report_and_what_is_at_hand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lamp_folder(tmp_path / "lamp" / "lamp2-time", "lamp2")
+    lamp_folder(tmp_path / "data" / "LaMP_3", "lamp3")
+    result = run("tasks")
+    assert result.exit_code == 0, result.stderr
+    shown = " ".join(result.stdout.replace("|", " ").split())
+    for said in (*TASKS, "--data lamp/lamp2-time", "--data data/LaMP_3", "gpt-4o-mini + BM25: accuracy .632", "none"):
+        assert said in shown, said
+
+
+def test_several_tasks_find_their_data_in_one_directory(models, tmp_path):
+    lamp_folder(tmp_path / "files" / "lamp2-user", "lamp2")
+    lamp_folder(tmp_path / "files" / "LaMP_1", "lamp1")
+    options = {"tasks": ("lamp2", "lamp1"), "data": str(tmp_path / "files")}
+    shutil.copytree(tmp_path / "files" / "LaMP_1", tmp_path / "files" / "again")
+    with pytest.raises(ValueError, match=r"holds 2 directories with the files of LaMP_1 .*LaMP_1, .*again"):
+        sweep(tmp_path / "run", **options)
+    shutil.rmtree(tmp_path / "files" / "LaMP_1")
+    with pytest.raises(LMError):  # the scripts know films alone
+        sweep(tmp_path / "run", **options)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.is_dir()) == ["lamp1", "lamp2"]
+
+
+def test_flawed_rows_are_left_out_and_named_once(models, tmp_path):
+    lamp_folder(tmp_path / "files", "lamp2")
+    path = tmp_path / "files" / "dev_outputs.json"
+    outputs = json.loads(path.read_text())
+    outputs["golds"][0]["output"] = "boring"
+    path.write_text(json.dumps(outputs))
+    said = []
+    teller = Reporter()
+    teller.say = said.append
+    report = sweep(tmp_path / "run", models=(GOOD,), data=str(tmp_path / "files"), skip_bad=True, reporter=teller)
+    flawed = outputs["golds"][0]["id"]
+    assert report["tasks"]["lamp2"]["skipped"] == {"dev": [flawed]}
+    assert [line for line in said if "left out" in line] == said and len(said) == 1 and flawed in said[0]
+
+
+TASK_FILE = Path(__file__).parents[3] / "examples" / "mail" / "task.yaml"
+
+
+@pytest.mark.parametrize(
+    ("why", "arguments", "said"),
+    [
+        ("an unknown second task", ["--task", "lamp2", "--task", "lamp9"], "lamp9"),
+        ("a second task without data", ["--task", "lamp2", "--task", "lamp6"], "lamp6"),
+        ("no data for several", ["--task", "lamp2", "--task", "lamp3", "--data", "."], "holds 0 directories"),
+        ("a task of one's own among several", ["--task", "lamp2", "--task", TASK_FILE, "--data", "."], "holds 0"),
+        ("an unknown second model", ["--model", "pocket", "--model", "nonesuch"], "nonesuch"),
+        ("a second model that is nowhere", ["--model", "pocket", "--model", "hf:./nowhere"], "nowhere"),
+        ("an address, and no model that is served", ["--k", "0", "--k", "1", "--api-base", "http://x"], "api_base"),
+        ("a negative k", ["--k", "0", "--k", "-1"], "-1"),
+        ("a retriever that knows no k", ["--k", "0", "--k", "1", "--retriever", "all"], "'all'"),
+        ("an unknown retriever", ["--k", "0", "--k", "1", "--retriever", "google"], "google"),
+        ("a judge of labels", ["--k", "0", "--k", "1", "--judge", "openai/gpt-4o-mini"], "free text"),
+        ("no number", ["--k", "0", "--k", "few"], "few"),
+        ("no program", ["--k", "0", "--k", "1", "--program", "nowhere.json"], "nowhere.json"),
+        ("nothing to resume", ["--k", "0", "--k", "1", "--resume"], "no unfinished sweep run of lamp2"),
+    ],
+)
+def test_bad_sweeps_are_refused_before_anything_is_written(why, arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("evaluate", *arguments)
+    assert result.exit_code == 2, why
+    assert said in result.stderr and result.stderr.count("\n") == 1, why
+    assert not any(tmp_path.iterdir()), "nothing half-written"
+
+
+def test_two_task_files_of_one_name_are_refused(tmp_path, monkeypatch):
+    for name in ("a.yaml", "b.yaml"):
+        shutil.copy(TASK_FILE, tmp_path / name)
+    rows = TASK_FILE.parent / "mails.jsonl"
+    monkeypatch.chdir(tmp_path)
+    result = run("evaluate", "--task", "a.yaml", "--task", "b.yaml", "--data", rows)
+    assert result.exit_code == 2 and "mail-subjects" in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A model of the pocket model's making, with a layer instead of six and weights that nobody trained."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    directory = tmp_path_factory.mktemp("models") / "small"
+    directory.mkdir()
+    for path in weights.POCKET.iterdir():
+        if path.name.startswith(("tokenizer", "chat_template")):
+            shutil.copy(path, directory)
+    config = json.loads((weights.POCKET / "config.json").read_text()) | {"num_hidden_layers": 1, "layer_types": None}
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(Qwen3Config(**config))
+    model.generation_config.eos_token_id = list(range(config["vocab_size"]))  # or it would not know when to stop
+    model.save_pretrained(directory)
+    return directory
+
+
+def test_two_sizes_at_the_command_line(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--model", "pocket", "--model", f"hf:{small}", "--k", "1", "--k", "0", "--k", "1", "--limit", "2"]
+    result = run("evaluate", *arguments)
+    assert result.exit_code == 0, result.stderr
+    directory = Path("runs/sweep-lamp2")
+    report = report_of(directory)
+    assert report["models"] == {"pocket": "pocket", "hf:small": f"hf:{small}"} and report["ks"] == [0, 1]
+    cells = {(cell["model"], cell["k"]): cell for cell in report["tasks"]["lamp2"]["cells"]}
+    assert len(cells) == 4 and cells["pocket", 1]["programs"]["r2p"]["compliance"] == 1
+    assert cells["hf:small", 1]["programs"]["predict"]["parse_failures"] == 2
+    assert cells["hf:small", 1]["lm"] != cells["pocket", 1]["lm"]
+    assert (directory / "lamp2.png").read_bytes().startswith(b"\x89PNG")
+    for said in ("hf:small", "r2p − cot", "hf:small − pocket", f"hf:small is hf:{small}", str(directory)):
+        assert said in result.stdout, said
+    again = run("evaluate", *arguments, "--output", directory)
+    assert again.exit_code == 2 and "finished run" in again.stderr
+
+
+def test_a_model_that_cannot_be_reached_is_one_line_and_nothing_is_lost(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    out = tmp_path / "run"
+    result = run("evaluate", "--model", "pocket", "--model", "openai/gpt-4o-mini", "--limit", "1", "--output", out)
+    assert result.exit_code == 2 and "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: the language model failed")
+    assert "lamp2 · openai/gpt-4o-mini · k=4 predict" in result.stderr, "says whose turn it was"
+    assert report_of(out / "lamp2" / "1-pocket" / "k4")["programs"].keys() == set(PROGRAMS)
+    assert not (out / "report.json").exists()
+
+
+def test_one_of_each_is_no_sweep(tmp_path):
+    arguments = ["--task", "lamp2", "--task", "lamp2", "--model", "pocket", "--k", "2", "--k", "2", "--limit", "1"]
+    result = run("evaluate", *arguments, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    report = report_of(tmp_path / "run")
+    assert report["command"] == "evaluate" and report["k"] == 2 and tuple(report["programs"]) == PROGRAMS
+    written = ["config.json", "report.json", "results", "submissions"]
+    assert sorted(path.name for path in (tmp_path / "run").glob("[!.]*")) == written

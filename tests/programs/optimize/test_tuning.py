@@ -1,0 +1,391 @@
+"""`--tune`: what is searched, what is given up, who wins, and that programs are built as they were tuned."""
+
+import json
+import re
+from dataclasses import replace
+
+import dspy
+import pytest
+from dspy.lm15 import Usage
+from dspy.utils.exceptions import LMInvalidRequestError
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.image import imread
+
+import programs
+from programs.data.dataset import personas
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, lamp_files
+from programs.evaluate.experiment import Experiment
+from programs.optimize.compiling import composite
+from programs.optimize.trials import Trial, Tuning
+from programs.optimize.tuning import SPACE, space, tune
+from programs.optimize.tuning_run import run_tuning, summarize
+from programs.runs.configs import Options
+from programs.runs.reporter import Reporter
+from programs.tasks import lamp2
+from programs.tasks.program import Settings, build
+from programs.tasks.task import Task
+from programs.ui.plots import plot_tuning
+from r2p_dspy import ArtifactError, Suggest
+from r2p_dspy.artifact import save_program
+from tests.scripted import STAGES, ScriptedEngine
+from tests.test_cli import report_of, run
+
+TASK = lamp2.TASK
+START = Settings()
+DATA = personas(TASK, seed=0, limit=6)
+
+
+class Stop(BaseException):
+    """A budget that is spent."""
+
+
+def rows(scores, tokens=100):
+    one = {"user": None, "calls": 1, "prompt_tokens": tokens // 2, "completion_tokens": tokens - tokens // 2}
+    return [{**one, "score": float(score)} for score in scores]
+
+
+class World:
+    """Settings with known scores and tokens; notes what was measured."""
+
+    def __init__(self, score, tokens=lambda settings: 50 * settings.k * settings.candidates, most=None):
+        self.score, self.tokens, self.most = score, tokens, most
+        self.asked = []
+
+    def __call__(self, settings, count):
+        if len(self.asked) == self.most:
+            raise Stop("the budget of calls is spent")
+        self.asked.append((settings, count))
+        # Right on so many of the examples, spread over all of them.
+        share = self.score(settings)
+        return rows([int((at + 1) * share) > int(at * share) for at in range(count)], self.tokens(settings))
+
+
+def search(world, trials=24, examples=60, fixed=(), **options):
+    return tune(world, space(TASK, START, fixed), START, examples, trials=trials, **options)
+
+
+def test_the_first_trial_is_the_start_and_the_next_ones_change_one_setting_each():
+    tuning = search(World(lambda settings: 0.9), trials=11)
+    assert tuning.trials[0].settings == START
+    changed = [
+        {name for name in Settings.model_fields if getattr(one.settings, name) != getattr(START, name)}
+        for one in tuning.trials[1:]
+    ]
+    assert {frozenset(one) for one in changed} == {
+        frozenset([name]) for name in ("template", "k", "carrier", "candidates", "retriever")
+    }
+
+
+def test_a_combination_that_no_single_change_shows_is_found():
+    good = World(lambda one: 0.95 if one.template == "brief" and one.retriever == "recency" else 0.6)
+    winner = search(good, trials=30).winner
+    assert (winner.settings.template, winner.settings.retriever) == ("brief", "recency")
+
+
+def test_no_setting_is_measured_twice_and_the_same_seed_searches_the_same():
+    worlds = [World(lambda one: min(1, 0.5 + one.k / 16)) for _ in range(2)]
+    first, second = (search(world, seed=3) for world in worlds)
+    assert worlds[0].asked == worlds[1].asked and first.winner.settings == second.winner.settings
+    whole = [str(settings) for settings, count in worlds[0].asked if count == 60]
+    assert len(whole) == len(set(whole)) and len(first.trials) == 24
+
+
+def test_a_small_space_ends_the_search():
+    fixed = set(SPACE) - {"template", "carrier"}
+    assert len(search(World(lambda one: 0.5), fixed=fixed).trials) == 4
+    assert len(search(World(lambda one: 0.5), fixed=SPACE).trials) == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "tokens", "given_up"),
+    [(0.2, 10, True), (0.8, 1000, True), (0.8, 10, False), (1.0, 1000, False)],
+    ids=["surely worse", "dearer and nowhere better", "cheaper", "better and dearer"],
+)
+def test_what_has_no_hope_is_given_up_after_a_third(score, tokens, given_up):
+    world = World(lambda one: score if one.template == "brief" else 0.8, lambda one: tokens if one != START else 100)
+    brief = search(world, trials=2, fixed=set(SPACE) - {"template"}).trials[1]
+    assert brief.whole != given_up and len(brief.rows) == (20 if given_up else 60)
+
+
+def test_what_adds_to_a_dear_failure_is_not_measured():
+    world = World(
+        lambda one: 0.1 if one.template == "brief" else 0.8, lambda one: 900 if one.template == "brief" else 90
+    )
+    assert [one.settings.template for one in search(world).trials].count("brief") == 1
+    cheap = World(lambda one: 0.1 if one.template == "brief" else 0.8, lambda one: 9 if one.template == "brief" else 90)
+    assert [one.settings.template for one in search(cheap).trials].count("brief") > 1
+
+
+def of(scores, tokens, **settings):
+    return Trial(Settings(**settings), rows(scores, tokens), whole=True)
+
+
+START_TRIAL = of([1] * 57 + [0] * 3, 100)
+
+
+@pytest.mark.parametrize(
+    ("scores", "tokens", "wins"),
+    [
+        ([1] * 57 + [0] * 3, 99, True),
+        ([1] * 57 + [0] * 3, 101, False),
+        ([1] * 56 + [0] * 4, 70, True),
+        ([1] * 54 + [0] * 6, 1, False),
+        ([1] * 60, 500, True),
+        ([1] * 58 + [0] * 2, 500, False),
+    ],
+    ids=["as good", "dearer", "one answer less", "three less", "three more, dear", "one more, dear"],
+)
+def test_the_cheapest_within_a_standard_error_of_the_best_wins(scores, tokens, wins):
+    other = of(scores, tokens, k=2)
+    assert (Tuning([START_TRIAL, other]).winner is other) == wins
+
+
+def test_finalists_are_compared_on_further_examples():
+    # On the first 60 as good as the start, and cheaper; after that it always fails.
+    def measure(settings, count):
+        return rows([settings.k == 4 or at < 60 for at in range(count)], 20 * settings.k)
+
+    choices = {"k": (4, 2)}
+    assert tune(measure, choices, START, 60, trials=2).winner.settings.k == 2
+    tuning = tune(measure, choices, START, 60, trials=2, more=20)
+    assert tuning.winner.settings.k == 4
+    assert {one.settings.k: len(one.rows) for one in tuning.finals} == {2: 80, 4: 80}
+    alone = tune(measure, {"k": (4,)}, START, 60, trials=2, more=20)
+    assert not alone.finals and alone.winner.settings.k == 4, "there is nothing to decide"
+
+
+def test_the_finalists_are_the_cheapest_of_the_good_the_best_and_the_start():
+    start, *others = [
+        of([1] * 50 + [0] * 10, 90),
+        of([1] * 60, 500, k=8),
+        *(of([1] * 59 + [0], n, k=n) for n in range(1, 6)),
+    ]
+    assert [one.tokens for one in Tuning([start, *others]).finalists] == [1, 2, 3, 500, 90]
+
+
+def test_a_trial_that_was_given_up_does_not_win_and_is_on_the_frontier_if_it_is_cheap():
+    cheap, dear = (Trial(Settings(k=k), rows([1] * 10 + [0] * 10, k), whole=False) for k in (1, 200))
+    lucky = Trial(Settings(k=300), rows([1] * 20, 300), whole=False)
+    tuning = Tuning([START_TRIAL, cheap, dear, lucky])
+    assert tuning.best is tuning.winner is START_TRIAL
+    assert tuning.frontier(lambda trial: trial.tokens) == [cheap, START_TRIAL]
+
+
+@pytest.mark.parametrize("tokens", [0, 100])
+def test_a_search_of_one_trial_is_drawn_whatever_a_server_counts(tokens, tmp_path):
+    found = summarize(Tuning([of([1] * 5, tokens)]))
+    plot_tuning(found, "title", tmp_path / "tuning.png")
+    assert imread(tmp_path / "tuning.png").shape[1] > 1000 and found["trials"][0]["frontier"] == ["completion", "all"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=8))
+def test_the_frontier_is_what_no_other_trial_beats_in_both(points):
+    trials = [of([score / 5], tokens, k=at) for at, (score, tokens) in enumerate(points)]
+    frontier = Tuning(trials).frontier(lambda trial: trial.tokens)
+
+    def beats(one, other):
+        as_good = one.score >= other.score and one.tokens <= other.tokens
+        return as_good and (one.score, one.tokens) != (other.score, other.tokens)
+
+    assert not any(beats(one, other) for one in trials for other in frontier)
+    for other in trials:
+        assert any(one is other or (one.score >= other.score and one.tokens <= other.tokens) for one in frontier)
+
+
+@pytest.mark.parametrize(("most", "whole"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_a_spent_budget_keeps_what_was_measured(most, whole):
+    world = World(lambda one: 0.9 if one.template == "brief" else 0.5, most=most)
+    tuning = search(world, stops=(Stop,))
+    assert isinstance(tuning.stopped, Stop)
+    assert sum(one.whole for one in tuning.trials) == whole
+    assert (tuning.winner.settings.template == "brief") == (whole == 2)
+
+
+def test_a_budget_that_is_spent_at_once_is_the_callers_to_handle():
+    with pytest.raises(Stop):
+        search(World(lambda one: 1, most=0), stops=(Stop,))
+
+
+def test_what_is_given_is_not_searched_and_templates_fit_the_checks():
+    choices = space(TASK, Settings(retriever="dense:mine", k=5), fixed=["template"])
+    assert "template" not in choices and choices["k"][0] == 5 and choices["retriever"][0] == "dense:mine"
+    late = Suggest(lambda inputs, outcome: True, name="late", after="draft")
+    checked = Task(**{**TASK.__dict__, "checks": (late,)})
+    assert space(checked, START)["template"] == ("full",)
+
+
+# Whole runs, on a model that is right when it is asked briefly.
+
+
+class Counting(ScriptedEngine):
+    """Tokens as there are words."""
+
+    def complete(self, request):
+        response = super().complete(request)
+        asked = sum(len((message.text or "").split()) for message in request.messages)
+        said = len(response.message.text.split())
+        usage = Usage(input_tokens=asked, output_tokens=said, total_tokens=asked + said)
+        return replace(response, usage=usage)
+
+
+def write(request):
+    prompt = "\n".join(message.text or "" for message in request.messages)
+    if "<evidence>" in prompt:
+        raise LMInvalidRequestError("no thinking here", model="test")
+    case = next(one for part in (DATA.train, DATA.dev, DATA.test) for one in part if one.description in prompt)
+    shown = re.findall(r'^\{"item": "\d+".*$', prompt, re.MULTILINE)
+    right = "draft" not in prompt
+    tag = case.tag if right else next(label for label in lamp2.LABELS if label != case.tag)
+    said = {
+        "reasoning": "hm",
+        **STAGES,
+        "evidence": json.dumps([{"item": "1", "quote": json.loads(line)["description"]} for line in shown[:1]]),
+        "preferences": json.dumps([{"statement": "tags so", "items": ["1"]} for _ in shown[:1]]),
+        "draft": tag,
+        "tag": tag,
+    }
+    wanted = [name for name in said if f"[[ ## {name} ## ]]" in prompt]
+    return "\n\n".join([*(f"[[ ## {name} ## ]]\n{said[name]}" for name in wanted), "[[ ## completed ## ]]"])
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    made = Counting(write)
+    monkeypatch.setattr(
+        "programs.runs.configs.connect",
+        lambda model, **options: dspy.LM("scripted/x", engine=made, cache=False, num_retries=0),
+    )
+    monkeypatch.setattr("programs.data.dataset._DEV", 12)
+    return made
+
+
+TUNE = ("compile", "--tune", "--optimizer", "none", "--limit", 6, "--model", "test/x", "--num-threads", 4)
+
+
+def test_a_tuned_program_is_built_as_it_was_tuned(engine, tmp_path):
+    out = tmp_path / "run"
+    result = run(*TUNE, "--trials", 9, "--output", out)
+    assert result.exit_code == 0, result.output + result.stderr
+    report = report_of(out)
+    found = report["tuning"]
+    assert len(found["trials"]) == 9 and found["start"] == str(START) and "brief" in found["winner"]
+    assert list(report["programs"]) == ["predict", "cot", "r2p", "tuned", "compiled"]
+    assert found["test"]["tuned"]["difference"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert 0 < found["test"]["tuned"]["tokens"]["all"] < 1
+    refused = next(one for one in found["trials"] if one["settings"]["carrier"] == "thinking")
+    assert refused["score"]["value"] == 0
+    assert imread(out / "tuning.png").shape[1] > 1000
+    assert "winner" in result.stdout and "% of its completion tokens" in result.stdout
+
+    settings = json.loads((out / "program.json").read_text())["settings"]
+    winner = next(one for one in found["trials"] if one["setting"] == found["winner"])
+    assert settings == winner["settings"]
+    loaded = programs.load("lamp2", str(out / "program.json"))
+    assert loaded.reason.template.leaves()[0].name == "evidence" and loaded.retriever.k == settings["k"]
+
+    users = tmp_path / "users.jsonl"
+    users.write_text("".join(json.dumps(row) + "\n" for row in lamp_files(TASK, draw(MAKERS["lamp2"], "test", 2))[0]))
+    asked = ("predict", "--input", users, "--model", "test/x", "--program", out / "program.json")
+    engine.requests.clear()
+    assert run(*asked, "--output", tmp_path / "answers.jsonl").exit_code == 0
+    assert len(engine.requests) >= 2 and not any("draft" in prompt for prompt in engine.prompts())
+
+    common = ("evaluate", "--limit", 2, "--model", "test/x", "--program", out / "program.json")
+    assert run(*common, "--output", tmp_path / "as-tuned").exit_code == 0
+    again = report_of(tmp_path / "as-tuned")
+    assert again["k"] == settings["k"] and again["programs"]["compiled"]["metrics"]["accuracy"]["value"] == 1
+    assert again["programs"]["r2p"]["metrics"]["accuracy"]["value"] == 0, "uncompiled is R2P as it comes"
+    assert run(*common, "--k", 3, "--output", tmp_path / "other").exit_code == 0
+    assert report_of(tmp_path / "other")["k"] == 3
+    refused = run(*common, "--template", "full", "--output", tmp_path / "refused")
+    assert refused.exit_code == 2 and "stage requirements" in refused.stderr
+
+
+def test_a_resumed_search_measures_no_answer_twice(engine, tmp_path):
+    out = tmp_path / "run"
+    asked = (*TUNE, "--trials", 6, "--output", out, "--no-cache")
+    assert run(*asked).exit_code == 0
+    before, calls = report_of(out), len(engine.requests)
+    (out / "report.json").unlink()
+    last = sorted((out / "results").glob("tune-*.jsonl"))[-1]
+    last.write_text("".join(last.read_text().splitlines(keepends=True)[:-3]))
+    result = run(*asked, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert report_of(out)["tuning"]["winner"] == before["tuning"]["winner"]
+    assert 3 <= len(engine.requests) - calls <= 9, "three answers, with their retries"
+    (out / "report.json").unlink()
+    refused = run(*TUNE, "--trials", 6, "--k", 4, "--output", out, "--resume")
+    assert refused.exit_code == 2 and "given" in refused.stderr
+
+
+@pytest.mark.parametrize(("most", "winner", "trials"), [(5, "full", 0), (14, "full", 1), (30, "brief", 2)])
+def test_a_budget_that_is_spent_between_calls_keeps_the_best_setting(engine, tmp_path, most, winner, trials):
+    def limited(request):
+        if len(engine.requests) > most:
+            raise Stop("no more calls")
+        return write(request)
+
+    engine.texts = [limited]
+    options = Options(task="lamp2", model="test/x", num_threads=2, cache=False)
+    experiment = Experiment("compile", options, Reporter())
+    with experiment.running(tmp_path / "run", resume=False):
+        settings, found = run_tuning(experiment, composite(TASK), stops=(Stop,))
+    assert settings.template == winner and len(found["trials"]) == trials
+    assert found["stopped"] == "no more calls" and found["winner"] == str(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--optimizer", "none"], "add --tune"),
+        (["--tune", "--trials", 0], "--trials"),
+        (["--tune", "--reconcile", "synthesis"], "let candidates be 2 or more"),
+        (["--tune", "--retriever", "nothing"], "unknown retriever"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said_in_a_line(options, says, tmp_path):
+    result = run("compile", *options, "--output", tmp_path / "run")
+    assert result.exit_code == 2 and says in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"k": "many"}, "settings.k: Input should be a valid integer"),
+        ({"k": -1}, "settings.k"),
+        ({"candidates": 10**9}, "settings.candidates"),
+        ({"depth": 3}, "settings.depth: Extra inputs are not permitted; update r2p-dspy"),
+        ({"template": "long"}, "unknown template 'long'; the templates are full, brief"),
+        ({"retriever": "google"}, "unknown retriever 'google'"),
+        (["k"], "settings"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(settings, says, tmp_path):
+    path = save_program(build(TASK, START), tmp_path / "program.json", task="lamp2")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "settings": settings}))
+    with pytest.raises(ValueError, match=re.escape(says)) as raised:
+        programs.load("lamp2", str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_program_without_settings_is_built_with_the_defaults(tmp_path):
+    path = save_program(build(TASK, START), tmp_path / "program.json", task="lamp2")
+    data = json.loads(path.read_text())
+    del data["settings"]
+    path.write_text(json.dumps(data))
+    assert Settings.of(path) == START
+    with pytest.raises(ArtifactError, match="does not exist"):
+        Settings.of(tmp_path / "nowhere.json")
+
+
+def test_tuning_on_the_pocket_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("programs.data.dataset._DEV", 4)
+    out = tmp_path / "run"
+    options = ("--optimizer", "none", "--limit", 4, "--trials", 3, "--template", "full", "--carrier", "fields")
+    result = run("compile", "--tune", *options, "--output", out)
+    assert result.exit_code == 0, result.stderr
+    found = report_of(out)["tuning"]
+    assert [one["settings"]["k"] for one in found["trials"]] == [4, 1, 2]
+    assert all(one["tokens"]["all"] > one["tokens"]["completion"] > 0 for one in found["trials"])

@@ -1,0 +1,473 @@
+"""Predictions for a file: in order, none lost or doubled whatever stops a run in between, and what fails is said."""
+
+import itertools
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextvars import copy_context
+from pathlib import Path
+
+import dspy
+import pytest
+from dspy.clients.base_lm import GLOBAL_HISTORY
+from dspy.lm15 import (
+    AuthError,
+    BillingError,
+    ContextLengthError,
+    InvalidRequestError,
+    RateLimitError,
+    ServerError,
+    TimeoutError,
+    TransportError,
+    UnsupportedModelError,
+)
+from dspy.utils.exceptions import LMError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from programs.predict.questions import arguments, read, survey
+from programs.predict.run import predict
+from programs.predict.writer import MOST, Settled
+from programs.runs.directory import RunError
+from programs.tasks import lamp2
+from programs.tasks.task import Task
+from r2p_dspy import R2P, Profile
+from tests.film import HISTORY, Film, program
+from tests.scripted import ScriptedEngine, completion
+
+ROOT = Path(__file__).parents[3]
+TASK = Task("films", Film, "film", "tag", ("text",), ("accuracy",), label="label", labels=("romance", "fantasy"))
+
+
+def row(number, **changes):
+    return {"id": f"r{number}", "film": f"film number {number}", "profile": HISTORY, **changes}
+
+
+def number_of(request):
+    return int(re.search(r"film number (\d+)", "\n".join(message.text or "" for message in request.messages))[1])
+
+
+def answer(request):
+    """The film's number as its tag."""
+    tag = f"tag {number_of(request)}"
+    return completion(draft=tag, tag=tag)
+
+
+def write(folder, rows):
+    path = folder / "rows.jsonl"
+    lines = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in rows]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def go(source, *, resume=False, config=(), module=None, **options):
+    """Predict with the model that is configured."""
+    known = {"input": survey(source)[1], **dict(config)}
+    with Settled(source.with_name("out.jsonl"), known, source, resume) as settled:
+        predict(module or program(), TASK, source, settled, **{"threads": 4, **options})
+    return settled
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def results(folder):
+    """The answers' ids and the failures' lines."""
+    return [one["id"] for one in lines(folder / "out.jsonl")], [
+        one["line"] for one in lines(folder / "out.failed.jsonl")
+    ]
+
+
+@pytest.fixture
+def model():
+    """model(text or function) configures a language model; in a plain context, since hypothesis runs a test again."""
+
+    def make(*texts):
+        lm = dspy.LM("scripted/test", engine=ScriptedEngine(*texts), cache=False, num_retries=0)
+        contexts.append(dspy.context(lm=lm))
+        contexts[-1].__enter__()
+        return lm
+
+    contexts = []
+    yield make
+    for context in reversed(contexts):
+        context.__exit__(None, None, None)
+
+
+def test_an_answer_carries_evidence_violations_and_usage(model, tmp_path):
+    invented = '[{"item": "9", "quote": "a castle"}, {"item": "2", "quote": "a wizard"}]'
+    preferences = '[{"statement": "wizards", "items": ["2"], "label": "fantasy"}]'
+    wrong = completion(evidence=invented, preferences=preferences)
+    model(lambda request: completion() if number_of(request) else wrong)
+    go(write(tmp_path, [row(1, id=1), row(0)]))
+    clean, cited = lines(tmp_path / "out.jsonl")
+    assert clean == {
+        "id": "1",
+        "tag": "romance",
+        "evidence": [{"item": "m7", "quote": "a lighthouse"}],
+        "violations": [],
+        "usage": {"calls": 1, "prompt_tokens": 10, "completion_tokens": 5},
+    }
+    assert cited["evidence"] == [{"item": "m9", "quote": "a wizard"}], "the user's own ids, and no invented ones"
+    (unmet,) = cited["violations"]
+    assert unmet.keys() == {"check", "kind", "message"} and unmet["kind"] == "assert" and "9" in unmet["message"]
+    assert cited["usage"] == {"calls": 3, "prompt_tokens": 30, "completion_tokens": 15}, "two backtracks"
+
+
+def test_a_tasks_own_names_win(model, tmp_path):
+    class Used(dspy.Signature):
+        film: str = dspy.InputField()
+        profile: Profile = dspy.InputField()
+        usage: list[int] = dspy.OutputField()
+
+    model(completion(draft="[1, 2]").replace("[[ ## tag ## ]]\nromance", "[[ ## usage ## ]]\n[1, 2]"))
+    source, task = write(tmp_path, [row(1)]), Task("used", Used, "film", "usage", ("text",), ("rouge1",))
+    with Settled(tmp_path / "out.jsonl", {"input": ""}, source) as settled:
+        predict(R2P(Used), task, source, settled)
+    (one,) = lines(tmp_path / "out.jsonl")
+    assert one["usage"] == [1, 2] and one["evidence"]
+
+
+def test_the_order_is_the_inputs_whoever_is_done_first(model, tmp_path):
+    rest = threading.Event()
+    done = itertools.count(1)
+
+    def late(request):
+        if number_of(request) == 0:
+            assert rest.wait(30)
+        elif next(done) == 31:
+            rest.set()
+        return answer(request)
+
+    model(late)
+    go(write(tmp_path, map(row, range(40))))
+    assert [one["id"] for one in lines(tmp_path / "out.jsonl")] == [f"r{n}" for n in range(40)]
+    assert [one["tag"] for one in lines(tmp_path / "out.jsonl")] == [f"tag {n}" for n in range(40)]
+
+
+def test_a_slow_row_lets_others_pass_but_not_without_bound(model, tmp_path):
+    release, asked = threading.Event(), []
+
+    def slow(request):
+        asked.append(number_of(request))
+        if asked[-1] == 0:
+            assert release.wait(30)
+        return answer(request)
+
+    model(slow)
+    source = write(tmp_path, map(row, range(200)))
+    thread = threading.Thread(target=copy_context().run, args=(go, source))
+    thread.start()
+    until(lambda: len(asked) >= 32)
+    time.sleep(0.2)
+    assert len(asked) == 32 and results(tmp_path) == ([], []), "eight for each of the four threads"
+    release.set()
+    thread.join(60)
+    assert results(tmp_path) == ([f"r{n}" for n in range(200)], [])
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_nothing_is_kept_of_rows_that_are_settled(model, tmp_path):
+    lm, module = model(answer), program()
+    before = len(GLOBAL_HISTORY), len(dspy.settings.trace)
+    go(write(tmp_path, map(row, range(20))), module=module)
+    assert (len(GLOBAL_HISTORY), len(dspy.settings.trace)) == before
+    assert not lm.history and not module.history and not module.reason.history
+
+
+FLAWED = [
+    (b"{half a row", "no JSON"),
+    (b"\xff\xfe", "no JSON"),
+    (b"[" * 100_000, "no JSON"),
+    (["a", "list"], "not an object"),
+    ({"film": "x", "profile": []}, "it has no id"),
+    (row(1, id=True), "it has no id"),
+    (row(0), "the id r0 stands in line 1 too"),
+    (row(1, film=None), "its film is None, not a text; it has id, film, profile"),
+    (row(1, film=" "), "its film is ' ', not a text"),
+    (row(1, profile=None), "its profile is None, not a list"),
+    (row(1, profile={"m": 1}), "not a list"),
+    (row(1, profile=["text"]), "item 1: it has no id"),
+    (row(1, profile=[*HISTORY, HISTORY[0]]), "item m7: the id stands twice"),
+    (row(1, profile=[{"id": "a", "label": "romance"}]), "item a: its text is None"),
+    (row(1, profile=[{"id": "a", "text": "", "label": "romance"}]), "item a: it has no text"),
+    (row(1, profile=[{"id": "a", "text": "x", "label": "boring"}]), "item a: its label is 'boring'"),
+    (row(1, id="skipped"), "row skipped is left out"),
+]
+
+
+@pytest.mark.parametrize(("flawed", "why"), FLAWED, ids=[str(why) for _, why in FLAWED])
+def test_a_flawed_row_is_said_and_holds_nothing_up(model, tmp_path, flawed, why):
+    model(answer)
+    settled = go(write(tmp_path, [row(0), b"  ", flawed, row(2)]), skip={"skipped"})
+    assert (settled.answered, settled.failed) == (2, 1)
+    assert results(tmp_path) == (["r0", "r2"], [3])
+    (failure,) = lines(tmp_path / "out.failed.jsonl")
+    assert failure.keys() == {"id", "line", "error"}
+    assert why in failure["error"] and failure["error"].startswith("line 3") and "\n" not in failure["error"]
+
+
+def test_rows_in_lamps_own_wording(tmp_path):
+    task = lamp2.TASK
+    item = {"id": "m1", "description": "A diver.", "tag": "romance"}
+    source = write(
+        tmp_path,
+        [b"\xef\xbb\xbf" + json.dumps({"id": "1", "input": task.wording("A storm."), "profile": [item]}).encode()],
+    )
+    (one,) = read(task, source)
+    assert arguments(task, source, one)["description"] == "A storm."
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("I would rather not.", "the answer cannot be read: the field requirements is missing."),
+        (InvalidRequestError("content policy"), "content policy"),
+        (ContextLengthError("too long"), "too long"),
+    ],
+)
+def test_what_is_the_rows_own_fault_is_a_failed_row(model, tmp_path, fault, why):
+    model(lambda request: fault if number_of(request) == 3 else answer(request))
+    source = write(tmp_path, map(row, range(6)))
+    assert go(source).failed == 1
+    (failure,) = lines(tmp_path / "out.failed.jsonl")
+    assert failure["line"] == 4 and why in failure["error"]
+    assert results(tmp_path) == (["r0", "r1", "r2", "r4", "r5"], [4])
+
+
+STOPS = [
+    AuthError,
+    BillingError,
+    RateLimitError,
+    ServerError,
+    TimeoutError,
+    TransportError,
+    UnsupportedModelError,
+    RuntimeError,
+]
+
+
+@pytest.mark.parametrize("kind", STOPS)
+def test_a_model_that_fails_makes_no_row_fail(model, tmp_path, kind):
+    model(lambda request: kind("not now") if number_of(request) >= 5 else answer(request))
+    source = write(tmp_path, map(row, range(9)))
+    with pytest.raises(LMError, match="not now") as caught:
+        go(source)
+    assert caught.value.__notes__ == ["it was at line 6, which --skip r5 leaves out"]
+    assert results(tmp_path) == ([f"r{n}" for n in range(5)], [])
+    model(answer)
+    go(source, resume=True)
+    assert results(tmp_path) == ([f"r{n}" for n in range(9)], [])
+
+
+def test_a_server_that_has_answered_is_waited_for(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr("dspy.clients.execution.time.sleep", waits.append)
+    down = {"until": 0}
+
+    def unsteady(request):
+        if number_of(request) == 30 and down["until"] < 6:
+            down["until"] += 1
+            return TransportError("reset")
+        return answer(request)
+
+    with dspy.context(lm=dspy.LM("scripted/test", engine=ScriptedEngine(unsteady), cache=False, num_retries=3)):
+        assert go(write(tmp_path, map(row, range(31))), threads=1).answered == 31
+    assert waits == [1, 2, 4, 8, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("why", "asked"),
+    [
+        ("a model that cannot write the format", lambda n: row(n)),
+        ("rows of another task", lambda n: {"id": n, "text": "x"}),
+    ],
+)
+def test_when_all_fail_the_run_stops_and_can_be_begun_anew(model, tmp_path, why, asked):
+    model("I would rather not.")
+    source = write(tmp_path, map(asked, range(MOST + 30)))
+    with pytest.raises(RunError, match=f"{MOST} rows failed one after another, the first one, line 1: .*--resume"):
+        go(source, config={"k": 4}.items())
+    assert results(tmp_path) == ([], []), "no row is blamed"
+    model(answer)
+    write(tmp_path, map(row, range(3)))
+    assert go(source, config={"k": 8}.items()).answered == 3
+
+
+def test_many_flawed_rows_do_not_stop_a_run_that_goes_well(model, tmp_path):
+    model(lambda request: "?" if number_of(request) % 2 else answer(request))
+    settled = go(write(tmp_path, [row(0), row(1), *[{"id": n} for n in range(2 * MOST)], row(3), row(4)]))
+    assert (settled.answered, settled.failed) == (2, 2 * MOST + 2)
+    failed = [one["line"] for one in lines(tmp_path / "out.failed.jsonl")]
+    assert failed == sorted(failed)
+
+
+MIXED = [
+    b"{half" if n % 5 == 4 else row(n, id=f"雨{n}" if n % 2 else f"\ud83d{n}") for n in range(14)
+]  # with characters of several bytes
+
+
+def mixed(request):
+    return "I would rather not." if number_of(request) % 3 == 2 else answer(request)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing stopped: its folder, and what it wrote in the order in which it did."""
+    folder = tmp_path_factory.mktemp("whole")
+    source = write(folder, MIXED)
+    with dspy.context(lm=dspy.LM("scripted/test", engine=ScriptedEngine(mixed), cache=False)):
+        go(source)
+    answers = (folder / "out.jsonl").read_bytes().splitlines(keepends=True)
+    failures = (folder / "out.failed.jsonl").read_bytes().splitlines(keepends=True)
+    failed = [json.loads(line)["line"] for line in failures]
+    written = [(failures if n in failed else answers).pop(0) for n in range(1, len(MIXED) + 1)]
+    return folder, [("out.failed.jsonl" if n in failed else "out.jsonl", one) for n, one in enumerate(written, 1)]
+
+
+@given(share=st.floats(0, 1))
+def test_a_kill_at_any_byte_loses_nothing_and_doubles_nothing(whole, tmp_path_factory, share):
+    folder, written = whole
+    stopped = tmp_path_factory.mktemp("stopped")
+    for name in ("rows.jsonl", "out.run.json"):
+        (stopped / name).write_bytes((folder / name).read_bytes())
+    left = round(share * sum(len(line) for _, line in written))
+    for name, line in written:
+        with (stopped / name).open("ab") as file:
+            file.write(line[:left])
+        left = max(0, left - len(line))
+    with dspy.context(lm=dspy.LM("scripted/test", engine=ScriptedEngine(mixed), cache=False)):
+        go(stopped / "rows.jsonl", resume=True)
+    for name in ("out.jsonl", "out.failed.jsonl"):
+        assert (stopped / name).read_bytes() == (folder / name).read_bytes()
+
+
+PROCESS = """
+import sys, time, random, dspy
+from pathlib import Path
+from tests.programs.test_predicting import ScriptedEngine, go, mixed
+
+def slow(request):
+    time.sleep(random.random() / 20)
+    return mixed(request)
+
+with dspy.context(lm=dspy.LM("scripted/test", engine=ScriptedEngine(slow), cache=False)):
+    go(Path(sys.argv[1]), resume=sys.argv[2] == "resume")
+"""
+
+
+def test_a_process_that_is_killed_again_and_again(tmp_path):
+    rows = [b"{half" if n % 7 == 6 else row(n) for n in range(60)]
+    source, rng = write(tmp_path, rows), random.Random(0)
+    sizes = [tmp_path / "out.jsonl", tmp_path / "out.failed.jsonl"]
+
+    def settled():
+        return sum(path.read_bytes().count(b"\n") for path in sizes if path.exists())
+
+    for stop in (rng.randint(1, 15), rng.randint(16, 35), rng.randint(36, 55), None):
+        command = [sys.executable, "-c", PROCESS, str(source), "resume" if sizes[0].exists() else "begin"]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+        if stop is None:
+            assert process.wait(120) == 0, process.stderr.read()
+        else:
+            until(lambda stop=stop: settled() >= stop)
+            process.send_signal(signal.SIGKILL)
+            assert process.wait(60) == -signal.SIGKILL
+            assert settled() < len(rows)
+        process.stderr.close()
+    failed = [n + 1 for n in range(60) if n % 7 == 6 or n % 3 == 2]
+    assert results(tmp_path) == ([f"r{n}" for n in range(60) if n + 1 not in failed], failed)
+
+
+def changed_input(folder):
+    write(folder, [*map(row, range(6)), row(7)])
+
+
+def lost_failures(folder):
+    (folder / "out.failed.jsonl").unlink()
+
+
+def lost_answer(folder):
+    path = folder / "out.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+
+
+def doubled_answer(folder):
+    path = folder / "out.jsonl"
+    path.write_bytes(path.read_bytes() + path.read_bytes().splitlines(keepends=True)[-1])
+
+
+def broken_record(folder):
+    (folder / "out.run.json").write_text("{")
+
+
+def lost_record(folder):
+    (folder / "out.run.json").unlink()
+
+
+def nothing(folder):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "said"),
+    [
+        (changed_input, {"resume": True}, "rows.jsonl is not what .*out.jsonl was begun with, or has changed since"),
+        (nothing, {"resume": True, "config": {"k": 8}.items()}, "was started with k = None, not 8"),
+        (nothing, {}, "out.jsonl is there already; add --resume"),
+        (lost_failures, {"resume": True}, "line 3 of .*rows.jsonl is not settled, but later ones are"),
+        (lost_answer, {"resume": True}, "line 1 of .*rows.jsonl is not settled, but later ones are"),
+        (doubled_answer, {"resume": True}, "hold more than .*rows.jsonl"),
+        (broken_record, {"resume": True}, "out.run.json cannot be read"),
+        (lost_record, {"resume": True}, "out.jsonl is there already, and not of an unfinished run"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused_and_left_alone(model, tmp_path, change, options, said):
+    model(mixed)
+    source = write(tmp_path, map(row, range(6)))
+    go(source)
+    change(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RunError, match=said) as caught:
+        go(source, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_nothing_to_resume(model, tmp_path):
+    model(answer)
+    with pytest.raises(RunError, match="no run of .*out.jsonl to resume; leave out --resume"):
+        go(write(tmp_path, [row(1)]), resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_two_at_a_time_are_one_too_many(model, tmp_path):
+    model(answer)
+    source = write(tmp_path, map(row, range(3)))
+    with Settled(tmp_path / "out.jsonl", {"input": survey(source)[1]}, source):
+        for resume in (False, True):
+            with pytest.raises(RunError, match="another process is writing"):
+                go(source, resume=resume)
+    assert go(source, resume=True).answered == 3
+    assert go(source, resume=True).answered == 3, "and a finished one can be resumed, to no effect"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_is_one_line(tmp_path):
+    with Settled(tmp_path / "out.jsonl", {"input": ""}, tmp_path / "rows.jsonl") as settled:
+        (tmp_path / "out.jsonl").unlink()
+        (tmp_path / "out.jsonl").symlink_to("/dev/full")
+        with pytest.raises(RunError, match=r"cannot write to .*out.jsonl: No space left on device; .*--resume"):
+            settled.answer({"id": "r1"})

@@ -1,0 +1,155 @@
+"""Run directories: never overwritten, resumed only as what they were, and never half read."""
+
+import json
+
+import pytest
+
+from programs.runs.directory import Rows, Run, RunError, write_json
+
+CONFIG = {"command": "evaluate", "task": "lamp2", "limit": None, "seed": 0}
+
+
+def unfinished(path):
+    with Run(path, CONFIG) as run:
+        run.rows("r2p").append({"id": "1"})
+
+
+def finished(path):
+    with Run(path, CONFIG) as run:
+        run.finish({"task": "lamp2"})
+
+
+def foreign(path):
+    path.mkdir()
+    (path / "thesis.tex").write_text("dear")
+
+
+def a_file(path):
+    path.write_text("dear")
+
+
+def nothing(path):
+    pass
+
+
+def empty(path):
+    path.mkdir(parents=True)
+
+
+def a_broken_config(path):
+    path.mkdir()
+    (path / "config.json").write_text('{"task": "la')
+
+
+REFUSED = [
+    # why, what is there, the options, whether to resume, what the message must hold
+    ("a finished run", finished, CONFIG, False, "holds a finished run; give another --output or remove it"),
+    ("a finished run, resumed", finished, CONFIG, True, "holds a finished run"),
+    ("an unfinished run", unfinished, CONFIG, False, "holds an unfinished run; add --resume to go on"),
+    ("another task", unfinished, CONFIG | {"task": "lamp3"}, True, "was started with task = 'lamp2', not 'lamp3'"),
+    ("another limit", unfinished, CONFIG | {"limit": 5}, True, "limit = None, not 5; give the same options"),
+    ("an option more", unfinished, CONFIG | {"k": 8}, True, "k = None, not 8"),
+    ("an option less", unfinished, {"command": "evaluate", "task": "lamp2"}, True, "seed = 0, not None"),
+    ("nothing to resume", nothing, CONFIG, True, "holds no run to resume; leave out --resume"),
+    ("nothing to resume in a foreign folder", foreign, CONFIG, True, "holds no run to resume"),
+    ("a foreign folder", foreign, CONFIG, False, "is not empty and no run; give another --output"),
+    ("a file", a_file, CONFIG, False, "cannot write to"),
+    ("a broken config", a_broken_config, CONFIG, True, "cannot be read"),
+]
+
+
+def contents(path):
+    return {one: one.read_bytes() for one in sorted(path.rglob("*")) if one.is_file()} if path.is_dir() else None
+
+
+@pytest.mark.parametrize(("why", "there", "config", "resume", "named"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_a_directory_that_cannot_be_used_is_left_alone(tmp_path, why, there, config, resume, named):
+    path = tmp_path / "run"
+    there(path)
+    before = contents(path)
+    with pytest.raises(RunError) as caught:
+        Run(path, config, resume)
+    message = str(caught.value)
+    assert named in message
+    assert "run" in message
+    assert message.splitlines() == [message]
+    assert contents(path) == before
+
+
+@pytest.mark.parametrize(
+    ("why", "below"),
+    [("below a file", "file/run"), ("deep below a file", "file/runs/1"), ("a name that is too long", "x" * 300)],
+)
+def test_a_directory_that_cannot_be_made_is_said_in_a_line(tmp_path, why, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot write to .*; give another --output") as caught:
+        Run(tmp_path / below, CONFIG)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("there", [nothing, empty])
+def test_a_new_run_begins_with_its_config(tmp_path, there):
+    path = tmp_path / "runs" / "new"
+    there(path)
+    run = Run(path, CONFIG)
+    assert json.loads((path / "config.json").read_text()) == CONFIG | {"id": run.id}
+    assert sorted(one.name for one in path.iterdir()) == [".lock", "config.json"], "nothing half written is left"
+    run.finish({"score": 1})
+    assert json.loads((path / "report.json").read_text()) == {"score": 1}
+
+
+def test_a_run_is_resumed_as_what_it_was(tmp_path):
+    config = {"directory": "a", "pair": (1, 2), "nothing": None}
+    Run(tmp_path / "run", config).rows("r2p").append({"id": "1"})
+    again = Run(tmp_path / "run", config, resume=True)
+    assert list(again.rows("r2p")) == [{"id": "1"}], "a tuple is what JSON made of it"
+
+
+def test_each_program_has_its_rows_under_a_name_that_any_disk_takes(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    run.rows("r2p:no-profile").append({"id": "1"})
+    run.rows("r2p").append({"id": "2"})
+    assert sorted(one.name for one in (tmp_path / "results").iterdir()) == ["r2p-no-profile.jsonl", "r2p.jsonl"]
+    assert list(run.rows("r2p:no-profile")) == [{"id": "1"}]
+    assert list(run.rows("cot")) == []
+
+
+ODD = ["plain", "two\nlines", "\u2028and\x85others\x0b\x0c\x1c", "half \ud83d", '"}\n{"id": "forged"', "雨"]
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_any_answer_is_one_row(tmp_path, text):
+    rows = Rows(tmp_path / "rows.jsonl")
+    for name in ("1", "2"):
+        rows.append({"id": name, "answer": text})
+    assert list(rows) == [{"id": "1", "answer": text}, {"id": "2", "answer": text}]
+
+
+@pytest.mark.parametrize("cut", range(1, 25))
+def test_half_a_row_is_no_row_and_spoils_none(tmp_path, cut):
+    rows = Rows(tmp_path / "rows.jsonl")
+    rows.append({"id": "1"})
+    whole = len(rows.path.read_bytes())
+    rows.append({"id": "2", "a": "雨雨"})
+    written = rows.path.read_bytes()
+    rows.path.write_bytes(written[: max(whole, len(written) - cut)])
+    kept = [{"id": "1"}, {"id": "2", "a": "雨雨"}] if cut == 1 else [{"id": "1"}]
+    assert list(rows) == kept, "only the line's end was lost"
+    rows.append({"id": "3"})
+    assert list(rows) == [*kept, {"id": "3"}]
+    assert list(Rows(rows.path)) == list(rows)
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "report.json"
+    write_json(path, {"a": "雨"})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "雨"}
+    assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_runs_own_files_have_a_name_that_any_disk_takes_and_any_text(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    run.save("submissions/r2p:no-profile", {"output": "half \ud83d"})
+    assert json.loads((tmp_path / "submissions" / "r2p-no-profile.json").read_text()) == {"output": "half \ud83d"}

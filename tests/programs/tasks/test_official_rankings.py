@@ -1,0 +1,107 @@
+"""From LaMP's rows to a ranking, item for item what LaMP's own script makes of them (`rank_profiles.py`)."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rank_bm25 import BM25Okapi
+
+from programs.data.lamp.reading import load
+from programs.tasks import TASKS
+from programs.tasks.retrievers import default_retriever
+from r2p_dspy import BM25, Recency
+from r2p_dspy.retrieval.retriever import query_text
+
+
+def after(marker):
+    return lambda text: text[text.find(marker) + len(marker) :].strip()
+
+
+def second_and_third_quoted(text):
+    return " ".join(re.findall(r'"([^"]*)"', text)[1:3])
+
+
+# What the official script takes as query, from a row's input, and as text of an item.
+OFFICIAL = {
+    "lamp1": (second_and_third_quoted, "{title} {abstract}"),
+    "lamp2": (after("description:"), "{description}"),
+    "lamp3": (after("review:"), "{text}"),
+    "lamp4": (after("article:"), "{title} {text}"),
+    "lamp5": (after(":"), "{title} {abstract}"),
+    "lamp6": (after(":"), "{text}"),
+    "lamp7": (after(":"), "{text}"),
+}
+# Few words, so that ties are common, and such as the script could stumble on.
+WORDS = ["a", "A", "rain", "rain,", "sea", '"sea"', "the", "review:", "article:", "description:", ":", "[1]", "café"]
+TEXT = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map(" ".join)
+DATE = st.dates().map(str)
+
+
+@st.composite
+def rows(draw, task):
+    """Some of LaMP's rows of a task."""
+    made = []
+    for number in range(draw(st.integers(1, 4))):
+        asked = "{}\n[1] {}\n[2] {}".format(*[draw(TEXT) for _ in range(3)]) if task.name == "lamp1" else draw(TEXT)
+        profile = []
+        for item in range(draw(st.integers(1, 25))):
+            texts = {name: draw(TEXT) for name in task.fields}
+            label = {task.label: draw(st.sampled_from(task.labels))} if task.label else {}
+            profile.append({"id": f"{number}{item}", **texts, **label, "date": draw(DATE)})
+        made.append({"id": str(number), "input": task.wording(asked), "profile": profile})
+    return made
+
+
+def loaded(task, rows, folder):
+    golds = [{"id": row["id"], "output": (task.labels or ("Rain",))[0]} for row in rows]
+    (folder / "dev_questions.json").write_text(json.dumps(rows))
+    (folder / "dev_outputs.json").write_text(json.dumps({"task": task.lamp, "golds": golds}))
+    return load(task, folder, "dev")
+
+
+def official(row, query, item):
+    """The ids of a row's items in the official order; `item` is the format of their texts."""
+    corpus = [item.format(**entry).split() for entry in row["profile"]]
+    return [entry["id"] for entry in BM25Okapi(corpus).get_top_n(query.split(), row["profile"], n=len(corpus))]
+
+
+def ranked(retriever, task, example):
+    """The ids in the order in which a program's retriever has them."""
+    query = query_text({**example.inputs(), task.profile: None}, getattr(retriever, "query", None))
+    return [item.id for item in retriever(query, example[task.profile])]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("lamp")
+
+
+@pytest.mark.parametrize("name", TASKS)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_bm25(name, data, folder):
+    task, (query, item) = TASKS[name], OFFICIAL[name]
+    made = data.draw(rows(task))
+    dated = BM25(k=99, query=task.query_text, text=lambda found: f"{task.item_text(found)} date: {found.date}")
+    for row, example in zip(made, loaded(task, made, folder), strict=True):
+        asked = query(row["input"])
+        assert ranked(default_retriever(task, 99), task, example) == official(row, asked, item)
+        assert ranked(dated, task, example) == official(row, asked, item + " date: {date}"), "with --use_date"
+
+
+@pytest.mark.parametrize("name", TASKS)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_recency(name, data, folder):
+    task = TASKS[name]
+    made = data.draw(rows(task))
+    for row, example in zip(made, loaded(task, made, folder), strict=True):
+        oldest_first = sorted(row["profile"], key=lambda entry: tuple(map(int, entry["date"].split("-"))))
+        assert ranked(Recency(k=99), task, example) == [entry["id"] for entry in oldest_first[::-1]]
+
+
+def test_a_question_of_other_words_than_lamps_is_matched_as_it_is():
+    task = TASKS["lamp1"]
+    assert task.query_text({task.question: "which paper on rain?"}) == "which paper on rain?"

@@ -1,0 +1,83 @@
+"""Retrievers by name: what the command line makes of them, and what it says of those that it does not know."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import cli
+from programs.tasks import TASKS
+from programs.tasks.retrievers import RETRIEVERS, retriever
+from r2p_dspy import All, Budget, Profile
+from tests.embedders import build_encoder
+
+
+@pytest.fixture(scope="module")
+def encoder_dir(tmp_path_factory):
+    return build_encoder(tmp_path_factory.mktemp("encoder") / "model")
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_dense_one_matches_what_bm25_matches(name, encoder_dir):
+    task = TASKS[name]
+    sparse, dense = (retriever(task, one, k=3) for one in ("bm25", f"dense:{encoder_dir}"))
+    assert (dense.k, dense.query, dense.text) == (sparse.k, sparse.query, sparse.text) and not dense.normalize
+    hybrid = retriever(task, f"hybrid:{encoder_dir}", k=3)
+    assert hybrid.k == 3 and hybrid.query == sparse.query
+    assert [type(part).__name__ for part in hybrid.retrievers] == ["BM25", "Dense"]
+
+
+def test_a_budget_goes_round_any():
+    made = retriever(TASKS["lamp2"], "all", tokens=40)
+    assert made == Budget(All(), 40) and made("q", Profile()) == Profile()
+
+
+def test_a_budget_shortens_what_every_program_is_shown(encoder_dir, tmp_path):
+    prompts = {}
+    for tokens in (30, 10_000):
+        name, out = f"hybrid:{encoder_dir}", tmp_path / str(tokens)
+        limits = ["--retriever", name, "--retriever-tokens", tokens, "--k", 3, "--limit", 2]
+        result = run("evaluate", "--controls", *limits, "--output", out)
+        assert result.exit_code == 0, result.stderr
+        report = json.loads((out / "report.json").read_text())
+        assert (report["retriever"], report["k"], report["retriever_tokens"]) == (name, 3, tokens)
+        prompts[tokens] = {
+            program: entry["tokens"]["prompt"] / entry["calls"] for program, entry in report["programs"].items()
+        }
+    shorter = {program for program, size in prompts[30].items() if size < prompts[10_000][program]}
+    assert shorter == {"predict", "cot", "r2p", "r2p:other-user", "r2p:random-items"}
+
+
+@pytest.mark.parametrize(
+    ("why", "options", "said"),
+    [
+        ("an unknown one", ["--retriever", "google"], ["'google'", *RETRIEVERS]),
+        ("an unknown kind", ["--retriever", "sparse:x"], ["'sparse:x'", *RETRIEVERS]),
+        ("no model", ["--retriever", "dense"], ["'dense'", "dense:NAME"]),
+        ("no model behind the colon", ["--retriever", "hybrid:"], ["'hybrid:'", "hybrid:NAME"]),
+        ("a model too many", ["--retriever", "bm25:x"], ["'bm25:x'", *RETRIEVERS]),
+        ("nothing", ["--retriever", ""], RETRIEVERS),
+        ("a model that is nowhere", ["--retriever", "dense:./nowhere"], ["embedder './nowhere'", "no such directory"]),
+        ("a model of no organization", ["--retriever", "hybrid:bert"], ["embedder 'bert'", "ORG/NAME"]),
+        ("no token", ["--retriever-tokens", "0"], ["--retriever-tokens", "0"]),
+        ("half a token", ["--retriever-tokens", "0.5"], ["--retriever-tokens", "0.5"]),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(why, options, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("evaluate", *options)
+    assert result.exit_code == 2, why
+    assert all(word in result.stderr for word in said) and result.stderr.count("\n") == 1, why
+    assert not any(tmp_path.iterdir()), "nothing half-written"
+
+
+def test_a_served_embedding_model_without_a_key_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    arguments = ["--retriever", "dense:openai/text-embedding-3-small", "--limit", 1, "--output", tmp_path / "run"]
+    result = run("evaluate", *arguments)
+    assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith("Error: embedder 'openai/text-")
+    assert "set its key" in result.stderr and "Traceback" not in result.stderr + result.stdout

@@ -1,0 +1,88 @@
+"""The tasks: LaMP's wording and back, and what its official retrieval matches."""
+
+import dspy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from programs import load
+from programs.tasks import TASKS
+from programs.tasks.retrievers import default_retriever
+from r2p_dspy import Profile
+from r2p_dspy.retrieval.retriever import query_text
+
+CITED = (
+    'For an author who has written the paper with the title "Parsing With Less", which reference is related? Just '
+    'answer with [1] or [2] without explanation. [1]: "A Grammar of News" [2]: "Deep Sea Sensors"'
+)
+# What LaMP's files hold, what of it is asked, and what the official script matches with.
+INPUTS = {
+    "lamp1": (
+        CITED,
+        "Parsing With Less\n[1] A Grammar of News\n[2] Deep Sea Sensors",
+        "A Grammar of News Deep Sea Sensors",
+    ),
+    "lamp2": (TASKS["lamp2"].wording("A diver: lost."), "A diver: lost.", "A diver: lost."),
+    "lamp3": (TASKS["lamp3"].wording("It broke."), "It broke.", "It broke."),
+    "lamp4": ("Generate a headline for the following article: Rain.", "Rain.", "Rain."),
+    "lamp5": (
+        "Generate a title for the following abstract of a paper: We parse: so.",
+        "We parse: so.",
+        "We parse: so.",
+    ),
+    "lamp6": ("Generate a subject for the following email: Hi all,", "Hi all,", "Hi all,"),
+    "lamp7": (
+        "Paraphrase the following tweet without any explanation before or after it: late: again",
+        "late: again",
+        "late: again",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_lamps_files_hold_is_asked_and_matched_as_officially(name):
+    task, (text, question, matched) = TASKS[name], INPUTS[name]
+    assert task.query(text) == question and task.wording(question) == text
+    assert query_text({task.question: question}, default_retriever(task).query) == matched
+
+
+def test_titles_with_quotes_are_matched_as_the_official_script_takes_them():
+    # It takes the second and third text in quotes, whatever stands there.
+    text = CITED.replace("Parsing With Less", 'On "Less" Data')
+    task = TASKS["lamp1"]
+    assert task.query(text) == 'On "Less" Data\n[1] A Grammar of News\n[2] Deep Sea Sensors'
+    officially = " ".join(text.split('"')[3:6:2])
+    assert task.query_text({task.question: task.query(text)}) == officially
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "lamp1"])
+@given(question=st.text(min_size=1).filter(lambda text: text == text.strip() and text))
+def test_any_question_comes_back_from_its_wording(name, question):
+    task = TASKS[name]
+    assert task.query(task.wording(question)) == question
+
+
+@given(st.tuples(*[st.text(st.characters(exclude_characters='"\n', codec="utf-8"), min_size=1)] * 3))
+def test_any_three_titles_come_back_from_their_wording(titles):
+    paper, first, second = (title.strip() or "x" for title in titles)
+    task, question = TASKS["lamp1"], f"{paper}\n[1] {first}\n[2] {second}"
+    assert task.query(task.wording(question)) == question
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_has_a_program(name, scripted):
+    task = TASKS[name]
+    program = load(name)
+    answer = (task.labels or ("Rain Again",))[0]
+    fields = {
+        "requirements": "what it says",
+        "evidence": "[]",
+        "preferences": "[]",
+        "draft": answer,
+        "verification": '{"approved": true, "reason": "there is no history"}',
+        task.answer: answer,
+    }
+    text = "\n\n".join(f"[[ ## {field} ## ]]\n{value}" for field, value in fields.items())
+    scripted(f"{text}\n\n[[ ## completed ## ]]")
+    made = program(**{task.question: INPUTS[name][1], task.profile: Profile()})
+    assert isinstance(made, dspy.Prediction) and str(made[task.answer]) == answer and made.violations == []

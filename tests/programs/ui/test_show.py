@@ -1,0 +1,174 @@
+"""A compiled program as a person reads it."""
+
+import dspy
+import pytest
+
+from programs.ui.show import changes, demo_id, found, shown
+from r2p_dspy import Artifact, ArtifactError, Profile, artifact_of, redacted, write_artifact
+from r2p_dspy.artifact_file import Predictor
+from tests.film import HISTORY, program
+from tests.scripted import completion
+
+EVIL = "so \x1b[2J\x1b]0;owned\x07 [bold red]it[/] :smile:\r\n\u202erained\ud83d"
+
+
+def compiled(instructions="Choose well.", films=("one", "two"), **changed):
+    """A program as a file holds it, with a demo for each film."""
+    module = program()
+    made = dspy.ChatAdapter().parse(module.reason.signature, completion(**changed))
+    module.reason.demos = [dspy.Example(film=film, profile=Profile.of(HISTORY).local(), **made) for film in films]
+    module.reason.signature = module.reason.signature.with_instructions(instructions)
+    return artifact_of(module, task="film", notes={"model": "pocket", "test": {"accuracy": 0.9}}, settings={"k": 4})
+
+
+def lines(made):
+    return [line.text for line in made]
+
+
+def test_provenance_instructions_fields_and_demos_are_shown():
+    told = lines(shown(compiled()))
+    for line in (
+        "program for film",
+        "  model: pocket",
+        "  test: accuracy 0.9",
+        "  settings: k 4",
+        "  Demos hold texts from users' histories.",
+        "reason: instructions",
+        "  Choose well.",
+        "  film",
+        "  draft: The answer that follows from the preferences.",
+        "  film: one",
+        "  profile:",
+        "    item: 1 · text: a lighthouse in the rain · label: romance",
+        "    statement: lighthouses are sad · items: 1 · label: romance",
+        "  verification: approved: true · reason: item 1",
+        "  tag: romance",
+    ):
+        assert line in told, line
+    assert [line.partition(" (id ")[0] for line in told if "demo " in line] == [
+        "reason: demo 1 of 2",
+        "reason: demo 2 of 2",
+    ]
+
+
+def test_a_redacted_one_says_what_was_left_out():
+    told = lines(shown(redacted(compiled())))
+    assert "reason: demos: 0 (2 left out)" in told and any("not quite the program" in line for line in told)
+    assert not [line for line in told if "lighthouse" in line]
+
+
+def test_an_uncompiled_one_says_so():
+    told = lines(shown(found("lamp2")))
+    assert any("winner: the uncompiled program" in line for line in told) and "reason: demos: 0" in told
+
+
+def test_texts_are_wrapped_and_cut_unless_all_is_asked_for():
+    artifact = compiled(films=["rain " * 300])
+    assert max(map(len, lines(shown(artifact, width=50)))) <= 50
+    short, whole = ("\n".join(lines(shown(artifact, 80, most))) for most in (400, None))
+    assert "(1,106 more characters)" in short and short.count("rain ") < 90 < whole.count("rain")
+
+
+@pytest.mark.parametrize("most", [None, 400])
+def test_a_strangers_text_is_no_command(most):
+    artifact = compiled(films=[EVIL])
+    held = artifact.predictors["reason"]
+    held.instructions = EVIL
+    artifact.predictors[EVIL] = Predictor(
+        instructions=EVIL, inputs={EVIL: EVIL}, outputs={EVIL: EVIL}, demos=[{EVIL: EVIL}, {EVIL: [{EVIL: EVIL}]}]
+    )
+    held.demos.append({"film": {EVIL: [EVIL]}, EVIL: None})
+    artifact.notes, artifact.settings, artifact.versions = {EVIL: {EVIL: EVIL}}, {EVIL: [EVIL]}, {EVIL: EVIL}
+    artifact.task = artifact.made = artifact.warning = EVIL
+    artifact.template = [EVIL]
+    for told in (shown(artifact, 200, most), changes(artifact, compiled(), 200, most), changes(compiled(), artifact)):
+        text = lines(told)
+        assert all(line.isprintable() for line in text) and "\n".join(text).encode()
+        assert any("[bold red]it[/] :smile:" in line for line in text), "and it is shown as it is"
+
+
+class TestChanges:
+    def test_instructions_by_sentences(self):
+        told = lines(changes(compiled("Choose well. Be brief."), compiled("Choose well. Be kind.\nStop.")))
+        at = told.index("reason: instructions")
+        assert told[at + 1 : at + 5] == ["  Choose well.", "- Be brief.", "+ Be kind.", "+ Stop."]
+
+    def test_demos_by_id(self):
+        before, after = compiled(films=["one", "two"]), compiled(films=["two", "three"])
+        ids = [
+            demo_id(one.predictors["reason"], demo)
+            for one in (before, after)
+            for demo in one.predictors["reason"].demos
+        ]
+        told = lines(changes(before, after))
+        assert "reason: demos 2 → 2, 1 of them in both" in told
+        assert f"- demo {ids[0]}" in told and f"+ demo {ids[3]}" in told
+        assert ids[1] == ids[2] and not [line for line in told if ids[1] in line]
+
+    def test_of_a_demo_that_changed_only_what_changed(self):
+        told = lines(changes(compiled(films=["one"]), compiled(films=["one"], draft="fantasy")))
+        assert [line for line in told if line[:1] in "+-" and "demo" not in line] == [
+            "-   draft: romance",
+            "+   draft: fantasy",
+        ]
+
+    def test_facts_settings_and_scores(self):
+        before, after = compiled(), compiled()
+        after.notes = {"model": "pocket", "test": {"accuracy": 0.95}}
+        after.settings = {"k": 8}
+        told = lines(changes(before, after))
+        assert told == [
+            "program",
+            "- test: accuracy 0.9",
+            "+ test: accuracy 0.95",
+            "- settings: k 4",
+            "+ settings: k 8",
+            "instructions, fields and demos are the same",
+        ]
+
+    def test_fields_in_another_order_are_no_change(self):
+        before, after = compiled(), compiled()
+        held = after.predictors["reason"]
+        held.inputs = dict(reversed(held.inputs.items()))
+        assert lines(changes(before, after)) == ["instructions, fields and demos are the same"]
+        held.inputs["film"] = "what happens"
+        assert lines(changes(before, after)) == ["reason: fields", "- film", "+ film: what happens"]
+
+    def test_predictors_that_only_one_has(self):
+        before, after = compiled(), compiled()
+        after.predictors["synthesize"] = Predictor(instructions="Compare.", inputs={}, outputs={"tag": ""})
+        assert lines(changes(before, after)) == [
+            "synthesize: instructions",
+            "+ Compare.",
+            "synthesize: fields",
+            "+ tag",
+        ]
+
+    def test_what_redacting_changed(self):
+        told = lines(changes(compiled(), redacted(compiled())))
+        assert "reason: demos 2 → 0 (2 left out), 0 of them in both" in told
+
+
+class TestFound:
+    def test_a_file_a_run_or_a_task(self, tmp_path):
+        write_artifact(compiled(), tmp_path / "program.json")
+        for name in (tmp_path, tmp_path / "program.json"):
+            assert found(str(name)).task == "film"
+        assert found("lamp3").task == "lamp3"
+
+    def test_a_file_of_a_tasks_name_is_a_file(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        write_artifact(compiled(), tmp_path / "lamp2")
+        assert found("lamp2").task == "film"
+
+    @pytest.mark.parametrize("name", ["nowhere.json", "lamp9", ".", "/dev/zero", "program.py"])
+    def test_what_is_none(self, tmp_path, monkeypatch, name):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "program.py").write_text("raise SystemExit('run')")
+        with pytest.raises(ArtifactError):
+            found(name)
+
+
+def test_a_program_without_anything_is_shown():
+    nothing = Artifact(task=None, template=[], predictors={})
+    assert lines(shown(nothing)) == ["program for any task"]

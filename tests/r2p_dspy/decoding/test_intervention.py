@@ -1,0 +1,237 @@
+"""Correcting a running answer: what the monitor sees, what the model reads, and what the prediction says of it."""
+
+import asyncio
+
+import dspy
+import pytest
+from dspy.lm15 import Message, Response, TextPart, Usage
+
+from r2p_dspy import TEMPLATE, Assert, Evidence, optimizing
+from r2p_dspy.checks import BUILT_IN, CheckError
+from r2p_dspy.decoding.carriers import FieldMarkers, ThoughtTags
+from r2p_dspy.decoding.monitor import Monitor
+from r2p_dspy.decoding.steering import active, steered
+from r2p_dspy.outcome import Inputs
+from r2p_dspy.profile import Profile
+from tests.film import FILM, HISTORY, ask, program
+from tests.r2p_dspy.modules.test_thinking import ANSWER, thought
+from tests.scripted import STAGES, AsyncScriptedEngine, ScriptedEngine, completion
+
+GOOD = completion()
+EVIDENCE = STAGES["evidence"]
+INPUTS = Inputs(fields={"film": FILM}, items=Profile.of(HISTORY).local())
+
+
+class ScriptedLeg:
+    """Writes a text, letter by letter; what it is stopped at and continued with is written into `log`."""
+
+    def __init__(self, texts, log):
+        self.texts, self.log, self.written = texts, log, 0
+
+    def __iter__(self):
+        for letter in self.texts[0]:
+            self.written += 1
+            yield letter
+
+    def stop(self):
+        self.log.append(self.written)
+
+    def onward(self, kept, note, opening):
+        self.log.append((kept, note, opening))
+        return ScriptedLeg(self.texts[1:], self.log) if len(self.texts) > 1 else None
+
+
+class SteerableEngine(ScriptedEngine):
+    """A scripted engine that can be steered: its texts are the legs of its answers, one after another."""
+
+    def complete(self, request):
+        if (steer := active()) is None:
+            return super().complete(request)
+        self.requests.append(request)
+        self.log = []
+        text, _ = steered(ScriptedLeg(self.texts, self.log), steer)
+        usage = Usage(input_tokens=10, output_tokens=5)
+        message = Message.assistant([TextPart(text)])
+        return Response(id=None, model="test", message=message, finish_reason="stop", usage=usage)
+
+
+@pytest.fixture
+def steerable():
+    """steerable(leg, …) configures a model that writes these legs, and returns its engine."""
+
+    def make(*texts, **attributes):
+        engine = SteerableEngine(*texts, **attributes)
+        options = {"engine": engine, "async_engine": AsyncScriptedEngine(engine), "cache": False, "num_retries": 0}
+        context = dspy.context(lm=dspy.LM("scripted/test", **options))
+        context.__enter__()
+        contexts.append(context)
+        return engine
+
+    contexts = []
+    yield make
+    for context in reversed(contexts):
+        context.__exit__(None, None, None)
+
+
+def fields():
+    return FieldMarkers({name: name for name in STAGES if name != "tag"}, ["tag"])
+
+
+def read(text, running=None, checks=BUILT_IN, most=2, **options):
+    """What a monitor says of a text that comes letter by letter, and how much of it there was then."""
+    monitor = Monitor(running or fields(), TEMPLATE, checks, INPUTS, most, **options)
+    for end in range(1, len(text) + 1):
+        if (correction := monitor(text[:end])) is not None:
+            return correction, text[:end], monitor
+    return None, text, monitor
+
+
+@pytest.mark.parametrize("text", [GOOD, f"Well then.\n\n{GOOD}", completion(evidence=EVIDENCE + "\n")])
+def test_a_good_answer_is_left_alone(text):
+    assert read(text)[0] is None
+
+
+@pytest.mark.parametrize("text", [thought(), f"<think>\n{thought()}\n</think>\n\n{ANSWER}", f"Hm. {thought()}"])
+def test_so_is_a_good_thought(text):
+    assert read(text, ThoughtTags(TEMPLATE))[0] is None
+
+
+WRONG = [
+    ("an item that is not there", {"evidence": EVIDENCE.replace('"1"', '"7"')}, "evidence", "cited", "no item 7"),
+    ("an invented quote", {"evidence": EVIDENCE.replace("lighthouse", "boat")}, "evidence", "quoted", "word for word"),
+    ("a stage left out", {"requirements": None}, "requirements", "stages", "The stage requirements comes first."),
+    ("an empty stage", {"requirements": ""}, "requirements", "stages", "Fill the stage requirements."),
+    ("no JSON", {"evidence": '{"a": 1}'}, "evidence", "parsed", "The stage evidence is not of its type."),
+    ("a label of another item", {"preferences": '[{"statement": "x", "items": ["1"], "label": "fantasy"}]'},
+     "preferences", "labelled", "The label of item 1 is romance"),
+    ("an item that is no evidence", {"preferences": '[{"statement": "x", "items": ["2"]}]'},
+     "preferences", "backed", "must name items of the evidence"),
+    ("the end left out", {"verification": None}, "verification", "stages", "The stage verification comes first."),
+    ("a stage without end", {"requirements": "so much to say " + "and one more thing " * 200},
+     "requirements", "stages", "must be short"),
+    ("a loop", {"requirements": "the film " * 40}, "requirements", "stages", "must be short"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("why", "changes", "stage", "check", "said"), WRONG, ids=[one[0] for one in WRONG])
+def test_what_goes_wrong_is_corrected_at_once_and_nothing_good_is_lost(why, changes, stage, check, said):
+    correction, so_far, monitor = read(completion(**changes))
+    (found,) = monitor.interventions
+    assert (found.stage, found.check) == (stage, check) and said in found.message
+    assert said in correction.note
+    good = [f"[[ ## {name} ## ]]\n{value}" for name, value in STAGES.items()][: list(STAGES).index(stage)]
+    assert so_far[: correction.kept] == "\n\n".join(good)
+    assert correction.opening == f"\n\n[[ ## {stage} ## ]]\n"
+    assert len(so_far) < len(completion(**changes)) - 20, "long before the end"
+
+
+def test_babble_before_the_first_stage_is_cut_short():
+    correction, so_far, _ = read("Okay, let me think about what this user may want of me. " * 60, budget=50)
+    assert correction.kept <= len(so_far) and correction.opening == "\n\n[[ ## requirements ## ]]\n"
+    assert len(so_far) < 50 * 4 + 100
+
+
+@pytest.mark.parametrize(
+    ("why", "text", "kept", "opening"),
+    [
+        ("a quote", thought(evidence=[Evidence(item="1", quote="x")]), "</analyse>\n<synthesise>", "\n<evidence>\n"),
+        ("left out", thought().replace("evidence>", "proof>"), "</proof>", "\n<evidence>\n"),
+        (
+            "too early",
+            "<think>\n<respond>\n<draft>\nx\n",
+            "<think>\n<respond>",
+            "\n</respond>\n<analyse>\n<requirements>\n",
+        ),
+        ("the end", "<think>\nSo.\n</think>\n\nthe answer", "<think>\nSo.", "\n<analyse>\n<requirements>\n"),
+    ],
+)
+def test_a_thought_is_corrected_within_its_groups(why, text, kept, opening):
+    correction, so_far, _ = read(text, ThoughtTags(TEMPLATE))
+    assert so_far[: correction.kept].endswith(kept)
+    assert correction.opening == opening
+
+
+def test_after_the_last_intervention_it_only_reads():
+    bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
+    assert read(bad, most=0)[0] is None
+    correction, so_far, monitor = read(bad, most=1)
+    text = so_far[: correction.kept] + correction.opening + '[{"item": "8", "quote": "x"}]\n\n[[ ## preferences ## ]]\n'
+    assert monitor(text) is None
+
+
+def test_a_check_of_ones_own_runs_when_its_stage_closes():
+    brief = Assert(
+        lambda inputs, outcome: (len(outcome.requirements) < 9, "Be brief."), after="requirements", name="brief"
+    )
+    correction, so_far, monitor = read(GOOD, checks=[brief])
+    assert (monitor.interventions[0].check, correction.kept) == ("brief", 0)
+    assert "preferences" not in so_far
+
+
+def test_a_check_that_needs_what_is_not_written_yet_waits_for_the_end():
+    later = Assert(lambda _, outcome: (outcome.tag != "sad", "Be merry."), after="requirements", name="later")
+    assert read(GOOD, checks=[later])[0] is None
+
+
+class TestR2P:
+    def test_a_check_that_is_at_fault_itself_says_so_and_not_that_the_model_failed(self, steerable):
+        def broken(inputs, outcome):
+            raise KeyError("oops")
+
+        steerable(GOOD)
+        with pytest.raises(CheckError, match="check 'broken' failed with KeyError"):
+            ask(program(checks=[Assert(broken, after="requirements")]))
+
+    def test_the_model_goes_on_from_the_correction_and_the_answer_holds_no_trace_of_it(self, steerable):
+        bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
+        rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
+        engine = steerable(bad, rest)
+        answer = ask(program())
+        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stream")
+        assert len(engine.requests) == 1
+        stopped, (_, note, opening), ended = engine.log
+        assert stopped < len(bad) and ended == len(rest)
+        assert note == "\n(Wait. There is no item 7; cite only 1, 2.)" and opening == "\n\n[[ ## evidence ## ]]\n"
+        (found,) = answer.interventions
+        assert (found.stage, found.check) == ("evidence", "cited")
+        first, second = answer.attempts
+        assert [verdict.check for verdict in first.unmet] == ["cited"] and not first.accepted, "metrics see it"
+        assert second.unmet == [] and second.accepted
+        assert "Wait" not in str(answer.outcome)
+
+    def test_what_interventions_cannot_mend_goes_back_as_feedback(self, steerable):
+        bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
+        engine = steerable(bad)  # continued, it has no room
+        with optimizing():
+            answer = ask(program(max_backtracks=1))
+        assert len(engine.requests) == 2 and answer.violations
+        assert "the field requirements is missing" not in str(answer.attempts)
+
+    def test_async_too(self, steerable):
+        bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
+        rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
+        steerable(bad, rest)
+        answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
+        assert (answer.tag, len(answer.interventions)) == ("romance", 1)
+
+    @pytest.mark.parametrize("adapter", [dspy.JSONAdapter(), dspy.XMLAdapter()])
+    def test_where_the_marks_are_anothers_the_model_is_asked_again(self, steerable, adapter):
+        steerable(GOOD)
+        with dspy.context(adapter=adapter), optimizing():
+            assert ask(program(max_backtracks=0)).grade == "retry"
+
+    def test_none_are_made_when_none_are_wanted(self, steerable):
+        steerable(completion(evidence=EVIDENCE.replace('"1"', '"7"')))
+        with optimizing():
+            answer = ask(program(max_interventions=0, max_backtracks=0))
+        assert (answer.grade, answer.interventions) == ("retry", [])
+
+    def test_demos_and_traces_are_those_of_an_answer_that_needed_none(self, steerable):
+        bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
+        rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
+        steerable(bad, rest)
+        with dspy.context(trace=[]):
+            ask(program())
+            ((_, _, made),) = dspy.settings.trace
+        assert made.evidence == [Evidence(item="1", quote="a lighthouse")]
+        assert set(made.keys()) == set(STAGES)

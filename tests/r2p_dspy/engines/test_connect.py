@@ -1,0 +1,166 @@
+"""`connect`: one string to a language model, or one line that says what is wrong with it."""
+
+import gc
+import shutil
+import subprocess
+import sys
+import threading
+
+import dspy
+import pytest
+
+from r2p_dspy.engines import connect, context_window, count_tokens, weights
+from r2p_dspy.engines.local.engine import TransformersEngine
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.parametrize(
+    "model, options, says",
+    [
+        ("", {}, "pocket, hf:DIR_OR_NAME"),
+        ("gpt-4o", {}, "'gpt-4o'.*PROVIDER/NAME"),
+        ("openai/", {}, "'openai/'.*PROVIDER/NAME"),
+        ("/no/provider", {}, "'/no/provider'"),
+        ("Qwen/Qwen3-0.6B", {}, "'Qwen' is no provider.*hf:Qwen/Qwen3-0.6B"),
+        ("hf:./no-such-directory", {}, "no such directory"),
+        ("hf:justaname", {}, "'hf:justaname'.*no such directory"),
+        ("hf:", {}, "no such directory"),
+        ("hf:no/such-model", {}, "'hf:no/such-model' cannot be loaded"),
+        ("pocket", {"api_base": "http://localhost:8000/v1"}, "drop api_base"),
+        ("openai/gpt-4o", {"api_key": "sk-123"}, "OPENAI_API_KEY"),
+        ("openai/gpt-4o", {"temperature": -1}, "between 0 and 2, not -1"),
+    ],
+)
+def test_a_bad_name_is_one_line_that_says_what_to_do(offline, model, options, says):
+    with pytest.raises(ValueError, match=says) as refusal:
+        connect(model, **options)
+    assert "\n" not in str(refusal.value)
+    assert "sk-123" not in str(refusal.value)
+
+
+def test_a_missing_pocket_model_is_said_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(weights, "POCKET", tmp_path)
+    with pytest.raises(ValueError, match="'pocket'.*missing") as refusal:
+        connect()
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_pocket_model_is_the_default(monkeypatch, tiny_model_dir, tmp_path):
+    shutil.copytree(tiny_model_dir, tmp_path / "pocket")
+    monkeypatch.setattr(weights, "POCKET", tmp_path / "pocket")
+    lm = connect(max_tokens=4)
+    assert lm.model.startswith("local/pocket-")
+    assert str(tmp_path) not in str(lm.dump_state())  # an artifact names no path of this machine
+    assert lm.copy(cache=False)("Hello") == connect("pocket", max_tokens=4, cache=False)("Hello")
+
+
+@pytest.mark.parametrize("content", [{}, {"config.json": "{}"}], ids=["empty", "no weights"])
+def test_a_directory_that_holds_no_model_is_named(tmp_path, content):
+    for name, text in content.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=tmp_path.name) as refusal:
+        connect(f"hf:{tmp_path}")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "model, options, kwargs",
+    [
+        ("openai/gpt-4o-mini", {}, {"temperature": 0.0, "max_tokens": None}),
+        ("anthropic/claude-sonnet-4-5", {"max_tokens": 9, "temperature": 0.5}, {"temperature": 0.5, "max_tokens": 9}),
+        ("ollama_chat/llama3", {"seed": 3}, {"seed": 3}),
+        ("hosted_vllm/some/model", {"api_base": "http://x:8000/v1"}, {"api_base": "http://x:8000/v1"}),
+        ("openai/gpt-5-mini", {}, {"temperature": None}),
+        ("openai/o3", {"temperature": 1.0, "max_tokens": 20_000}, {"temperature": 1.0}),
+    ],
+)
+def test_served_models_are_ordinary_lms(model, options, kwargs):
+    lm = connect(model, cache=False, **options)
+    assert isinstance(lm, dspy.LM) and lm.model == model and lm.cache is False and isinstance(lm.engine, str)
+    assert {name: lm.kwargs[name] for name in kwargs} == kwargs
+
+
+class TestOneModelInMemory:
+    def test_connecting_twice_loads_once(self, tiny_model_dir):
+        first, second = connect(f"hf:{tiny_model_dir}"), connect(f"hf:{tiny_model_dir}", temperature=1.0, max_batch=32)
+        assert first.engine is second.engine
+        assert first.engine is not connect(f"hf:{tiny_model_dir}", max_batch=2).engine
+
+    def test_the_model_goes_when_nobody_holds_it(self, tiny_model_dir):
+        lm = connect(f"hf:{tiny_model_dir}", max_batch=3, max_tokens=2, cache=False)
+        lm("Hello")
+        thread = lm.engine._batch._thread
+        assert thread in threading.enumerate()
+        del lm
+        gc.collect()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+    def test_a_closed_engine_is_not_handed_out_again(self, tiny_model_dir):
+        lm = connect(f"hf:{tiny_model_dir}", max_batch=4)
+        lm.engine.close()
+        again = connect(f"hf:{tiny_model_dir}", max_batch=4, max_tokens=2, cache=False)
+        assert again("Hello")
+
+    @pytest.mark.parametrize("changed", ["weights", "template"])
+    def test_a_changed_model_is_another_model(self, tiny_model_dir, tmp_path, changed):
+        directory = shutil.copytree(tiny_model_dir, tmp_path / "model")
+        before = connect(f"hf:{directory}")
+        (directory / "README.md").write_text("a card changes nothing")
+        assert connect(f"hf:{directory}").engine is before.engine
+        if changed == "weights":
+            from safetensors.torch import load_file, save_file
+
+            tensors = load_file(directory / "model.safetensors")
+            tensors["model.norm.weight"] += 1
+            save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        else:
+            template = (directory / "chat_template.jinja").read_text()
+            (directory / "chat_template.jinja").write_text(template.replace("assistant", "model"))
+        after = connect(f"hf:{directory}")
+        assert after.engine is not before.engine
+        assert after.model != before.model  # or DSPy's cache would mix their answers
+
+
+def test_context_and_tokens_are_exact_in_process(tiny_model_dir):
+    lm = connect(f"hf:{tiny_model_dir}")
+    assert context_window(lm) == 512
+    assert count_tokens(lm, "") == 0
+    assert count_tokens(lm, "<|im_end|>") > 1  # text, not a control token
+    short, long = (lm.engine.complete(request(lm, "a" * n)).usage.input_tokens for n in (0, 40))
+    assert count_tokens(lm, "a" * 40) == long - short
+
+
+def request(lm, text):
+    from dspy.lm15 import Config, Message, Request
+
+    return Request(lm.model, (Message.user(text),), config=Config(max_tokens=1))
+
+
+@pytest.mark.parametrize(
+    "model, window", [("openai/gpt-4o-mini", 128_000), ("hosted_vllm/unheard-of", None), ("openai/unheard-of", None)]
+)
+def test_context_and_tokens_are_estimated_elsewhere(model, window):
+    lm = connect(model)
+    assert context_window(lm) == window
+    assert count_tokens(lm, "a" * 35) == 10
+
+
+def test_options_are_checked(tiny_model_dir):
+    with pytest.raises(ValueError, match="max_batch"):
+        TransformersEngine(str(tiny_model_dir), max_batch=0)
+
+
+def test_importing_takes_neither_torch_nor_litellm():
+    code = (
+        "import sys, r2p_dspy.engines as e; e.connect('openai/gpt-4o'); "
+        "print([m for m in ('torch', 'transformers', 'litellm') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip() == "[]"

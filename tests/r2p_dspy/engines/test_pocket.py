@@ -1,0 +1,79 @@
+"""The pocket model as it ships: what the rest of the project relies on."""
+
+from pathlib import Path
+
+import dspy
+import pytest
+
+import programs
+from metrics.evidence import validity
+from metrics.structure import compliance
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, example
+from programs.tasks import TASKS
+from programs.tasks.program import r2p
+from programs.tasks.retrievers import default_retriever
+from r2p_dspy import R2P, Suggest, connect, optimizing
+from r2p_dspy.engines import context_window
+
+FILES = Path(__file__).parents[3] / "r2p_dspy" / "pocket"
+
+
+def test_it_is_small_and_reads_long_prompts():
+    assert (FILES / "model.safetensors").stat().st_size <= 12 * 2**20
+    assert context_window(connect("pocket")) >= 4096
+    assert (FILES / "README.md").exists(), "the card"
+
+
+@pytest.mark.parametrize("task", MAKERS)
+def test_it_cites_faithfully(task):
+    """Far below what the benchmarks measure on more users, so that only a broken model or prompt fails."""
+    spec = TASKS[task]
+    users = [example(spec, case) for case in draw(MAKERS[task], "pilot", 24, seed=5)]
+    with dspy.context(lm=connect("pocket", cache=False)), optimizing():
+        answers = dspy.Parallel(num_threads=12, disable_progress_bar=True)(
+            [(programs.load(task), one.inputs()) for one in users]
+        )
+    kept = compliance(answers)
+    assert sum(kept["first"]) >= 22
+    assert sum(validity(answers, first=True)) >= 18
+    assert sum(validity(answers)) >= 21
+
+
+def ask_all(program, task, count=12):
+    users = [example(TASKS[task], case) for case in draw(MAKERS[task], "pilot", count, seed=6)]
+    with dspy.context(lm=connect("pocket", cache=False)), optimizing():
+        pairs = [(program, one.inputs()) for one in users]
+        return dspy.Parallel(num_threads=12, disable_progress_bar=True)(pairs)
+
+
+@pytest.mark.parametrize("task", MAKERS)
+def test_it_thinks_in_tags_too(task):
+    answers = ask_all(r2p(TASKS[task], carrier="thinking"), task)
+    assert sum(compliance(answers)["final"]) >= 10
+    assert sum(validity(answers)) >= 9
+
+
+@pytest.mark.parametrize("task", MAKERS)
+def test_it_reads_candidates_and_decides(task):
+    spec = TASKS[task]
+    program = R2P(spec.signature, retriever=default_retriever(spec), candidates=3, reconcile="synthesis")
+    answers = ask_all(program, task)
+    assert sum("after reading" in answer.reconciled for answer in answers) >= 10
+
+
+@pytest.mark.parametrize("carrier", ["fields", "thinking"])
+def test_it_goes_on_from_a_corrected_beginning(carrier):
+    spec, stopped = TASKS["lamp2"], set()
+
+    def otherwise(inputs, outcome):
+        first = inputs.description not in stopped
+        stopped.add(inputs.description)
+        return not first, "The quote does not stand in that item; copy it word for word."
+
+    check = Suggest(otherwise, after="evidence")
+    program = R2P(spec.signature, retriever=default_retriever(spec), checks=[check], carrier=carrier)
+    answers = ask_all(program, "lamp2")
+    assert [len(answer.interventions) for answer in answers].count(1) >= 10
+    assert sum(compliance(answers)["final"]) >= 10
+    assert sum(validity(answers)) >= 9

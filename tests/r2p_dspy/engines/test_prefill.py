@@ -1,0 +1,86 @@
+"""What prompts begin with in common is computed once, and that changes no number."""
+
+import pytest
+import torch
+
+from r2p_dspy.engines.local.batching import Batcher
+from r2p_dspy.engines.local.prefill import _CHUNK, Prefill
+from r2p_dspy.engines.local.rows import Row
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_dir):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_model_dir).eval()
+
+
+def prompt(length, seed=0):
+    return torch.randint(3, 600, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def fresh(model, ids):
+    """The logits after a prompt when nothing is remembered."""
+    return Prefill(model, 0)(ids)[1]
+
+
+@pytest.mark.parametrize("length", [1, _CHUNK - 1, _CHUNK, _CHUNK + 1, 2 * _CHUNK, 3 * _CHUNK + 7])
+@torch.inference_mode()
+def test_in_chunks_a_prompt_gives_what_it_gives_as_a_whole(model, length):
+    ids = prompt(length)
+    cache, logits = Prefill(model, 0)(ids)
+    assert cache.get_seq_length() == length
+    torch.testing.assert_close(logits, model(input_ids=torch.tensor([ids])).logits[:, -1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shared, remembered", [(_CHUNK - 1, 0), (_CHUNK, 1), (2 * _CHUNK + 50, 2)])
+@torch.inference_mode()
+def test_what_is_remembered_gives_the_same_numbers_to_the_bit(model, shared, remembered):
+    begun, ended = prompt(shared), prompt(90, seed=1)
+    prefill = Prefill(model, 1000)
+    prefill(begun + prompt(200, seed=2))
+    cache, logits = prefill(begun + ended)
+    assert prefill.remembered == remembered * _CHUNK
+    assert torch.equal(logits, fresh(model, begun + ended))
+    assert cache.get_seq_length() == shared + 90
+
+
+@torch.inference_mode()
+def test_the_same_chunk_after_another_one_is_not_taken_for_it(model):
+    first, second, last = (prompt(_CHUNK, seed) for seed in range(3))
+    prefill = Prefill(model, 1000)
+    prefill([*first, *last, 5])
+    assert torch.equal(prefill([*second, *last, 5])[1], fresh(model, [*second, *last, 5]))
+    assert prefill.remembered == 0
+
+
+@torch.inference_mode()
+def test_when_there_is_no_room_the_ends_of_the_oldest_go_first(model):
+    prefill = Prefill(model, 3 * _CHUNK)
+    old, new = prompt(2 * _CHUNK + 1), prompt(2 * _CHUNK + 1, seed=1)
+    for ids in (old, new, old):
+        prefill(ids)
+    assert prefill.remembered == _CHUNK  # of the old one's two chunks, its first
+    assert len(prefill._known) == 3
+
+
+@torch.inference_mode()
+def test_what_a_caller_does_to_its_cache_does_not_reach_what_is_remembered(model):
+    ids, prefill = prompt(_CHUNK + 9), Prefill(model, 1000)
+    before = prefill(ids)[1]
+    for layer in prefill(ids)[0].layers:
+        layer.keys.zero_()
+    assert torch.equal(prefill(ids)[1], before)
+
+
+def test_calls_that_share_a_beginning_get_what_they_get_alone(model):
+    begun = prompt(2 * _CHUNK)
+    rows = [Row(begun + prompt(9 + n, seed=n), 20, 1.0, seed=n) for n in range(1, 7)]
+    alone = []
+    for row in rows:
+        batch = Batcher(model, {2})
+        alone.append(batch.submit(Row(row.prompt, 20, 1.0, seed=row.seed)).wait().tokens)
+        batch.close()
+    together = Batcher(model, {2})
+    assert [row.wait().tokens for row in [together.submit(row) for row in rows]] == alone
+    together.close()

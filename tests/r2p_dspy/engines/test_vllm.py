@@ -1,0 +1,260 @@
+"""Every grade and carrier against a real vLLM server with the pocket model: `make test ARGS="-m vllm -n 0"`."""
+
+import asyncio
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dspy
+import pytest
+from dspy.lm15 import Config, Message, Request
+
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw, example
+from programs.tasks import TASKS
+from programs.tasks.retrievers import default_retriever
+from r2p_dspy import R2P, Suggest, optimizing
+from r2p_dspy.decoding.steering import steering
+from r2p_dspy.engines import connect
+from r2p_dspy.engines.served.lm import ServedEngine
+from r2p_dspy.engines.served.server import Server
+from tests.film import FILM, HISTORY, program
+from tests.r2p_dspy.decoding.test_steering import Once
+
+ROOT = Path(__file__).parents[3]
+PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+UP = 280  # seconds in which a server has to come up
+LATE = 100  # tokens that it may write until it hears that it is stopped
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+
+class Running:
+    """A server, and what it tells of its work."""
+
+    def __init__(self, url):
+        self.url = url
+        self.api_base = f"{url}/v1"
+
+    def told(self, name):
+        """The sum of a metric."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"vllm:{name}[{{ ]", line))
+
+    def idle(self):
+        """Wait until nothing runs, and return the tokens generated so far."""
+        deadline = time.monotonic() + 30
+        while self.told("num_requests_running") or self.told("num_requests_waiting"):
+            assert time.monotonic() < deadline, "the server works on"
+            time.sleep(0.1)
+        return self.told("generation_tokens_total")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The server at R2P_VLLM_URL, else one that is started for these tests."""
+    if url := os.environ.get("R2P_VLLM_URL"):
+        yield Running(url.rstrip("/").removesuffix("/v1"))
+        return
+    if not PYTHON.exists():
+        pytest.skip("no vLLM here: make vllm sets it up, or R2P_VLLM_URL names a server with the pocket model")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("vllm") / "log.txt"
+    arguments = f"VLLM_PORT={port}", "ARGS=--host 127.0.0.1 --trust-request-chat-template"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            ["make", "--silent", "vllm", *arguments], cwd=ROOT, stdout=out, stderr=out, start_new_session=True
+        )
+    running = Running(f"http://127.0.0.1:{port}")
+    try:
+        deadline = time.monotonic() + UP
+        while not _answers(running.url):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.5)
+        yield running
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _answers(url):
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def lm(server, grade="stream", carrier="fields", **options):
+    """The pocket model on the server, reached so that this is the best grade."""
+    settings = {"api_base": server.api_base, "max_tokens": 600, "cache": False, "num_retries": 0, "timeout": 120.0}
+    if grade == "stages":
+        settings["prefix"] = {"continue_final_message": True, "add_generation_prompt": False}
+    if carrier == "thinking":
+        settings["reasoning"] = True
+    return connect("hosted_vllm/pocket" if grade == "stream" else "openai/pocket", **{**settings, **options})
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
+
+
+# No model gets past it, so that there is something to correct.
+NEVER = Suggest(lambda inputs, outcome: (False, "Say it in other words."), after="requirements", name="never")
+
+
+TASK = TASKS["lamp2"]  # which the weights know: nothing is to be corrected but what a test wants corrected
+USERS = [example(TASK, case) for case in draw(MAKERS["lamp2"], "pilot", 4)]
+
+
+def known(**options):
+    """An R2P program on that task."""
+    return R2P(TASK.signature, retriever=default_retriever(TASK), checks=[NEVER], **options)
+
+
+def asked(module, lm, how, user):
+    with dspy.context(lm=lm, track_usage=True), optimizing():
+        return module(**user.inputs()) if how == "sync" else asyncio.run(module.acall(**user.inputs()))
+
+
+def test_a_plain_call_is_dspys_own(server):
+    (text,) = lm(server, max_tokens=None)("Hello")
+    assert text
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("carrier", ["fields", "thinking"])
+@pytest.mark.parametrize("grade", ["stream", "stages", "retry"])
+def test_every_grade_and_carrier(server, grade, carrier, how):
+    served = lm(server, grade, carrier)
+    for user in USERS:
+        before = server.idle()
+        answer = asked(known(carrier=carrier, max_backtracks=1), served, how, user)
+        assert answer.grade == grade
+        interventions = [] if grade == "retry" else [("requirements", "never")] * 2
+        assert [(one.stage, one.check) for one in answer.interventions] == interventions
+        assert [verdict.check for verdict in answer.violations] == ["never"], "all else holds"
+        assert len(answer.attempts) == (2 if grade == "retry" else 4)
+        assert answer.tag is not None and answer.reasoning.cited
+        (used,) = answer.get_lm_usage().values()
+        assert 0 <= server.idle() - before - used["completion_tokens"] <= LATE * len(answer.interventions)
+
+
+def test_uncorrected_it_answers_as_in_process(server):
+    with optimizing():
+        texts = []
+        for one in (connect("pocket", max_tokens=600, cache=False), lm(server)):
+            with dspy.context(lm=one):
+                program(max_backtracks=0)(film=FILM, profile=HISTORY)
+            texts.append(str(one.history[-1]["outputs"]))
+    assert texts[0] == texts[1]
+
+
+def _steered(server, reader, **config):
+    request = Request("hosted_vllm/pocket", (Message.user("Tell me a story."),), config=Config(**config))
+    with steering(lambda: reader):
+        return ServedEngine(Server(server.api_base, "none", 120.0), {"ignore_eos": True}).complete(request)
+
+
+def test_a_stopped_stream_stops_the_servers_work(server):
+    before = server.idle()
+
+    class Enough(Exception):
+        pass
+
+    def reader(text):
+        if len(text) > 20:
+            raise Enough
+
+    with pytest.raises(Enough):
+        _steered(server, reader, max_tokens=3500, temperature=1.0, seed=1)
+    written = server.idle() - before
+    print(f"stopped after {written:g} of 3500 tokens")
+    assert written < 350
+
+
+def test_what_was_thrown_away_is_counted(server):
+    before = server.idle()
+    answer = _steered(server, Once(5, at=1000), max_tokens=1000, temperature=1.0, seed=1)
+    assert answer.text[5:].startswith(" so: ") and "Wait" not in answer.text
+    assert answer.usage.output_tokens == 1000, "its limit holds for both stretches together"
+    assert 0 <= server.idle() - before - answer.usage.output_tokens <= LATE
+
+
+def test_cancelling_a_task_stops_it_too(server):
+    before = server.idle()
+
+    async def cancelled():
+        task = asyncio.ensure_future(program().acall(film=FILM, profile=HISTORY))
+        while not server.told("num_requests_running"):
+            await asyncio.sleep(0.02)
+        task.cancel()
+        await task
+
+    extra = {"ignore_eos": True, "min_tokens": 3000}
+    with dspy.context(lm=lm(server, extra_body=extra, max_tokens=3000)), pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+    assert server.idle() - before < 1500
+
+
+def test_many_threads_get_what_they_get_alone(server):
+    def one(number):
+        return _steered(server, Once(number % 16), max_tokens=60, temperature=1.0, seed=number).text
+
+    with ThreadPoolExecutor(32) as pool:
+        texts = list(pool.map(one, range(32)))
+    assert all(text[number % 16 :].startswith(" so: ") for number, text in enumerate(texts))
+    assert len(set(texts)) == 32
+
+
+def test_a_seed_repeats_an_answer(server):
+    first, second = (_steered(server, Once(0, at=10**6), max_tokens=40, temperature=1.0, seed=7).text for _ in range(2))
+    assert first == second
+
+
+TEMPLATES = {  # of TRL: what the chat route makes of a thought that has begun
+    "deepseek_r1_distill": True,
+    "qwen3": False,
+    "qwen3_5_think": False,
+    "qwen3_instruct_2507": True,
+}
+
+
+@pytest.mark.parametrize(("name", "honoured"), TEMPLATES.items())
+def test_which_route_goes_on_within_a_thought(server, name, honoured):
+    """By token ids every template goes on where it was; by `continue_final_message` not all do."""
+    found = importlib.util.find_spec("trl")
+    path = Path(found.submodule_search_locations[0]) / "chat_templates" / f"{name}.jinja" if found else None
+    if path is None or not path.exists():
+        pytest.skip("TRL and its chat templates are not installed")
+    asked = Server(server.api_base, "none", 60.0)
+    began = "<think>\n<analyse>\nA film"
+    messages = [{"role": "user", "content": "Which?"}]
+
+    def rendered(messages, **how):
+        how = {"chat_template": path.read_text(), "messages": messages, "model": "pocket", **how}
+        ids = asked._client.post(f"{server.url}/tokenize", body=how, cast_to=object)["tokens"]
+        body = {"model": "pocket", "tokens": ids}
+        return asked._client.post(f"{server.url}/detokenize", body=body, cast_to=object)["prompt"]
+
+    prompt = rendered(messages, add_generation_prompt=True)
+    by_ids = prompt + (began.removeprefix("<think>\n") if prompt.endswith("<think>\n") else began)
+    assert by_ids.count("<think>") == 1 and "</think>" not in by_ids
+    continued = [*messages, {"role": "assistant", "content": began}]
+    by_chat = rendered(continued, add_generation_prompt=False, continue_final_message=True)
+    assert (by_chat.count("<think>") == 1 and "</think>" not in by_chat) == honoured

@@ -1,0 +1,263 @@
+"""Cross-referencing: which of several outcomes is answered with, and what is told about it."""
+
+import asyncio
+
+import dspy
+import pytest
+from dspy.utils.exceptions import LMUnexpectedError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r2p_dspy import Assert, AssertionUnmet, Candidate, CrossReference, load_program, optimizing, save_program
+from r2p_dspy.modules.voting import choose, due
+from tests.film import FILM, HISTORY, ask, program
+from tests.scripted import completion
+
+ROMANCE = completion()
+FANTASY = completion(
+    evidence='[{"item": "2", "quote": "a wizard"}]',
+    preferences='[{"statement": "wizards", "items": ["2"], "label": "fantasy"}]',
+    draft="fantasy",
+    tag="fantasy",
+)
+FORGED = completion(evidence='[{"item": "1", "quote": "a dragon"}]', draft="horror", tag="horror")
+GARBLED = "no field at all"
+
+
+def made(*answers, **changes):
+    return [Candidate(answer={"tag": answer}, **changes) for answer in answers]
+
+
+def compared(tag, comparison="they agree"):
+    return f"[[ ## comparison ## ]]\n{comparison}\n\n[[ ## tag ## ]]\n{tag}\n\n[[ ## completed ## ]]"
+
+
+class TestWhoWins:
+    @pytest.mark.parametrize(
+        ("way", "answers", "winner"),
+        [
+            ("vote", ["a", "b", "b"], "b"),
+            ("vote", ["a", "b"], "a"),
+            ("vote", ["Comedy ", "drama", "comedy"], "Comedy "),
+            ("median", ["1", "5", "4"], "4"),
+            ("median", ["1", "5"], "1"),
+            ("auto", ["1", "2", "2", "5", "5"], "2"),
+            ("auto", [1, 5, 3], 3),
+            ("auto", ["a", "b", "b"], "b"),
+            ("auto", ["rain again", "the rain is here again", "the rain is here"], "the rain is here again"),
+            ("medoid", ["the old sea", "the sea", "a mountain"], "the old sea"),
+        ],
+    )
+    def test_ways_to_reconcile(self, way, answers, winner):
+        candidates = made(*answers)
+        assert candidates[choose(candidates, "tag", way)].answer["tag"] == winner
+
+    def test_who_does_not_survive_has_no_say(self):
+        candidates = [*made("a", "a", survives=False), *made("b")]
+        assert choose(candidates, "tag") == 2
+        assert [one.support for one in candidates] == [0, 0, 1]
+
+    def test_an_answer_without_evidence_loses_to_one_with(self):
+        evidence = {"evidence": [{"item": "1", "quote": "a lighthouse"}]}
+        candidates = [*made("a", "a"), *made("b", stages=evidence)]
+        assert choose(candidates, "tag", "vote") == 2
+        assert [one.supported for one in candidates] == [False, False, True]
+
+    def test_none_where_none_survives(self):
+        assert choose(made("a", "b", survives=False), "tag") is None
+
+    @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=7), st.randoms())
+    def test_the_vote_does_not_depend_on_the_order(self, answers, random):
+        first, shuffled = made(*answers), made(*random.sample(answers, len(answers)))
+        supports = [one[choose(one, "tag", "vote")].support for one in (first, shuffled)]
+        assert supports[0] == supports[1] == max(map(answers.count, answers))
+
+
+class TestWhenItIsSettled:
+    @pytest.mark.parametrize(
+        ("answers", "n", "confidence", "more"),
+        [
+            ("", 5, None, 5),
+            ("", 5, 1.0, 3),
+            ("aaa", 5, 1.0, 0),
+            ("aab", 5, 1.0, 1),
+            ("", 5, 0.95, 2),
+            ("aa", 5, 0.95, 0),
+            ("ab", 5, 0.95, 2),
+            ("abcde", 5, 0.95, 0),
+            ("", 1, 0.95, 1),
+        ],
+    )
+    def test_how_many_more(self, answers, n, confidence, more):
+        assert due(made(*answers), "tag", n, confidence) == more
+
+    @given(st.text("ab", min_size=7, max_size=7))
+    def test_at_full_confidence_nothing_could_have_changed(self, answers):
+        seen = ""
+        while count := due(made(*seen), "tag", 7, 1.0):
+            seen = answers[: len(seen) + count]
+        assert max("ab", key=seen.count) == max("ab", key=answers.count)
+
+
+class TestThePrediction:
+    def test_shows_the_candidates_and_why_one_won(self, scripted):
+        scripted(FANTASY, ROMANCE, ROMANCE)
+        answer = ask(program(candidates=3))
+        assert answer.tag == "romance"
+        assert sorted(one.answer["tag"] for one in answer.candidates) == ["fantasy", "romance", "romance"]
+        assert [one.support for one in answer.candidates if one.chosen] == [2]
+        assert answer.reconciled == "2 of 3 candidates that hold answer so"
+        assert [item.id for item in answer.reasoning.cited] == ["m7"]
+        assert sorted(one.cited for one in answer.candidates) == [["m7"], ["m7"], ["m9"]]
+
+    def test_without_it_there_are_none(self, scripted):
+        scripted(ROMANCE)
+        assert ask(program()).candidates == []
+
+    def test_forged_evidence_loses_to_a_single_honest_candidate(self, scripted):
+        scripted(FORGED, FORGED, FANTASY)
+        assert ask(program(candidates=3, max_backtracks=0)).tag == "fantasy"
+
+    def test_adaptive_stops_when_two_agree(self, scripted):
+        engine = scripted(ROMANCE)
+        answer = ask(program(candidates=5, adaptive=True))
+        assert (answer.tag, len(answer.candidates), len(engine.requests)) == ("romance", 2, 2)
+
+    def test_adaptive_goes_on_while_they_disagree(self, scripted):
+        engine = scripted(ROMANCE, FANTASY, FANTASY, FANTASY)
+        assert ask(program(candidates=5, adaptive=True)).tag == "fantasy"
+        assert len(engine.requests) == 4
+
+    def test_async(self, scripted):
+        scripted(FANTASY, ROMANCE, ROMANCE)
+        answer = asyncio.run(program(candidates=3).acall(film=FILM, profile=HISTORY))
+        assert answer.tag == "romance"
+        assert len(answer.candidates) == 3
+
+    def test_each_candidate_is_a_rollout_of_its_own(self, scripted):
+        engine = scripted(ROMANCE)
+        with dspy.context(lm=dspy.settings.lm.copy(cache=True)):
+            ask(program(candidates=3), film="a film that no cache knows")
+        assert len(engine.requests) == 3
+        assert {request.config.temperature for request in engine.requests} == {1.0}
+
+
+class TestSynthesis:
+    def program(self, **options):
+        return program(candidates=2, reconcile="synthesis", max_backtracks=0, **options)
+
+    def test_the_model_reads_the_candidates_with_their_evidence_and_decides(self, scripted):
+        engine = scripted(ROMANCE, FANTASY, compared("fantasy"))
+        answer = ask(self.program())
+        assert answer.tag == "fantasy"
+        assert answer.reconciled == "the model decided for it after reading 2 candidates"
+        prompt = engine.prompts()[-1]
+        assert '"quote": "a lighthouse"' in prompt and '"quote": "a wizard"' in prompt
+        assert '{"item": "1"' in prompt  # the history, under the ids that the evidence cites
+
+    def test_an_answer_of_its_own_is_drafted_anew(self, scripted):
+        scripted(ROMANCE, FANTASY, compared("romance at sea"))
+        answer = ask(self.program())
+        assert (answer.tag, answer.reasoning.draft) == ("romance at sea", "romance at sea")
+        assert answer.reconciled == "the model wrote it after reading 2 candidates"
+        assert answer.reasoning.evidence[0].quote == "a lighthouse"
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("babble", "the comparison cannot be read"),
+            (compared("far too long"), "the model's own answer does not hold"),
+        ],
+    )
+    def test_else_the_vote_decides(self, scripted, text, said):
+        brief = Assert(lambda inputs, outcome: (len(outcome.tag) < 10, "Shorten it."), name="brief")
+        scripted(ROMANCE, ROMANCE, text)
+        answer = ask(self.program(checks=[brief]))
+        assert answer.tag == "romance"
+        assert answer.reconciled.startswith(said)
+
+    def test_it_is_a_predictor_of_the_program_only_where_it_is_used(self):
+        assert [name for name, _ in self.program().named_predictors()] == ["reason", "synthesize"]
+        assert [name for name, _ in program(candidates=3).named_predictors()] == ["reason"]
+
+
+class TestOptimizersSee:
+    def test_the_winners_trace_alone(self, scripted):
+        scripted(FANTASY, ROMANCE, ROMANCE)
+        module = program(candidates=3)
+        with dspy.context(trace=[]):
+            ask(module)
+            trace = dspy.settings.trace
+        [(predictor, _, prediction)] = trace
+        assert predictor is module.reason
+        assert prediction.tag == "romance"
+
+    def test_and_that_of_the_synthesis(self, scripted):
+        scripted(ROMANCE, ROMANCE, compared("romance"))
+        module = program(candidates=2, reconcile="synthesis")
+        with dspy.context(trace=[]):
+            ask(module)
+            assert [predictor for predictor, *_ in dspy.settings.trace] == [module.reason, module.synthesize]
+
+
+class TestWhatFails:
+    def test_a_candidate_that_cannot_be_read_has_no_say(self, scripted):
+        scripted(GARBLED, GARBLED, FANTASY)
+        answer = ask(program(candidates=3, max_backtracks=0))
+        assert answer.tag == "fantasy"
+        assert sum(one.error is not None for one in answer.candidates) == 2
+
+    def test_when_none_holds_it_raises_with_the_best(self, scripted):
+        scripted(GARBLED, FORGED)
+        with pytest.raises(AssertionUnmet) as raised:
+            ask(program(candidates=2, max_backtracks=0))
+        assert raised.value.prediction.tag == "horror"
+        assert raised.value.prediction.reconciled == "no candidate holds"
+
+    def test_which_optimizers_get_as_an_answer(self, scripted):
+        scripted(FORGED)
+        with optimizing():
+            assert ask(program(candidates=2, max_backtracks=0)).violations
+
+    def test_an_engine_that_dies_costs_one_candidate(self, scripted):
+        scripted(RuntimeError("gone"), ROMANCE, ROMANCE)
+        answer = ask(program(candidates=3))
+        assert answer.tag == "romance"
+        assert any("gone" in (one.error or "") for one in answer.candidates)
+
+    def test_a_dead_engine_raises(self, scripted):
+        scripted(RuntimeError("gone"))
+        with pytest.raises(LMUnexpectedError, match="gone"):
+            ask(program(candidates=3))
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"candidates": 0}, "candidates must be at least 1"),
+            ({"candidates": 3, "reconcile": "dice"}, "unknown way to reconcile 'dice'"),
+            ({"candidates": 1, "reconcile": "synthesis"}, "reads several candidates"),
+            ({"candidates": 3, "adaptive": 1.5}, "adaptive is True, False or a probability"),
+        ],
+    )
+    def test_bad_options(self, options, said):
+        with pytest.raises(ValueError, match=said):
+            program(**options)
+
+
+def test_around_any_module(scripted):
+    scripted(*[f"[[ ## reasoning ## ]]\nhm\n\n[[ ## tag ## ]]\n{tag}" for tag in ("sad", "glad", "sad")])
+    answer = CrossReference(dspy.ChainOfThought("film -> tag"), "tag", n=3)(film="x")
+    assert answer.tag == "sad"
+    assert [one.support for one in answer.candidates if one.chosen] == [2]
+
+
+@pytest.mark.parametrize("way", ["file", "state"])
+@pytest.mark.parametrize("options", [{"candidates": 3}, {"candidates": 3, "reconcile": "synthesis"}])
+def test_what_was_saved_fits_when_a_wrapper_is_added_or_taken_away(tmp_path, options, way):
+    for one, other in ((program(), program(**options)), (program(**options), program())):
+        one.reason.signature = one.reason.signature.with_instructions("Think twice.")
+        if way == "file":
+            load_program(other, save_program(one, tmp_path / "program.json"))
+        else:
+            other.load_state(one.dump_state())
+        assert other.reason.signature.instructions == "Think twice."

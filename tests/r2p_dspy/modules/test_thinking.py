@@ -1,0 +1,144 @@
+"""R2P with its template inside a model's native thinking."""
+
+import dspy
+import pytest
+
+from r2p_dspy import R2P, TEMPLATE, All, AssertionUnmet, Evidence, Preference, Stage, Template, Verification, optimizing
+from r2p_dspy.prompting.tags import render
+from tests.film import FILM, HISTORY, Film, ask, program
+
+STAGES = {
+    "requirements": "a tag for the lighthouse film",
+    "evidence": [Evidence(item="1", quote="a lighthouse")],
+    "preferences": [Preference(statement="lighthouses are sad", items=["1"], label="romance")],
+    "draft": "romance",
+    "verification": Verification(approved=True, reason="item 1"),
+}
+ANSWER = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
+
+
+def thought(**changes):
+    return render(TEMPLATE, {**STAGES, **changes})
+
+
+@pytest.fixture
+def thinking(scripted):
+    """As `scripted`, a reasoning model."""
+    return lambda *texts, **attributes: scripted(*texts, **{"supports_reasoning": True, **attributes})
+
+
+def module(**options):
+    return program(carrier="thinking", **options)
+
+
+def test_the_stages_are_read_from_the_thought_typed_as_from_fields(thinking):
+    thinking((thought(), ANSWER))
+    answer = ask(module())
+    assert (answer.tag, answer.violations) == ("romance", [])
+    assert answer.reasoning.stages == STAGES
+    assert [item.id for item in answer.reasoning.cited] == ["m7"]
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("the answer repeats the thought in its own tags", f"<think>\n{thought()}\n</think>\n\n{ANSWER}"),
+        ("the first tag stands in the prompt", f"{thought()}\n</think>\n\n{ANSWER}"),
+        ("no think tags at all", f"{thought()}\n\n{ANSWER}"),
+    ],
+)
+def test_a_model_whose_thinking_stands_in_the_text_is_read_too(thinking, why, said):
+    thinking(said)
+    answer = ask(module())
+    assert (answer.tag, answer.reasoning.stages, answer.violations) == ("romance", STAGES, [])
+
+
+def test_a_model_without_native_thinking_writes_it_as_a_field(thinking):
+    engine = thinking(f"[[ ## reasoning ## ]]\n{thought()}\n\n{ANSWER}", supports_reasoning=False)
+    assert ask(module()).reasoning.stages == STAGES
+    assert "[[ ## reasoning ## ]]" in engine.requests[0].system
+
+
+def test_a_model_that_thinks_though_it_is_asked_for_a_field_is_read_too(thinking):
+    engine = thinking(f"<think>\n{thought()}\n</think>\n\n{ANSWER}", supports_reasoning=False)
+    answer = ask(module())
+    assert (answer.tag, answer.reasoning.stages, answer.violations) == ("romance", STAGES, [])
+    assert len(engine.requests) == 1
+
+
+def test_a_field_counts_more_than_what_was_thought_before_it(thinking):
+    wrong = thought(draft="comedy", verification=Verification(approved=False, reason="no"))
+    thinking(f"<think>\n{wrong}\n</think>\n\n[[ ## reasoning ## ]]\n{thought()}\n\n{ANSWER}", supports_reasoning=False)
+    assert ask(module()).reasoning.stages == STAGES
+
+
+def test_the_prompt_shows_the_template_whatever_the_instructions_say(thinking):
+    engine = thinking((thought(), ANSWER))
+    asked = module()
+    asked.reason.signature = asked.reason.signature.with_instructions("Be quick.")
+    ask(asked)
+    system = engine.requests[0].system
+    assert "Be quick." in system and "<synthesise>\n<evidence>\nThe items of the history" in system
+    assert "[[ ## evidence ## ]]" not in system and "[[ ## reasoning ## ]]" not in system
+
+
+@pytest.mark.parametrize(
+    ("why", "said", "feedback"),
+    [
+        ("a stage is missing", thought().replace("draft>", "plan>"), "Fill the stage draft."),
+        ("a stage is empty", thought(draft=" "), "Fill the stage draft."),
+        ("a stage stands twice", thought() + "<evidence>[]</evidence>", "Write the stages in this order"),
+        ("JSON that is none", thought(verification="yes, it is"), "the stage verification is not of its type."),
+        ("an item that is not there", thought(evidence=[Evidence(item="7", quote="a")]), "There is no item 7"),
+        ("nothing was thought", "Hm.", "Fill the stage requirements."),
+    ],
+)
+def test_what_is_wrong_with_the_thought_goes_back_to_the_model(thinking, why, said, feedback):
+    engine = thinking((said, ANSWER), (thought(), ANSWER))
+    answer = ask(module())
+    assert answer.violations == [] and len(answer.attempts) == 2
+    assert feedback in engine.requests[1].messages[-1].text
+
+
+def test_a_thought_without_an_answer_is_no_answer(thinking):
+    thinking((thought(), ""))
+    with pytest.raises(AssertionUnmet, match="the field tag is missing"):
+        ask(module())
+
+
+def test_an_answer_that_speaks_of_reasoning_content_is_an_answer(thinking):
+    thinking(f"{thought(requirements='reasoning_content')}\n\n{ANSWER}")
+    assert ask(module()).tag == "romance"
+
+
+def test_a_field_of_the_users_own_keeps_its_name(thinking):
+    class Explained(Film):
+        reasoning: str = dspy.OutputField()
+
+    engine = thinking((thought(), f"[[ ## reasoning ## ]]\nbecause\n\n{ANSWER}"))
+    answer = ask(R2P(Explained, retriever=All(), carrier="thinking"))
+    assert answer.reasoning == "because"
+    assert answer.outcome.stages == STAGES
+    assert "<evidence>" in engine.requests[0].system
+
+
+def test_a_template_of_ones_own(thinking):
+    steps = Template((Stage("look", "Look.", stages=(Stage("seen", "What is seen.", list[str]),)),))
+    thinking(("<look><seen>['sea']</seen></look>", ANSWER))
+    assert ask(module(template=steps)).reasoning.seen == ["sea"]
+
+
+def test_demos_stay_out_of_the_prompt_and_traces_hold_the_thought(thinking):
+    engine = thinking((thought(), ANSWER))
+    asked = module()
+    asked.reason.demos = [dspy.Example(film="x", profile=HISTORY, tag="romance", reasoning=thought())]
+    with dspy.context(trace=[]), optimizing():
+        ask(asked)
+        ((_, inputs, made),) = dspy.settings.trace
+    assert len(engine.requests[0].messages) == 1
+    assert inputs["film"] == FILM and str(made.reasoning) == thought()
+
+
+def test_an_unknown_carrier_is_refused():
+    with pytest.raises(ValueError, match="unknown carrier 'pigeon'; the carriers are fields, thinking"):
+        program(carrier="pigeon")

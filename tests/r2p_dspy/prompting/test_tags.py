@@ -1,0 +1,130 @@
+"""The template inside running text: written, and read back from whatever a model makes of it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r2p_dspy import TEMPLATE, Evidence, Preference, Stage, Template, Verification
+from r2p_dspy.prompting.tags import opening, read, render, sections, shape, skeleton
+
+STEPS = Template(
+    (
+        Stage("look", "Look.", stages=(Stage("near", "What is near.", str), Stage("far", "What is far.", str))),
+        Stage("say", "Say it.", list[str]),
+    )
+)
+GOOD = "<look>\n<near>\na tree\n</near>\n<far>\na hill\n</far>\n</look>\n<say>\n[]\n</say>"
+STAGES = {"near": "a tree", "far": "a hill", "say": "[]"}
+
+
+@pytest.mark.parametrize(
+    ("why", "text"),
+    [
+        ("as it should be", GOOD),
+        ("in think tags", f"<think>\n{GOOD}\n</think>\n\nthe answer"),
+        ("the first prefilled by the chat template", f"{GOOD}\n</think>\n\nthe answer"),
+        ("the last not yet written", f"<think>\n{GOOD}"),
+        ("after the thinking, in the answer", f"<think>Well.</think>\n{GOOD}"),
+        ("stray text around", f"Well. {GOOD.replace('</near>', '</near> Good.')} So that is it."),
+        ("without groups", GOOD.replace("<look>\n", "").replace("</look>\n", "")),
+        ("bold tags", GOOD.replace("<near>", "**<near>**").replace("</near>", "**</near>**")),
+        ("tags as headings", GOOD.replace("<near>", "### <near>")),
+        ("tags as code", GOOD.replace("<near>", "`<near>`").replace("</near>", "`</near>`")),
+        ("upper case and blanks", GOOD.replace("<near>", "< NEAR >").replace("</near>", "</ Near>")),
+        ("fenced", GOOD.replace("[]", "```json\n[]\n```")),
+        ("on one line", GOOD.replace("\n", "")),
+    ],
+)
+def test_a_whole_template_is_read_without_fault(why, text):
+    found = read(STEPS, text)
+    assert (dict(found.stages), found.faults) == (STAGES, ())
+
+
+@pytest.mark.parametrize(
+    ("why", "text", "faults"),
+    [
+        ("nothing", "", [("near", "missing"), ("far", "missing"), ("say", "missing")]),
+        ("a stage left out", GOOD.replace("<far>\na hill\n</far>\n", ""), [("far", "missing")]),
+        ("nothing in it", GOOD.replace("a hill", " "), [("far", "empty")]),
+        ("an empty tag", GOOD.replace("<far>\na hill\n</far>", "<far/>"), [("far", "empty")]),
+        ("twice", GOOD + "<far>a hill</far>", [("far", "repeated"), ("far", "order")]),
+        (
+            "in another order",
+            "<say>[]</say><near>a tree</near><far>a hill</far>",
+            [("near", "order"), ("far", "order")],
+        ),
+        ("cut off in the last", GOOD.removesuffix("\n</say>"), [("say", "unclosed")]),
+        ("closed by the next", GOOD.replace("</near>", ""), [("near", "unclosed")]),
+        ("closed by its group", GOOD.replace("</far>", ""), [("far", "unclosed")]),
+        ("cut off inside a tag", GOOD.removesuffix("ay>"), [("say", "unclosed")]),
+    ],
+)
+def test_what_is_wrong_is_said_of_each_stage(why, text, faults):
+    assert set(read(STEPS, text).faults) == set(faults)
+
+
+def test_of_a_repeated_stage_the_last_counts_unless_it_is_empty():
+    assert read(STEPS, GOOD + "<say>[1]</say>").stages["say"] == "[1]"
+    assert read(STEPS, GOOD + "<say></say>").stages["say"] == "[]"
+
+
+def test_unknown_tags_are_text():
+    assert read(STEPS, "<near>a <b>big</b> tree</near>").stages == {"near": "a <b>big</b> tree"}
+
+
+def test_what_is_rendered_is_read_back():
+    stages = {
+        "requirements": "a tag for the film",
+        "evidence": [Evidence(item="1", quote='the "lighthouse"')],
+        "preferences": [Preference(statement="sad < happy", items=["1"], label="romance")],
+        "draft": "romance",
+        "verification": Verification(approved=True, reason="item 1 agrees"),
+    }
+    found = read(TEMPLATE, f"<think>\n{render(TEMPLATE, stages)}\n</think>\n\nromance")
+    assert found.faults == ()
+    assert found.stages["draft"] == "romance"
+    assert [Evidence(**one) for one in json.loads(found.stages["evidence"])] == stages["evidence"]
+    assert Verification.model_validate_json(found.stages["verification"]) == stages["verification"]
+
+
+def test_the_instructions_nest_as_the_template_and_show_the_shapes():
+    assert skeleton(STEPS) == (
+        "<look>\n<near>\nWhat is near.\n</near>\n<far>\nWhat is far.\n</far>\n</look>\n"
+        '<say>\nSay it. As JSON: ["text"]\n</say>'
+    )
+    assert shape(list[Preference]) == '[{"statement": "text", "items": ["text"], "label": "text" or null}]'
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "opened"),
+    [
+        ("", "near", "<look>\n<near>\n"),
+        ("<look>\n<near>\na\n</near>\n", "far", "<far>\n"),
+        ("<look>\n<near>\na\n</near>\n<far>\nb\n</far>\n", "say", "</look>\n<say>\n"),
+        ("<look>\n<near>\na\n</near>\n<far>\nb\n</far>\n</look>\n", "say", "<say>\n"),
+        ("<near>\na\n</near>\n", "far", "<look>\n<far>\n"),
+    ],
+)
+def test_a_stage_can_be_opened_after_any_text(text, name, opened):
+    assert opening(STEPS, name, text) == opened
+    assert read(STEPS, text + opened + "x").stages[name] == "x"
+
+
+@given(st.text(alphabet="<>/ \n*`#nearfslok", max_size=80))
+def test_any_text_can_be_read_and_its_sections_lie_in_it_in_order(text):
+    read(STEPS, text)
+    at = 0
+    for section in sections(STEPS, text):
+        assert at <= section.start <= section.end <= len(text)
+        assert section.text in text
+        at = section.end
+
+
+@given(st.lists(st.sampled_from([*GOOD.split("\n"), "stray", "<think>", "</think>"]), max_size=14), st.integers(0, 80))
+def test_a_stream_never_takes_back_a_stage_that_it_closed(lines, cut):
+    text = "\n".join(lines)
+    whole = [one for one in sections(STEPS, text) if one.closed]
+    begun = [one for one in sections(STEPS, text[:cut]) if one.closed]
+    assert begun == whole[: len(begun)]

@@ -1,0 +1,191 @@
+"""Retrieval: LaMP's official rankings to the tie, indexes that follow the content, controls that repeat."""
+
+import copy
+import json
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rank_bm25 import BM25Okapi
+
+from r2p_dspy.profile import Item, Profile
+from r2p_dspy.retrieval.bm25 import BM25
+from r2p_dspy.retrieval.retriever import query_text
+from r2p_dspy.retrieval.simple import All, Random, Recency
+
+# Few words, so that ties, words in more than half of the texts (their idf is floored) and repeats are common.
+WORDS = st.sampled_from(["a", "A", "rain", "rain,", "sea", "the", "lighthouse"])
+SAMPLES = Path(__file__).parents[3].parent / "shared/lamp_format"
+TEXTS = st.lists(WORDS, min_size=1, max_size=8).map(" ".join)
+
+
+def profile_of(texts, **more):
+    return Profile(items=[Item(id=str(n), fields={"text": text}, **more) for n, text in enumerate(texts)])
+
+
+def official(query, texts, count):
+    """LaMP's `retrieve_top_k_with_bm25`, over positions."""
+    index = BM25Okapi([text.split() for text in texts])
+    return index.get_top_n(query.split(), list(range(len(texts))), n=count)
+
+
+@given(
+    texts=st.lists(TEXTS, min_size=1, max_size=40),
+    query=st.lists(WORDS, max_size=10).map(" ".join),
+    k=st.integers(1, 45),
+)
+def test_bm25_ranks_as_lamp_does_item_for_item(texts, query, k):
+    ranked = BM25(k=k)(query, profile_of(texts))
+    assert [int(item.id) for item in ranked] == official(query, texts, k)
+
+
+@given(texts=st.lists(TEXTS, min_size=2, max_size=6), changed=TEXTS, query=TEXTS)
+def test_an_index_follows_the_content_of_a_profile_that_is_changed(texts, changed, query):
+    profile, retriever = profile_of(texts), BM25(k=9)
+    retriever(query, profile)
+    profile.items[0] = Item(id="0", fields={"text": changed})
+    assert [int(item.id) for item in retriever(query, profile)] == official(query, [changed, *texts[1:]], 9)
+
+
+@pytest.mark.parametrize(
+    ("case", "query", "texts"),
+    [
+        ("no word of the query occurs", "storm", ["rain", "sea", "rain"]),
+        ("an empty query", "", ["rain", "sea"]),
+        ("one item", "rain", ["rain"]),
+        ("all the same", "rain", ["rain"] * 30),
+        ("case and punctuation count", "Rain rain.", ["rain", "Rain", "rain.", "RAIN"]),
+    ],
+)
+def test_ties_keep_numpys_reversed_order(case, query, texts):
+    assert [int(item.id) for item in BM25(k=99)(query, profile_of(texts))] == official(query, texts, 99), case
+
+
+def test_an_empty_profile_gives_an_empty_profile():
+    for retriever in (BM25(), Recency(), Random(), All()):
+        assert retriever("rain", Profile()) == Profile()
+
+
+def test_items_whose_matched_text_is_empty_can_be_ranked():
+    """BM25Okapi itself divides by zero here."""
+    found = BM25(k=2, text=("title",))("rain", profile_of(["rain", "sea"]))
+    assert {item.id for item in found} == {"0", "1"}
+
+
+@pytest.mark.parametrize("retriever", [BM25, Recency, Random])
+def test_k(retriever):
+    profile = profile_of(["rain", "sea", "a rain"])
+    assert len(retriever(k=0)("rain", profile)) == 0
+    assert len(retriever(k=2)("rain", profile)) == 2
+    assert len(retriever(k=9)("rain", profile)) == 3
+    for wrong in (-1, 1.5, True, None):
+        with pytest.raises(ValueError, match="at least 0"):
+            retriever(k=wrong)
+
+
+def test_what_to_match_is_named_or_computed():
+    items = [
+        {"id": "1", "title": "rain", "text": "sea"},
+        {"id": "2", "title": "sea", "text": "rain"},
+        {"id": "3", "title": "storm", "text": "storm"},
+    ]
+    profile = Profile.of(items)
+    assert BM25(k=1, text=("title",))("rain", profile)[0].id == "1"
+    assert BM25(k=1, text=("text",))("rain", profile)[0].id == "2"
+    assert BM25(k=1, text=lambda item: item.fields["text"])("rain", profile)[0].id == "2"
+
+
+@pytest.mark.parametrize("retriever", [BM25, Recency])
+def test_the_first_k_are_those_of_the_whole_ranking(retriever):
+    profile = profile_of(["rain", "sea", "a rain", "rain rain"], date="2020-01-01")
+    whole = retriever(k=0).rank("rain", profile)
+    assert len(whole) == 4
+    assert all(retriever(k=k)("rain", profile).items == whole[:k] for k in range(6))
+
+
+def test_bind_fills_in_only_what_was_left_open():
+    bound = BM25(k=2, text=("title",)).bind(query="article", text=("text",))
+    assert (bound.k, bound.query, bound.text) == (2, "article", ("title",))
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [(None, "an article dry"), ("tone", "dry"), (lambda inputs: inputs["article"].upper(), "AN ARTICLE")],
+)
+def test_the_query_comes_from_the_inputs(query, expected):
+    inputs = {"article": "an article", "tone": "dry", "length": 7, "profile": Profile()}
+    assert query_text(inputs, query) == expected
+
+
+def test_a_query_field_that_does_not_exist_is_named():
+    with pytest.raises(ValueError, match=r"'topic'.*article, profile"):
+        query_text({"article": "x", "profile": Profile()}, "topic")
+
+
+def test_recency_is_by_date_and_then_from_the_end_as_lamp_has_it():
+    dates = ["2020-01-02", "2021-01-01", "2020-01-02", "2019-12-31", None]
+    items = [Item(id=str(n), fields={"text": "x"}, date=date) for n, date in enumerate(dates)]
+    assert [item.id for item in Recency(k=9)("", Profile(items=items))] == ["1", "2", "0", "3", "4"]
+
+
+def test_recency_reads_whatever_stands_for_a_date():
+    dates = {"a": "2020", "b": "9" * 5000, "c": "no date", "d": "2021-13-77"}
+    profile = Profile.of([{"id": name, "text": "x", "date": date} for name, date in dates.items()])
+    assert [item.id for item in Recency(k=4)("", profile)] == ["b", "d", "a", "c"]
+
+
+def test_random_repeats_and_depends_on_seed_query_and_profile():
+    profile, other = profile_of(map(str, range(50))), profile_of(map(str, range(1, 51)))
+    drawn = [item.id for item in Random(k=8, seed=3)("q", profile)]
+    assert drawn == [item.id for item in Random(k=8, seed=3)("q", profile)]
+    assert drawn == ["26", "19", "28", "37", "21", "44", "31", "40"], "the same in every process"
+    assert len(set(drawn)) == 8
+    for retriever, query, items in (
+        (Random(k=8, seed=4), "q", profile),
+        (Random(k=8, seed=3), "r", profile),
+        (Random(k=8, seed=3), "q", other),
+    ):
+        assert drawn != [item.id for item in retriever(query, items)]
+
+
+@pytest.mark.parametrize("retriever", [BM25(k=2, query="article", text=("text",)), Recency(2), Random(2, 1), All()])
+def test_retrievers_are_plain_values(retriever):
+    profile = profile_of(["rain", "sea", "a rain"])
+    found = retriever("rain", profile)
+    for twin in (copy.deepcopy(retriever), pickle.loads(pickle.dumps(retriever))):
+        assert twin == retriever
+        assert twin("rain", profile) == found
+
+
+def test_threads_do_not_mix_profiles_up():
+    profiles = [profile_of([f"word{n} rain", f"rain sea word{n + 1}", "storm"]) for n in range(100)]
+    expected = [[item.id for item in BM25(k=3)(f"word{n}", profile)] for n, profile in enumerate(profiles)]
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda n: [i.id for i in BM25(k=3)(f"word{n % 100}", profiles[n % 100])], range(1000)))
+    assert found == expected * 10
+
+
+def test_a_second_query_does_not_build_the_index_again():
+    profile = profile_of([" ".join(f"word{(n * m) % 997}" for m in range(200)) for n in range(500)])
+    retriever = BM25(k=4)
+
+    def seconds(query):
+        start = time.perf_counter()
+        retriever(query, profile)
+        return time.perf_counter() - start
+
+    first = seconds("word1 word2")
+    assert min(seconds(f"word{n} word2") for n in range(5)) < first / 5
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample data is not part of the checkout")
+def test_rankings_of_real_data_are_lamps():
+    for row in json.loads((SAMPLES / "blog18f_LaMP4like/dev_questions.json").read_text()):
+        texts = [f"{item['title']} {item['text']}" for item in row["profile"]]
+        query = row["input"].partition("article:")[2].strip()
+        ranked = BM25(k=99, text=("title", "text"))(query, Profile.of(row["profile"]))
+        assert [item.id for item in ranked] == [row["profile"][at]["id"] for at in official(query, texts, 99)]

@@ -1,0 +1,386 @@
+"""The composite score and its faces: what counts, what the gate lets through, and what is said."""
+
+import dspy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2p_dspy import (
+    BUILT_IN,
+    R2P,
+    Attempt,
+    Composite,
+    Verdict,
+    as_bool,
+    as_float,
+    as_gepa,
+    as_optimizer_metric,
+    as_reward,
+    optimizing,
+)
+from r2p_dspy.decoding.monitor import Intervention
+from r2p_dspy.modules.voting import Candidate
+from r2p_dspy.scoring.composite import PARTS, WEIGHTS
+from r2p_dspy.scoring.feedback import GOOD
+from tests.film import HISTORY, Film, ask, program
+from tests.scripted import completion
+
+QUICK = settings(max_examples=100)
+NAMES = [check.name for check in BUILT_IN]
+KINDS = {check.name: check.kind for check in BUILT_IN} | {"mine": "assert", "hint": "suggest"}
+ROW = dspy.Example(film="x", tag="comedy").with_inputs("film")
+
+
+def attempt(*failed, accepted=False, names=NAMES):
+    """An attempt at which these checks failed."""
+    names = [*names, *(name for name in failed if name not in names)]
+    verdicts = [
+        Verdict(check=name, kind=KINDS[name], ok=name not in failed, message=f"Mend {name}." if name in failed else "")
+        for name in names
+    ]
+    return Attempt(verdicts=verdicts, accepted=accepted)
+
+
+def corrected(*failed):
+    """An attempt as it would have been without the interventions."""
+    made = attempt(*failed)
+    made.interventions = [Intervention(stage="evidence", check=name, message="") for name in failed]
+    return made
+
+
+def predicted(*attempts, tag="comedy"):
+    return dspy.Prediction(tag=tag, attempts=list(attempts))
+
+
+def exact(row, answer):
+    return float(row.tag == answer.tag)
+
+
+TASKS = st.floats(0, 1)
+ATTEMPTS = st.lists(st.sets(st.sampled_from([*NAMES, "mine", "hint"])), min_size=1, max_size=3)
+
+
+def of(failures):
+    """A prediction of attempts with these failures, of which the last one was accepted."""
+    last = len(failures) - 1
+    return predicted(*(attempt(*failed, accepted=n == last) for n, failed in enumerate(failures)))
+
+
+@QUICK
+@given(TASKS, ATTEMPTS, st.fixed_dictionaries({}, optional=dict.fromkeys(WEIGHTS, st.floats(0, 1))))
+def test_a_value_and_its_parts_are_in_bounds_and_the_gate_holds(task, failures, weights):
+    if sum(weights.values()) <= 0:
+        weights = WEIGHTS
+    score = Composite(lambda row, answer: task, weights=weights)(ROW, of(failures))
+    assert 0 <= score.value <= 1
+    assert all(0 <= part <= 1 for part in score.parts.values())
+    assert set(score.parts) == set(WEIGHTS)
+    if any(KINDS[name] == "assert" for name in failures[-1]):
+        assert score.value == 0
+
+
+@QUICK
+@given(
+    st.floats(0.01, 1),
+    st.lists(st.tuples(TASKS, ATTEMPTS), min_size=2, max_size=4),
+    st.fixed_dictionaries({}, optional=dict.fromkeys(WEIGHTS, st.floats(0, 1))),
+    st.sampled_from([None, "reason", "tagger.reason", "synthesize", "explain"]),
+)
+def test_the_faces_agree(threshold, answers, weights, predictor):
+    if sum(weights.values()) <= 0:
+        weights = WEIGHTS
+    orders = []
+    for task, failures in answers:
+        score = Composite(lambda row, answer: task, threshold=threshold, weights=weights)  # noqa: B023
+        prediction = of(failures)
+        value = score(ROW, prediction).value
+        values = {
+            "float": as_float(score)(ROW, prediction),
+            "float, with a trace": as_float(score)(ROW, prediction, []),
+            "optimizer": as_optimizer_metric(score)(ROW, prediction),
+            "gepa": as_gepa(score)(ROW, prediction).score,
+            "gepa, of a predictor": as_gepa(score)(ROW, prediction, None, predictor, []).score,
+            "reward": as_reward(score)(ROW, prediction)["reward"],
+        }
+        assert values == dict.fromkeys(values, value)
+        kept = as_bool(score)(ROW, prediction)
+        assert kept is as_optimizer_metric(score)(ROW, prediction, []) is score.passes(ROW, prediction)
+        assert kept == (value > 0 and task >= threshold)
+        parts = as_reward(score)(ROW, prediction)
+        assert {name: parts[name] for name in WEIGHTS} == score(ROW, prediction).parts
+        orders.append((value, *values.values()))
+    for face in zip(*orders, strict=True):
+        assert sorted(range(len(answers)), key=face.__getitem__) == sorted(
+            range(len(answers)), key=lambda n: orders[n][0]
+        ), "one order everywhere"
+
+
+@QUICK
+@given(st.lists(st.sets(st.sampled_from([*NAMES, "mine", "hint"])), min_size=1, max_size=3))
+def test_gepa_is_told_of_every_failure_of_the_first_attempt_and_what_a_good_one_does(failures):
+    told = as_gepa(Composite(exact))(ROW, of(failures)).feedback
+    for name in failures[0]:
+        stage = {"quoted": "evidence", "cited": "evidence", "backed": "preferences", "labelled": "preferences"}.get(
+            name
+        )
+        if name == "approved":
+            stage = "verification"
+        assert (f"Stage {stage}" if stage else "The answer") + f" fails [{name}]: Mend {name}." in told
+        assert GOOD.get(name, "") in told
+    assert (told == "Right, and every check holds.") == (not failures[0] and not failures[-1])
+    assert len(told.splitlines()) == 1
+
+
+@QUICK
+@given(TASKS, ATTEMPTS)
+def test_failures_of_the_first_attempt_count_though_the_last_is_right(task, failures):
+    clean = Composite(lambda row, answer: task)(ROW, of([set()])).value
+    mended = Composite(lambda row, answer: task)(ROW, of([*failures, set()])).value
+    assert mended <= clean
+    if failures[0] & {name for names in PARTS.values() for name in names}:
+        assert mended < clean
+    else:
+        assert mended == clean
+
+
+@pytest.mark.parametrize(
+    ("why", "prediction", "value", "passes"),
+    [
+        ("right, and all checks hold", predicted(attempt(accepted=True)), 1.0, True),
+        ("wrong, and all checks hold", predicted(attempt(accepted=True), tag="drama"), 0.3, False),
+        ("right, with an unmet assert", predicted(attempt("quoted", accepted=True)), 0.0, False),
+        ("right, with an unmet assert of one's own", predicted(attempt("mine", accepted=True)), 0.0, False),
+        ("right, with an unmet suggest", predicted(attempt("approved", accepted=True)), 0.95, True),
+        ("a suggest of one's own is no part", predicted(attempt("hint", accepted=True)), 1.0, True),
+        ("unreadable", predicted(attempt(*NAMES, accepted=True), tag=None), 0.0, False),
+        ("mended", predicted(attempt("quoted"), attempt(accepted=True)), 1 - 0.15 / 4, True),
+        ("mended from nothing", predicted(attempt(*NAMES), attempt(accepted=True)), 0.7, True),
+        (
+            "the second of three accepted",
+            predicted(attempt("mine"), attempt(accepted=True), attempt("mine")),
+            1.0,
+            True,
+        ),
+        ("a plain prediction, right", dspy.Prediction(tag="comedy"), 1.0, True),
+        ("a plain prediction, wrong", dspy.Prediction(tag="drama"), 0.0, False),
+        ("checks around a plain module", predicted(attempt(names=["parsed"], accepted=True)), 1.0, True),
+        ("unreadable from a plain module", predicted(attempt("parsed", names=["parsed"], accepted=True)), 0.0, False),
+        ("no attempt", predicted(), 1.0, True),
+        ("an output that is called attempts", dspy.Prediction(tag="comedy", attempts="two"), 1.0, True),
+    ],
+)
+def test_a_score(why, prediction, value, passes):
+    composite = Composite(exact)
+    assert composite(ROW, prediction).value == pytest.approx(value)
+    assert composite.passes(ROW, prediction) == passes
+
+
+def test_a_plain_prediction_is_scored_by_the_task_alone():
+    score = Composite(lambda row, answer: 0.25)(ROW, dspy.Prediction(tag="x"))
+    assert (score.value, score.parts) == (0.25, {"task": 0.25})
+
+
+def test_weights_are_the_users_and_threshold_the_tasks():
+    evidence = Composite(exact, weights={"evidence": 1.0})
+    assert evidence(ROW, predicted(attempt("quoted"), attempt(accepted=True), tag="drama")).value == 0.75
+    assert evidence(ROW, dspy.Prediction(tag="comedy")).value == 1.0, "where only the task can be scored, it is"
+    half = Composite(lambda row, answer: 0.5, threshold=0.5)
+    assert half.passes(ROW, predicted(attempt(accepted=True)))
+    assert not Composite(lambda row, answer: 0.49, threshold=0.5).passes(ROW, predicted(attempt(accepted=True)))
+
+
+@pytest.mark.parametrize(
+    ("why", "weights", "named"),
+    [
+        (
+            "an unknown part",
+            {"task": 1.0, "style": 1.0},
+            "unknown part 'style' in the weights; the parts are task, struc",
+        ),
+        ("a negative weight", {"task": 1.0, "structure": -0.1}, "none of them negative, and not all 0"),
+        ("what is no number", {"task": float("nan")}, "must be numbers"),
+        ("one without end", {"task": float("inf")}, "must be numbers"),
+        ("all zero", {"task": 0.0}, "not all 0"),
+        ("none", {}, "not all 0"),
+    ],
+)
+def test_weights_that_cannot_be_say_why(why, weights, named):
+    with pytest.raises(ValueError, match=named):
+        Composite(exact, weights=weights)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_out_of_bounds_is_an_error(threshold):
+    with pytest.raises(ValueError, match=r"threshold of the task's score must be in \[0, 1\]"):
+        Composite(exact, threshold=threshold)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), 100])
+def test_a_task_score_out_of_bounds_is_an_error_and_no_score(value):
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\], higher is better"):
+        Composite(lambda row, answer: value)(ROW, predicted(attempt(accepted=True)))
+
+
+@pytest.mark.parametrize(
+    ("why", "row", "prediction", "said"),
+    [
+        ("all is well", ROW, predicted(attempt(accepted=True)), "Right, and every check holds."),
+        ("a wrong answer", ROW, dspy.Prediction(tag="drama"), "The tag was 'drama'; right is 'comedy'."),
+        ("no answer", ROW, dspy.Prediction(tag=None), "The tag was None; right is 'comedy'."),
+        ("an answer that is not there", ROW, dspy.Prediction(tag="drama").without("tag"), "The answer is wrong."),
+        (
+            "inputs that were not named",
+            dspy.Example(tag="comedy"),
+            dspy.Prediction(tag="x"),
+            "The tag was 'x'; right is",
+        ),
+        (
+            "one of two answers",
+            dspy.Example(tag="comedy", year=1),
+            dspy.Prediction(tag="x", year=1),
+            "The tag was 'x'; right is 'comedy'.",
+        ),
+        (
+            "an unmet check",
+            ROW,
+            predicted(attempt("quoted", accepted=True)),
+            f"Stage evidence fails [quoted]: Mend quoted. {GOOD['quoted']}",
+        ),
+        (
+            "one of the user's own",
+            ROW,
+            predicted(attempt("mine", accepted=True)),
+            "The answer fails [mine]: Mend mine.",
+        ),
+        (
+            "two",
+            ROW,
+            predicted(attempt("quoted", "backed", accepted=True)),
+            f"{GOOD['quoted']} Stage preferences fails [backed]: Mend backed.",
+        ),
+        (
+            "a mended one",
+            ROW,
+            predicted(attempt("cited"), attempt(accepted=True)),
+            f"Mend cited. {GOOD['cited']} Backtracking mended it; a good answer needs none.",
+        ),
+        (
+            "one that an intervention mended",
+            ROW,
+            predicted(corrected("cited"), attempt(accepted=True)),
+            f"Mend cited. {GOOD['cited']} An intervention while it reasoned mended it; a good answer needs none.",
+        ),
+        (
+            "a retry that fails elsewhere",
+            ROW,
+            predicted(attempt("cited"), attempt("backed", accepted=True)),
+            f"{GOOD['cited']} Retried: Stage preferences fails [backed]: Mend backed.",
+        ),
+        (
+            "a wrong answer too",
+            ROW,
+            predicted(attempt("cited", accepted=True), tag="x"),
+            "right is 'comedy'. Stage evidence fails [cited]: Mend cited.",
+        ),
+    ],
+)
+def test_what_gepa_is_told(why, row, prediction, said):
+    def lenient(row, answer):
+        return float(row.tag == answer.get("tag"))
+
+    told = as_gepa(Composite(lenient))(row, prediction)
+    assert said in told.feedback
+    assert len(told.feedback.splitlines()) == 1
+    if "one of two" in why:
+        assert "year" not in told.feedback
+
+
+@pytest.mark.parametrize(
+    ("why", "changes", "said"),
+    [
+        (
+            "the items with the right answer are not cited",
+            {},
+            "Stage evidence cites none of the items that bear the right answer (2). Good evidence cites the items that",
+        ),
+        (
+            "they are cited, and not followed",
+            {
+                "evidence": '[{"item": "2", "quote": "a wizard"}]',
+                "preferences": '[{"statement": "s", "items": ["2"], "label": "fantasy"}]',
+            },
+            "Stage evidence cites an item with the right answer, and the stages after it leave it. Good preferences",
+        ),
+        (
+            "the draft had it",
+            {"draft": "fantasy"},
+            "Stage draft had it right. A good tag is the draft that was approved.",
+        ),
+    ],
+)
+def test_the_stage_that_led_to_a_wrong_answer_is_named(why, changes, said, scripted):
+    scripted(completion(**changes))
+    with optimizing():
+        answer = ask(program(max_backtracks=0))
+    told = as_gepa(Composite(exact))(dspy.Example(film="x", tag="fantasy").with_inputs("film"), answer)
+    assert told.feedback.startswith("The tag was 'romance'; right is 'fantasy'. ") and said in told.feedback, why
+
+
+def candidate(tag, survives=True):
+    return Candidate(answer={"tag": tag}, survives=survives)
+
+
+@pytest.mark.parametrize(
+    ("why", "tag", "candidates", "said"),
+    [
+        ("a candidate had it", "drama", [candidate("drama"), candidate("comedy")], "Candidate 2 had it right. A good"),
+        ("none had it", "drama", [candidate("drama"), candidate("drama")], "No candidate had it. A good comparison"),
+        ("it had no say", "drama", [candidate("drama"), candidate("comedy", False)], "No candidate had it."),
+        ("it chose right", "comedy", [candidate("drama"), candidate("comedy")], "Right, and every check holds."),
+    ],
+)
+def test_the_synthesizing_predictor_is_told_of_its_comparison(why, tag, candidates, said):
+    answer = predicted(attempt("quoted"), attempt(accepted=True), tag=tag)
+    answer.candidates = candidates
+    metric = as_gepa(Composite(exact))
+    told = {
+        name: metric(ROW, answer, None, name, []).feedback for name in ("synthesize", "tagger.synthesize", "reason")
+    }
+    assert told["synthesize"] == told["tagger.synthesize"]
+    assert said in told["synthesize"] and "quoted" not in told["synthesize"], why
+    assert "[quoted]" in told["reason"] and "Candidate" not in told["reason"], why
+
+
+def test_of_a_program_inside_another_the_predictors_trace_tells_of_attempts():
+    step = dspy.Prediction(tag="comedy")
+    step._attempts = [attempt("quoted"), attempt(accepted=True)]
+    told = as_gepa(Composite(exact))(ROW, dspy.Prediction(tag="comedy"), [], "tagger.reason", [(None, {}, step)])
+    assert "[quoted]" in told.feedback and "Backtracking mended it" in told.feedback and told.score == 1
+
+
+def test_of_a_real_program_mended_failures_are_seen(scripted):
+    scripted(completion(evidence='[{"item": "9", "quote": "a whale"}]'), completion())
+    row = dspy.Example(film="x", tag="romance").with_inputs("film")
+    score = Composite(exact)(row, ask(program()))
+    assert score.parts == {"task": 1.0, "structure": 1.0, "evidence": 0.5, "consistency": 1.0}
+    assert score.value == pytest.approx(0.7 + 0.1 + 0.15 / 2 + 0.05)
+    assert score.feedback.startswith("Stage evidence fails [cited]: There is no item 9; cite only 1, 2. Good evidence")
+
+
+def test_of_a_real_program_an_unmet_assert_closes_the_gate(scripted):
+    scripted(completion(evidence='[{"item": "9", "quote": "a whale"}]'))
+    row = dspy.Example(film="x", tag="romance").with_inputs("film")
+    with optimizing():
+        answer = ask(program())
+    assert answer.tag == row.tag
+    assert Composite(exact)(row, answer).value == 0
+    assert as_optimizer_metric(Composite(exact))(row, answer, []) is False
+
+
+def test_a_programs_own_output_called_attempts_hides_nothing(scripted):
+    signature = Film.delete("tag").append("attempts", dspy.OutputField(), str)
+    scripted(completion(tag=None, attempts="romance", evidence='[{"item": "9", "quote": "a"}]'))
+    with optimizing():
+        answer = R2P(signature)(film="x", profile=HISTORY)
+    assert answer.attempts == "romance"
+    assert Composite(lambda row, answer: 1.0)(ROW, answer).value == 0
