@@ -95,7 +95,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "data": click.option("--data", metavar="DIR_OR_FILE", help=_DATA_HELP),
     "model": click.option("--model", default="pocket", show_default=True, help=_MODEL_HELP),
     "api_base": click.option("--api-base", metavar="URL", help="Address of a served model."),
-    # Settings of R2P: None is the compiled program's own, or the default.
+    # R2PConfig of R2P: None is the compiled program's own, or the default.
     "retriever": click.option("--retriever", show_default="bm25", help=_RETRIEVER_HELP),
     "k": click.option("--k", type=int, show_default="4", help="Items that a prompt shows."),
     "candidates": click.option(
@@ -182,7 +182,7 @@ def _common(*names: str, sweeps: bool = False) -> Callable[[Any], Any]:
 )
 @click.option("--tune", is_flag=True, help=_TUNE_HELP)
 @click.option(
-    "--trials", default=24, show_default=True, type=click.IntRange(1), help="Settings that --tune measures on dev."
+    "--trials", default=24, show_default=True, type=click.IntRange(1), help="R2PConfig that --tune measures on dev."
 )
 @click.option("--max-calls", type=int, metavar="N", help="Stop at so many calls, and keep the best program so far.")
 @click.option("--max-tokens", type=int, metavar="N", help="Stop at so many tokens, of prompts and answers.")

@@ -20,7 +20,7 @@ from benchmarks.overhead import _ANSWER, Instant
 from programs.data.personas import films
 from programs.data.personas.world import draw, lamp_files
 from programs.predict.run import predict
-from programs.predict.writer import Settled
+from programs.predict.writer import PredictionWriter
 from programs.tasks import lamp2
 from programs.tasks.program import r2p
 
@@ -43,7 +43,7 @@ def main(rows: int = 10_000) -> None:
             print(json.dumps(row), file=file)
     lm = dspy.LM("instant/citing", engine=Citing(""), cache=False, num_retries=0)
     started, computed = time.perf_counter(), time.process_time()
-    with dspy.context(lm=lm), Settled(target, {"input": ""}, source) as settled:
+    with dspy.context(lm=lm), PredictionWriter(target, {"input": ""}, source) as settled:
         predict(r2p(task), task, source, settled)
     seconds, computed = time.perf_counter() - started, time.process_time() - computed
     # Kilobytes on Linux, bytes on macOS.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from finetune.settings import RL, SFT
+from r2p_dspy.errors import ConfigError
 
 if TYPE_CHECKING:  # what the command line imports at its start is light
     from r2p_dspy.prompting.signature import Carrier
@@ -53,13 +54,13 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
-            raise ValueError(f"unknown method {self.method!r}; the methods are {', '.join(get_args(Method))}")
+            raise ConfigError(f"unknown method {self.method!r}; the methods are {', '.join(get_args(Method))}")
         if len(set(self.tasks)) < len(self.tasks) or not self.tasks:
-            raise ValueError("give each --task once")
+            raise ConfigError("give each --task once")
         if self.program is not None and len(self.tasks) > 1:
-            raise ValueError("--program is of one task; leave it out where there are several --task")
+            raise ConfigError("--program is of one task; leave it out where there are several --task")
         if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--limit must be at least 1, not {self.limit}")
+            raise ConfigError(f"--limit must be at least 1, not {self.limit}")
 
     @property
     def sft(self) -> bool:

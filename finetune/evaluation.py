@@ -11,11 +11,11 @@ import torch
 from finetune.student import Student
 from r2p_dspy.engines.chat import OPEN
 
-Grade = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Mapping[str, float]]
+CorrectionMode = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Exam:
+class Evaluation:
     """Questions, and who grades the answers.
 
     Args:
@@ -26,7 +26,7 @@ class Exam:
     """
 
     rows: Sequence[Mapping[str, Any]]
-    grade: Grade
+    grade: CorrectionMode
     tokens: int = 128
     seen: Callable[[int, Sequence[Mapping[str, Any]], Sequence[str], Mapping[str, float]], None] | None = None
 
@@ -39,7 +39,7 @@ class Exam:
 class Sitting:
     """An exam with its prompts in a student's tokens."""
 
-    exam: Exam
+    exam: Evaluation
     student: Student
     prompts: Sequence[tuple[list[int], bool]]
 

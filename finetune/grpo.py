@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.settings import RL
+from r2p_dspy.errors import ConfigError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from finetune.evaluation import Exam
+    from finetune.evaluation import Evaluation
     from finetune.rewards import Rewards
     from finetune.training import Tick
 
@@ -32,7 +33,7 @@ def train_grpo(
     *,
     resume: bool = False,
     tick: Tick | None = None,
-    exam: Exam | None = None,
+    exam: Evaluation | None = None,
 ) -> Path:
     """Train a student by GRPO: of several answers to a prompt those that score higher become likelier.
 
@@ -62,7 +63,7 @@ def train_grpo(
     check_vllm(settings.vllm)
     check_options(settings.options)
     if not len(rows):
-        raise ValueError("there are no rows to train on")
+        raise ConfigError("there are no rows to train on")
     taught = Student.load(student, lora=bool(settings.lora), thinks=rewards.thinks)
     made_by = {"method": "grpo", "student": known(taught.source), "rows": rows_digest(rows), **asdict(settings)}
     last = checkpoint(output, made_by, resume)
@@ -116,11 +117,11 @@ def check_vllm(mode: str | None) -> None:
     import torch
 
     if mode not in MODES:
-        raise ValueError(f"unknown vLLM mode {mode!r}; the modes are {', '.join(MODES)}")
+        raise ConfigError(f"unknown vLLM mode {mode!r}; the modes are {', '.join(MODES)}")
     if not torch.cuda.is_available():
-        raise ValueError(f"--vllm {mode} needs a GPU, and none is here: leave it out, and transformers generates")
+        raise ConfigError(f"--vllm {mode} needs a GPU, and none is here: leave it out, and transformers generates")
     if importlib.util.find_spec("vllm") is None:
-        raise ValueError(f"--vllm {mode} needs vLLM: pip install 'r2p-dspy[serve]'")
+        raise ConfigError(f"--vllm {mode} needs vLLM: pip install 'r2p-dspy[serve]'")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -136,9 +137,9 @@ def check_options(options: Mapping[str, Any]) -> None:
     names = {field.name for field in dataclasses.fields(GRPOConfig)} - _OURS
     for name in options:
         if name in _OURS:
-            raise ValueError(f"--grpo {name} is set by finetune itself; leave it out")
+            raise ConfigError(f"--grpo {name} is set by finetune itself; leave it out")
         if name not in names:
-            raise ValueError(unknown("option of --grpo", name, names))
+            raise ConfigError(unknown("option of --grpo", name, names))
 
 
 def read_options(given: Iterable[str]) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def read_options(given: Iterable[str]) -> dict[str, Any]:
     for text in given:
         name, found, value = text.partition("=")
         if not found or not name.strip():
-            raise ValueError(f"--grpo takes KEY=VALUE, such as beta=0.04, not {text!r}")
+            raise ConfigError(f"--grpo takes KEY=VALUE, such as beta=0.04, not {text!r}")
         try:
             options[name.strip()] = json.loads(value)
         except ValueError:
@@ -169,7 +170,7 @@ def _batches(settings: RL) -> dict[str, int]:
 
     answers, devices = settings.prompts * settings.generations, PartialState().num_processes
     if answers % devices:
-        raise ValueError(f"{answers} answers of a step cannot be shared by {devices} devices; change --prompts")
+        raise ConfigError(f"{answers} answers of a step cannot be shared by {devices} devices; change --prompts")
     return {"per_device_train_batch_size": answers // devices, "gradient_accumulation_steps": 1}
 
 
@@ -177,4 +178,4 @@ def _config(kind: Any, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> An
     try:
         return kind(**{**ours, **theirs})
     except (ValueError, TypeError) as error:
-        raise ValueError(f"TRL refuses these options: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"TRL refuses these options: {' '.join(str(error).split())}") from None

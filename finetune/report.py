@@ -12,7 +12,7 @@ import dspy
 
 from finetune.config import Options
 from finetune.curves import points
-from finetune.task_setup import Course
+from finetune.task_setup import TaskSetup
 from metrics.intervals import of_difference, of_mean
 from metrics.lamp import METRICS
 from programs.evaluate import report as reports
@@ -26,7 +26,7 @@ BEFORE, TEACHER = "student", "teacher"
 
 def report(
     options: Options,
-    courses: Sequence[Course],
+    courses: Sequence[TaskSetup],
     rows: Mapping[str, Mapping[str, Sequence[Row]]],
     histories: Mapping[str, Sequence[Mapping[str, Any]]],
     *,

@@ -17,6 +17,7 @@ from programs.optimize.compiling import composite
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, Score
 from r2p_dspy.engines.chat import OPEN
+from r2p_dspy.errors import R2PError
 from r2p_dspy.scoring.completions import Judged, inputs_of
 from r2p_dspy.scoring.composite import WEIGHTS
 
@@ -27,7 +28,7 @@ _RUN = re.compile(r"(\S{1,6}?)\1{19,}")  # the same without spaces
 Reward = Callable[..., list[float | None]]
 
 
-class RewardError(ValueError):
+class RewardError(R2PError):
     """A check or a metric failed while it scored; one line says which."""
 
 

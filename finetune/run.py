@@ -19,14 +19,14 @@ from datasets import Dataset
 from finetune import settings
 from finetune.config import Options
 from finetune.curves import plot_curves
-from finetune.evaluation import Exam
+from finetune.evaluation import Evaluation
 from finetune.grpo import check_options, check_vllm, train_grpo
 from finetune.report import card, report
 from finetune.rewards import Rewards
 from finetune.rows import Asking
 from finetune.sft import known, train_sft
 from finetune.student import Student
-from finetune.task_setup import Course
+from finetune.task_setup import TaskSetup
 from finetune.traces import ask_teacher, asked_file, check_source, source, write_traces
 from programs.evaluate.runner import measure
 from programs.runs.configs import connected, digest
@@ -76,7 +76,7 @@ class Finetuning:
         self.student = Student.load(options.student, lora=bool(options.lora))
         self.carrier: Carrier = options.carrier or ("thinking" if self.student.can_think else "fields")
         self.student.thinking = True if self.carrier == "thinking" else None
-        self.courses = [Course.of(name, options, self.carrier, reporter) for name in options.tasks]
+        self.courses = [TaskSetup.of(name, options, self.carrier, reporter) for name in options.tasks]
         self.asking = {c.task.name: Asking(c.program, c.task, self.student, options.tokens) for c in self.courses}
         opened = self._try_prompts()
         programs = {course.task.name: (course.task, course.program) for course in self.courses}
@@ -174,7 +174,7 @@ class Finetuning:
         with self.state.main_process_first():
             return Dataset.from_json(str(path), cache_dir=str(path.parent / ".cache"))
 
-    def _exam(self, stage: str) -> Exam:
+    def _exam(self, stage: str) -> Evaluation:
         rows = [self.asking[c.task.name](example) for c in self.courses for example in c.data.dev]
         samples = Rows(self.path / "samples.jsonl")
         seen = {(row["stage"], row["step"]) for row in samples}
@@ -192,7 +192,7 @@ class Finetuning:
                 about = {"stage": stage, "step": step, "task": row["task"], "id": row["id"]}
                 samples.append({**about, "score": score.value, "feedback": score.feedback, "answer": text})
 
-        return Exam(rows, self.rewards.grade, self.options.tokens, tell)
+        return Evaluation(rows, self.rewards.grade, self.options.tokens, tell)
 
     def _sft(self, student: str, rows: Dataset) -> Path:
         o = self.options
@@ -249,7 +249,7 @@ class Finetuning:
         for course in self.courses:
             self._rows(course, "teacher", course.teacher, self.lm.copy(cache=False))
 
-    def _rows(self, course: Course, name: str, program: R2P, lm: dspy.LM) -> None:
+    def _rows(self, course: TaskSetup, name: str, program: R2P, lm: dspy.LM) -> None:
         task, examples = course.task, course.data.test
         rows = self.run.rows(f"{task.name}/{name}")
         tick = self.reporter.start(f"{task.name} {name}", len(examples), len({row["id"] for row in rows}))

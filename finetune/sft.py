@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.settings import SFT
 from r2p_dspy.engines.weights import fingerprint, locate
+from r2p_dspy.errors import ConfigError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from finetune.evaluation import Exam
+    from finetune.evaluation import Evaluation
     from finetune.training import Tick
 
 
@@ -27,7 +28,7 @@ def train_sft(
     *,
     resume: bool = False,
     tick: Tick | None = None,
-    exam: Exam | None = None,
+    exam: Evaluation | None = None,
     thinks: bool | None = None,
 ) -> Path:
     """Train a student to write the completions of rows; the loss is on these alone.
@@ -61,7 +62,7 @@ def train_sft(
     if not isinstance(rows, Dataset):
         rows = Dataset.from_list([{"prompt": [*row["prompt"]], "completion": [*row["completion"]]} for row in rows])
     if not len(rows):
-        raise ValueError("there are no rows to train on")
+        raise ConfigError("there are no rows to train on")
     taught = Student.load(student, lora=bool(settings.lora), thinks=thinks)
     made_by = {"method": "sft", "student": known(taught.source), "rows": rows_digest(rows), **asdict(settings)}
     last = checkpoint(output, made_by, resume)

@@ -14,6 +14,7 @@ from dspy.lm15 import Message, Request, TextPart
 
 from r2p_dspy.engines import weights
 from r2p_dspy.engines.chat import OPEN, Chat
+from r2p_dspy.errors import ConfigError
 
 _FILES = ("config.json", "adapter_config.json")
 
@@ -59,9 +60,9 @@ class Student:
         try:
             chat = Chat(tokenizer)
         except ValueError as error:
-            raise ValueError(f"student {name!r}: {error}") from None
+            raise ConfigError(f"student {name!r}: {error}") from None
         if tokenizer.eos_token_id is None:
-            raise ValueError(f"student {name!r}: its tokenizer has no token that ends an answer; set its eos_token")
+            raise ConfigError(f"student {name!r}: its tokenizer has no token that ends an answer; set its eos_token")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left"  # answers go on from the end of a prompt
@@ -116,7 +117,7 @@ class Student:
             ValueError: with both numbers.
         """
         if longest + new > self.context:
-            raise ValueError(
+            raise ConfigError(
                 f"student {self.source!r} has a context of {self.context} tokens, and the longest prompt takes "
                 f"{longest} of them, an answer up to {new}: lower --k, set --retriever-tokens, or take a student of "
                 "longer context"

@@ -9,7 +9,7 @@ from finetune.config import Options
 from programs.data.dataset import Data, Wanted
 from programs.data.reading import read_examples
 from programs.runs.reporter import Reporter
-from programs.tasks.program import Settings, build
+from programs.tasks.program import R2PConfig, build
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from r2p_dspy import R2P, load_program
@@ -17,7 +17,7 @@ from r2p_dspy.prompting.signature import Carrier
 
 
 @dataclass(frozen=True)
-class Course:
+class TaskSetup:
     """One task.
 
     Args:
@@ -31,11 +31,11 @@ class Course:
     task: Task
     teacher: R2P
     program: R2P
-    settings: Settings
+    settings: R2PConfig
     data: Data
 
     @classmethod
-    def of(cls, name: str, options: Options, carrier: Carrier, reporter: Reporter) -> Course:
+    def of(cls, name: str, options: Options, carrier: Carrier, reporter: Reporter) -> TaskSetup:
         """The course of a task.
 
         Args:
@@ -48,7 +48,7 @@ class Course:
             ValueError: (DataError, ArtifactError) one line on what is wrong with the task, the program or the data.
         """
         task = task_of(name)
-        settings = Settings() if options.program is None else Settings.of(options.program)
+        settings = R2PConfig() if options.program is None else R2PConfig.of(options.program)
         asked = {"retriever": options.retriever, "k": options.k, "candidates": options.candidates}
         settings = settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
         teacher = build(task, settings, seed=options.seed, tokens=options.retriever_tokens)

@@ -17,7 +17,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from finetune.rewards import Rewards
 from finetune.rows import Asking, completion
-from finetune.task_setup import Course
+from finetune.task_setup import TaskSetup
 from metrics.evidence import valid
 from metrics.structure import compliant_final
 from programs.evaluate.runner import collect, spent
@@ -25,13 +25,14 @@ from programs.optimize.compiling import composite
 from programs.runs.directory import Rows, check_same, read_json, write_json
 from programs.runs.provenance import fingerprint
 from r2p_dspy import Composite, optimizing
+from r2p_dspy.errors import ConfigError
 
 _CHUNK = 128  # examples whose rows are in memory at a time
 KEPT = ("id", "task", "prompt", "completion", "inputs", "gold")
 
 
 def ask_teacher(
-    course: Course, asking: Asking, lm: dspy.LM, path: Path, threads: int, tick: Callable[[], None]
+    course: TaskSetup, asking: Asking, lm: dspy.LM, path: Path, threads: int, tick: Callable[[], None]
 ) -> None:
     """Run a teacher over the training users, and write a row for each as it comes.
 
@@ -65,7 +66,7 @@ def ask_teacher(
 
 
 def _row(
-    course: Course, asking: Asking, scored: Composite, rewards: Rewards, example: dspy.Example, usage: UsageTracker
+    course: TaskSetup, asking: Asking, scored: Composite, rewards: Rewards, example: dspy.Example, usage: UsageTracker
 ) -> dict[str, Any]:
     started = time.monotonic()
     try:
@@ -126,7 +127,7 @@ def survivors(paths: Iterable[Path], counts: Counter[str]) -> Iterator[dict[str,
                 yield {name: row[name] for name in KEPT}
 
 
-def write_traces(courses: Sequence[Course], lm: dspy.LM, directory: Path, told: Mapping[str, Any]) -> Path:
+def write_traces(courses: Sequence[TaskSetup], lm: dspy.LM, directory: Path, told: Mapping[str, Any]) -> Path:
     """The traces of all tasks as one file of rows, with a manifest.
 
     Args:
@@ -148,7 +149,7 @@ def write_traces(courses: Sequence[Course], lm: dspy.LM, directory: Path, told: 
         part.append(row)
     if not counts["kept"]:
         why = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nobody was asked"
-        raise ValueError(
+        raise ConfigError(
             f"no answer of the teacher is good enough to learn from ({why}): give another --model or --program, more "
             "--users, or --method grpo, which needs no teacher"
         )
@@ -158,12 +159,12 @@ def write_traces(courses: Sequence[Course], lm: dspy.LM, directory: Path, told: 
     return path
 
 
-def asked_file(directory: Path, course: Course) -> Path:
+def asked_file(directory: Path, course: TaskSetup) -> Path:
     """Where the answers of a task's teacher are."""
     return directory / f"{course.task.name}.jsonl"
 
 
-def source(course: Course) -> dict[str, Any]:
+def source(course: TaskSetup) -> dict[str, Any]:
     """Where a task's traces come from: digests of the program and of the users, and how the program was run."""
     state = json.dumps(course.teacher.dump_state(), sort_keys=True, default=str)
     return {

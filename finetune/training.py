@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
-from finetune.evaluation import Exam, Examined
+from finetune.evaluation import Evaluation, Examined
 from finetune.settings import RL, SFT, rate
 from finetune.student import Student
-from programs.runs.directory import RunError, read_json, write_json
+from programs.runs.directory import read_json, write_json
+from r2p_dspy.errors import ConfigError, RunError
 
 Tick = Callable[[int, int], None]  # (step, steps) after each; what it raises stops the training
 
@@ -117,7 +118,7 @@ def fit(
     *,
     last: str | None,
     tick: Tick | None,
-    exam: Exam | None,
+    exam: Evaluation | None,
     knobs: str,
     **how: Any,
 ) -> Path:
@@ -137,8 +138,8 @@ def fit(
     Returns:
         The directory of the finished model.
     """
-    trainer_class = type(kind.__name__, (Guarded, Examined, kind), {})
-    callbacks: list[Any] = [Told(tick)]
+    trainer_class = type(kind.__name__, (NaNGuard, Examined, kind), {})
+    callbacks: list[Any] = [ProgressCallback(tick)]
     if exam is not None:
         callbacks.append(EarlyStoppingCallback(settings.patience))
         how["eval_dataset"] = how["train_dataset"].select([0])  # the exam brings its own
@@ -151,7 +152,7 @@ def fit(
             **how,
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.callback_handler.callbacks.insert(0, Numbers())
+        trainer.callback_handler.callbacks.insert(0, DropNoneMetrics())
         trainer.sat = exam and exam.of(student)
         trainer.train(resume_from_checkpoint=last)
     if trainer.accelerator.is_main_process:
@@ -165,7 +166,7 @@ def fit(
     return output / "model"
 
 
-class Told(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Tells how far a training is, and lets its last step be examined too.
 
     Args:
@@ -183,7 +184,7 @@ class Told(TrainerCallback):
             control.should_evaluate = args.eval_strategy != "no"
 
 
-class Numbers(TrainerCallback):
+class DropNoneMetrics(TrainerCallback):
     """Takes from a log what is no number, before others get it: a task without a row in a step has no mean reward."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
@@ -191,14 +192,14 @@ class Numbers(TrainerCallback):
             del (logs or {})[name]
 
 
-class Guarded:
+class NaNGuard:
     """Of a trainer: it stops at a loss that is no number, before that reaches the weights."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
         if not torch.isfinite(loss).all():
             step, pace = self.state.global_step + 1, self.args.learning_rate  # type: ignore[attr-defined]
-            raise ValueError(
+            raise ConfigError(
                 f"the loss of step {step} is not a number; the weights are as of the step before: lower "
                 f"--learning-rate (now {pace:g}), and go on from the last checkpoint with --resume or begin anew"
             )
@@ -212,7 +213,7 @@ def in_one_line(knobs: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
-        raise ValueError(f"out of memory ({first[:160]}): {knobs}; then go on with --resume") from None
+        raise ConfigError(f"out of memory ({first[:160]}): {knobs}; then go on with --resume") from None
 
 
 def _cpu_has_bf16() -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metrics.lamp import Labels, Metric
+from r2p_dspy.errors import ConfigError
 
 _BLOCK = 2_000_000  # counts drawn at once, which bounds the memory
 
@@ -157,7 +158,7 @@ def _interval(value: float, resampled: np.ndarray) -> Interval:
 def _resample(rows: np.ndarray, users: Sequence[Hashable] | None, resamples: int, seed: int) -> np.ndarray:
     """The mean row (resamples, d) of each draw, with replacement, of as many users as there are."""
     if not len(rows):
-        raise ValueError("an interval needs at least one example")
+        raise ConfigError("an interval needs at least one example")
     sums, sizes = _by_user(rows, users)
     return np.concatenate([(draw @ sums) / (draw @ sizes)[:, None] for draw in _draws(len(sums), resamples, seed)])
 
@@ -167,7 +168,7 @@ def _by_user(rows: np.ndarray, users: Sequence[Hashable] | None) -> tuple[np.nda
     if users is None:
         return rows.astype(float), np.ones(len(rows))
     if len(users) != len(rows):
-        raise ValueError(f"{len(users)} users for {len(rows)} examples; say of each example whose it is")
+        raise ConfigError(f"{len(users)} users for {len(rows)} examples; say of each example whose it is")
     places: dict[Hashable, int] = {}
     owner = np.array([places.setdefault(user, len(places)) for user in users])
     sums = np.zeros((len(places), rows.shape[1]))

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import dspy
 from pydantic import BaseModel, Field, field_validator
 
-from r2p_dspy import BM25, AssertionUnmet, Enforce, Profile, Retriever, active_adapter, optimizing
-from r2p_dspy.modules.profile_predict import Showing
+from r2p_dspy import BM25, AssertionFailed, Enforce, Profile, Retriever, active_adapter, optimizing
+from r2p_dspy.errors import ConfigError, R2PError
+from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.profile import neutralize
 
 CRITERIA: Mapping[str, str] = MappingProxyType(
@@ -20,7 +21,7 @@ CRITERIA: Mapping[str, str] = MappingProxyType(
 )
 
 
-class JudgeError(ValueError):
+class JudgeError(R2PError):
     """A judge that could not be asked, or whose answer cannot be read: there is no score, not even a low one."""
 
 
@@ -34,7 +35,7 @@ class Rating(BaseModel):
     @classmethod
     def _no_verdict(cls, value: Any) -> Any:
         if isinstance(value, bool):  # which pydantic would read as 0 or 1
-            raise ValueError("a rating is a number from 1 to 5")
+            raise ConfigError("a rating is a number from 1 to 5")
         return value
 
 
@@ -87,11 +88,11 @@ class Rubric(dspy.Module):
     def __init__(self, criteria: Mapping[str, str] = CRITERIA, retriever: Retriever | None = None):
         super().__init__()
         if not criteria:
-            raise ValueError("a rubric needs at least one criterion")
+            raise ConfigError("a rubric needs at least one criterion")
         signature: Any = Rate
         for name, asked in criteria.items():
             if not name.isidentifier() or name in signature.fields:
-                raise ValueError(f"a criterion cannot be called {name!r}: take a name that is free, and a field's")
+                raise ConfigError(f"a criterion cannot be called {name!r}: take a name that is free, and a field's")
             signature = signature.append(name, dspy.OutputField(desc=asked), Rating)
         self.criteria = tuple(criteria)
         self.retriever = retriever or BM25()
@@ -195,7 +196,7 @@ def as_metric(judge: Rubric | Pairwise, *, request: str, answer: str, profile: s
     return metric
 
 
-class _Predict(Showing):
+class _Predict(ProfilePredict):
     """Shows the items as R2P does: under local ids, neutralized, shortened to what the model's context takes."""
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
@@ -207,7 +208,7 @@ def _ask(module: Enforce, **inputs: Any) -> dspy.Prediction:
     try:
         with dspy.context(trace=[]), optimizing(False):
             return module(**inputs)
-    except AssertionUnmet as error:
+    except AssertionFailed as error:
         times, reason = len(error.attempts), _line(error.prediction.outcome.error)
         raise JudgeError(f"the judge's answer cannot be read, asked {times} times ({reason})") from error
     except Exception as error:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from r2p_dspy.errors import ConfigError
+
 # scikit-learn and rouge-score take two seconds each to import, so they are imported where they are first needed.
 
 Answers = Sequence[Any]
@@ -65,9 +67,9 @@ def _text(answer: Any) -> str:
 
 def _paired(predictions: Answers, golds: Answers) -> list[tuple[Any, Any]]:
     if len(predictions) != len(golds):
-        raise ValueError(f"{len(predictions)} predictions for {len(golds)} golds; give one for each")
+        raise ConfigError(f"{len(predictions)} predictions for {len(golds)} golds; give one for each")
     if not len(golds):
-        raise ValueError("a metric needs at least one example")
+        raise ConfigError("a metric needs at least one example")
     return list(zip(predictions, golds, strict=True))
 
 
@@ -88,7 +90,7 @@ def _mean(rows: np.ndarray) -> np.ndarray:
 def _index(answer: Any, labels: Labels) -> int:
     """The label's place in the list; -1 for what is not in it (LaMP, `create_mapping`)."""
     if not labels:
-        raise ValueError("accuracy and f1 need the task's labels")
+        raise ConfigError("accuracy and f1 need the task's labels")
     known, text = list(labels), _text(answer)
     return known.index(text) if text in known else -1
 
@@ -139,7 +141,7 @@ def _f1_total(rows: np.ndarray) -> np.ndarray:
 def _gold_rating(gold: Any) -> float:
     value = _number(gold)
     if value is None:
-        raise ValueError(f"the gold rating {gold!r} is no number")
+        raise ConfigError(f"the gold rating {gold!r} is no number")
     return value
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from metrics.lamp import METRICS, Metric
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.bm25 import BM25
 from r2p_dspy.retrieval.retriever import Text
@@ -61,7 +62,7 @@ def floors(
     """
     if not len(questions) == len(profiles) == len(golds):
         counts = f"{len(questions)} questions, {len(profiles)} profiles and {len(golds)} golds"
-        raise ValueError(f"{counts}; give one for each")
+        raise ConfigError(f"{counts}; give one for each")
     chosen = [METRICS[name] for name in metrics]
     ranked = _ranked(train, labels)
     default = ranked[0] if ranked else ""

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r2p_dspy.errors import ConfigError
+
 if TYPE_CHECKING:
     import dspy
 
@@ -37,17 +39,17 @@ def load(
         ('tag',)
     """
     from programs.tasks import TASKS
-    from programs.tasks.program import Settings, build
+    from programs.tasks.program import R2PConfig, build
     from programs.tasks.task_file import task_of
     from r2p_dspy.artifact import load_program
 
     if path is not None and not compiled:
-        raise ValueError(f"compiled=False is the uncompiled program; leave out {path}, or leave out compiled")
+        raise ConfigError(f"compiled=False is the uncompiled program; leave out {path}, or leave out compiled")
     found = task_of(task)
     shipped = COMPILED / f"{found.name}.json"
     if path is None and compiled and found.name in TASKS and shipped.exists():
         path = shipped
-    program = build(found, Settings() if path is None else Settings.of(path))
+    program = build(found, R2PConfig() if path is None else R2PConfig.of(path))
     if path is not None:
         load_program(program, path, task=found.name)
     if lm is not None:

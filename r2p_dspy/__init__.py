@@ -1,11 +1,12 @@
 """R2P for DSPy: reasoning by a template, checked, for answers that one particular user would give."""
 
 from r2p_dspy.artifact import artifact_of, load_program, save_program
-from r2p_dspy.artifact_file import Artifact, ArtifactError, read_artifact, redacted, write_artifact
-from r2p_dspy.checks import BUILT_IN, Assert, Check, CheckError, Suggest, Verdict
+from r2p_dspy.artifact_file import Artifact, read_artifact, redacted, write_artifact
+from r2p_dspy.checks import BUILT_IN, Assert, Check, Suggest, Verdict
 from r2p_dspy.engines.connect import connect
+from r2p_dspy.errors import ArtifactError, AssertionFailed, CheckError
 from r2p_dspy.modules.cross_reference import CrossReference
-from r2p_dspy.modules.enforce import AssertionUnmet, Attempt, Enforce, optimizing
+from r2p_dspy.modules.enforce import Attempt, Enforce, optimizing
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.synthesize import Synthesize
 from r2p_dspy.modules.voting import Candidate, Reconcile
@@ -29,7 +30,7 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "Assert",
-    "AssertionUnmet",
+    "AssertionFailed",
     "Attempt",
     "BM25",
     "BUILT_IN",

@@ -12,7 +12,8 @@ from typing import Any
 import dspy
 from dspy.adapters.utils import parse_value
 
-from r2p_dspy.artifact_file import Artifact, ArtifactError, Predictor, read_artifact, write_artifact
+from r2p_dspy.artifact_file import Artifact, Predictor, read_artifact, write_artifact
+from r2p_dspy.errors import ArtifactError, ConfigError
 from r2p_dspy.profile import Profile
 from r2p_dspy.r2p import R2P
 
@@ -182,7 +183,7 @@ def _demo(demo: Mapping[str, Any], predictor: Any, profile: str, where: str) -> 
         for name, info in predictor.signature.output_fields.items():
             if kept.get(name) is not None:
                 if info.annotation is str and isinstance(kept[name], dict | list):
-                    raise ValueError("it is no text")
+                    raise ConfigError("it is no text")
                 parse_value(kept[name], info.annotation)
     except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{where} has no {name} that the program can read: {str(error)[:300]}") from None

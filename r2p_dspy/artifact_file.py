@@ -9,20 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from r2p_dspy.errors import ArtifactError, ConfigError
+
 KIND, FORMAT = "r2p-dspy program", 2
 HELD = "Demos hold texts from users' histories."
 LEFT_OUT = "Demos and quotes were left out: this is not quite the program that the scores were measured on."
 _MOST_BYTES, _MOST_DEPTH = 50_000_000, 100  # more is no compiled program
 _HALVES = re.compile(r"[\ud800-\udfff]")  # of characters, which models do write, and no prompt takes
 _QUOTE = 6  # words in a row that also stand in a user's text are a quote
-
-
-class ArtifactError(ValueError):
-    """A program file that cannot be loaded here; one line says why and what to do."""
-
-    def __init__(self, message: str):
-        # A file may be a stranger's: nothing of it that a terminal obeys is said.
-        super().__init__("".join(one if one.isprintable() else "\ufffd" for one in " ".join(message.split())))
 
 
 class Predictor(BaseModel):
@@ -191,14 +185,14 @@ def _json(path: Path) -> Any:
         raise ArtifactError(f"{path} does not exist; compile makes such a file (RUN/program.json)")
     try:
         if not path.is_file():
-            raise ValueError("it is no file")
+            raise ConfigError("it is no file")
         if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it is larger than {_MOST_BYTES // 1_000_000} MB")
+            raise ConfigError(f"it is larger than {_MOST_BYTES // 1_000_000} MB")
         data = json.loads(path.read_text(encoding="utf-8"))
         if _depth(data) > _MOST_DEPTH:
-            raise ValueError("it is nested too deeply")
+            raise ConfigError("it is nested too deeply")
         if _HALVES.search(json.dumps(data, ensure_ascii=False)):
-            raise ValueError("it holds half a character")
+            raise ConfigError("it holds half a character")
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read as a program: {error}") from None
     return data

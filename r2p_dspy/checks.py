@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from r2p_dspy.errors import CheckError, ConfigError
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.template import Evidence, Preference, Verification
 
@@ -52,7 +53,7 @@ class Check:
 
     def __post_init__(self) -> None:
         if self.max_backtracks is not None and self.max_backtracks < 0:
-            raise ValueError(f"max_backtracks of check {self.name!r} must be at least 0, not {self.max_backtracks}")
+            raise ConfigError(f"max_backtracks of check {self.name!r} must be at least 0, not {self.max_backtracks}")
 
     def __call__(self, inputs: Inputs, outcome: Outcome) -> Verdict:
         """Run the check.
@@ -72,10 +73,6 @@ class Check:
 
     def _default(self) -> str:
         return f"The answer does not pass the check {self.name!r}."
-
-
-class CheckError(RuntimeError):
-    """A check raised instead of returning a verdict: a fault of the check, not of the answer."""
 
 
 def _name(function: CheckFunction) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field, field_validator, model_serializer, model_validator
 
+from r2p_dspy.errors import ConfigError
+
 _EMPTY = "(empty)"
 _OWN = ("id", "label", "date", "ref", "fields")
 
@@ -80,9 +82,9 @@ class Item(BaseModel, extra="forbid"):
     @classmethod
     def _some_text(cls, value: dict[str, str]) -> dict[str, str]:
         if not any(text.strip() for text in value.values()):
-            raise ValueError("an item needs at least one field with text")
+            raise ConfigError("an item needs at least one field with text")
         if taken := {*_OWN, "item"} & set(value):
-            raise ValueError(f"a text field cannot be named {min(taken)!r}, which means something else; rename it")
+            raise ConfigError(f"a text field cannot be named {min(taken)!r}, which means something else; rename it")
         return value
 
     @property
@@ -126,7 +128,7 @@ class Profile(BaseModel, extra="forbid"):
             try:
                 rows = [] if text in ("", _EMPTY) else [json.loads(line) for line in text.split("\n")]
             except json.JSONDecodeError as error:
-                raise ValueError(f"a profile's text is one JSON object a line: {error}") from None
+                raise ConfigError(f"a profile's text is one JSON object a line: {error}") from None
             return {"items": rows}
         return {"items": list(data)} if isinstance(data, list | tuple) else data
 
@@ -135,7 +137,7 @@ class Profile(BaseModel, extra="forbid"):
         seen: set[str] = set()
         for item in self.items:
             if item.id in seen:
-                raise ValueError(f"two items have the id {item.id!r}")
+                raise ConfigError(f"two items have the id {item.id!r}")
             seen.add(item.id)
         return self
 

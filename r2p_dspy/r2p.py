@@ -8,8 +8,9 @@ import dspy
 from dspy.signatures.signature import ensure_signature
 
 from r2p_dspy.checks import BUILT_IN, Check
+from r2p_dspy.errors import AssertionFailed, ConfigError
 from r2p_dspy.modules.cross_reference import CrossReference
-from r2p_dspy.modules.enforce import AssertionUnmet, Enforce, accepted
+from r2p_dspy.modules.enforce import Enforce, accepted
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.synthesize import Synthesize
 from r2p_dspy.modules.voting import Reconcile
@@ -74,7 +75,7 @@ class R2P(dspy.Module):
     A signature's own output of such a name wins it.
 
     Raises:
-        AssertionUnmet: when an assert does not hold after the last backtrack (recorded instead under `optimizing()`).
+        AssertionFailed: when an assert does not hold after the last backtrack (recorded instead under `optimizing()`).
 
     Example:
         >>> class Tag(dspy.Signature):
@@ -107,14 +108,14 @@ class R2P(dspy.Module):
         stages = [stage.name for stage, _ in template.walk()]
         for check in checks:
             if getattr(check, "after", None) not in (None, *stages):
-                raise ValueError(
+                raise ConfigError(
                     f"check {check.name!r} is to run after {check.after!r}; the template has {', '.join(stages)}"
                 )
         self.checks = (*BUILT_IN, *checks)
         self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
         self.candidates, self.reconcile, self.adaptive = candidates, reconcile, adaptive
         if reconcile == "synthesis" and candidates < 2:
-            raise ValueError(
+            raise ConfigError(
                 f'reconcile="synthesis" reads several candidates: let candidates be 2 or more, not {candidates}'
             )
         if reconcile == "synthesis":
@@ -144,15 +145,15 @@ class R2P(dspy.Module):
         kwargs = self._retrieve(kwargs)
         try:
             return self._finish(self.inner(**kwargs))
-        except AssertionUnmet as unmet:
-            raise AssertionUnmet(self._finish(unmet.prediction), unmet.attempts) from None
+        except AssertionFailed as unmet:
+            raise AssertionFailed(self._finish(unmet.prediction), unmet.attempts) from None
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
         kwargs = self._retrieve(kwargs)
         try:
             return self._finish(await self.inner.acall(**kwargs))
-        except AssertionUnmet as unmet:
-            raise AssertionUnmet(self._finish(unmet.prediction), unmet.attempts) from None
+        except AssertionFailed as unmet:
+            raise AssertionFailed(self._finish(unmet.prediction), unmet.attempts) from None
 
     def load_state(self, state: dict[str, Any], **options: Any) -> None:
         """As of any module; `synthesize` stays as it is where the state is of a program without it."""
@@ -165,7 +166,7 @@ class R2P(dspy.Module):
         query = query_text({**own, name: None}, getattr(self.retriever, "query", None))
         items = self.retriever(query, profile)
         if items is None:
-            raise ValueError(f"the retriever {self.retriever!r} returned None; let it return a profile, maybe empty")
+            raise ConfigError(f"the retriever {self.retriever!r} returned None; let it return a profile, maybe empty")
         return {**kwargs, name: Profile.of(items)}
 
     def _finish(self, made: dspy.Prediction) -> dspy.Prediction:

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, field_validator
 
+from r2p_dspy.errors import ConfigError
+
 
 class Evidence(BaseModel):
     """A cited item: its id as the prompt shows it, and a quote that stands in it."""
@@ -68,9 +70,9 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name.startswith("_"):
-            raise ValueError(f"a stage's name must be an identifier that starts with a letter, not {self.name!r}")
+            raise ConfigError(f"a stage's name must be an identifier that starts with a letter, not {self.name!r}")
         if (self.type is None) == (not self.stages):
-            raise ValueError(f"stage {self.name!r} must either yield a type or consist of stages")
+            raise ConfigError(f"stage {self.name!r} must either yield a type or consist of stages")
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ class Template:
     def __post_init__(self) -> None:
         names = [stage.name for stage, _ in self.walk()]
         if not names:
-            raise ValueError("a template needs at least one stage")
+            raise ConfigError("a template needs at least one stage")
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two stages of the template are named {name!r}; rename one of them")
+                raise ConfigError(f"two stages of the template are named {name!r}; rename one of them")
 
     def walk(self) -> Iterator[tuple[Stage, tuple[str, ...]]]:
         """Every stage, parents before children, each with the names of the stages it stands in."""

@@ -17,6 +17,7 @@ from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus
 
 from finetune.dspy_provider.jobs import Stopping
 from finetune.dspy_provider.rows import in_xml
+from r2p_dspy.errors import ConfigError
 
 if TYPE_CHECKING:
     from finetune.dspy_provider.policy import Policy, Rollout
@@ -46,10 +47,10 @@ class GRPOJob(Stopping, ReinforceJob):
         """Make ready. Raises ValueError, one line, for what cannot be trained."""
         options = dict(self.train_kwargs)
         if options.get("num_generations", 2) < 2:
-            raise ValueError("GRPO compares answers to one example: let num_rollouts_per_grpo_step be at least 2")
+            raise ConfigError("GRPO compares answers to one example: let num_rollouts_per_grpo_step be at least 2")
         temperature = self.lm.kwargs.get("temperature")
         if temperature == 0:
-            raise ValueError("at temperature 0 all answers to an example are the same: connect with temperature=1")
+            raise ConfigError("at temperature 0 all answers to an example are the same: connect with temperature=1")
         from finetune.dspy_provider.policy import Policy
         from finetune.student import Student
 
@@ -77,7 +78,7 @@ class GRPOJob(Stopping, ReinforceJob):
             CancelledError: the job was cancelled.
         """
         if train_data_format not in (None, TrainDataFormat.GRPO_CHAT):
-            raise ValueError(f"rewarded answers come in the format grpo_chat, not {train_data_format}")
+            raise ConfigError(f"rewarded answers come in the format grpo_chat, not {train_data_format}")
         try:
             with self.turn(self.lm.provider.training):
                 self.status_now = TrainingStatus.running
@@ -96,7 +97,7 @@ class GRPOJob(Stopping, ReinforceJob):
     def policy(self) -> Policy:
         """The model in training, with its optimizer."""
         if self._policy is None:
-            raise ValueError("this training is over; begin another")
+            raise ConfigError("this training is over; begin another")
         return self._policy
 
     def update_model(self) -> None:
@@ -110,7 +111,7 @@ class GRPOJob(Stopping, ReinforceJob):
     def save_checkpoint(self, checkpoint_name: str, **_: Any) -> None:
         """Keep the model as it is now, in a directory of this name."""
         if not checkpoint_name or Path(checkpoint_name).name != checkpoint_name:
-            raise ValueError(f"a checkpoint's name is a file's name, not {checkpoint_name!r}")
+            raise ConfigError(f"a checkpoint's name is a file's name, not {checkpoint_name!r}")
         path = self.policy.save(self.directory / "checkpoints" / checkpoint_name)
         self.checkpoints[checkpoint_name] = str(path)
         self.last_checkpoint = checkpoint_name
@@ -159,7 +160,7 @@ class GRPOJob(Stopping, ReinforceJob):
         new = [group for group in groups if id(group) not in before] or groups
         self._last = groups
         if not new or not all(new):
-            raise ValueError("there are no answers to train on")
+            raise ConfigError("there are no answers to train on")
         return new
 
     def _rollout(self, row: Mapping[str, Any]) -> Rollout:
@@ -167,9 +168,9 @@ class GRPOJob(Stopping, ReinforceJob):
 
         reward = float(row["reward"])
         if not math.isfinite(reward):
-            raise ValueError(f"the reward of an answer is {reward}, no number")
+            raise ConfigError(f"the reward of an answer is {reward}, no number")
         if in_xml(row["messages"]) and dspy.settings.adapter is None:
-            raise ValueError("GRPO writes rows in XML where no adapter is set: give it adapter=dspy.ChatAdapter()")
+            raise ConfigError("GRPO writes rows in XML where no adapter is set: give it adapter=dspy.ChatAdapter()")
         mended = self.lm.provider.mended(row["messages"], row["completion"]["content"])
         student = self.policy.student
         student.thinking = mended.thinks or None

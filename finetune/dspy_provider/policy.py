@@ -13,7 +13,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from finetune.settings import RL
 from finetune.student import Student
-from finetune.training import Guarded, adapter, arguments, in_one_line
+from finetune.training import NaNGuard, adapter, arguments, in_one_line
+from r2p_dspy.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Policy:
 
         given = dict(options or {})
         if unknown := sorted(given.keys() - GRPOConfig.__dataclass_fields__.keys()):
-            raise ValueError(f"train_kwargs: {', '.join(unknown)}: neither lora nor an option of trl.GRPOConfig")
+            raise ConfigError(f"train_kwargs: {', '.join(unknown)}: neither lora nor an option of trl.GRPOConfig")
         if given.get("use_vllm"):
-            raise ValueError(
+            raise ConfigError(
                 "train_kwargs: use_vllm is of no use here, since the answers come from the LM's own engine"
             )
         settings = RL(lora=lora)
@@ -77,7 +78,7 @@ class Policy:
                 rollout_func=self._rolled,
             )
         except TypeError as error:
-            raise ValueError(f"train_kwargs: {error}") from error
+            raise ConfigError(f"train_kwargs: {error}") from error
         self.trainer.create_optimizer()
         prepared = self.trainer.accelerator.prepare(self.trainer.model, self.trainer.optimizer)
         self.trainer.model_wrapped, self.trainer.optimizer = prepared
@@ -98,7 +99,7 @@ class Policy:
         """
         size = len(groups[0])
         if any(len(group) != size for group in groups):
-            raise ValueError(f"groups of rollouts must be of one size, and have {sorted({*map(len, groups)})}")
+            raise ConfigError(f"groups of rollouts must be of one size, and have {sorted({*map(len, groups)})}")
         self._rows = [row for group in groups for row in group]
         trainer = self.trainer
         batch = math.gcd(len(self._rows), self.batch or size)
@@ -140,5 +141,5 @@ class Policy:
         return [row.reward for row in self._rows]
 
 
-class _Trainer(Guarded, GRPOTrainer):
+class _Trainer(NaNGuard, GRPOTrainer):
     """TRL's, which stops at a loss that is not a number."""

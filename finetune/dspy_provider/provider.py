@@ -15,11 +15,12 @@ from dspy.clients.utils_finetune import TrainDataFormat
 
 from finetune.dspy_provider.grpo_job import GRPOJob
 from finetune.dspy_provider.jobs import SFTJob
-from finetune.dspy_provider.rows import Row, mend
+from finetune.dspy_provider.rows import Row, normalize_exported_row
 from finetune.requirements import check_installed
 from finetune.settings import SFT
 from r2p_dspy.engines.connect import in_process
 from r2p_dspy.engines.lm import LocalLM
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.template import TEMPLATE, Template
 
 
@@ -72,7 +73,9 @@ class TRLProvider(Provider):
         super().__init__()
         self.finetunable = self.reinforceable = True
         self.directory = Path(directory)
-        self.mended = partial(mend, thinks=thinks, template=template)  # a row of DSPy's as the call that it stands for
+        self.mended = partial(
+            normalize_exported_row, thinks=thinks, template=template
+        )  # a row of DSPy's as the call that it stands for
         self.jobs: list[SFTJob | GRPOJob] = []
         self.training = threading.Lock()
         self.TrainingJob, self.ReinforceJob = partial(self._job, SFTJob), partial(self._job, GRPOJob)
@@ -95,11 +98,11 @@ class TRLProvider(Provider):
             CancelledError: the job was cancelled.
         """
         if train_data_format not in (None, TrainDataFormat.CHAT):
-            raise ValueError(f"only rows of chat can be trained on, not the format {train_data_format}")
+            raise ConfigError(f"only rows of chat can be trained on, not the format {train_data_format}")
         settings = _settings(train_kwargs or {})
         rows = [self._row(row) for row in train_data]
         if not rows:
-            raise ValueError("there is nothing to train on: no run of the program passed the metric")
+            raise ConfigError("there is nothing to train on: no run of the program passed the metric")
         with job.turn(self.training):
             from finetune.sft import train_sft
 
@@ -121,7 +124,7 @@ class TRLProvider(Provider):
     def _row(self, row: Mapping[str, Any]) -> Row:
         messages = row.get("messages") or []
         if len(messages) < 2 or messages[-1]["role"] != "assistant":
-            raise ValueError('a row to train on is {"messages": [..., {"role": "assistant", "content": ...}]}')
+            raise ConfigError('a row to train on is {"messages": [..., {"role": "assistant", "content": ...}]}')
         return self.mended(messages[:-1], messages[-1]["content"])
 
     def _job(self, kind: type, **kwargs: Any) -> Any:
@@ -155,7 +158,7 @@ def trainable(lm: dspy.LM, directory: str | Path, template: Template = TEMPLATE)
     engine = lm.engine
     source = getattr(engine, "source", None)
     if source is None:
-        raise ValueError(f"model {lm.model!r} is served; to train one, connect to pocket or hf:DIR_OR_NAME")
+        raise ConfigError(f"model {lm.model!r} is served; to train one, connect to pocket or hf:DIR_OR_NAME")
     check_installed()
     made = TrainableLM(
         lm.model,
@@ -189,5 +192,5 @@ def _running(model: str, like: Any) -> dict[str, Any]:
 def _settings(given: Mapping[str, Any]) -> SFT:
     names = [field.name for field in dataclasses.fields(SFT)]
     if unknown := sorted(given.keys() - {*names}):
-        raise ValueError(f"train_kwargs: there is no {', '.join(unknown)}; there are {', '.join(names)}")
+        raise ConfigError(f"train_kwargs: there is no {', '.join(unknown)}; there are {', '.join(names)}")
     return SFT(**given)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.prompting import tags
 from r2p_dspy.prompting.signature import STEPS
 from r2p_dspy.template import TEMPLATE, Template
@@ -42,7 +43,9 @@ class Row:
         return [{"role": "assistant", "content": self.completion}]
 
 
-def mend(prompt: Sequence[Message], completion: str, *, thinks: bool, template: Template = TEMPLATE) -> Row:
+def normalize_exported_row(
+    prompt: Sequence[Message], completion: str, *, thinks: bool, template: Template = TEMPLATE
+) -> Row:
     """A row of DSPy's as the call that it stands for; one without a thought stays as it is.
 
     Args:
@@ -60,12 +63,13 @@ def mend(prompt: Sequence[Message], completion: str, *, thinks: bool, template: 
     Example:
         >>> asked = "starting with the field `[[ ## reasoning ## ]]` (must be formatted as a valid Python str), then "
         >>> row = [{"role": "user", "content": asked + "`[[ ## tag ## ]]`"}]
-        >>> mend(row, "[[ ## reasoning ## ]]\\nSea.\\n\\n[[ ## tag ## ]]\\nsad\\n", thinks=True).completion
+        >>> written = "[[ ## reasoning ## ]]\\nSea.\\n\\n[[ ## tag ## ]]\\nsad\\n"
+        >>> normalize_exported_row(row, written, thinks=True).completion
         '<think>\\nSea.\\n</think>\\n\\n[[ ## tag ## ]]\\nsad'
     """
     messages, completion = [dict(message) for message in prompt], completion.rstrip()
     if in_xml(messages) and f"(str): {STEPS}" in messages[0]["content"]:
-        raise ValueError("of thoughts only the chat adapter's rows can be read: use dspy.ChatAdapter, or no adapter")
+        raise ConfigError("of thoughts only the chat adapter's rows can be read: use dspy.ChatAdapter, or no adapter")
     asked = _ASKED.search(messages[-1]["content"])
     if asked is None:
         return Row(messages, completion)

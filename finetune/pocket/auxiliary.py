@@ -12,7 +12,7 @@ from r2p_dspy.template import Preference
 KINDS = ("copy", "label", "tell", "find", "judge", "weigh")
 
 
-def drill(
+def auxiliary_task(
     rng: random.Random, words: list[str], kinds: tuple[str, ...] = KINDS, most: int = 3, known: int = 30
 ) -> list[Turn]:
     """Citing and nothing else, from items of random words.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from finetune.pocket.auxiliary import drill
+from finetune.pocket.auxiliary import auxiliary_task
 from finetune.pocket.conversation import OUTSIDE, Encoded, encode
 from finetune.pocket.rows import FORMATS, Rows
 from finetune.pocket.worlds import ALL, FEW
@@ -127,7 +127,7 @@ class Batches:
         found, size = [], 0
         while size < batches * self.tokens * lessons.size * 0.97:
             if rows.rng.random() < lessons.drills:
-                turns = drill(rows.rng, self.words, lessons.kinds, lessons.most, lessons.words)
+                turns = auxiliary_task(rows.rng, self.words, lessons.kinds, lessons.most, lessons.words)
             else:
                 turns = rows.row(
                     lessons.most, lessons.demos, lessons.forms, lessons.worlds, lessons.brief, lessons.hasty

@@ -15,7 +15,7 @@ _FAULTS = ("item", "quote", "quote", "label", "backing", "uncited", "answer", "m
 _RIGHT = 0.7  # of the candidates
 
 
-def spoilt(rng: random.Random, task: Task, shown: Profile, lesson: Lesson, words: list[str]) -> tuple[Lesson, str]:
+def corrupted(rng: random.Random, task: Task, shown: Profile, lesson: Lesson, words: list[str]) -> tuple[Lesson, str]:
     """A lesson with a fault, and which: a wrong item, quote, label or answer, no evidence, or several of them.
 
     The fault `missing` is left to the text that is made of it.

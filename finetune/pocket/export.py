@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from finetune.pocket.train import Recipe
+from r2p_dspy.errors import ConfigError
 
 _LIMIT = 12 * 2**20
 
@@ -37,7 +38,7 @@ def export(model: Any, tokenizer: Any, recipe: Recipe, directory: Path, target: 
         shutil.copy(log, part / "training.jsonl")
     size = (part / "model.safetensors").stat().st_size
     if size > _LIMIT:
-        raise ValueError(f"the weights take {size / 2**20:.1f} MB; the package carries at most {_LIMIT // 2**20} MB")
+        raise ConfigError(f"the weights take {size / 2**20:.1f} MB; the package carries at most {_LIMIT // 2**20} MB")
     card = target / "README.md"
     if card.exists():  # the card is written by hand, from the measurements
         shutil.copy(card, part / "README.md")

@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from finetune.pocket.conversation import Turn
-from finetune.pocket.corruption import candidates, disordered, guessed, hurried, spoilt
+from finetune.pocket.corruption import candidates, corrupted, disordered, guessed, hurried
 from finetune.pocket.teach import Lesson
 from finetune.pocket.worlds import ALL, FEW, TASKS, WORLDS, World
 from programs.data.personas.world import ROLES, Case, history, rng_of
@@ -189,7 +189,7 @@ class Rows:
         lesson: Lesson,
     ) -> tuple[str, str]:
         """A wrong attempt, and the feedback that the checks give to it."""
-        wrong, fault = spoilt(self.rng, task, shown, lesson, self.words)
+        wrong, fault = corrupted(self.rng, task, shown, lesson, self.words)
         fields = lesson_fields(task, form, wrong, template)
         stages = {stage.name: wrong[stage.name] for stage in template.leaves()}
         text = _ADAPTER.format_assistant_message_content(asked, fields).rstrip("\n")
@@ -215,7 +215,7 @@ class Rows:
         """A beginning that the monitor has corrected, and how it goes on; no beginning where no fault was noticed."""
         rng = self.rng
         for _ in range(4):
-            wrong, fault = spoilt(rng, task, shown, lesson, self.words)
+            wrong, fault = corrupted(rng, task, shown, lesson, self.words)
             text = written(asked, form, wrong, lesson_fields(task, form, wrong, template), template)
             if fault in ("missing", "mixed"):
                 text = disordered(rng, text, form, self.words)

@@ -14,6 +14,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from finetune.pocket.batches import CITING, CURRICULA, HASTY, Batches, Lessons
 from finetune.pocket.evaluation import sit
 from finetune.pocket.worlds import TASKS
+from r2p_dspy.errors import ConfigError
 
 # To cite an item by what it says, a token must know which item it stands in. The model finds that out by itself only
 # after very many steps, so a side loss asks it of every token of an item, after the second layer.
@@ -127,11 +128,11 @@ def train(
     checkpoint, state = directory / "checkpoint.pt", None
     phase = 0 if start is None else len(json.loads((start / "recipe.json").read_text())["steps"])
     if phase >= len(recipe.curricula):
-        raise ValueError(f"{start} has been through all {phase} phases; start from an earlier model")
+        raise ConfigError(f"{start} has been through all {phase} phases; start from an earlier model")
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         if state["recipe"] != _made_by(recipe):
-            raise ValueError(f"{checkpoint} is of another recipe; remove it or give another --output")
+            raise ConfigError(f"{checkpoint} is of another recipe; remove it or give another --output")
         model.load_state_dict(state["model"])
         phase = state["phase"]
     elif start is not None:

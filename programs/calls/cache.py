@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from programs.runs.directory import RunError
+from r2p_dspy.errors import RunError
 
 _FORMAT = 1
 _RESERVE = 1 << 20  # bytes, for the answers that are on their way when the disk becomes full
@@ -25,12 +25,12 @@ _KEEP = """INSERT INTO calls VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?) ON CONFLICT (
 _SPENT = "SELECT COUNT(*), TOTAL(prompt), TOTAL(completion), TOTAL(usd), TOTAL(seconds) FROM calls WHERE run = ?"
 
 
-class LedgerFailed(BaseException):
+class CallCacheFailed(BaseException):
     """The disk is full, or the file is broken. No `Exception`, which optimizers would swallow."""
 
 
 @dataclass(frozen=True)
-class Spent:
+class Usage:
     """What calls took: their number, tokens of prompts and of completions, US dollars as far as known, seconds."""
 
     calls: int = 0
@@ -43,9 +43,9 @@ class Spent:
     def tokens(self) -> int:
         return self.prompt + self.completion
 
-    def __add__(self, other: "Spent") -> "Spent":
+    def __add__(self, other: "Usage") -> "Usage":
         mine, others = vars(self), vars(other)
-        return Spent(**{name: mine[name] + others[name] for name in mine})
+        return Usage(**{name: mine[name] + others[name] for name in mine})
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Call:
 
     outputs: list[Any]
     usage: dict[str, Any] = field(default_factory=dict)
-    spent: Spent = Spent(calls=1)
+    spent: Usage = Usage(calls=1)
     readings: list[Any] = field(default_factory=list)
 
 
-class Ledger:
+class CallCache:
     """Completed calls by what was asked. Threads and processes may share one; it survives a kill at any moment.
 
     It holds answers, and so words from users' histories; of prompts it holds a digest alone. It may be removed at any
@@ -80,7 +80,7 @@ class Ledger:
 
     Example:
         >>> import tempfile
-        >>> ledger = Ledger(Path(tempfile.mkdtemp()), run="mine")
+        >>> ledger = CallCache(Path(tempfile.mkdtemp()), run="mine")
         >>> ledger.keep("key", "openai/gpt-4o-mini", Call(["[[ ## tag ## ]]"]))
         >>> ledger.known("key").outputs, ledger.spent("mine").calls
         (['[[ ## tag ## ]]'], 1)
@@ -111,26 +111,26 @@ class Ledger:
         """The call that was completed for this.
 
         Raises:
-            LedgerFailed: the file cannot be read any more.
+            CallCacheFailed: the file cannot be read any more.
         """
         try:
             with self._lock:
                 found = self._file.execute("SELECT answer FROM calls WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
-            raise LedgerFailed(
+            raise CallCacheFailed(
                 f"cannot read {self.path} ({error}); remove it, or give another --calls, then go on with --resume"
             ) from None
         if found is None:
             return None
         kept = json.loads(found[0])
-        return Call(kept["outputs"], kept["usage"], Spent(**kept["spent"]), kept["readings"])
+        return Call(kept["outputs"], kept["usage"], Usage(**kept["spent"]), kept["readings"])
 
     def keep(self, key: str, model: str, call: Call) -> None:
         """Keep a completed call.
 
         Raises:
-            LedgerFailed: the file cannot be written any more; on a full disk, what the reserve has room for is kept all
-                the same.
+            CallCacheFailed: the file cannot be written any more; on a full disk, what the reserve has room for is kept
+                all the same.
         """
         spent = call.spent
         answer = {"outputs": call.outputs, "usage": call.usage, "spent": vars(spent), "readings": call.readings}
@@ -149,14 +149,14 @@ class Ledger:
                     kept = "nothing that was paid for is lost"
                 except sqlite3.Error:
                     kept = "an answer could not be kept"
-                raise LedgerFailed(
+                raise CallCacheFailed(
                     f"cannot write to {self.path} ({error}): {kept}; free some space, then go on with --resume"
                 ) from None
 
-    def spent(self, run: str) -> Spent:
+    def spent(self, run: str) -> Usage:
         """What a run has paid for."""
         with self._lock:
-            return Spent(*self._file.execute(_SPENT, (run,)).fetchone())
+            return Usage(*self._file.execute(_SPENT, (run,)).fetchone())
 
     def __len__(self) -> int:
         with self._lock:
@@ -173,5 +173,5 @@ class Ledger:
         with self._lock:
             self._file.close()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Ledger":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CallCache":
         return self  # optimizers copy programs, and with them their models

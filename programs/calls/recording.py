@@ -15,18 +15,19 @@ from dspy.lm15 import Request
 from dspy.utils.callback import with_callbacks
 from dspy.utils.usage_tracker import UsageTracker
 
-from programs.calls.cache import Call, Ledger, LedgerFailed, Spent
+from programs.calls.cache import Call, CallCache, CallCacheFailed, Usage
 from programs.calls.prices import cost, priced
-from programs.calls.usage import Meter
+from programs.calls.usage import UsageLimiter
 from r2p_dspy.decoding.replay import Reading, noting, read_again
 from r2p_dspy.decoding.steering import Steer, awaited
+from r2p_dspy.errors import ConfigError
 
 _APART = ("api_key", "cache", "timeout")  # settings that change no answer
 _model: ContextVar[str | None] = ContextVar("r2p_recorded", default=None)  # whose call is under way
 _known: ContextVar[Call | None] = ContextVar("r2p_known", default=None)  # what is to be answered with
 
 
-def recorded(lm: dspy.LM, ledger: Ledger | None, meter: Meter) -> dspy.LM:
+def recorded(lm: dspy.LM, ledger: CallCache | None, meter: UsageLimiter) -> dspy.LM:
     """The same language model, whose completed calls are kept and answered from the ledger, and counted.
 
     A call that was completed before is answered as it was then, with the usage that it had and at no cost; who read
@@ -42,7 +43,7 @@ def recorded(lm: dspy.LM, ledger: Ledger | None, meter: Meter) -> dspy.LM:
         ValueError: for a budget in dollars where the model's price is not known.
     """
     if "usd" in meter.budget.limits and not priced(lm.model):
-        raise ValueError(f"the price of {lm.model} is not known, so --max-usd cannot hold; give --max-tokens instead")
+        raise ConfigError(f"the price of {lm.model} is not known, so --max-usd cannot hold; give --max-tokens instead")
     # DSPy's own cache forgets the usage of what it answers.
     recording = lm.copy(cache=False) if ledger is not None else lm.copy()
     kind: Any = type(lm)
@@ -68,8 +69,8 @@ class _Made:
 class _Recorded:
     """What `recorded` puts before a language model's own class."""
 
-    ledger: Ledger | None
-    meter: Meter
+    ledger: CallCache | None
+    meter: UsageLimiter
     model: str
     kwargs: dict[str, Any]
 
@@ -170,15 +171,15 @@ class _Recorded:
         """What cannot be kept must not be begun."""
         try:
             yield
-        except LedgerFailed as failed:
+        except CallCacheFailed as failed:
             self.meter.close(failed)
             raise
 
-    def _spent(self, usage: dict[str, Any], seconds: float) -> Spent:
+    def _spent(self, usage: dict[str, Any], seconds: float) -> Usage:
         tokens = {kind: usage.get(f"{kind}_tokens") or 0 for kind in ("prompt", "completion")}
-        return Spent(1, **tokens, usd=cost(self.model, tokens) or 0.0, seconds=round(seconds, 4))
+        return Usage(1, **tokens, usd=cost(self.model, tokens) or 0.0, seconds=round(seconds, 4))
 
-    def _tell(self, usage: dict[str, Any], spent: Spent, replayed: int) -> None:
+    def _tell(self, usage: dict[str, Any], spent: Usage, replayed: int) -> None:
         if (tracker := dspy.settings.usage_tracker) is not None:
             own = {"seconds": spent.seconds, "usd": spent.usd, "replayed": replayed}
             tracker.add_usage(self.model, {**usage, **own})

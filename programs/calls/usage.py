@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from programs.calls.cache import Spent
+from programs.calls.cache import Usage
+from r2p_dspy.errors import ConfigError
 
 
 class BudgetReached(BaseException):
@@ -42,7 +43,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name, limit in self.limits.items():
             if not limit > 0:
-                raise ValueError(f"--max-{name} must be above 0, not {limit}")
+                raise ConfigError(f"--max-{name} must be above 0, not {limit}")
 
     @property
     def limits(self) -> dict[str, float]:
@@ -50,7 +51,7 @@ class Budget:
         return {name: limit for name, limit in vars(self).items() if limit is not None}
 
 
-class Meter:
+class UsageLimiter:
     """Counts what calls take, and lets none begin once the budget is reached. Threads may share it.
 
     Args:
@@ -58,9 +59,9 @@ class Meter:
         before: what the same run has spent before it was resumed.
     """
 
-    def __init__(self, budget: Budget = Budget(), before: Spent = Spent()):  # noqa: B008  (both are frozen)
+    def __init__(self, budget: Budget = Budget(), before: Usage = Usage()):  # noqa: B008  (both are frozen)
         self.budget, self.before = budget, before
-        self.spent, self.replayed = Spent(), Spent()
+        self.spent, self.replayed = Usage(), Usage()
         self.seconds: list[float] = []  # of every call, the replayed ones as they took then
         self.busy = 0.0  # seconds in which at least one call was under way
         self._started, self._since = time.monotonic(), 0.0
@@ -79,22 +80,22 @@ class Meter:
                 raise type(self._closed)(*self._closed.args)
             if (reached := self._reached()) is not None:
                 raise BudgetReached(reached)
-            self.spent += Spent(calls=1)
+            self.spent += Usage(calls=1)
             if not self._under_way:
                 self._since = time.monotonic()
             self._under_way += 1
 
-    def done(self, spent: Spent) -> None:
+    def done(self, spent: Usage) -> None:
         """Count what a call took that was admitted, whatever came of it."""
         with self._change:
-            self.spent += Spent(0, spent.prompt, spent.completion, spent.usd, spent.seconds)
+            self.spent += Usage(0, spent.prompt, spent.completion, spent.usd, spent.seconds)
             self.seconds.append(spent.seconds)
             self._under_way -= 1
             if not self._under_way:
                 self.busy += time.monotonic() - self._since
             self._change.notify_all()
 
-    def replay(self, spent: Spent) -> None:
+    def replay(self, spent: Usage) -> None:
         """Count a call that was answered from the ledger, which costs nothing."""
         with self._change:
             self.replayed += spent
@@ -111,7 +112,7 @@ class Meter:
             self._change.wait_for(lambda: not self._under_way)
 
     @contextmanager
-    def holding(self, cost: Spent, minutes: float = 0.0) -> Iterator[None]:
+    def holding(self, cost: Usage, minutes: float = 0.0) -> Iterator[None]:
         """Within it, the budget is so much smaller (by half of what is left at most), for what has to come after."""
         wanted = {"calls": cost.calls, "tokens": cost.tokens, "usd": cost.usd, "minutes": minutes}
         left = {name: max(0.0, limit - self._used(name)) for name, limit in self.budget.limits.items()}
@@ -149,11 +150,11 @@ class Meter:
                 return f"the budget is reached (--max-{name} {_number(limit)}{kept})"
         return None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Meter":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "UsageLimiter":
         return self  # optimizers copy programs, and with them their models
 
 
-def _totals(spent: Spent, priced: bool) -> dict[str, Any]:
+def _totals(spent: Usage, priced: bool) -> dict[str, Any]:
     return {
         "calls": spent.calls,
         "tokens": {"prompt": int(spent.prompt), "completion": int(spent.completion)},

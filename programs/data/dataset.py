@@ -8,13 +8,14 @@ from pathlib import Path
 
 import dspy
 
-from programs.data.lamp.reading import DataError, read
-from programs.data.lamp.row_errors import Flaw
+from programs.data.lamp.reading import read
+from programs.data.lamp.row_errors import RowError
 from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, example
 from programs.data.splits import check_apart, split
 from programs.data.stored import in_memory, stored
 from programs.tasks.task import Task
+from r2p_dspy.errors import DataError
 
 FEW = 60  # examples to train on that a compilation needs
 _DEV = 60
@@ -112,7 +113,7 @@ def lamp(task: Task, directory: Path, wanted: Wanted) -> Data:
     skipped: dict[str, list[str]] = {}
 
     def part(name: str, limit: int | None) -> list[dspy.Example]:
-        flawed: list[Flaw] = []
+        flawed: list[RowError] = []
         left_out = flawed.append if wanted.skip_bad else None
         examples = stored(read(task, directory, name, limit=limit, skip=wanted.skip, left_out=left_out))
         if flawed:

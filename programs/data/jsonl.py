@@ -10,10 +10,11 @@ import dspy
 
 from programs.data.dataset import FEW, Data, Wanted
 from programs.data.jsonl_rows import Reader
-from programs.data.lamp.row_errors import DataError, Flaw, FlawError, refusal
+from programs.data.lamp.row_errors import FlawError, RowError, refusal
 from programs.data.splits import check_apart, split, users
 from programs.data.stored import in_memory, stored
 from programs.tasks.task import Task
+from r2p_dspy.errors import DataError
 
 _TEST_SHARE = 0.25  # of one file
 _SPLITS = ("train", "dev", "test")
@@ -43,7 +44,7 @@ def jsonl(task: Task, path: Path, wanted: Wanted) -> Data:
     skipped: dict[str, list[str]] = {}
 
     def rows(file: Path) -> list[dspy.Example]:
-        flawed: list[Flaw] = []
+        flawed: list[RowError] = []
         examples = stored(read(task, file, skip=wanted.skip, left_out=flawed.append if wanted.skip_bad else None))
         if flawed:
             skipped[file.stem] = [flaw.id for flaw in flawed]
@@ -72,7 +73,7 @@ def jsonl(task: Task, path: Path, wanted: Wanted) -> Data:
 
 
 def load(
-    task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[Flaw], None] | None = None
+    task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[RowError], None] | None = None
 ) -> list[dspy.Example]:
     """The examples of one file.
 
@@ -104,12 +105,12 @@ def load(
 
 
 def read(
-    task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[Flaw], None] | None = None
+    task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[RowError], None] | None = None
 ) -> Iterator[dspy.Example]:
     """As `load`, one example after another; that rows are flawed is said behind the last one."""
     reader = Reader(task, file)
     seen: set[str] = set()
-    flawed: list[Flaw] = []
+    flawed: list[RowError] = []
     for number, line in reader.lines():
         try:
             row = reader.row(f"line {number}", line)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import dspy
 
 from programs.data.lamp.row import date, identity, readable
-from programs.data.lamp.row_errors import Flaw, FlawError, keys, shown
+from programs.data.lamp.row_errors import FlawError, RowError, keys, shown
 from programs.tasks.task import Task
 from r2p_dspy.profile import Item, Profile
 
@@ -23,7 +23,7 @@ class Reader:
 
     def fail(self, where: str, what: str, remedy: str, name: str = "") -> NoReturn:
         """Refuse a row, or the file."""
-        raise FlawError(Flaw(self.file, name or where.partition(", item")[0], where, what, remedy))
+        raise FlawError(RowError(self.file, name or where.partition(", item")[0], where, what, remedy))
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """The lines that are not blank, numbered."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from programs.data import dataset as data
 from programs.data.dataset import Data, Wanted
 from programs.data.jsonl import is_jsonl, jsonl
-from programs.data.lamp.reading import DataError
 from programs.data.lamp.row_errors import cut, one_line
 from programs.tasks.task import Task
+from r2p_dspy.errors import DataError
 
 
 def read_examples(

@@ -8,7 +8,7 @@ from typing import Any
 import dspy
 import numpy as np
 
-from programs.data.lamp.reading import DataError
+from r2p_dspy.errors import ConfigError, DataError
 from r2p_dspy.profile import Profile
 
 _TELLING = 3  # so many items of one history inside another tell a user; fewer may be two users' common taste
@@ -36,11 +36,11 @@ def split(
         [8, 2]
     """
     if not 0 < dev_share < 1:
-        raise ValueError(f"dev_share is the part to put aside, between 0 and 1, not {dev_share}")
+        raise ConfigError(f"dev_share is the part to put aside, between 0 and 1, not {dev_share}")
     owners = users(examples)
     order = sorted(set(owners))
     if len(order) < 2:
-        raise ValueError("splitting by user needs at least two users; load more examples")
+        raise ConfigError("splitting by user needs at least two users; load more examples")
     random.Random(seed).shuffle(order)
     sizes = Counter(owners)
     aside: set[int] = set()
@@ -72,7 +72,7 @@ def check_apart(train: Sequence[dspy.Example], evaluation: Sequence[dspy.Example
         >>> row = dspy.Example(id="1", q="what", profile=Profile()).with_inputs("q", "profile")
         >>> check_apart([row], [row])
         Traceback (most recent call last):
-        programs.data.lamp.row_errors.DataError: question 1 stands in the training and in the evaluation set; …
+        r2p_dspy.errors.DataError: question 1 stands in the training and in the evaluation set; …
     """
     trained = {hash(key(example)) for example in train}  # which holds no texts
     for example in evaluation:

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import dspy
 
-from programs.data.lamp.row_errors import DataError
+from r2p_dspy.errors import DataError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.cache import Store
 

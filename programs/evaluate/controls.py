@@ -12,6 +12,7 @@ from programs.data.splits import users
 from programs.tasks.retrievers import retriever
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Profile
+from r2p_dspy.errors import ConfigError
 
 
 class Instead(dspy.Module):
@@ -49,7 +50,7 @@ def controls(program: R2P, task: Task, examples: Sequence[dspy.Example], options
     profiles = [example[task.profile] for example in examples]
     owners = users(examples)
     if len(set(owners)) < 2:
-        raise ValueError("--controls swaps users' histories, and all examples are of one user; raise --limit")
+        raise ConfigError("--controls swaps users' histories, and all examples are of one user; raise --limit")
     turned = [[*range(at + 1, len(owners)), *range(at)] for at in range(len(owners))]
     strangers = [next(other for other in order if owners[other] != owners[at]) for at, order in enumerate(turned)]
     others = {question: profiles[other] for question, other in zip(questions, strangers, strict=True)}

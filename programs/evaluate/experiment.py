@@ -9,10 +9,10 @@ from typing import Any
 
 import dspy
 
-from programs.calls.cache import Ledger, LedgerFailed, Spent
+from programs.calls.cache import CallCache, CallCacheFailed, Usage
 from programs.calls.prices import priced
 from programs.calls.recording import recorded
-from programs.calls.usage import BudgetReached, Meter
+from programs.calls.usage import BudgetReached, UsageLimiter
 from programs.data.dataset import Data, Wanted
 from programs.data.reading import read_examples
 from programs.evaluate import judge as judging
@@ -23,13 +23,14 @@ from programs.evaluate.submission import submission
 from programs.optimize.optimizers import LEAST
 from programs.runs import tracking
 from programs.runs.configs import Options, digest
-from programs.runs.directory import Run, RunError
+from programs.runs.directory import Run
 from programs.runs.reporter import Reporter
-from programs.tasks.program import Settings, build, given, resolved
+from programs.tasks.program import R2PConfig, build, given, resolved
 from programs.tasks.task_file import task_of
 from programs.ui.plots import plot
 from r2p_dspy import R2P, load_program
 from r2p_dspy.engines.connect import in_process
+from r2p_dspy.errors import RunError
 
 
 class Experiment:
@@ -47,8 +48,8 @@ class Experiment:
 
     lm: dspy.LM
     run: Run
-    meter: Meter
-    ledger: Ledger | None
+    meter: UsageLimiter
+    ledger: CallCache | None
 
     def __init__(self, command: str, options: Options, reporter: Reporter, found: Data | None = None):
         self.command, self.reporter = command, reporter
@@ -65,7 +66,7 @@ class Experiment:
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.unmeasured: dict[str, str] = {}
 
-    def build(self, settings: Settings) -> R2P:
+    def build(self, settings: R2PConfig) -> R2P:
         """The task's R2P program with these settings, uncompiled."""
         key = settings.retriever, settings.k  # a retriever may hold weights and embeddings: it is made once
         seed, tokens = self.options.seed, self.options.retriever_tokens
@@ -90,7 +91,7 @@ class Experiment:
         # In-process calls are cheaper than bookkeeping of what a cache would hide: calls and tokens.
         lm = options.connect(cache=not in_process(options.model))
         judge = judging.connected(self.task, options.judge, options.judge_api_base, options.seed)
-        recorded(lm, None, Meter(budget))  # raises before anything is written
+        recorded(lm, None, UsageLimiter(budget))  # raises before anything is written
         # A run that is resumed must go on with the same model, data and program, not only with the same names.
         known = {"lm": lm.model, "examples": self.data.digest, "compiled": digest(options.program)}
         known["judge_lm"] = judge and judge.model
@@ -104,11 +105,11 @@ class Experiment:
             tracking.tracked(mlflow, self.run.path, self.command, asked, self.reporter),
         ):
             self.ledger = ledger = self._ledger(output)
-            self.meter = Meter(budget, ledger.spent(self.run.id) if ledger is not None else Spent())
+            self.meter = UsageLimiter(budget, ledger.spent(self.run.id) if ledger is not None else Usage())
             self.lm, self.judge = self.recorded(lm), judge and self.recorded(judge)
             try:
                 yield self.run
-            except LedgerFailed as full:
+            except CallCacheFailed as full:
                 raise RunError(str(full)) from None
             finally:
                 # Calls that are under way are paid for: what they bring is kept.
@@ -117,13 +118,13 @@ class Experiment:
                 if ledger is not None:
                     ledger.close()
 
-    def _ledger(self, output: Path) -> Ledger | None:
+    def _ledger(self, output: Path) -> CallCache | None:
         """Where calls are kept: what is compiled once is compiled again for nothing; what is evaluated is asked."""
         if self.command != "compile" or not self.options.cache:
             return None
         directory = Path(self.options.calls) if self.options.calls is not None else output.parent / "calls"
         try:
-            return Ledger(directory, self.run.id)
+            return CallCache(directory, self.run.id)
         except RunError:
             self.run.withdraw()
             raise

@@ -12,6 +12,7 @@ from programs.evaluate.runner import Progress, collect, spent
 from programs.runs.directory import Run
 from programs.tasks.task import Task
 from r2p_dspy import BM25, connect
+from r2p_dspy.errors import ConfigError
 
 _AGAINST = "cot"
 _COMPARED = ("r2p", "compiled")
@@ -26,7 +27,7 @@ def connected(task: Task, model: str | None, api_base: str | None, seed: int) ->
     if model is None:
         return None
     if task.labels:
-        raise ValueError(f"--judge is for free text; what is right in {task.name}, its metrics say")
+        raise ConfigError(f"--judge is for free text; what is right in {task.name}, its metrics say")
     return connect(model, api_base=api_base, seed=seed)
 
 

@@ -13,7 +13,7 @@ from programs.evaluate.controls import controls
 from programs.evaluate.experiment import Experiment
 from programs.runs.configs import Options
 from programs.runs.reporter import Reporter
-from programs.tasks.program import Settings
+from programs.tasks.program import R2PConfig
 
 
 def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def evaluate(experiment: Experiment) -> dict[str, Any]:
     """What `run_evaluate` does, in an experiment that has begun."""
     task, options = experiment.task, experiment.options
     # Uncompiled is R2P as it comes, but for what was asked for, on the same items as the others.
-    asked = Settings().model_copy(update={**experiment.given, "retriever": options.retriever, "k": options.k})
+    asked = R2PConfig().model_copy(update={**experiment.given, "retriever": options.retriever, "k": options.k})
     programs = {**baselines(task, experiment.retriever), "r2p": experiment.build(asked)}
     if options.program is not None:
         programs["compiled"] = experiment.loaded

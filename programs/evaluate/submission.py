@@ -12,9 +12,10 @@ from metrics.intervals import Interval, of_metric
 from metrics.lamp import METRICS
 from programs.tasks import TASKS
 from programs.tasks.task import Task
+from r2p_dspy.errors import DataError
 
 
-class SubmissionError(ValueError):
+class SubmissionError(DataError):
     """Predictions that cannot be scored; one line says which file, why, and what to do."""
 
 

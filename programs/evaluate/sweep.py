@@ -27,6 +27,7 @@ from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from programs.ui.plots import plot_sweep
 from r2p_dspy.engines.connect import check_name, in_process
+from r2p_dspy.errors import ConfigError
 
 BASES = ("predict", "cot")  # what the other programs of a cell are compared with
 
@@ -81,7 +82,7 @@ def run_sweep(
     setting = resolved(options)[1]
     ks = sorted({setting.k if k is None else k for k in ks})
     if setting.retriever == "all" and len(ks) > 1:
-        raise ValueError("the retriever 'all' shows every item whatever k is; give one --k, or another --retriever")
+        raise ConfigError("the retriever 'all' shows every item whatever k is; give one --k, or another --retriever")
     named = short_names(models)
     # The address is that of the models that are served; where none is, it is a mistake that is said.
     addresses = {model: options.api_base for model in models if not in_process(model)}
@@ -185,7 +186,7 @@ def _read(
     for given in dict.fromkeys(tasks):
         task = task_of(given)
         if task.name in settings:
-            raise ValueError(f"{settings[task.name].task} and {given} are two tasks named {task.name!r}; rename one")
+            raise ConfigError(f"{settings[task.name].task} and {given} are two tasks named {task.name!r}; rename one")
         settings[task.name] = replace(options, task=given, data=_folder(options.data, task, len(set(tasks)) > 1))
         for k in ks:
             experiment = Experiment("evaluate", replace(settings[task.name], k=k), reporter, examples.get(task.name))
@@ -201,7 +202,7 @@ def _folder(data: str | None, task: Task, several: bool) -> str | None:
     found = folders(task, Path(data))
     if len(found) != 1:
         which = f" ({', '.join(map(str, found))})" if found else ""
-        raise ValueError(
+        raise ConfigError(
             f"{data} holds {len(found)} directories with the files of {task.lamp or task.name}{which}; for several "
             "tasks it has to hold one of LaMP's each"
         )

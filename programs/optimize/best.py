@@ -7,8 +7,8 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from programs.calls.usage import BudgetReached, Meter
-from programs.optimize.compiling import taught
+from programs.calls.usage import BudgetReached, UsageLimiter
+from programs.optimize.compiling import copy_learned_state
 from r2p_dspy import R2P
 
 
@@ -42,7 +42,7 @@ def within_budget(
     compiling: Callable[[], tuple[R2P, dict[str, Any]]],
     uncompiled: R2P,
     dev: Sequence[dspy.Example],
-    meter: Meter,
+    meter: UsageLimiter,
     optimizer: str,
 ) -> tuple[R2P, dict[str, Any]]:
     """Compile, and where the budget is reached take the best program so far.
@@ -66,7 +66,7 @@ def within_budget(
     meter.settle()
     found = best.program
     better = isinstance(found, R2P) and not _same(found, uncompiled)
-    chosen = taught(uncompiled, found) if better else uncompiled.deepcopy()
+    chosen = copy_learned_state(uncompiled, found) if better else uncompiled.deepcopy()
     rated = {"best so far": round(max(best.scores), 2)} if best.scores else {}
     summary = {
         "optimizer": optimizer,

@@ -12,18 +12,19 @@ import numpy as np
 
 from metrics.lamp import METRICS
 from programs.data.splits import check_apart
-from programs.optimize.context import Job
+from programs.optimize.context import CompileContext
 from programs.optimize.optimizers import check_optimizer
-from programs.optimize.safe_metric import Failures, Forgiving
+from programs.optimize.safe_metric import FailureCounter, SafeMetric
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, as_float, optimizing
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.scoring.composite import WEIGHTS
 
 
 def composite(task: Task, weights: Mapping[str, float] | None = None, threshold: float | None = None) -> Composite:
     """The task's composite score: its own metric, and the structure, evidence and consistency of the reasoning.
 
-    An example on which the metric fails is a failed one (see `Forgiving`).
+    An example on which the metric fails is a failed one (see `SafeMetric`).
 
     Args:
         task: whose metric it is.
@@ -36,7 +37,7 @@ def composite(task: Task, weights: Mapping[str, float] | None = None, threshold:
         return metric.score(prediction.get(task.answer), example[task.answer], task.labels)
 
     return Composite(
-        Forgiving(score),
+        SafeMetric(score),
         threshold=task.threshold if threshold is None else threshold,
         weights=WEIGHTS if weights is None else weights,
     )
@@ -58,11 +59,11 @@ def weights_of(text: str | None) -> dict[str, float] | None:
     for one in text.split(","):
         name, _, number = (side.strip() for side in one.partition("="))
         if name in weights:
-            raise ValueError(f"--weights names {name!r} twice; keep one of the two")
+            raise ConfigError(f"--weights names {name!r} twice; keep one of the two")
         try:
             weights[name] = float(number)
         except ValueError:
-            raise ValueError(f"--weights takes PART=NUMBER,…, such as task=0.7,structure=0.3, not {one!r}") from None
+            raise ConfigError(f"--weights takes PART=NUMBER,…, such as task=0.7,structure=0.3, not {one!r}") from None
     Composite(lambda example, prediction: 0.0, weights=weights)  # raises for a part that is none, and for sums
     return weights
 
@@ -111,24 +112,24 @@ def compile_program(
     """
     found = check_optimizer(optimizer, reflection=reflection is not None, training=trainable is not None)
     if len(train) < found.least or not dev:
-        raise ValueError(
+        raise ConfigError(
             f"{optimizer} needs at least {found.least} training examples and 1 dev example, not {len(train)} and "
             f"{len(dev)}; give more data, or raise --limit"
         )
     check_apart(train, dev)
-    shuffled, failures = [*train], Failures()
+    shuffled, failures = [*train], FailureCounter()
     random.Random(seed).shuffle(shuffled)
     scored = composite(task, weights, threshold)
     metric = scored.task
-    assert isinstance(metric, Forgiving)
-    job = Job(program, task, scored, shuffled, dev, threads, seed, reflection, trainable, progress)
+    assert isinstance(metric, SafeMetric)
+    job = CompileContext(program, task, scored, shuffled, dev, threads, seed, reflection, trainable, progress)
     with _optimizing(failures, seed, progress):
         scores = {"uncompiled": _evaluate(job, program)}
         metric.check()
         failures.check(len(dev))
         made = found.run(job)
         if made is not None:
-            compiled = taught(program, made)
+            compiled = copy_learned_state(program, made)
             scores |= job.candidates or {optimizer: _evaluate(job, compiled)}
     # A tie goes to the uncompiled program: its prompts are shorter.
     uncompiled = made is None or scores["uncompiled"] >= max(scores.values())
@@ -149,7 +150,7 @@ def compile_program(
     return chosen, summary
 
 
-def taught(program: R2P, made: dspy.Module) -> R2P:
+def copy_learned_state(program: R2P, made: dspy.Module) -> R2P:
     """A program with the instructions and the demos that an optimizer found, and with nothing else of its.
 
     Optimizers leave candidates and logs on what they return, COPRO other prefixes, and a demo that lacks a stage or
@@ -178,7 +179,7 @@ def _where(lm: dspy.LM) -> str:
     return lm.finetuning_model or lm.model
 
 
-def _evaluate(job: Job, program: dspy.Module) -> float:
+def _evaluate(job: CompileContext, program: dspy.Module) -> float:
     """A program's score on dev, 0 to 100."""
     evaluate = dspy.Evaluate(
         devset=[*job.dev], metric=as_float(job.scored), num_threads=job.threads, display_progress=False
@@ -187,7 +188,7 @@ def _evaluate(job: Job, program: dspy.Module) -> float:
 
 
 @contextlib.contextmanager
-def _optimizing(failures: Failures, seed: int, progress: Callable[[str], None]) -> Iterator[None]:
+def _optimizing(failures: FailureCounter, seed: int, progress: Callable[[str], None]) -> Iterator[None]:
     """As an optimizer is to run: unmet asserts are scored, failures counted, prints told, draws repeatable."""
     random.seed(seed)  # for what draws without a seed of its own
     np.random.seed(seed % 2**32)

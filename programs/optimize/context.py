@@ -15,7 +15,7 @@ ENOUGH = 12  # examples to choose demos from
 
 
 @dataclass(frozen=True)
-class Job:
+class CompileContext:
     """What an optimizer is given, and what it notes.
 
     Args:

@@ -6,16 +6,16 @@ from typing import Any
 import dspy
 from dspy.teleprompt import BootstrapFewShot, BootstrapFewShotWithRandomSearch, KNNFewShot
 
-from programs.optimize.context import CANDIDATES, DEMOS, Job
+from programs.optimize.context import CANDIDATES, DEMOS, CompileContext
 from r2p_dspy import Dense, as_optimizer_metric
 
 
-def bootstrap(job: Job) -> dspy.Module | None:
+def bootstrap(job: CompileContext) -> dspy.Module | None:
     """The first examples that pass."""
     return _few(job).compile(job.program, trainset=job.passing[0]) if job.passing[0] else None
 
 
-def random_search(job: Job) -> dspy.Module | None:
+def random_search(job: CompileContext) -> dspy.Module | None:
     """Several sets of demos, of which the best on dev wins."""
     if not job.passing[0]:
         return None
@@ -34,7 +34,7 @@ def random_search(job: Job) -> dspy.Module | None:
     return best
 
 
-def knn(job: Job) -> dspy.Module | None:
+def knn(job: CompileContext) -> dspy.Module | None:
     """The demos that are most often among the nearest to a question of dev, the same for every question.
 
     DSPy's KNNFewShot bootstraps anew at every call, from the examples nearest to its question: that takes several calls
@@ -55,11 +55,11 @@ def knn(job: Job) -> dspy.Module | None:
     return _few(job).compile(job.program, trainset=[passing[place] for place in chosen])
 
 
-def _few(job: Job) -> BootstrapFewShot:
+def _few(job: CompileContext) -> BootstrapFewShot:
     return BootstrapFewShot(metric=as_optimizer_metric(job.scored), max_bootstrapped_demos=DEMOS, max_labeled_demos=0)
 
 
-def _vectorizer(job: Job) -> Callable[[list[str]], Any]:
+def _vectorizer(job: CompileContext) -> Callable[[list[str]], Any]:
     """The program's own embedder, if it retrieves with one; else bags of words."""
     if isinstance(job.program.retriever, Dense):
         return job.program.retriever.embedder

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from programs.calls.cache import Spent
-from programs.calls.usage import Meter
+from programs.calls.cache import Usage
+from programs.calls.usage import UsageLimiter
 
 
-def of_rows(rows: Sequence[Mapping[str, Any]], usd: Callable[[int, int], float | None]) -> Spent:
+def of_rows(rows: Sequence[Mapping[str, Any]], usd: Callable[[int, int], float | None]) -> Usage:
     """What rows of `measure` took.
 
     Args:
@@ -17,10 +17,10 @@ def of_rows(rows: Sequence[Mapping[str, Any]], usd: Callable[[int, int], float |
     total = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
     seconds = sum(row["seconds"] for row in rows)
     price = usd(total["prompt"], total["completion"]) or 0.0
-    return Spent(sum(row["calls"] for row in rows), **total, usd=price, seconds=seconds)
+    return Usage(sum(row["calls"] for row in rows), **total, usd=price, seconds=seconds)
 
 
-def estimate(measured: Spent, examples: int, runs: int, threads: int) -> dict[str, float]:
+def estimate(measured: Usage, examples: int, runs: int, threads: int) -> dict[str, float]:
     """What so many runs of a program will take.
 
     Args:
@@ -33,7 +33,7 @@ def estimate(measured: Spent, examples: int, runs: int, threads: int) -> dict[st
         calls, tokens, usd and minutes.
 
     Example:
-        >>> estimate(Spent(calls=20, prompt=9000, completion=1000, usd=0.1, seconds=80), 10, runs=60, threads=16)
+        >>> estimate(Usage(calls=20, prompt=9000, completion=1000, usd=0.1, seconds=80), 10, runs=60, threads=16)
         {'calls': 120, 'tokens': 60000, 'usd': 0.6, 'minutes': 0.5}
     """
     share = runs / examples
@@ -45,7 +45,7 @@ def estimate(measured: Spent, examples: int, runs: int, threads: int) -> dict[st
     }
 
 
-def actual(meter: Meter, since: Spent, minutes: float) -> dict[str, float]:
+def actual(meter: UsageLimiter, since: Usage, minutes: float) -> dict[str, float]:
     """What it took, to stand beside the estimate: calls that were replayed are in it, and counted apart.
 
     Args:

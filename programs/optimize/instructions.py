@@ -9,7 +9,7 @@ from dspy.teleprompt import COPRO, GEPA, SIMBA, MIPROv2
 from dspy.teleprompt.gepa import InstructionProposer
 from gepa.utils import ScoreThresholdStopper
 
-from programs.optimize.context import CANDIDATES, DEMOS, ENOUGH, Job
+from programs.optimize.context import CANDIDATES, DEMOS, ENOUGH, CompileContext
 from r2p_dspy import as_float, as_gepa, as_optimizer_metric
 
 _ROWS = 24  # examples on which COPRO rates an instruction
@@ -17,7 +17,7 @@ _BATCH = 16  # examples of a step of SIMBA
 _PATIENCE = 4  # failures of the reflection model running
 
 
-def mipro(job: Job) -> dspy.Module:
+def mipro(job: CompileContext) -> dspy.Module:
     """Instructions and demos together, by Bayesian search; with instructions alone where nothing can be a demo."""
     demos = DEMOS if job.passing[0] else 0
     search = MIPROv2(
@@ -43,7 +43,7 @@ def mipro(job: Job) -> dspy.Module:
     )
 
 
-def gepa(job: Job) -> dspy.Module:
+def gepa(job: CompileContext) -> dspy.Module:
     """Instructions rewritten after reflection on what the checks say of each stage."""
     proposer = _Proposer()
     search = GEPA(
@@ -89,7 +89,7 @@ class _Proposer(InstructionProposer):
         return len(self.failures) >= _PATIENCE
 
 
-def simba(job: Job) -> dspy.Module:
+def simba(job: CompileContext) -> dspy.Module:
     """Demos, and rules in words from runs that differ; without a model to write rules, demos alone."""
     search = SIMBA(
         metric=as_gepa(job.scored),  # its words go to whoever writes the rules
@@ -112,7 +112,7 @@ def simba(job: Job) -> dspy.Module:
     return search.compile(job.program, trainset=[*job.train], seed=job.seed)
 
 
-def copro(job: Job) -> dspy.Module:
+def copro(job: CompileContext) -> dspy.Module:
     """Instructions by coordinate ascent."""
     search = COPRO(
         prompt_model=job.reflection,

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import dspy
 
-from programs.optimize.context import CANDIDATES, DEMOS, ENOUGH, Job
+from programs.optimize.context import CANDIDATES, DEMOS, ENOUGH, CompileContext
 from programs.optimize.demos import bootstrap, knn, random_search
 from programs.optimize.instructions import copro, gepa, mipro, simba
 from programs.optimize.weights import together
+from r2p_dspy.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Optimizer:
             on dev is part of it.
     """
 
-    run: Callable[[Job], dspy.Module | None]
+    run: Callable[[CompileContext], dspy.Module | None]
     runs: Callable[[int, int], int]
     reflects: bool = False
     least: int = 3
@@ -67,15 +68,15 @@ def check_optimizer(name: str, *, reflection: bool = True, training: bool = True
         ValueError: for an unknown one, and for one that lacks something.
     """
     if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {name!r}; the optimizers are {', '.join(OPTIMIZERS)}")
+        raise ConfigError(f"unknown optimizer {name!r}; the optimizers are {', '.join(OPTIMIZERS)}")
     found = OPTIMIZERS[name]
     if found.reflects and not reflection:
-        raise ValueError(
+        raise ConfigError(
             f"{name} needs a model that writes instructions, which a small one cannot: add --reflection-model MODEL, "
             "or take random, bootstrap, knn or simba"
         )
     if found.trains and not training:
-        raise ValueError(f"{name} trains the model's weights, which nothing here can; take another optimizer")
+        raise ConfigError(f"{name} trains the model's weights, which nothing here can; take another optimizer")
     return found
 
 

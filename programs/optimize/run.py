@@ -7,7 +7,7 @@ from typing import Any
 
 import dspy
 
-from programs.calls.cache import Spent
+from programs.calls.cache import Usage
 from programs.calls.prices import cost
 from programs.calls.usage import BudgetReached
 from programs.evaluate import report
@@ -23,6 +23,7 @@ from programs.runs.directory import read_json, write_json
 from programs.runs.provenance import complete, provenance
 from programs.runs.reporter import Reporter
 from r2p_dspy import R2P, Composite, load_program, save_program
+from r2p_dspy.errors import ConfigError
 
 Trainable = Callable[[dspy.LM], dspy.LM]
 
@@ -46,7 +47,7 @@ def run_compile(
     """
     if options.optimizer == "none":
         if not options.tune:
-            raise ValueError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
+            raise ConfigError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
     else:
         reflects = options.reflection_model is not None
         check_optimizer(options.optimizer, reflection=reflects, training=trainable is not None)
@@ -141,14 +142,14 @@ def _expected(experiment: Experiment) -> dict[str, float] | None:
     return expected
 
 
-def _outcome(experiment: Experiment) -> tuple[Spent, float]:
+def _outcome(experiment: Experiment) -> tuple[Usage, float]:
     """What is kept of a budget for measuring what comes out, and its minutes: half as much again as R2P took."""
     found = _measured(experiment)
-    part = Spent(*(round(1.5 * one, 6) for one in vars(found).values()))
+    part = Usage(*(round(1.5 * one, 6) for one in vars(found).values()))
     return part, part.seconds / experiment.options.num_threads / 60
 
 
-def _measured(experiment: Experiment) -> Spent:
+def _measured(experiment: Experiment) -> Usage:
     """What measuring R2P took."""
     model = experiment.lm.model
     rows = experiment.rows.get("r2p", [])

@@ -8,9 +8,10 @@ from typing import Any
 from dspy.utils.callback import BaseCallback
 
 from r2p_dspy import R2P
+from r2p_dspy.errors import ConfigError, R2PError
 
 
-class MetricError(ValueError):
+class MetricError(R2PError):
     """A metric that fails on every example; `traceback` is that of its first failure."""
 
     def __init__(self, message: str, traceback: str):
@@ -18,14 +19,14 @@ class MetricError(ValueError):
         self.traceback = traceback
 
 
-class Forgiving:
+class SafeMetric:
     """A task's score that takes its own failure on an example for a failed example.
 
     Args:
         score: (example, prediction) to a number in [0, 1].
 
     Example:
-        >>> score = Forgiving(lambda example, prediction: 1 / prediction)
+        >>> score = SafeMetric(lambda example, prediction: 1 / prediction)
         >>> score(None, 1), score(None, 0), score.failed, score.asked
         (1.0, 0.0, 1, 2)
     """
@@ -42,7 +43,7 @@ class Forgiving:
         try:
             value, failure = float(self.score(example, prediction)), None
             if not 0 <= value <= 1:
-                raise ValueError(f"the task's score must be in [0, 1], higher is better, not {value}")
+                raise ConfigError(f"the task's score must be in [0, 1], higher is better, not {value}")
         except Exception as error:
             value, failure = 0.0, error
         with self._lock:
@@ -67,7 +68,7 @@ class Forgiving:
         ) from self.first
 
 
-class Failures(BaseCallback):
+class FailureCounter(BaseCallback):
     """The calls of a program that raised, as DSPy's evaluations take them for a 0 and its optimizers only log them."""
 
     def __init__(self) -> None:

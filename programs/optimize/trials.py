@@ -7,7 +7,7 @@ from typing import Any
 
 from metrics.intervals import Interval, of_mean
 from programs.evaluate.report import users
-from programs.tasks.program import Settings
+from programs.tasks.program import R2PConfig
 
 Row = Mapping[str, Any]
 _FINALISTS = 3  # beside the best and the start
@@ -23,7 +23,7 @@ class Trial:
         whole: whether it was measured on all examples, and not given up.
     """
 
-    settings: Settings
+    settings: R2PConfig
     rows: Sequence[Row]
     whole: bool
 

@@ -6,11 +6,12 @@ from types import MappingProxyType
 from typing import Any
 
 from programs.optimize.trials import Row, Trial, Tuning
-from programs.tasks.program import Settings
+from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.template import TEMPLATES
 
-Measure = Callable[[Settings, int], Sequence[Row]]
+Measure = Callable[[R2PConfig, int], Sequence[Row]]
 
 # What is searched. The first trials change one setting each, in this order.
 SPACE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
@@ -28,7 +29,7 @@ _FEWEST = 10  # examples on which a trial can be given up
 _OF_SEVERAL = ("adaptive", "reconcile")  # what matters where there are candidates
 
 
-def space(task: Task, start: Settings, fixed: Collection[str] = ()) -> dict[str, tuple[Any, ...]]:
+def space(task: Task, start: R2PConfig, fixed: Collection[str] = ()) -> dict[str, tuple[Any, ...]]:
     """What there is to choose from, by setting; the value that the search starts with comes first.
 
     Args:
@@ -38,7 +39,7 @@ def space(task: Task, start: Settings, fixed: Collection[str] = ()) -> dict[str,
 
     Example:
         >>> from programs.tasks.lamp2 import TASK
-        >>> space(TASK, Settings(k=12), fixed=["retriever"])["k"]
+        >>> space(TASK, R2PConfig(k=12), fixed=["retriever"])["k"]
         (12, 1, 2, 3, 4, 6, 8)
     """
     stages = {name: [None, *(stage.name for stage, _ in template.walk())] for name, template in TEMPLATES.items()}
@@ -53,7 +54,7 @@ def space(task: Task, start: Settings, fixed: Collection[str] = ()) -> dict[str,
 def tune(
     measure: Measure,
     choices: Mapping[str, Sequence[Any]],
-    start: Settings,
+    start: R2PConfig,
     examples: int,
     *,
     trials: int = 24,
@@ -102,7 +103,7 @@ def tune(
     return Tuning([*done.values()], finals, stopped)
 
 
-def _measured(measure: Measure, settings: Settings, examples: int, before: Tuning) -> Trial:
+def _measured(measure: Measure, settings: R2PConfig, examples: int, before: Tuning) -> Trial:
     third = max(_FEWEST, -(-examples // 3))
     if before.trials and third < examples:
         some = Trial(settings, measure(settings, third), whole=False)
@@ -111,10 +112,10 @@ def _measured(measure: Measure, settings: Settings, examples: int, before: Tunin
     return Trial(settings, measure(settings, examples), whole=True)
 
 
-def _known(done: Sequence[Trial], settings: Settings) -> Trial | None:
+def _known(done: Sequence[Trial], settings: R2PConfig) -> Trial | None:
     """A trial that was given up, dearer than the start, whose changes to the start are among those of a setting."""
 
-    def changes(of: Settings) -> set[tuple[str, Any]]:
+    def changes(of: R2PConfig) -> set[tuple[str, Any]]:
         return of.model_dump().items() - done[0].settings.model_dump().items()
 
     dear = [trial for trial in done if not trial.whole and trial.tokens > done[0].tokens]
@@ -127,13 +128,13 @@ def _hopeless(trial: Trial, best: Trial) -> bool:
 
 
 def _proposed(
-    choices: Mapping[str, Sequence[Any]], start: Settings, trials: int, seed: int
-) -> Iterator[tuple[Settings, Callable[[list[float]], Any]]]:
+    choices: Mapping[str, Sequence[Any]], start: R2PConfig, trials: int, seed: int
+) -> Iterator[tuple[R2PConfig, Callable[[list[float]], Any]]]:
     """Settings to measure, some of them again, and whom to tell how each does."""
     try:
         import optuna
     except ModuleNotFoundError:
-        raise ValueError("--tune needs optuna: pip install 'r2p-dspy[cli]'") from None
+        raise ConfigError("--tune needs optuna: pip install 'r2p-dspy[cli]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.TPESampler(seed=seed))
     first = {name: values[0] for name, values in choices.items()}

@@ -14,7 +14,7 @@ from programs.evaluate.experiment import Experiment
 from programs.evaluate.runner import collect, spent
 from programs.optimize.trials import Row, Trial, Tuning
 from programs.optimize.tuning import space, tune
-from programs.tasks.program import Settings
+from programs.tasks.program import R2PConfig
 from programs.ui.plots import plot_tuning
 from r2p_dspy import R2P, Composite, optimizing
 
@@ -26,7 +26,7 @@ _TOKENS = {
 
 def run_tuning(
     experiment: Experiment, scored: Composite, stops: tuple[type[BaseException], ...] = ()
-) -> tuple[Settings, dict[str, Any]]:
+) -> tuple[R2PConfig, dict[str, Any]]:
     """Search the settings that were not given, on dev, compare the finalists on train too, and draw `tuning.png`.
 
     Args:
@@ -42,7 +42,7 @@ def run_tuning(
     dev, train = experiment.data.dev, experiment.data.train
     examples = [*dev, *train]
 
-    def measure(settings: Settings, count: int) -> Sequence[Row]:
+    def measure(settings: R2PConfig, count: int) -> Sequence[Row]:
         program = experiment.build(settings)
         rows = experiment.run.rows("tune-" + re.sub(r"[^A-Za-z0-9.]+", "-", str(settings))[-100:])
         missing = {example.id for example in examples[:count]} - {row["id"] for row in rows}

@@ -7,12 +7,12 @@ import dspy
 from dspy.teleprompt import BetterTogether, BootstrapFinetune
 from dspy.teleprompt.teleprompt import Teleprompter
 
-from programs.optimize.context import Job
+from programs.optimize.context import CompileContext
 from programs.optimize.demos import random_search
 from r2p_dspy import as_bool, as_float
 
 
-def together(job: Job) -> dspy.Module:
+def together(job: CompileContext) -> dspy.Module:
     """Prompts, weights, prompts again: demos by random search, and weights by fine-tuning on what passes the gate."""
     assert job.trainable is not None
     prompts, weights = _Prompts(job), _Weights(job)
@@ -36,7 +36,7 @@ def together(job: Job) -> dspy.Module:
 class _Step(Teleprompter):
     """A step of a chain, whose failure is kept: DSPy only logs it."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: CompileContext):
         self.job = job
         self.failure: Exception | None = None
 

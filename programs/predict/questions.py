@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from programs.data.jsonl_rows import Reader
-from programs.data.lamp.row_errors import DataError
 from programs.tasks.task import Task
+from r2p_dspy.errors import DataError
 
 
 class Row(NamedTuple):

@@ -15,29 +15,30 @@ import dspy
 from dspy.utils.exceptions import LMError, LMInvalidRequestError, LMUnsupportedModelError
 from pydantic_core import to_jsonable_python
 
-from programs.data.lamp.row_errors import DataError, one_line
+from programs.data.lamp.row_errors import one_line
 from programs.predict.questions import Row, arguments, read, survey
-from programs.predict.writer import Settled
+from programs.predict.writer import PredictionWriter
 from programs.runs.configs import Options, digest
 from programs.runs.reporter import Reporter
-from programs.tasks.program import Settings, build, resolved
+from programs.tasks.program import R2PConfig, build, resolved
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from r2p_dspy import R2P, load_program, optimizing
+from r2p_dspy.errors import ConfigError, DataError
 
 _AHEAD = 8  # rows for each call in flight that may be ahead of the slowest one
 
 # What a resumed run must have in common with its beginning; the others change how it runs, not what it answers.
-_SAME = ("task", "model", *Settings.model_fields, "retriever_tokens", "seed", "temperature")
+_SAME = ("task", "model", *R2PConfig.model_fields, "retriever_tokens", "seed", "temperature")
 
 
-def run_predict(options: Options, source: Path, target: Path, resume: bool, reporter: Reporter) -> Settled:
+def run_predict(options: Options, source: Path, target: Path, resume: bool, reporter: Reporter) -> PredictionWriter:
     """Answer every row of a file with the task's R2P program, compiled or not.
 
     Args:
         options: what was asked for.
         source: the rows, see `questions`.
-        target: where answers go, see `Settled`.
+        target: where answers go, see `PredictionWriter`.
         resume: whether to go on with what is there.
         reporter: who is told of progress.
 
@@ -58,7 +59,7 @@ def run_predict(options: Options, source: Path, target: Path, resume: bool, repo
     config = {"input": fingerprint, "lm": lm.model, **{name: getattr(options, name) for name in _SAME}}
     for name in ("program", "task"):
         config[f"{name}_file"] = digest(getattr(options, name))
-    with Settled(target, config, source, resume) as settled, dspy.context(lm=lm):
+    with PredictionWriter(target, config, source, resume) as settled, dspy.context(lm=lm):
         progress = reporter.start("predict", total, settled.answered + settled.failed)
         predict(program, task, source, settled, threads=options.num_threads, skip=options.skip, progress=progress)
     return settled
@@ -68,7 +69,7 @@ def predict(
     program: R2P,
     task: Task,
     source: Path,
-    settled: Settled,
+    settled: PredictionWriter,
     *,
     threads: int = 16,
     skip: Collection[str] = (),
@@ -91,7 +92,7 @@ def predict(
     Raises:
         LMError: when the model cannot be reached, does not answer in time, or refuses the user: this is no row's fault,
             so nothing is settled by it. A note says at which row it was.
-        RunError: see `Settled`.
+        RunError: see `PredictionWriter`.
     """
     lm = dspy.settings.lm
     # A server that was never there is not waited for; one that has answered may be away for a minute.
@@ -121,7 +122,7 @@ def predict(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _settle(settled: Settled, row: Row, call: Future[dict[str, Any]]) -> None:
+def _settle(settled: PredictionWriter, row: Row, call: Future[dict[str, Any]]) -> None:
     try:
         answer = call.result()
     except Exception as error:
@@ -139,7 +140,7 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
     with dspy.track_usage() as usage, optimizing():
         made = program(**inputs)
     if made.outcome.error is not None:
-        raise ValueError(f"the answer cannot be read: {made.outcome.error}")
+        raise ConfigError(f"the answer cannot be read: {made.outcome.error}")
     answers = {name: to_jsonable_python(made[name], inf_nan_mode="strings") for name in program.reason.answers}
     own = {item.id: item.ref for item in made.retrieved}
     calls = [call for calls in usage.usage_data.values() for call in calls]

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from programs.predict.questions import Row
-from programs.runs.directory import Rows, RunError, check_same, read_json, write_json
+from programs.runs.directory import Rows, check_same, read_json, write_json
+from r2p_dspy.errors import RunError
 
 MOST = 50  # rows that may fail one after another
 
 
-class Settled:
+class PredictionWriter:
     """The answers to an input's rows, and in a file beside them the rows that failed.
 
     A row is settled when its line stands, whole, in one of the two. They are filled in the input's order, so what is
@@ -49,7 +50,7 @@ class Settled:
         except OSError as error:
             raise RunError(f"cannot write to {target}: {error.strerror}; give another --output") from None
 
-    def __enter__(self) -> "Settled":
+    def __enter__(self) -> "PredictionWriter":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,6 +10,7 @@ import dspy
 from programs.calls.usage import Budget
 from r2p_dspy import connect
 from r2p_dspy.engines.connect import in_process
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.voting import Reconcile
 from r2p_dspy.prompting.signature import Carrier
 
@@ -21,7 +22,7 @@ _ASIDE = ("max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache",
 class Options:
     """What an experiment is asked for; see the command line's help for each.
 
-    A setting of R2P (see `settings.Settings`) that is None is the compiled program's own, or the default.
+    A setting of R2P (see `settings.R2PConfig`) that is None is the compiled program's own, or the default.
     """
 
     task: str
@@ -98,13 +99,13 @@ class Options:
         if self.reflection_model is None:
             return None
         if self.reflection_model == "pocket":
-            raise ValueError("the pocket model cannot write instructions: give --reflection-model a larger one")
+            raise ConfigError("the pocket model cannot write instructions: give --reflection-model a larger one")
         lm = connect(self.reflection_model, api_base=self.reflection_api_base, temperature=1.0, seed=self.seed)
         try:
             lm.copy(cache=False)("Answer with the word: yes")
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
-            raise ValueError(
+            raise ConfigError(
                 f"the reflection model {self.reflection_model} cannot be reached ({reason}); check its key in the "
                 "environment, --reflection-model and --reflection-api-base"
             ) from error

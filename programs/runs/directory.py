@@ -9,11 +9,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from r2p_dspy.errors import RunError
+
 _LOCK = ".lock"
-
-
-class RunError(ValueError):
-    """A run directory that cannot be used; one line says why and what to do."""
 
 
 class Run:

@@ -14,6 +14,7 @@ import dspy
 
 from programs.runs.directory import read_json, write_json
 from programs.runs.reporter import Reporter
+from r2p_dspy.errors import ConfigError
 
 _EXPERIMENT = "r2p-dspy"
 _MARK = "mlflow.json"  # in a run's directory: its run in MLflow, with which a resumed one goes on
@@ -50,14 +51,14 @@ def connected(uri: str | None) -> Any:
     if uri is None:
         return None
     if not uri.strip():
-        raise ValueError("--mlflow needs a directory, or the address of a store")
+        raise ConfigError("--mlflow needs a directory, or the address of a store")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
         import mlflow
         import mlflow.dspy
     except ImportError as missing:
-        raise ValueError(f"--mlflow needs {missing.name}: pip install 'r2p-dspy[mlflow]'") from missing
+        raise ConfigError(f"--mlflow needs {missing.name}: pip install 'r2p-dspy[mlflow]'") from missing
     for name in ("mlflow", "alembic"):  # which tell of every table of a new database
         logging.getLogger(name).setLevel(logging.ERROR)
     directory, name = _directory(uri), os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)

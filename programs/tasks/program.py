@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from programs.tasks.retrievers import default_retriever, retriever
 from programs.tasks.task import Task
 from r2p_dspy import R2P, ArtifactError, Retriever, read_artifact
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.voting import Reconcile
 from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.template import TEMPLATES
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from programs.runs.configs import Options
 
 
-class Settings(BaseModel):
+class R2PConfig(BaseModel):
     """How R2P is set up for a task; the names are those of the command line, the values its defaults.
 
     Args:
@@ -28,7 +29,7 @@ class Settings(BaseModel):
         carrier: as of `R2P`.
 
     Example:
-        >>> str(Settings(k=2, candidates=3, adaptive=True))
+        >>> str(R2PConfig(k=2, candidates=3, adaptive=True))
         'bm25 k=2 full fields, up to 3 candidates (auto)'
     """
 
@@ -51,7 +52,7 @@ class Settings(BaseModel):
         return f"{words}, {'up to ' * self.adaptive}{self.candidates} candidates ({self.reconcile})"
 
     @classmethod
-    def of(cls, path: str | Path) -> "Settings":
+    def of(cls, path: str | Path) -> "R2PConfig":
         """Those that a compiled program was saved with; the default of what its file does not name.
 
         Raises:
@@ -69,22 +70,22 @@ class Settings(BaseModel):
 
 def given(options: "Options") -> dict[str, object]:
     """The settings that were asked for, by name."""
-    asked = {name: getattr(options, name) for name in Settings.model_fields}
+    asked = {name: getattr(options, name) for name in R2PConfig.model_fields}
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def resolved(options: "Options") -> tuple["Options", Settings]:
+def resolved(options: "Options") -> tuple["Options", R2PConfig]:
     """The options with every setting: as given, else as the program's file has it, else the default.
 
     Raises:
-        ArtifactError: see `Settings.of`.
+        ArtifactError: see `R2PConfig.of`.
 
     Example:
         >>> from programs.runs.configs import Options
         >>> resolved(Options(task="lamp2", k=2))[0].retriever
         'bm25'
     """
-    saved = Settings() if options.program is None else Settings.of(options.program)
+    saved = R2PConfig() if options.program is None else R2PConfig.of(options.program)
     settings = saved.model_copy(update=given(options))
     return replace(options, **settings.model_dump()), settings
 
@@ -96,7 +97,7 @@ def r2p(task: Task, retriever: Retriever | None = None, carrier: Carrier = "fiel
 
 
 def build(
-    task: Task, settings: Settings, *, seed: int = 0, tokens: int | None = None, items: Retriever | None = None
+    task: Task, settings: R2PConfig, *, seed: int = 0, tokens: int | None = None, items: Retriever | None = None
 ) -> R2P:
     """The task's R2P program with these settings, uncompiled.
 
@@ -112,11 +113,11 @@ def build(
 
     Example:
         >>> from programs.tasks.lamp2 import TASK
-        >>> build(TASK, Settings(template="brief")).reason.template.leaves()[0].name
+        >>> build(TASK, R2PConfig(template="brief")).reason.template.leaves()[0].name
         'evidence'
     """
     if settings.template not in TEMPLATES:
-        raise ValueError(f"unknown template {settings.template!r}; the templates are {', '.join(TEMPLATES)}")
+        raise ConfigError(f"unknown template {settings.template!r}; the templates are {', '.join(TEMPLATES)}")
     return r2p(
         task,
         items or retriever(task, settings.retriever, k=settings.k, seed=seed, tokens=tokens),

@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from programs.tasks.task import Task
 from r2p_dspy import BM25, All, Budget, Dense, Hybrid, Random, Recency, Retriever
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.retrieval.dense import Embedder
 from r2p_dspy.retrieval.embedders import embedder
 
@@ -35,7 +36,7 @@ def retriever(task: Task, name: str, *, k: int = 4, seed: int = 0, tokens: int |
         ('title', 'text')
     """
     if k < 0:
-        raise ValueError(f"--k must be at least 0, not {k}")
+        raise ConfigError(f"--k must be at least 0, not {k}")
     kind, _, model = name.partition(":")
     bm25 = default_retriever(task, k)
     known: dict[str, Retriever] = {"bm25": bm25, "recency": Recency(k), "random": Random(k, seed), "all": All()}
@@ -46,7 +47,7 @@ def retriever(task: Task, name: str, *, k: int = 4, seed: int = 0, tokens: int |
         dense = Dense(_loaded(model), k, bm25.query, bm25.text, normalize=False)
         made = dense if kind == "dense" else Hybrid(bm25, dense, k=k)
     else:
-        raise ValueError(f"unknown retriever {name!r}; the retrievers are {', '.join(RETRIEVERS)}")
+        raise ConfigError(f"unknown retriever {name!r}; the retrievers are {', '.join(RETRIEVERS)}")
     return made if tokens is None else Budget(made, tokens)
 
 

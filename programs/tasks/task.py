@@ -9,6 +9,7 @@ import dspy
 
 from metrics.lamp import METRICS
 from r2p_dspy.checks import Check
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.retriever import item_text
 
@@ -18,7 +19,7 @@ _TAKEN |= {"reasoning", "attempts", "violations", "interventions", "outcome", "r
 _OF_ITEMS = {"id", "item", "label", "date", "ref", "fields"}  # what an item has beside its texts
 
 
-class TaskError(ValueError):
+class TaskError(ConfigError):
     """A task that cannot be.
 
     Args:

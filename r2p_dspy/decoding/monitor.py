@@ -13,9 +13,10 @@ from typing import Any, Literal
 from dspy.adapters.utils import parse_value
 from pydantic import BaseModel
 
-from r2p_dspy.checks import Check, CheckError
+from r2p_dspy.checks import Check
 from r2p_dspy.decoding.carriers import ANSWER, Running
 from r2p_dspy.decoding.steering import Correction
+from r2p_dspy.errors import CheckError
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.prompting.tags import Section
 from r2p_dspy.template import Template
@@ -26,7 +27,7 @@ _SEEN = 700  # characters in which a loop is looked for
 _GLANCE = 64  # characters after which it looks in any case
 
 
-Grade = Literal["stream", "stages", "retry"]
+CorrectionMode = Literal["stream", "stages", "retry"]
 
 
 class Intervention(BaseModel):
@@ -118,7 +119,7 @@ class Monitor:
         return None if due == ANSWER or len(self.interventions) >= self._most else self._running.ending(due)
 
     @property
-    def grade(self) -> Grade:
+    def grade(self) -> CorrectionMode:
         """How the answer was read: as it streamed, or stage by stage."""
         return "stages" if self._staged else "stream"
 

@@ -30,7 +30,7 @@ class Correction:
 Steer: TypeAlias = Callable[[str], Correction | None]
 
 
-class Leg(Protocol):
+class Segment(Protocol):
     """One stretch of a generation; iterated, it yields the pieces of text that follow its beginning."""
 
     def __iter__(self) -> Iterator[str]: ...
@@ -38,11 +38,11 @@ class Leg(Protocol):
     def stop(self) -> None:
         """End the generation, wait until it has ended, and be done; also after its end, and more than once."""
 
-    def onward(self, kept: int, note: str, opening: str) -> Self | None:
+    def resume(self, kept: int, note: str, opening: str) -> Self | None:
         """The stretch after so many characters of the answer, a note and an opening; None when no room is left."""
 
 
-AnyLeg = TypeVar("AnyLeg", bound=Leg)
+AnySegment = TypeVar("AnySegment", bound=Segment)
 _active: ContextVar[Callable[[], Steer] | None] = ContextVar("r2p_steer", default=None)
 
 
@@ -72,7 +72,7 @@ def active() -> Steer | None:
     return None if make is None else make()
 
 
-def steered(leg: AnyLeg, steer: Steer) -> tuple[str, AnyLeg]:
+def steered(leg: AnySegment, steer: Steer) -> tuple[str, AnySegment]:
     """Run a generation to its end, from correction to correction.
 
     Args:
@@ -95,7 +95,7 @@ def steered(leg: AnyLeg, steer: Steer) -> tuple[str, AnyLeg]:
         if correction is None:
             return text, leg
         text = text[: correction.kept]
-        following = leg.onward(correction.kept, correction.note, correction.opening)
+        following = leg.resume(correction.kept, correction.note, correction.opening)
         if following is None:
             return text, leg
         text, leg = text + correction.opening, following

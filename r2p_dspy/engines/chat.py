@@ -8,6 +8,8 @@ from typing import Any
 
 from dspy.lm15 import InvalidRequestError, Message, Request, TextPart, ThinkingPart, UnsupportedFeatureError
 
+from r2p_dspy.errors import ConfigError
+
 OPEN, CLOSE = "<think>", "</think>"
 
 
@@ -26,7 +28,7 @@ class Chat:
     def __init__(self, tokenizer: Any) -> None:
         template = tokenizer.chat_template
         if not template:
-            raise ValueError("its tokenizer has no chat template; take a chat or instruct model, or add a template")
+            raise ConfigError("its tokenizer has no chat template; take a chat or instruct model, or add a template")
         if tokenizer.chat_control_tokens is None:
             # The tags of a thought are no control tokens: an assistant's earlier or half-finished thought holds them.
             # Some models' control tokens (DeepSeek's <｜User｜>) are not marked special; the template names those.

@@ -11,6 +11,7 @@ from typing import Any
 import dspy
 
 from r2p_dspy.engines.lm import LocalLM
+from r2p_dspy.errors import ConfigError
 
 _ENGINE_OPTIONS = ("device", "dtype", "max_batch", "cache_bytes", "reasoning", "threads", "timeout")
 
@@ -77,9 +78,9 @@ def connect(
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else prices are fetched from the network
     if "api_key" in kwargs:
-        raise ValueError("api_key: keys are taken from the environment only, e.g. OPENAI_API_KEY")
+        raise ConfigError("api_key: keys are taken from the environment only, e.g. OPENAI_API_KEY")
     if temperature is not None and not 0 <= temperature <= 2:
-        raise ValueError(f"temperature must be between 0 and 2, not {temperature}")
+        raise ConfigError(f"temperature must be between 0 and 2, not {temperature}")
     if seed is not None:
         kwargs["seed"] = seed
     kwargs.update(max_tokens=max_tokens, cache=cache)
@@ -118,7 +119,7 @@ def check_name(model: str, api_base: str | None = None) -> None:
         from r2p_dspy.engines.weights import locate
 
         if api_base is not None:
-            raise ValueError(f"model {model!r} runs in this process: drop api_base, or say hosted_vllm/NAME")
+            raise ConfigError(f"model {model!r} runs in this process: drop api_base, or say hosted_vllm/NAME")
         locate(model.removeprefix("hf:"))
     else:
         _check_provider(model)
@@ -156,7 +157,7 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
     try:
         from r2p_dspy.engines.local.engine import AsyncTransformersEngine, TransformersEngine
     except ModuleNotFoundError as missing:
-        raise ValueError(
+        raise ConfigError(
             f"model {weights.spoken(source)!r} runs in this process, which needs {missing.name}: "
             "pip install 'r2p-dspy[local]'"
         ) from missing
@@ -173,13 +174,13 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
 def _check_provider(model: str) -> None:
     provider, slash, name = model.partition("/")
     if not (slash and provider and name):
-        raise ValueError(
+        raise ConfigError(
             f"model {model!r}: say pocket, hf:DIR_OR_NAME, or PROVIDER/NAME (openai/…, anthropic/…, ollama_chat/…, "
             "hosted_vllm/NAME with an api_base)"
         )
     if is_served(model):
         return
-    raise ValueError(
+    raise ConfigError(
         f"model {model!r}: {provider!r} is no provider that DSPy knows; for a model in this process say hf:{model}"
     )
 

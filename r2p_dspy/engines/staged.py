@@ -52,7 +52,7 @@ class StagedEngine:
         thinks = reasoning is not None and not reasoning.is_off
         # A template that opens the thought itself does not do so for an answer that has begun.
         opens = f"{OPEN}\n" if thinks else ""
-        text, last = steered(StagedLeg(lambda text, *how: self._ask(request, opens + text, *how), pause), read)
+        text, last = steered(StagedSegment(lambda text, *how: self._ask(request, opens + text, *how), pause), read)
         used = Usage(input_tokens=last.used[0], output_tokens=last.used[1])
         return respond(request, text, True if thinks else None, last.finish, used)
 
@@ -79,7 +79,7 @@ class StagedEngine:
         return text.removeprefix(beginning[len(stripped) :]), told
 
 
-class StagedLeg:
+class StagedSegment:
     """One stretch of an answer that is steered stage by stage.
 
     Args:
@@ -124,7 +124,7 @@ class StagedLeg:
     def stop(self) -> None:
         """Nothing to do: between two requests nothing runs."""
 
-    def onward(self, kept: int, note: str, opening: str) -> StagedLeg:
+    def resume(self, kept: int, note: str, opening: str) -> StagedSegment:
         began: list[Piece] = []
         for sent, shown in (*self._began, (self._written, self._written)):
             if kept <= 0:
@@ -132,4 +132,4 @@ class StagedLeg:
             began.append((sent, shown) if len(shown) <= kept else (shown[:kept], shown[:kept]))
             kept -= len(shown)
         began += [(note, ""), (opening, opening)]
-        return StagedLeg(self._ask, self._pause, tuple(began), self.used)
+        return StagedSegment(self._ask, self._pause, tuple(began), self.used)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from r2p_dspy.errors import ConfigError
+
 Read = TypeVar("Read")
 
 POCKET = Path(__file__).resolve().parent.parent / "pocket"
@@ -40,7 +42,7 @@ def locate(source: str, said: str | None = None) -> str:
     said = said or f"model {spoken(source)!r}"
     if source == "pocket":
         if not list(POCKET.glob("*.safetensors")):
-            raise ValueError(
+            raise ConfigError(
                 "model 'pocket': its weights are missing from this installation (r2p_dspy/pocket holds no .safetensors "
                 "file); reinstall r2p-dspy, train it with the project's recipe, or choose another model"
             )
@@ -48,10 +50,10 @@ def locate(source: str, said: str | None = None) -> str:
     path = Path(source).expanduser()
     if source and path.is_dir():
         if not (path / "config.json").is_file():
-            raise ValueError(f"{said}: the directory holds no config.json; name the one that does")
+            raise ConfigError(f"{said}: the directory holds no config.json; name the one that does")
         return str(path.resolve())
     if source.startswith((".", "/", "~")) or source.count("/") != 1 or " " in source:
-        raise ValueError(f"{said}: no such directory; give a model directory or a hub name (ORG/NAME)")
+        raise ConfigError(f"{said}: no such directory; give a model directory or a hub name (ORG/NAME)")
     return source
 
 
@@ -134,7 +136,7 @@ def from_disk_or_hub(name: str, said: str, read: Callable[[bool], Read]) -> Read
                 if here and not Path(name).is_dir():
                     continue
                 reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-                raise ValueError(f"{said} cannot be loaded ({reason}); check the name") from cause
+                raise ConfigError(f"{said} cannot be loaded ({reason}); check the name") from cause
     finally:
         if shown:
             enable_progress_bar()

@@ -12,7 +12,8 @@ from typing import Any, get_args
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy.modules.enforce import AssertionUnmet, inner_parameters, optimizing
+from r2p_dspy.errors import AssertionFailed, ConfigError
+from r2p_dspy.modules.enforce import inner_parameters, optimizing
 from r2p_dspy.modules.sampled import Sampled, agreement
 from r2p_dspy.modules.voting import Reconcile, alike, choose, due, is_number, key, line
 from r2p_dspy.prompting.adapter import active_adapter, watch
@@ -46,7 +47,7 @@ class CrossReference(dspy.Module):
     Candidates are sampled at the temperature of the predictor or its LM, or at 1 where that is 0, each as a rollout of
     its own, all at once as far as they are certain to be needed. A call returns the chosen candidate's prediction, with
     `candidates` (list of `Candidate`) and `reconciled`, in words how it came to the answer. Where none survives it
-    raises the `AssertionUnmet` of the best of them, or, under `optimizing()`, returns that; where every candidate
+    raises the `AssertionFailed` of the best of them, or, under `optimizing()`, returns that; where every candidate
     fails in its engine, it raises the first one's error.
 
     Example:
@@ -66,14 +67,14 @@ class CrossReference(dspy.Module):
     ):
         super().__init__()
         if n < 1:
-            raise ValueError(f"candidates must be at least 1, not {n}")
+            raise ConfigError(f"candidates must be at least 1, not {n}")
         if reconcile not in get_args(Reconcile):
-            raise ValueError(f"unknown way to reconcile {reconcile!r}; the ways are {', '.join(get_args(Reconcile))}")
+            raise ConfigError(f"unknown way to reconcile {reconcile!r}; the ways are {', '.join(get_args(Reconcile))}")
         if (reconcile == "synthesis") != (synthesize is not None):
-            raise ValueError('reconcile="synthesis" goes with a predictor to synthesize with, and no other way does')
+            raise ConfigError('reconcile="synthesis" goes with a predictor to synthesize with, and no other way does')
         self.confidence = SETTLED if adaptive is True else adaptive or None
         if self.confidence is not None and not 0 < self.confidence <= 1:
-            raise ValueError(f"adaptive is True, False or a probability above 0 and up to 1, not {adaptive}")
+            raise ConfigError(f"adaptive is True, False or a probability above 0 and up to 1, not {adaptive}")
         self.module, self.answer, self.n, self.reconcile = module, answer, n, reconcile
         self.synthesize = synthesize
 
@@ -192,7 +193,7 @@ class CrossReference(dspy.Module):
                 answer[name] = value
         attempts = best.candidate.attempts
         if chosen is None and attempts and not getattr(dspy.settings, "r2p_optimizing", False):
-            raise AssertionUnmet(answer, attempts)
+            raise AssertionFailed(answer, attempts)
         return answer
 
 

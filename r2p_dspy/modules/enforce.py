@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from r2p_dspy.checks import Assert, Check, Verdict, feedback, judge, parsed
 from r2p_dspy.decoding.monitor import Intervention, enforcing
+from r2p_dspy.errors import AssertionFailed, ConfigError
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.prompting.adapter import active_adapter, watch
@@ -44,24 +45,6 @@ class Attempt(BaseModel):
 def accepted(attempts: list[Attempt]) -> Attempt:
     """The attempt that was answered with."""
     return next((attempt for attempt in attempts if attempt.accepted), attempts[-1])
-
-
-class AssertionUnmet(Exception):
-    """An assert did not hold after the last backtrack.
-
-    Args:
-        prediction: the best attempt, as it would have been returned; its fields are None if none could be read.
-        attempts: every attempt with every verdict.
-    """
-
-    def __init__(self, prediction: dspy.Prediction, attempts: list[Attempt]):
-        self.prediction, self.attempts = prediction, attempts
-        unmet = [verdict for verdict in accepted(attempts).unmet if verdict.kind == "assert"]
-        first = next((verdict for verdict in unmet if verdict.message), unmet[0])
-        super().__init__(
-            f"after {len(attempts)} attempts the check {first.check!r} still fails: {first.message} "
-            "(relax it with Suggest, raise max_backtracks, or catch AssertionUnmet and read its .prediction)"
-        )
 
 
 def optimizing(active: bool = True) -> AbstractContextManager[None]:
@@ -111,7 +94,7 @@ class Enforce(dspy.Module):
             `Suggest`.
 
     A call returns the module's prediction, with `attempts` (list of `Attempt`), `violations` (the unmet verdicts of
-    the accepted attempt) and `outcome`, and raises `AssertionUnmet` when an assert does not hold in the end. A
+    the accepted attempt) and `outcome`, and raises `AssertionFailed` when an assert does not hold in the end. A
     module's own output of such a name wins it.
 
     Example:
@@ -130,10 +113,10 @@ class Enforce(dspy.Module):
         super().__init__()
         for name, most in (("max_backtracks", max_backtracks), ("max_interventions", max_interventions)):
             if most < 0:
-                raise ValueError(f"{name} must be at least 0, not {most}")
+                raise ConfigError(f"{name} must be at least 0, not {most}")
         for check in checks:
             if not isinstance(check, Check):
-                raise ValueError(f"{check!r} is no check; wrap the function in Assert(...) or Suggest(...)")
+                raise ConfigError(f"{check!r} is no check; wrap the function in Assert(...) or Suggest(...)")
         self.module = module
         first = () if any(check.function is parsed for check in checks) else (Assert(parsed),)
         self.checks = (*first, *checks)
@@ -219,7 +202,7 @@ class Enforce(dspy.Module):
         elif outer is not None and getattr(dspy.settings, "r2p_reflecting", False):
             outer.append(unread_step(inner_parameters(self.module), best.inputs, *best.calls[-1]))
         if not best.attempt.asserted and not getattr(dspy.settings, "r2p_optimizing", False):
-            raise AssertionUnmet(answer, attempts)
+            raise AssertionFailed(answer, attempts)
         return answer
 
 

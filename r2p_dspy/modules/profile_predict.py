@@ -10,7 +10,7 @@ from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import profile_field
 
 
-class Showing(dspy.Predict):
+class ProfilePredict(dspy.Predict):
     """A `dspy.Predict` that cares for its profile input and its demos.
 
     Args:

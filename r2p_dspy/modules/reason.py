@@ -9,9 +9,9 @@ from dspy.signatures.signature import ensure_signature
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.decoding.carriers import FieldMarkers, Running, ThoughtTags
-from r2p_dspy.decoding.monitor import Grade, Intervention, Monitor, enforced
+from r2p_dspy.decoding.monitor import CorrectionMode, Intervention, Monitor, enforced
 from r2p_dspy.decoding.steering import steering
-from r2p_dspy.modules.profile_predict import Showing
+from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import active_adapter, watch
@@ -36,10 +36,10 @@ class Run:
     text: str
     cut: int = 0
     interventions: tuple[Intervention, ...] | None = None
-    grade: Grade = "retry"
+    grade: CorrectionMode = "retry"
 
 
-class Reason(Showing):
+class Reason(ProfilePredict):
     """A predictor that reasons by a template before it writes its signature's own outputs.
 
     It shows the items of the profile under short local ids and with texts that cannot forge the prompt's structure,
@@ -150,6 +150,6 @@ class Reason(Showing):
         """What was made, a prediction or the error that it cannot be read, with a note of how."""
         # An underscore keeps it off the prediction's fields, and so out of traces, demos and saved programs.
         interventions = tuple(monitors[0].interventions) if monitors else None
-        grade: Grade = monitors[0].grade if monitors else "retry"
+        grade: CorrectionMode = monitors[0].grade if monitors else "retry"
         made._run = Run(kwargs[self.profile], texts[0] if texts else "", cut, interventions, grade)
         return made

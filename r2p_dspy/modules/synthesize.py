@@ -4,17 +4,17 @@ from typing import Any
 
 import dspy
 
-from r2p_dspy.modules.profile_predict import Showing
+from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.signature import comparing
 
 
-class Synthesize(Showing):
+class Synthesize(ProfilePredict):
     """The predictor that reads candidates with their evidence, compares them and writes the answer.
 
     Args:
         signature: the user's; it is asked with the input `candidates` and the output `comparison` beside its own.
-        config: as of `Showing`.
+        config: as of `ProfilePredict`.
 
     Raises:
         ValueError: when the signature has not exactly one profile input, or a field of such a name.

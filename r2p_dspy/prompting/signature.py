@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 import dspy
 
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Profile
 from r2p_dspy.template import Template
 
@@ -23,7 +24,7 @@ def profile_field(signature: type[dspy.Signature]) -> str:
     names = [name for name, info in signature.input_fields.items() if info.annotation is Profile]
     if len(names) != 1:
         found = f"these: {', '.join(names)}" if names else "none"
-        raise ValueError(
+        raise ConfigError(
             f"signature {signature.__name__} must have exactly one input field of type Profile, and has {found}"
         )
     return names[0]
@@ -74,7 +75,7 @@ def extend(signature: type[dspy.Signature], template: Template, carrier: Carrier
         'stage_draft'
     """
     if carrier not in get_args(Carrier):
-        raise ValueError(f"unknown carrier {carrier!r}; the carriers are {', '.join(get_args(Carrier))}")
+        raise ConfigError(f"unknown carrier {carrier!r}; the carriers are {', '.join(get_args(Carrier))}")
     profile = profile_field(signature)
     taken = set(signature.fields)
 
@@ -118,7 +119,7 @@ def comparing(signature: type[dspy.Signature], names: tuple[str, str] = ("candid
     """
     for name in names:
         if name in signature.fields:
-            raise ValueError(f"signature {signature.__name__} has a field {name!r}, which synthesis needs; rename it")
+            raise ConfigError(f"signature {signature.__name__} has a field {name!r}, which synthesis needs; rename it")
     profile = profile_field(signature)
     read = dspy.InputField(desc="proposed answers with their evidence, one JSON object a line")
     compared = dspy.OutputField(desc="Which candidates agree with the history, and what follows.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.cache import Store
 from r2p_dspy.retrieval.retriever import Query, Text, check_k, item_text
@@ -51,7 +52,7 @@ class Dense:
     def __post_init__(self) -> None:
         check_k(self.k)
         if not callable(self.embedder):
-            raise ValueError(
+            raise ConfigError(
                 f"an embedder takes a list of texts and returns an array, and {self.embedder!r} cannot be called; "
                 "r2p_dspy.retrieval.embedders.embedder(NAME) makes one from a model's name"
             )
@@ -73,7 +74,7 @@ class Dense:
         vectors = self._kept.get(texts, lambda: self._distinct(texts))
         [asked] = self._vectors([query])
         if vectors.shape[1] != len(asked):
-            raise ValueError(
+            raise ConfigError(
                 f"the embedder returned vectors of {len(asked)} numbers for the query and of {vectors.shape[1]} for "
                 "the items; they must be equally long"
             )
@@ -94,16 +95,16 @@ class Dense:
             vectors = np.asarray(made, dtype=np.float32)
         except (TypeError, ValueError, RuntimeError) as error:  # ragged, no numbers, on a GPU
             reason = (str(error).splitlines() or [""])[0]
-            raise ValueError(f"what the embedder returned cannot be read as an array of numbers ({reason})") from error
+            raise ConfigError(f"what the embedder returned cannot be read as an array of numbers ({reason})") from error
         if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.size:
-            raise ValueError(
+            raise ConfigError(
                 f"the embedder returned an array of shape {vectors.shape} for {len(texts)} texts; it must be "
                 "(texts, numbers)"
             )
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             text = texts[int(np.argmin(finite))]
-            raise ValueError(f"the embedder returned numbers that are not finite for the text {text[:60]!r}")
+            raise ConfigError(f"the embedder returned numbers that are not finite for the text {text[:60]!r}")
         if not self.normalize:
             return vectors
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)

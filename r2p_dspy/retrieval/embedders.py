@@ -13,6 +13,7 @@ import numpy as np
 
 from r2p_dspy.engines import weights
 from r2p_dspy.engines.connect import is_served
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.retrieval.dense import Embedder
 
 _BATCH = 16
@@ -49,7 +50,7 @@ def embedder(name: str) -> Embedder:
     try:
         return MeanPooling(here)
     except ModuleNotFoundError as missing:
-        raise ValueError(
+        raise ConfigError(
             f"embedder {name!r} runs in this process, which needs {missing.name}: pip install 'r2p-dspy[local]'"
         ) from missing
 
@@ -82,7 +83,7 @@ class MeanPooling:
 
         self._tokenizer, model, self._unit, mean = weights.from_disk_or_hub(where, said, read)
         if not mean:
-            raise ValueError(
+            raise ConfigError(
                 f"{said} was made for more than the mean of its token vectors; load it with sentence-transformers, and "
                 "give its `encode` to r2p_dspy.Dense"
             )
@@ -95,7 +96,7 @@ class MeanPooling:
             self(["a text", "another one, which is longer"])
         except Exception as cause:  # of a model that needs more than texts, of a tokenizer that cannot pad, …
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-            raise ValueError(f"{said} cannot make vectors of texts ({reason}); take an encoder model") from cause
+            raise ConfigError(f"{said} cannot make vectors of texts ({reason}); take an encoder model") from cause
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         """The vectors of texts: an array (texts, d)."""
@@ -127,7 +128,7 @@ class Served:
             made = self._embedder([text or " " for text in texts])  # some providers refuse an empty text
         except Exception as cause:  # whatever the client, the provider or the network raise
             reason = " ".join(str(cause).split())[:300]
-            raise ValueError(
+            raise ConfigError(
                 f"embedder {self.name!r} failed ({reason}); check the name and the network, and set its key in the "
                 "environment"
             ) from cause
@@ -146,7 +147,7 @@ def _model(where: str, here: bool) -> Any:
     finally:
         logging.set_verbosity(level)
     if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
-        raise ValueError(f"its weights lack {missing[0]}")
+        raise ConfigError(f"its weights lack {missing[0]}")
     return model
 
 

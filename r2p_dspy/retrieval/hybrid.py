@@ -8,6 +8,7 @@ from typing import Any
 import dspy
 
 from r2p_dspy.engines.connect import count_tokens
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.retriever import Query, Retriever, check_k
 
@@ -43,15 +44,15 @@ class Hybrid:
     def __init__(self, *retrievers: Retriever, k: int = 4, constant: float = 60) -> None:
         check_k(k)
         if not 0 <= constant < math.inf:
-            raise ValueError(f"constant must be a number of at least 0, not {constant!r}")
+            raise ConfigError(f"constant must be a number of at least 0, not {constant!r}")
         if not retrievers:
-            raise ValueError("Hybrid takes the retrievers that it is to join, such as Hybrid(BM25(), Dense(embedder))")
+            raise ConfigError("Hybrid takes the retrievers that it is to join, such as Hybrid(BM25(), Dense(embedder))")
         for part in retrievers:
             if not callable(part) or isinstance(part, type):
-                raise ValueError(f"{part!r} is no retriever; give one such as BM25()")
+                raise ConfigError(f"{part!r} is no retriever; give one such as BM25()")
         queries = [query for query in map(_query, retrievers) if query is not None]
         if any(query != queries[0] for query in queries):
-            raise ValueError("the retrievers of a Hybrid name different queries; let them name the same one, or none")
+            raise ConfigError("the retrievers of a Hybrid name different queries; let them name the same one, or none")
         self.retrievers, self.k, self.constant = retrievers, k, constant
 
     @property
@@ -71,7 +72,7 @@ class Hybrid:
             found = Profile.of(getattr(part, "rank", part)(query, profile))
             for rank, item in enumerate(found, start=1):
                 if item.id not in shares:
-                    raise ValueError(f"the retriever {part!r} returned an item {item.id!r}, which the profile has not")
+                    raise ConfigError(f"the retriever {part!r} returned an item {item.id!r}, which the profile has not")
                 shares[item.id].append(1 / (self.constant + rank))
         # `fsum` does not depend on the order of the retrievers, so that what is equal ties.
         scores = {name: math.fsum(share) for name, share in shares.items() if share}
@@ -107,9 +108,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if isinstance(self.tokens, bool) or not isinstance(self.tokens, int) or self.tokens < 1:
-            raise ValueError(f"tokens is what the items may take together, at least 1, not {self.tokens!r}")
+            raise ConfigError(f"tokens is what the items may take together, at least 1, not {self.tokens!r}")
         if not callable(self.retriever) or isinstance(self.retriever, type):
-            raise ValueError(f"{self.retriever!r} is no retriever; give one such as BM25()")
+            raise ConfigError(f"{self.retriever!r} is no retriever; give one such as BM25()")
 
     @property
     def query(self) -> Query | None:

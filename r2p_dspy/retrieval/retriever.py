@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 
 Query = str | Callable[[Mapping[str, Any]], str]
@@ -43,7 +44,7 @@ def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
     if callable(query):
         return query(inputs)
     if query not in inputs:
-        raise ValueError(f"the retriever's query names the field {query!r}; the inputs are {', '.join(inputs)}")
+        raise ConfigError(f"the retriever's query names the field {query!r}; the inputs are {', '.join(inputs)}")
     return str(inputs[query])
 
 
@@ -71,4 +72,4 @@ def item_text(item: Item, text: Text | None = None) -> str:
 def check_k(k: int) -> None:
     """Refuse what is no number of items."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-        raise ValueError(f"k is how many items to retrieve, a whole number of at least 0, not {k!r}")
+        raise ConfigError(f"k is how many items to retrieve, a whole number of at least 0, not {k!r}")

@@ -10,6 +10,7 @@ import dspy
 from pydantic import BaseModel
 
 from r2p_dspy.checks import Verdict
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.enforce import Attempt
 from r2p_dspy.scoring.feedback import words
 
@@ -67,11 +68,11 @@ class Composite:
     def __post_init__(self) -> None:
         unknown = set(self.weights) - set(WEIGHTS)
         if unknown:
-            raise ValueError(f"unknown part {min(unknown)!r} in the weights; the parts are {', '.join(WEIGHTS)}")
+            raise ConfigError(f"unknown part {min(unknown)!r} in the weights; the parts are {', '.join(WEIGHTS)}")
         if not 0 < sum(self.weights.values()) < math.inf or min(self.weights.values()) < 0:
-            raise ValueError("the weights must be numbers, none of them negative, and not all 0")
+            raise ConfigError("the weights must be numbers, none of them negative, and not all 0")
         if not 0 <= self.threshold <= 1:
-            raise ValueError(f"the threshold of the task's score must be in [0, 1], not {self.threshold}")
+            raise ConfigError(f"the threshold of the task's score must be in [0, 1], not {self.threshold}")
 
     def __call__(self, example: Any, prediction: Any) -> Score:
         """The score of one answer.
@@ -82,7 +83,7 @@ class Composite:
         attempts = _attempts(prediction)
         parts = {"task": float(self.task(example, prediction)), **_structural(attempts)}
         if not 0 <= parts["task"] <= 1:
-            raise ValueError(f"the task's score must be in [0, 1], higher is better, not {parts['task']}")
+            raise ConfigError(f"the task's score must be in [0, 1], higher is better, not {parts['task']}")
         weights = {name: self.weights.get(name, 0.0) for name in parts}
         total = sum(weights.values())
         mean = sum(weights[name] * value for name, value in parts.items()) / total if total else parts["task"]

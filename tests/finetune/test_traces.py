@@ -9,11 +9,12 @@ from datasets import Dataset
 
 from finetune.rows import Asking, completion
 from finetune.student import Student
-from finetune.task_setup import Course, student_program
+from finetune.task_setup import TaskSetup, student_program
 from finetune.traces import ask_teacher, asked_file, check_source, source, survivors, write_traces
 from programs.data.dataset import Data
-from programs.runs.directory import Rows, RunError
-from programs.tasks.program import Settings
+from programs.runs.directory import Rows
+from programs.tasks.program import R2PConfig
+from r2p_dspy.errors import RunError
 from tests.film import fields, program
 from tests.finetune.tiny import TASK, examples, tiny_student
 from tests.scripted import completion as written
@@ -31,8 +32,8 @@ def student(tmp_path_factory):
 def course(count=1, carrier="fields", **options):
     teacher = program(**{"max_backtracks": 1, **options})
     asked = examples(count)
-    return Course(
-        TASK, teacher, student_program(TASK, teacher, carrier), Settings(), Data(asked, asked, asked, "here", "test")
+    return TaskSetup(
+        TASK, teacher, student_program(TASK, teacher, carrier), R2PConfig(), Data(asked, asked, asked, "here", "test")
     )
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from datasets import Dataset
 
-from finetune.evaluation import Exam
+from finetune.evaluation import Evaluation
 from finetune.grpo import check_options, check_vllm, read_options, train_grpo
 from finetune.rewards import RewardError, Rewards
 from finetune.settings import RL, SFT, rate
 from finetune.sft import train_sft
 from finetune.student import Student
-from programs.runs.directory import RunError
 from r2p_dspy import Assert
+from r2p_dspy.errors import RunError
 from tests.film import program
 from tests.finetune.tiny import TASK, rows, student_program, tiny_student
 
@@ -89,7 +89,7 @@ def test_no_template_cuts_a_thought_away(student, tmp_path, template):
 
 def test_the_best_model_on_dev_is_kept_and_training_stops_when_none_gets_better(student, tmp_path):
     scores = iter([0.1, 0.9, 0.5, 0.4, 0.3, 0.2])
-    exam = Exam(rows(student, 1), lambda rows, texts: {"score": next(scores)}, tokens=2)
+    exam = Evaluation(rows(student, 1), lambda rows, texts: {"score": next(scores)}, tokens=2)
     how = SFT(epochs=3, batch=2, every=1, patience=2)
     made = train_sft(student, rows(student, 4), how, tmp_path, exam=exam)
     assert logged(tmp_path)["eval_score"] == [(0, 0.1), (1, 0.9), (2, 0.5), (3, 0.4)]
@@ -124,7 +124,7 @@ def test_what_was_stopped_goes_on_as_if_it_had_not_been(student, tmp_path, metho
             if step == stop:
                 raise KeyboardInterrupt
 
-        exam = Exam(questions(student, 1), lambda rows, texts: {"score": float(len(texts[0]))}, tokens=4)
+        exam = Evaluation(questions(student, 1), lambda rows, texts: {"score": float(len(texts[0]))}, tokens=4)
         if method == "sft":
             how = SFT(epochs=2, batch=1, every=2, rate=1e-2)
             return train_sft(student, rows(student, 3), how, path, resume=resume, tick=tick, exam=exam)

@@ -7,10 +7,11 @@ from pathlib import Path
 import dspy
 
 from programs.data.lamp.files import File, rows
-from programs.data.lamp.row_errors import DATE, LEAK, REPEATED, SHARED, DataError, Flaw, FlawError, shown
+from programs.data.lamp.row_errors import DATE, LEAK, REPEATED, SHARED, FlawError, RowError, shown
 from programs.data.splits import grouped, key, telling
 from programs.tasks import TASKS
 from programs.tasks.task import Task
+from r2p_dspy.errors import DataError
 
 _ORDER = ("train", "dev", "test")
 _TICK = 100  # rows
@@ -79,7 +80,7 @@ class Check:
         self.splits = [Split(name, directory / f"{name}_questions.json") for name in ordered]
         self.task = task or _task_of(sorted(directory.glob("*_outputs.json")))
 
-    def __iter__(self) -> Iterator[Flaw]:
+    def __iter__(self) -> Iterator[RowError]:
         seen: dict[int, str] = {}
         for split in self.splits:
             try:
@@ -99,7 +100,7 @@ class Check:
         """Whether items have dates, as in LaMP's split by time."""
         return any(split.dated for split in self.splits)
 
-    def _rows(self, split: Split, seen: dict[int, str]) -> Iterator[Flaw]:
+    def _rows(self, split: Split, seen: dict[int, str]) -> Iterator[RowError]:
         golds = split.name != "test" or (self.directory / "test_outputs.json").exists()  # LaMP keeps its test golds
         for row in rows(self.task, self.directory, split.name, golds):
             split.rows += 1
@@ -109,7 +110,7 @@ class Check:
             if row.example is not None:
                 yield from self._example(split, row.example, seen)
 
-    def _example(self, split: Split, example: dspy.Example, seen: dict[int, str]) -> Iterator[Flaw]:
+    def _example(self, split: Split, example: dspy.Example, seen: dict[int, str]) -> Iterator[RowError]:
         items = list(example[self.task.profile])
         dated = sum(item.date is not None for item in items)
         split.ids.append(example.id)
@@ -129,7 +130,7 @@ class Check:
                 yield _flaw(split, example.id, what, remedy, LEAK, note=split.name == "train")
                 break
 
-    def _shared(self) -> Iterator[Flaw]:
+    def _shared(self) -> Iterator[RowError]:
         owners = iter(grouped([told for split in self.splits for told in split.tellings]))
         before: dict[int, tuple[str, str]] = {}  # where each user was first
         for split in self.splits:
@@ -143,8 +144,8 @@ class Check:
                     yield _flaw(split, name, what, remedy, SHARED, note=self.by_time)
 
 
-def _flaw(split: Split, name: str, what: str, remedy: str, kind: str, note: bool = False) -> Flaw:
-    return Flaw(split.file, name, f"question {name}", what, remedy, kind, note)
+def _flaw(split: Split, name: str, what: str, remedy: str, kind: str, note: bool = False) -> RowError:
+    return RowError(split.file, name, f"question {name}", what, remedy, kind, note)
 
 
 def _gold_title(task: Task, example: dspy.Example) -> str | None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from r2p_dspy.errors import DataError
+
 _TIMEOUT = 20.0  # seconds without a connection, or without a byte
 _WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try after a drop; progress starts them again
 _HEADERS = {"User-Agent": "r2p-dspy", "Accept-Encoding": "identity"}
 
 
-class DownloadError(ValueError):
+class DownloadError(DataError):
     """A download that came to nothing; one line says why."""
 
 

@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn
 import ijson
 
 from programs.data.lamp.row import Row, identity
-from programs.data.lamp.row_errors import DUPLICATE, UNUSABLE, Flaw, FlawError, shown
+from programs.data.lamp.row_errors import DUPLICATE, UNUSABLE, FlawError, RowError, shown
 from programs.tasks.task import Task
 
 _DEEPEST = 1000  # brackets more that are opened than closed in one block; LaMP's files have three
@@ -114,7 +114,7 @@ class File:
 
     def fail(self, where: str, what: str, remedy: str) -> NoReturn:
         """Refuse the file as a whole."""
-        raise FlawError(Flaw(self.path, "", where, what, remedy, UNUSABLE))
+        raise FlawError(RowError(self.path, "", where, what, remedy, UNUSABLE))
 
     def _unreadable(self, error: OSError) -> NoReturn:
         remedy = f"put {self.task.lamp}'s there, or name another directory"

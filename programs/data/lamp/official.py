@@ -8,9 +8,10 @@ from typing import Any, Literal, get_args
 
 from programs.data.lamp.download import DownloadError, download
 from programs.data.lamp.files import File
-from programs.data.lamp.row_errors import DataError, FlawError, one_line
+from programs.data.lamp.row_errors import FlawError, one_line
 from programs.runs.directory import write_json
 from programs.tasks.task import Task
+from r2p_dspy.errors import ConfigError, DataError
 
 # What lamp-benchmark.github.io/download links to. The movies of LaMP_2 are in a folder `new`, as downloaders of both
 # splits have it; without, one gets the old LaMP_2 of news categories. A wrong address gives a web page, not a 404.
@@ -34,7 +35,7 @@ def files(task: Task, by: By, test: bool = False, base: str = "") -> dict[str, s
         DataError: for task 6, whose e-mails need a licence; the line says where to find it.
 
     Example:
-        >>> from programs import TASKS
+        >>> from programs.tasks import TASKS
         >>> files(TASKS["lamp2"], "time")["dev_outputs.json"]
         'https://ciir.cs.umass.edu/downloads/LaMP/time/LaMP_2/new/dev/dev_outputs.json'
     """
@@ -72,7 +73,7 @@ def get(
             wrong with a download: what there is to fetch, and where to put it.
     """
     if by not in get_args(By):
-        raise ValueError(f"LaMP is split by time or by user, not by {by!r}")
+        raise ConfigError(f"LaMP is split by time or by user, not by {by!r}")
     wanted = files(task, by, test, base)
     missing = {name: url for name, url in wanted.items() if not (output / name).exists()}
     if missing:

@@ -6,8 +6,9 @@ from pathlib import Path
 import dspy
 
 from programs.data.lamp.files import rows
-from programs.data.lamp.row_errors import DataError, Flaw, refusal
+from programs.data.lamp.row_errors import RowError, refusal
 from programs.tasks.task import Task
+from r2p_dspy.errors import ConfigError, DataError
 
 
 def load(
@@ -17,7 +18,7 @@ def load(
     *,
     limit: int | None = None,
     skip: Collection[str] = (),
-    left_out: Callable[[Flaw], None] | None = None,
+    left_out: Callable[[RowError], None] | None = None,
 ) -> list[dspy.Example]:
     """The examples of one split of a LaMP task, all in memory.
 
@@ -64,18 +65,18 @@ def read(
     *,
     limit: int | None = None,
     skip: Collection[str] = (),
-    left_out: Callable[[Flaw], None] | None = None,
+    left_out: Callable[[RowError], None] | None = None,
 ) -> Iterator[dspy.Example]:
     """As `load`, one example after another; that rows are flawed is said behind the last one.
 
     The questions are read as a stream, so that a `limit` reads no more than it needs.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"limit is how many examples to load, at least 1, not {limit}")
+        raise ConfigError(f"limit is how many examples to load, at least 1, not {limit}")
     directory = Path(directory)
     if not directory.is_dir():
         raise DataError(f"{directory}: there is no such directory; name the one with {task.lamp}'s files")
-    flawed: list[Flaw] = []  # the first flaw of each flawed row
+    flawed: list[RowError] = []  # the first flaw of each flawed row
     count = skipped = 0
     for row in rows(task, directory, split):
         if row.id in skip:

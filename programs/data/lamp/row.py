@@ -8,7 +8,7 @@ from typing import Any
 
 import dspy
 
-from programs.data.lamp.row_errors import DUPLICATE, MALFORMED, NEWS, Flaw, keys, shown
+from programs.data.lamp.row_errors import DUPLICATE, MALFORMED, NEWS, RowError, keys, shown
 from programs.tasks.task import Task
 from r2p_dspy.profile import Item, Profile
 
@@ -55,14 +55,14 @@ class Row:
     task: Task
     file: Path
     id: str
-    flaws: list[Flaw] = field(default_factory=list)
+    flaws: list[RowError] = field(default_factory=list)
     example: dspy.Example | None = None
 
     def add(self, where: str, what: str, remedy: str, kind: str = MALFORMED, sign: Any = None) -> None:
         """Note a flaw; `sign` is what may give away that the row is of the old LaMP_2."""
         if self.task.lamp == "LaMP_2" and _of_news(sign):
             kind, remedy = NEWS, "these are news categories, the old LaMP_2; the movies are in the folder LaMP_2/new"
-        self.flaws.append(Flaw(self.file, self.id, where, what, remedy, kind))
+        self.flaws.append(RowError(self.file, self.id, where, what, remedy, kind))
 
     def read(self, data: dict[str, Any], golds: Sequence[Any] | None, outputs: Path) -> "Row":
         """Read a row of the questions, and its gold.

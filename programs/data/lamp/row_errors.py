@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2p_dspy.errors import DataError
+
 # What sorts of flaws there are: those of a file, those of a row, and what only a look at all rows can tell.
 UNUSABLE = "file of no use"
 MALFORMED, DUPLICATE, NEWS = "malformed", "id given twice", "of the old LaMP_2"
@@ -17,12 +19,8 @@ _LONGEST = 200  # characters of an id or of a row's keys that are shown
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-class DataError(ValueError):
-    """A data file that cannot be used; one line says which, where in it, and what to do."""
-
-
 @dataclass(frozen=True)
-class Flaw:
+class RowError:
     """Something that is wrong with a row, or with a file.
 
     Args:
@@ -35,8 +33,8 @@ class Flaw:
         note: whether it only is something to know.
 
     Example:
-        >>> print(Flaw(Path("dev_questions.json"), "110", "question 110", "its input is None, not a text", "mend it"))
-        dev_questions.json: question 110: its input is None, not a text; mend it
+        >>> print(RowError(Path("dev_questions.json"), "110", "question 110", "its input is None", "mend it"))
+        dev_questions.json: question 110: its input is None; mend it
     """
 
     file: Path
@@ -59,12 +57,12 @@ class Flaw:
 class FlawError(DataError):
     """A flaw that whoever reads on must deal with, such as a file that is of no use as a whole."""
 
-    def __init__(self, flaw: Flaw):
+    def __init__(self, flaw: RowError):
         super().__init__(str(flaw))
         self.flaw = flaw
 
 
-def refusal(files: Path, flawed: Sequence[Flaw], every: str) -> str:
+def refusal(files: Path, flawed: Sequence[RowError], every: str) -> str:
     """What is said of the flawed rows of a file: how many, the first few, and where to see them all.
 
     Args:

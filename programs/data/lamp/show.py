@@ -7,12 +7,13 @@ import dspy
 
 from programs.data.dataset import personas
 from programs.data.lamp.files import rows
-from programs.data.lamp.row_errors import DataError, one_line, shown
+from programs.data.lamp.row_errors import one_line, shown
 from programs.data.personas import MAKERS
 from programs.data.personas.world import case
 from programs.data.personas.world import example as example_of
 from programs.tasks.task import Task
 from r2p_dspy import Profile, Recency
+from r2p_dspy.errors import DataError
 
 _MOST = 400  # characters of a text that are shown
 
@@ -30,7 +31,7 @@ def persona(task: Task, split: str, name: str | None = None) -> dspy.Example:
         ValueError: for what is no persona's number.
 
     Example:
-        >>> from programs import TASKS
+        >>> from programs.tasks import TASKS
         >>> persona(TASKS["lamp3"], "dev", "42").id
         '42'
     """
@@ -70,7 +71,7 @@ def text(task: Task, example: dspy.Example, width: int = 100, most: int | None =
         most: how much of a text is shown, in characters; None for all.
 
     Example:
-        >>> from programs import TASKS
+        >>> from programs.tasks import TASKS
         >>> item = {"id": "7", "description": "A diver finds a wreck.", "label": "classic", "date": "2019-04-02"}
         >>> asked = dspy.Example(id="110", description="A keeper of a lighthouse.", profile=[item], tag="psychology")
         >>> print(text(TASKS["lamp2"], asked))

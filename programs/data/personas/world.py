@@ -13,6 +13,7 @@ from typing import Any
 import dspy
 
 from programs.tasks.task import Task
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Profile
 
 # Persona n has role ROLES[n % len(ROLES)]: half of them train the pocket model.
@@ -80,10 +81,10 @@ def draw(maker: Draw, role: str, count: int, seed: int = 0) -> list[Case]:
         ValueError: for an unknown role, a negative count, or more personas than there are.
     """
     if role not in ROLES:
-        raise ValueError(f"unknown role {role!r}; the roles are {', '.join(sorted(set(ROLES)))}")
+        raise ConfigError(f"unknown role {role!r}; the roles are {', '.join(sorted(set(ROLES)))}")
     available = _POPULATION * ROLES.count(role) // len(ROLES)
     if not 0 <= count <= available:
-        raise ValueError(f"cannot draw {count} personas of role {role}; give a number from 0 to {available}")
+        raise ConfigError(f"cannot draw {count} personas of role {role}; give a number from 0 to {available}")
     rng = random.Random(f"{role} {seed}")
     chosen: dict[int, None] = {}
     while len(chosen) < count:
@@ -96,7 +97,7 @@ def draw(maker: Draw, role: str, count: int, seed: int = 0) -> list[Case]:
 def case(maker: Draw, persona: int) -> Case:
     """The case of one persona, whatever its role."""
     if not 0 <= persona < _POPULATION:
-        raise ValueError(f"there is no persona {persona}; their numbers are 0 to {_POPULATION - 1}")
+        raise ConfigError(f"there is no persona {persona}; their numbers are 0 to {_POPULATION - 1}")
     return maker(persona, rng_of(maker, persona))
 
 

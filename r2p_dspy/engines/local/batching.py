@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from r2p_dspy.engines.local.prefill import Prefill
 from r2p_dspy.engines.local.rows import Row, Stopped, choose
 from r2p_dspy.engines.local.slots import SlotCache
+from r2p_dspy.errors import ConfigError
 
 # Why not transformers' own: `generate()` draws all rows from one generator and can neither drop nor add a row, and its
 # continuous batching (`generate_batch`) took 21 s for 192 tokens from a cold start on one core.
@@ -85,9 +86,9 @@ class Batcher:
     def submit(self, row: Row) -> Row:
         """Queue a row and return it at once. Raises ValueError for a prompt that cannot be run, Stopped if closed."""
         if not row.prompt or not 0 <= min(row.prompt) <= max(row.prompt) < self._vocabulary:
-            raise ValueError("a prompt needs at least one token, and only tokens that the model knows")
+            raise ConfigError("a prompt needs at least one token, and only tokens that the model knows")
         if row.limit < 1:
-            raise ValueError(f"limit must be at least 1, not {row.limit}")
+            raise ConfigError(f"limit must be at least 1, not {row.limit}")
         with self._work:
             if self.closed:
                 raise Stopped("the engine is closed")
@@ -246,6 +247,6 @@ def _check(model: PreTrainedModel) -> None:
     missing = {"position_ids", "past_key_values", "logits_to_keep"} - set(takes)
     if kinds - {"full_attention"} or missing or config._attn_implementation not in ("sdpa", "eager"):
         found = ", ".join(sorted(kinds - {"full_attention"}) or sorted(missing) or [config._attn_implementation])
-        raise ValueError(
+        raise ConfigError(
             f"{type(model).__name__} cannot run in-process ({found}): serve it with vLLM and use hosted_vllm/NAME"
         )

@@ -28,8 +28,9 @@ from r2p_dspy.engines.answer import Answer, Event, usage
 from r2p_dspy.engines.chat import Chat
 from r2p_dspy.engines.local.batching import Batcher, Served
 from r2p_dspy.engines.local.rows import Row, Stopped
-from r2p_dspy.engines.local.segment import LocalLeg
+from r2p_dspy.engines.local.segment import LocalSegment
 from r2p_dspy.engines.request import to_row
+from r2p_dspy.errors import ConfigError
 
 _TIMEOUTS = (builtins.TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)  # one class from 3.11 on
 
@@ -86,7 +87,7 @@ class TransformersEngine:
         timeout: float = 600.0,
     ) -> None:
         if max_batch < 1:
-            raise ValueError(f"max_batch must be at least 1, not {max_batch}")
+            raise ConfigError(f"max_batch must be at least 1, not {max_batch}")
         model, tokenizer, directory = weights.load(source, device=device, dtype=dtype)
         if cache_bytes is None:
             cache_bytes = 512 << 20 if model.device.type == "cpu" else 8 << 30
@@ -96,7 +97,7 @@ class TransformersEngine:
             ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
             self._batch = Batcher(model, ends, max_rows=max_batch, cache_bytes=cache_bytes, threads=threads)
         except ValueError as cause:
-            raise ValueError(f"model {weights.spoken(source)!r}: {cause}") from cause
+            raise ConfigError(f"model {weights.spoken(source)!r}: {cause}") from cause
         self.source = source
         self.fingerprint = weights.fingerprint(directory)
         self.supports_reasoning = reasoning
@@ -167,7 +168,7 @@ class TransformersEngine:
         source, saved = options.pop("source"), options.pop("fingerprint")
         engine = cls.shared(source, **options)
         if engine.fingerprint != saved:
-            raise ValueError(
+            raise ConfigError(
                 f"the program was saved with {source!r} when its fingerprint was {saved}, and now it is "
                 f"{engine.fingerprint}: load it without its LM and set one with r2p_dspy.connect"
             )
@@ -193,7 +194,7 @@ class TransformersEngine:
         row, answer = self._planned(request)
         with _lm15_errors():
             text, last = steered(
-                LocalLeg(self._batch, row, self._chat.decode, self._chat.plain, self._chat.marks), steer
+                LocalSegment(self._batch, row, self._chat.decode, self._chat.plain, self._chat.marks), steer
             )
         return answer.response(last.row, text, last.used)
 

@@ -79,7 +79,7 @@ class Row:
         """Leave the batch before its next step; what was generated stays in `tokens`."""
         self.cancelled = True
 
-    def onward(self, prompt: list[int], limit: int) -> Row:
+    def resume(self, prompt: list[int], limit: int) -> Row:
         """A new row that goes on from another prompt, with other random numbers."""
         return Row(
             prompt, limit, self.temperature, self.top_p, seed=self.seed + 1, stop=self.stop, timeout=self.timeout

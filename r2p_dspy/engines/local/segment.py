@@ -14,7 +14,7 @@ _GLANCE = 16  # tokens after which the text is read in any case
 Piece = tuple[list[int], str]  # token ids, and what they are in the answer: a note's are nothing
 
 
-class LocalLeg:
+class LocalSegment:
     """One row of a steered answer.
 
     Args:
@@ -74,7 +74,7 @@ class LocalLeg:
         self.row.cancel()
         self.row.wait()
 
-    def onward(self, kept: int, note: str, opening: str) -> LocalLeg | None:
+    def resume(self, kept: int, note: str, opening: str) -> LocalSegment | None:
         began: list[Piece] = []
         loose = ""  # what stays of a piece that was cut within a token
         for ids, text in (*self._began, (self.row.tokens, self._decode(self.row.tokens))):
@@ -94,9 +94,9 @@ class LocalLeg:
         limit = min(row.limit - self._read, row.limit + len(row.prompt) - len(prompt))
         if limit < 1:
             return None
-        return LocalLeg(
+        return LocalSegment(
             self._batch,
-            row.onward(prompt, limit),
+            row.resume(prompt, limit),
             self._decode,
             self._encode,
             self._marks,

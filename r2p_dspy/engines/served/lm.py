@@ -19,7 +19,7 @@ from r2p_dspy.decoding.steering import Correction, active, awaited, steered
 from r2p_dspy.engines.answer import respond
 from r2p_dspy.engines.chat import conversation
 from r2p_dspy.engines.lm import LocalLM, seeded
-from r2p_dspy.engines.served.segment import Asked, ServedLeg
+from r2p_dspy.engines.served.segment import Asked, ServedSegment
 from r2p_dspy.engines.served.server import Server
 from r2p_dspy.engines.staged import StagedEngine
 
@@ -164,7 +164,7 @@ class ServedEngine:
         used = Usage(input_tokens=last.used[0], output_tokens=last.used[1])
         return respond(request, text, inside, last.finish, used)
 
-    def _begun(self, request: Request) -> tuple[ServedLeg, bool | None]:
+    def _begun(self, request: Request) -> tuple[ServedSegment, bool | None]:
         """The first stretch, and whether it begins inside a thought; None if thoughts are not told apart."""
         config = request.config
         refused = [name for name in _UNSUPPORTED if getattr(config, name) is not None] + ["tools"] * bool(request.tools)
@@ -188,7 +188,7 @@ class ServedEngine:
             options["seed"] = seeded(config.seed, prompt.ids)
         asked = Asked(self._server, model, prompt, options, tuple(config.stop))
         parts = config.reasoning is not None and not config.reasoning.is_off
-        return ServedLeg(asked, prompt.ids, min(config.max_tokens or room, room)), prompt.inside if parts else None
+        return ServedSegment(asked, prompt.ids, min(config.max_tokens or room, room)), prompt.inside if parts else None
 
 
 class Threaded:

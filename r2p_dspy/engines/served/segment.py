@@ -21,13 +21,13 @@ class Asked:
     options: dict[str, Any]
     stop: tuple[str, ...]
 
-    def onward(self) -> Asked:
+    def resume(self) -> Asked:
         """The same with other random numbers."""
         seed = self.options.get("seed")
         return self if seed is None else replace(self, options={**self.options, "seed": seed + 1})
 
 
-class ServedLeg:
+class ServedSegment:
     """One stretch of a steered answer on a server.
 
     Args:
@@ -78,7 +78,7 @@ class ServedLeg:
     def stop(self) -> None:
         self._stream.close()
 
-    def onward(self, kept: int, note: str, opening: str) -> ServedLeg | None:
+    def resume(self, kept: int, note: str, opening: str) -> ServedSegment | None:
         began: list[Piece] = []
         loose = ""  # what stays of a text that was cut, or whose tokens are not certain
         for ids, text in (*self._began, *self._written):
@@ -97,4 +97,4 @@ class ServedLeg:
         limit = min(self._limit - self._generated, asked.context - len(ids))
         if limit < 1:
             return None
-        return ServedLeg(self._asked.onward(), ids, limit, tuple(began), earlier=self.used)
+        return ServedSegment(self._asked.resume(), ids, limit, tuple(began), earlier=self.used)

@@ -17,9 +17,9 @@ from dspy.teleprompt.grpo import GRPO
 from cli import cli
 from finetune.dspy_provider.provider import trainable
 from finetune.dspy_provider.rollouts import Rollouts
-from finetune.dspy_provider.rows import mend
+from finetune.dspy_provider.rows import normalize_exported_row
 from programs.data import dataset as data
-from programs.evaluate import baselines as ready
+from programs.tasks.program import r2p
 from programs.tasks.task_file import task_of
 from r2p_dspy import connect, optimizing
 from r2p_dspy.prompting.tags import render
@@ -95,7 +95,7 @@ class TestRows:
         answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
         exported, asked = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
         assert "[[ ## reasoning ## ]]" in exported[-1]["content"] and "<think>" not in exported[-1]["content"]
-        mended = mend(exported[:-1], exported[-1]["content"], thinks=True)
+        mended = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
         assert self.texts(mended.prompt) == self.texts(asked)
         assert mended.completion == f"<think>\n{THOUGHT}\n</think>\n\n{answer}" and mended.thinks
 
@@ -104,18 +104,20 @@ class TestRows:
         answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
         exported, asked = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True, [demo])
         assert len(exported) == 5
-        assert self.texts(mend(exported[:-1], exported[-1]["content"], thinks=True).prompt) == self.texts(asked)
+        assert self.texts(
+            normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True).prompt
+        ) == self.texts(asked)
 
     def test_a_model_without_thoughts(self, scripted):
         answer = f"[[ ## reasoning ## ]]\n{THOUGHT}\n\n[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
         exported, asked = self.exported(program(carrier="thinking"), scripted, answer, False)
-        mended = mend(exported[:-1], exported[-1]["content"], thinks=False)
+        mended = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=False)
         assert self.texts(mended.prompt) == self.texts(asked)
         assert mended.completion == answer and not mended.thinks
 
     def test_fields_carrier(self, scripted):
         exported, asked = self.exported(program(), scripted, completion(), True)
-        mended = mend(exported[:-1], exported[-1]["content"], thinks=True)
+        mended = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
         assert mended.prompt == exported[:-1] and self.texts(mended.prompt) == self.texts(asked)
         assert mended.completion == exported[-1]["content"].rstrip()
 
@@ -132,7 +134,7 @@ class TestRows:
         outputs = {"reasoning": "So [[ ## answer ## ]] it is.", "answer": "a", "note": "n"}
         adapter = dspy.ChatAdapter()
         exported = adapter.format_finetune_data(Said, [demo], {"question": "q"}, outputs)["messages"]
-        mended = mend(exported[:-1], exported[-1]["content"], thinks=True)
+        mended = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
         without = Said.delete("reasoning")
         assert mended.prompt == adapter.format(without, [demo], {"question": "q"})
         text = adapter.format_assistant_message_content(without, outputs).rstrip()
@@ -141,7 +143,7 @@ class TestRows:
     def test_an_answer_that_could_not_be_read_stays(self, scripted):
         answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
         exported, asked = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
-        mended = mend(exported[:-1], "[[ ## tg ## ]] mad", thinks=True)
+        mended = normalize_exported_row(exported[:-1], "[[ ## tg ## ]] mad", thinks=True)
         assert self.texts(mended.prompt) == self.texts(asked)
         assert mended.completion == "[[ ## tg ## ]] mad" and not mended.thinks
 
@@ -149,9 +151,9 @@ class TestRows:
         inputs = {"film": FILM, "profile": HISTORY}
         thinking, fields = program(carrier="thinking").reason.signature, program().reason.signature
         with pytest.raises(ValueError, match="use dspy.ChatAdapter"):
-            mend(dspy.XMLAdapter().format(thinking, [], inputs), "<tag>romance</tag>", thinks=True)
+            normalize_exported_row(dspy.XMLAdapter().format(thinking, [], inputs), "<tag>romance</tag>", thinks=True)
         asked = dspy.XMLAdapter().format(fields, [], inputs)
-        assert mend(asked, "<tag>romance</tag>\n", thinks=True).prompt == asked
+        assert normalize_exported_row(asked, "<tag>romance</tag>\n", thinks=True).prompt == asked
 
 
 class TestFinetuning:
@@ -439,7 +441,7 @@ class TestOptimizers:
         return data.personas(TASK, seed=0, limit=2, train=3)
 
     def student(self, directory, carrier="fields", **options):
-        student = ready.r2p(TASK, carrier=carrier)
+        student = r2p(TASK, carrier=carrier)
         student.set_lm(lm_of("pocket", directory, **{"max_tokens": 256, "temperature": 1.0, **options}))
         return student
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.pocket.auxiliary import drill
+from finetune.pocket.auxiliary import auxiliary_task
 from finetune.pocket.conversation import Turn, encode
 from finetune.pocket.rows import FORMATS, Rows, signature
 from finetune.pocket.worlds import ALL, FEW, TASKS, WORLDS
@@ -150,7 +150,7 @@ def test_it_is_taught_on_personas_that_no_command_draws():
 def test_a_drill_quotes_from_the_item_that_it_names():
     rng = random.Random(8)
     for _ in range(50):
-        asked, answered = drill(rng, WORDS, ("copy",))
+        asked, answered = auxiliary_task(rng, WORDS, ("copy",))
         shown = Profile.of(asked.content)
         quotes = json.loads(answered.content)
         assert sorted(one["item"] for one in quotes) == [item.id for item in shown]
@@ -160,7 +160,7 @@ def test_a_drill_quotes_from_the_item_that_it_names():
 def test_a_label_is_that_of_the_item_that_is_asked_about():
     rng = random.Random(8)
     for _ in range(30):
-        row = drill(rng, WORDS, ("label",))
+        row = auxiliary_task(rng, WORDS, ("label",))
         shown = Profile.of(row[0].content.partition("\n\n")[0])
         for asked, answered in zip(row[::2], row[1::2], strict=True):
             (cited,) = json.loads(answered.content)
@@ -173,7 +173,7 @@ def test_a_label_is_that_of_the_item_that_is_asked_about():
 def test_a_search_is_answered_with_the_item_that_holds_the_words(kind):
     rng, words = random.Random(8), [f"{word}{number}" for word in WORDS for number in range(40)]
     for _ in range(30):
-        row = drill(rng, words, (kind,))
+        row = auxiliary_task(rng, words, (kind,))
         shown = Profile.of(row[0].content.partition("\n\n")[0])
         for asked, answered in zip(row[::2], row[1::2], strict=True):
             sought = asked.content.rpartition("about ")[2]

@@ -8,13 +8,13 @@ import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
 
-from programs.calls.cache import Ledger, LedgerFailed
+from programs.calls.cache import CallCache, CallCacheFailed
 from programs.calls.recording import recorded
-from programs.calls.usage import Budget, BudgetReached, Meter
+from programs.calls.usage import Budget, BudgetReached, UsageLimiter
 from r2p_dspy import Suggest, optimizing
 from tests.film import ask, program
 from tests.r2p_dspy.decoding.test_intervention import SteerableEngine
-from tests.r2p_dspy.engines.test_served import Continues
+from tests.r2p_dspy.engines.test_served import Continues, serve  # noqa: F401  (a fixture)
 from tests.r2p_dspy.engines.test_served import lm as served
 from tests.scripted import STAGES, AsyncScriptedEngine, ScriptedEngine, completion
 
@@ -25,8 +25,8 @@ def model(folder, *texts, meter=None, kind=ScriptedEngine, **settings):
     """A recorded model that writes these texts, and its engine."""
     engine = kind(*texts)
     lm = dspy.LM("scripted/test", engine=engine, async_engine=AsyncScriptedEngine(engine), num_retries=0, **settings)
-    ledger = Ledger(folder) if folder is not None else None
-    return recorded(lm, ledger, meter or Meter()), engine
+    ledger = CallCache(folder) if folder is not None else None
+    return recorded(lm, ledger, meter or UsageLimiter()), engine
 
 
 def entries(lm, **how):
@@ -176,7 +176,7 @@ def test_an_optimizers_copy_shares_ledger_and_meter(tmp_path):
 
 
 def test_at_the_budget_nothing_is_asked_and_what_is_kept_is_answered(tmp_path):
-    lm, engine = model(tmp_path, "one", meter=Meter(Budget(calls=1)))
+    lm, engine = model(tmp_path, "one", meter=UsageLimiter(Budget(calls=1)))
     lm("Hello")
     with pytest.raises(BudgetReached, match="--max-calls 1"):
         lm("Bye")
@@ -185,17 +185,17 @@ def test_at_the_budget_nothing_is_asked_and_what_is_kept_is_answered(tmp_path):
 
 def test_dollars_need_a_price():
     with pytest.raises(ValueError, match="the price of scripted/test is not known.*--max-tokens"):
-        model(None, "one", meter=Meter(Budget(usd=1.0)))
+        model(None, "one", meter=UsageLimiter(Budget(usd=1.0)))
 
 
 def test_a_full_disk_lets_no_further_call_begin(tmp_path, monkeypatch):
     def full(self, key, model, call):
-        raise LedgerFailed("full")
+        raise CallCacheFailed("full")
 
     lm, engine = model(tmp_path, "one")
-    monkeypatch.setattr(Ledger, "keep", full)
+    monkeypatch.setattr(CallCache, "keep", full)
     for _ in range(2):
-        with pytest.raises(LedgerFailed):
+        with pytest.raises(CallCacheFailed):
             lm("Hello")
     assert len(engine.requests) == 1
     lm.meter.settle()
@@ -212,7 +212,7 @@ STAGED = (
 @pytest.mark.parametrize("begin, options, grade", [STREAMED, STAGED], ids=["stream", "stages"])
 def test_a_served_answer_is_one_call_however_it_is_steered(serve, tmp_path, begin, options, grade):
     server = begin(serve)
-    lm = recorded(served(server, **options), Ledger(tmp_path), Meter())
+    lm = recorded(served(server, **options), CallCache(tmp_path), UsageLimiter())
     with dspy.context(lm=lm):
         first, asked = ask(program()), len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions"))
         again = ask(program())

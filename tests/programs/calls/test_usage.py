@@ -6,16 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 import dspy
 import pytest
 
-from programs.calls.cache import Spent
+from programs.calls.cache import Usage
 from programs.calls.recording import recorded
-from programs.calls.usage import Budget, BudgetReached, Meter
+from programs.calls.usage import Budget, BudgetReached, UsageLimiter
 from programs.optimize.best import Best, within_budget
 from programs.optimize.estimate import estimate
 from programs.optimize.optimizers import program_runs
 from tests.film import FILM, HISTORY, program
 from tests.scripted import ScriptedEngine, completion
 
-CALL = Spent(1, prompt=10, completion=5, usd=0.01, seconds=0.1)
+CALL = Usage(1, prompt=10, completion=5, usd=0.01, seconds=0.1)
 
 
 @pytest.mark.parametrize("limit", [{"calls": 0}, {"tokens": -1}, {"usd": 0.0}, {"minutes": float("nan")}])
@@ -35,7 +35,7 @@ def test_a_budget_is_above_nothing(limit):
     ],
 )
 def test_no_call_begins_once_the_budget_is_reached(budget, begun):
-    meter, calls = Meter(budget), 0
+    meter, calls = UsageLimiter(budget), 0
     for _ in range(50):
         try:
             meter.admit()
@@ -48,7 +48,7 @@ def test_no_call_begins_once_the_budget_is_reached(budget, begun):
 
 
 def test_minutes_are_those_since_the_start():
-    meter = Meter(Budget(minutes=0.001))
+    meter = UsageLimiter(Budget(minutes=0.001))
     meter.admit()
     time.sleep(0.07)
     with pytest.raises(BudgetReached, match="--max-minutes 0.001"):
@@ -56,7 +56,7 @@ def test_minutes_are_those_since_the_start():
 
 
 def test_what_was_spent_before_a_run_was_resumed_counts():
-    meter = Meter(Budget(calls=3), before=Spent(calls=2))
+    meter = UsageLimiter(Budget(calls=3), before=Usage(calls=2))
     meter.admit()
     with pytest.raises(BudgetReached):
         meter.admit()
@@ -64,11 +64,11 @@ def test_what_was_spent_before_a_run_was_resumed_counts():
 
 @pytest.mark.parametrize(
     "kept, within",
-    [(Spent(calls=4), 6), (Spent(calls=40), 5), (Spent(), 10)],
+    [(Usage(calls=4), 6), (Usage(calls=40), 5), (Usage(), 10)],
     ids=["as much", "half of what is left at most", "nothing"],
 )
 def test_a_part_can_be_held_back(kept, within):
-    meter, calls = Meter(Budget(calls=10)), 0
+    meter, calls = UsageLimiter(Budget(calls=10)), 0
     with meter.holding(kept):
         while True:
             try:
@@ -86,7 +86,9 @@ def test_a_part_can_be_held_back(kept, within):
 
 def model(budget, say):
     engine = ScriptedEngine(say)
-    return recorded(dspy.LM("scripted/test", engine=engine, cache=False, num_retries=0), None, Meter(budget)), engine
+    return recorded(
+        dspy.LM("scripted/test", engine=engine, cache=False, num_retries=0), None, UsageLimiter(budget)
+    ), engine
 
 
 def test_threads_overshoot_by_no_more_than_the_calls_in_flight():
@@ -112,7 +114,7 @@ class Echo(dspy.Module):
 
 
 def test_settling_waits_for_the_calls_that_are_under_way():
-    meter = Meter()
+    meter = UsageLimiter()
     meter.admit()
     with ThreadPoolExecutor(1) as pool:
         pool.submit(lambda: (time.sleep(0.1), meter.done(CALL)))
@@ -158,7 +160,7 @@ def stopping(*scores):
 )
 def test_at_the_budget_the_best_program_so_far_is_kept(scripted, scores, winner, best):
     scripted(completion())
-    chosen, summary = within_budget(stopping(*scores), program(), DEV, Meter(), "random")
+    chosen, summary = within_budget(stopping(*scores), program(), DEV, UsageLimiter(), "random")
     assert summary["winner"] == winner
     assert summary["dev_scores"] == ({} if best is None else {"best so far": best})
     assert (
@@ -187,7 +189,7 @@ def test_a_candidate_is_kept_as_it_was_when_it_was_rated(scripted):
 
 
 def test_an_estimate_grows_with_the_runs_and_shrinks_with_the_threads():
-    measured = Spent(calls=10, prompt=900, completion=100, usd=0.2, seconds=60.0)
+    measured = Usage(calls=10, prompt=900, completion=100, usd=0.2, seconds=60.0)
     few, many = (estimate(measured, 10, runs, threads=4) for runs in (100, 200))
     assert few == {"calls": 100, "tokens": 10_000, "usd": 2.0, "minutes": 2.5}
     assert many == {name: 2 * value for name, value in few.items()}

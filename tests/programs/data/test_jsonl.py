@@ -7,9 +7,9 @@ import pytest
 
 from programs.data.dataset import Data, Wanted
 from programs.data.jsonl import is_jsonl, jsonl, load
-from programs.data.lamp.reading import DataError
 from programs.tasks import lamp4
 from programs.tasks.task_file import task_of
+from r2p_dspy.errors import DataError
 from tests.programs.tasks.test_task_file import GOOD, STARS, written
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "mail"

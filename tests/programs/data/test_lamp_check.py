@@ -5,8 +5,9 @@ import json
 import pytest
 
 from programs.data.lamp.check import Check
-from programs.data.lamp.row_errors import DataError, Flaw, one_line
+from programs.data.lamp.row_errors import RowError, one_line
 from programs.tasks import lamp1, lamp2, lamp3, lamp4
+from r2p_dspy.errors import DataError
 from tests.lamp import GOLDS, SAMPLES, item, question, write
 
 
@@ -133,7 +134,7 @@ def test_the_task_is_what_the_files_say_or_what_one_says(tmp_path):
 
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\nb\u2028c", "a\ud800b", "a\u202eb", "tab\tbed", "a\x00b\x9bc"])
 def test_a_message_is_one_line_that_no_terminal_obeys(tmp_path, text):
-    said = str(Flaw(tmp_path, text, f"question {text}", text, text))
+    said = str(RowError(tmp_path, text, f"question {text}", text, text))
     assert said.isprintable() and said.startswith(f"{tmp_path}: question a" if text[0] == "a" else str(tmp_path))
     assert one_line("naïve 漢字 🙂") == "naïve 漢字 🙂"
 

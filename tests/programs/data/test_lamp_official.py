@@ -6,8 +6,8 @@ import pytest
 
 from programs.data.lamp.official import files, get
 from programs.data.lamp.reading import load
-from programs.data.lamp.row_errors import DataError
 from programs.tasks import TASKS, lamp2, lamp3, lamp4
+from r2p_dspy.errors import DataError
 from tests.lamp import question, write
 from tests.web import serve
 

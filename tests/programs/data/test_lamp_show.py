@@ -4,9 +4,9 @@ import pytest
 
 from programs.data.dataset import personas
 from programs.data.lamp.reading import load
-from programs.data.lamp.row_errors import DataError
 from programs.data.lamp.show import found, persona, text
 from programs.tasks import TASKS, lamp1, lamp2, lamp4
+from r2p_dspy.errors import DataError
 from tests.lamp import item, question, write
 
 

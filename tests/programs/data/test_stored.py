@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from programs.data import stored
 from programs.data.dataset import Wanted, lamp
-from programs.data.lamp.row_errors import DataError
 from programs.data.splits import check_apart, users
 from programs.tasks import lamp2
 from r2p_dspy import BM25, All, Dense, Hybrid, Profile, Random, Recency
+from r2p_dspy.errors import DataError
 from r2p_dspy.profile import Item
 from tests.embedders import hashed
 from tests.lamp import item, question, write

@@ -10,8 +10,8 @@ from dspy.clients.provider import TrainingJob
 
 from programs.optimize import compiling
 from programs.optimize import instructions as instruction_search
-from programs.optimize.compiling import compile_program, composite, taught, weights_of
-from programs.optimize.context import Job, demonstrable
+from programs.optimize.compiling import compile_program, composite, copy_learned_state, weights_of
+from programs.optimize.context import CompileContext, demonstrable
 from programs.optimize.optimizers import OPTIMIZERS
 from programs.optimize.safe_metric import MetricError
 from programs.tasks.program import r2p
@@ -132,10 +132,11 @@ def test_of_backtracking_and_candidates_demos_show_only_what_was_accepted_and_wo
     program = R2P(TASK.signature, retriever=default_retriever(TASK), candidates=2, reconcile="synthesis")
     reflection = model(propose, "test/strong") if optimizer == "mipro" else None  # without, simba makes demos alone
     with dspy.context(lm=model(stumbling)), optimizing():
-        job = Job(program, TASK, composite(TASK), TRAIN[:8], DEV[:3], threads=1, reflection=reflection)
+        job = CompileContext(program, TASK, composite(TASK), TRAIN[:8], DEV[:3], threads=1, reflection=reflection)
         best = OPTIMIZERS[optimizer].run(job)
     found = [
-        taught(program, one) for one in (best, *(one["program"] for one in getattr(best, "candidate_programs", [])))
+        copy_learned_state(program, one)
+        for one in (best, *(one["program"] for one in getattr(best, "candidate_programs", [])))
     ]
     assert any(one.reason.demos for one in found) and any(one.synthesize.demos for one in found)
     for made in found:
@@ -216,7 +217,7 @@ class TestNearest:
 
         program = r2p(TASK)
         program.retriever = Dense(embedder, k=4, query=program.retriever.query, text=program.retriever.text)
-        found = Job(program, TASK, composite(TASK), TRAIN, DEV, threads=4)
+        found = CompileContext(program, TASK, composite(TASK), TRAIN, DEV, threads=4)
         with dspy.context(lm=model(taught_by(KNOWN))), optimizing():
             made = OPTIMIZERS["knn"].run(found)
         assert made.reason.demos[0][TASK.question] == TRAIN[1][TASK.question]
@@ -263,7 +264,7 @@ class TestTogether:
         for row in rows:
             last = row["messages"][-1]
             assert last["role"] == "assistant" and any(f"[[ ## tag ## ]]\n{gold}" in last["content"] for gold in golds)
-            assert len(row["messages"]) == 3, "no demos: the weights are to hold what they taught"
+            assert len(row["messages"]) == 3, "no demos: the weights are to hold what they copy_learned_state"
         check_clean(made, TRAIN)
         assert "tuned" not in save_program(made, tmp_path / "program.json").read_text()
 
@@ -413,7 +414,7 @@ def test_only_whole_demos_are_taken_over_each_once_and_an_instruction():
     other.reason.demos = [whole, whole.copy(hint_="try", tag="x").without("draft"), whole.copy(), TRAIN[0]]
     other.reason.signature = other.reason.signature.with_instructions("New.")
     other.candidate_programs = [1]
-    clean = taught(r2p(TASK), other)
+    clean = copy_learned_state(r2p(TASK), other)
     assert clean.reason.demos == [whole] and clean.reason.signature.instructions == "New."
     assert not hasattr(clean, "candidate_programs")
 

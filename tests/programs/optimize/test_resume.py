@@ -16,14 +16,15 @@ from pathlib import Path
 import dspy
 import pytest
 
-from programs.calls.cache import Ledger
+from programs.calls.cache import CallCache
 from programs.data import dataset as data
 from programs.data.dataset import Wanted, personas
 from programs.optimize.run import run_compile
 from programs.runs.configs import Options
-from programs.runs.directory import Rows, Run, RunError
+from programs.runs.directory import Rows, Run
 from programs.runs.reporter import Reporter
 from programs.tasks import lamp2
+from r2p_dspy.errors import RunError
 from tests.scripted import ScriptedEngine, tagged
 from tests.test_cli import report_of, run
 
@@ -140,7 +141,7 @@ def test_a_larger_budget_goes_on_where_a_smaller_one_ended(engine, tmp_path):
     compile_in(tmp_path / "large")
     compile_in(tmp_path / "alone", calls=str(tmp_path / "fresh"))
     assert outcome(tmp_path / "large") == outcome(tmp_path / "alone")
-    ledger = Ledger(tmp_path / "calls")
+    ledger = CallCache(tmp_path / "calls")
     assert ledger.repeated == 0 and len(ledger) > before
 
 
@@ -151,7 +152,7 @@ def test_dollars_that_nobody_can_count_are_refused_before_anything_is_written(en
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(engine, tmp_path, monkeypatch):
-    kept, keep = [], Ledger.keep
+    kept, keep = [], CallCache.keep
 
     def until_full(self, key, model, call):
         kept.append(key)
@@ -162,14 +163,14 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(engine, tmp_path, mon
         return keep(self, key, model, call)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "keep", until_full)
+        patched.setattr(CallCache, "keep", until_full)
         with pytest.raises(RunError, match=r"cannot write to .*full.*go on with --resume"):
             compile_in(tmp_path / "run")
     assert not (tmp_path / "run" / "report.json").exists()
     compile_in(tmp_path / "run", resume=True)
     compile_in(tmp_path / "alone", calls=str(tmp_path / "fresh"))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "alone")
-    assert Ledger(tmp_path / "calls").repeated == 0
+    assert CallCache(tmp_path / "calls").repeated == 0
 
 
 def test_rows_on_a_full_disk_are_one_line_too(engine, tmp_path, monkeypatch):
@@ -190,7 +191,7 @@ def test_rows_on_a_full_disk_are_one_line_too(engine, tmp_path, monkeypatch):
     )
     assert "Traceback" not in result.output + result.stderr
     assert run("compile", *options, "--resume").exit_code == 0
-    assert Ledger(tmp_path / "calls").repeated == 0
+    assert CallCache(tmp_path / "calls").repeated == 0
 
 
 def test_a_ledger_that_cannot_be_used_leaves_no_run_behind(engine, tmp_path):
@@ -264,7 +265,7 @@ def killed_at(command, folder, stops):
 
 def test_killed_at_random_moments_it_repeats_no_completed_call_and_ends_as_if_never_killed(engine, tmp_path):
     compile_in(tmp_path / "alone" / "run")
-    whole = len(Ledger(tmp_path / "alone" / "calls"))
+    whole = len(CallCache(tmp_path / "alone" / "calls"))
     stops = sorted(random.Random(1).sample(range(1, whole - 4), 3))
     script = PROCESS.format(small=SMALL)
     killed_at(lambda how: [sys.executable, "-c", script, str(tmp_path / "run"), how], tmp_path, stops)

@@ -24,7 +24,7 @@ from programs.optimize.tuning_run import run_tuning, summarize
 from programs.runs.configs import Options
 from programs.runs.reporter import Reporter
 from programs.tasks import lamp2
-from programs.tasks.program import Settings, build
+from programs.tasks.program import R2PConfig, build
 from programs.tasks.task import Task
 from programs.ui.plots import plot_tuning
 from r2p_dspy import ArtifactError, Suggest
@@ -33,7 +33,7 @@ from tests.scripted import STAGES, ScriptedEngine
 from tests.test_cli import report_of, run
 
 TASK = lamp2.TASK
-START = Settings()
+START = R2PConfig()
 DATA = personas(TASK, seed=0, limit=6)
 
 
@@ -70,7 +70,7 @@ def test_the_first_trial_is_the_start_and_the_next_ones_change_one_setting_each(
     tuning = search(World(lambda settings: 0.9), trials=11)
     assert tuning.trials[0].settings == START
     changed = [
-        {name for name in Settings.model_fields if getattr(one.settings, name) != getattr(START, name)}
+        {name for name in R2PConfig.model_fields if getattr(one.settings, name) != getattr(START, name)}
         for one in tuning.trials[1:]
     ]
     assert {frozenset(one) for one in changed} == {
@@ -119,7 +119,7 @@ def test_what_adds_to_a_dear_failure_is_not_measured():
 
 
 def of(scores, tokens, **settings):
-    return Trial(Settings(**settings), rows(scores, tokens), whole=True)
+    return Trial(R2PConfig(**settings), rows(scores, tokens), whole=True)
 
 
 START_TRIAL = of([1] * 57 + [0] * 3, 100)
@@ -166,8 +166,8 @@ def test_the_finalists_are_the_cheapest_of_the_good_the_best_and_the_start():
 
 
 def test_a_trial_that_was_given_up_does_not_win_and_is_on_the_frontier_if_it_is_cheap():
-    cheap, dear = (Trial(Settings(k=k), rows([1] * 10 + [0] * 10, k), whole=False) for k in (1, 200))
-    lucky = Trial(Settings(k=300), rows([1] * 20, 300), whole=False)
+    cheap, dear = (Trial(R2PConfig(k=k), rows([1] * 10 + [0] * 10, k), whole=False) for k in (1, 200))
+    lucky = Trial(R2PConfig(k=300), rows([1] * 20, 300), whole=False)
     tuning = Tuning([START_TRIAL, cheap, dear, lucky])
     assert tuning.best is tuning.winner is START_TRIAL
     assert tuning.frontier(lambda trial: trial.tokens) == [cheap, START_TRIAL]
@@ -209,7 +209,7 @@ def test_a_budget_that_is_spent_at_once_is_the_callers_to_handle():
 
 
 def test_what_is_given_is_not_searched_and_templates_fit_the_checks():
-    choices = space(TASK, Settings(retriever="dense:mine", k=5), fixed=["template"])
+    choices = space(TASK, R2PConfig(retriever="dense:mine", k=5), fixed=["template"])
     assert "template" not in choices and choices["k"][0] == 5 and choices["retriever"][0] == "dense:mine"
     late = Suggest(lambda inputs, outcome: True, name="late", after="draft")
     checked = Task(**{**TASK.__dict__, "checks": (late,)})
@@ -375,9 +375,9 @@ def test_a_program_without_settings_is_built_with_the_defaults(tmp_path):
     data = json.loads(path.read_text())
     del data["settings"]
     path.write_text(json.dumps(data))
-    assert Settings.of(path) == START
+    assert R2PConfig.of(path) == START
     with pytest.raises(ArtifactError, match="does not exist"):
-        Settings.of(tmp_path / "nowhere.json")
+        R2PConfig.of(tmp_path / "nowhere.json")
 
 
 def test_tuning_on_the_pocket_model(tmp_path, monkeypatch):

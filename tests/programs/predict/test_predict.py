@@ -32,11 +32,11 @@ from hypothesis import strategies as st
 
 from programs.predict.questions import arguments, read, survey
 from programs.predict.run import predict
-from programs.predict.writer import MOST, Settled
-from programs.runs.directory import RunError
+from programs.predict.writer import MOST, PredictionWriter
 from programs.tasks import lamp2
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Profile
+from r2p_dspy.errors import RunError
 from tests.film import HISTORY, Film, program
 from tests.scripted import ScriptedEngine, completion
 
@@ -68,7 +68,7 @@ def write(folder, rows):
 def go(source, *, resume=False, config=(), module=None, **options):
     """Predict with the model that is configured."""
     known = {"input": survey(source)[1], **dict(config)}
-    with Settled(source.with_name("out.jsonl"), known, source, resume) as settled:
+    with PredictionWriter(source.with_name("out.jsonl"), known, source, resume) as settled:
         predict(module or program(), TASK, source, settled, **{"threads": 4, **options})
     return settled
 
@@ -128,7 +128,7 @@ def test_a_tasks_own_names_win(model, tmp_path):
 
     model(completion(draft="[1, 2]").replace("[[ ## tag ## ]]\nromance", "[[ ## usage ## ]]\n[1, 2]"))
     source, task = write(tmp_path, [row(1)]), Task("used", Used, "film", "usage", ("text",), ("rouge1",))
-    with Settled(tmp_path / "out.jsonl", {"input": ""}, source) as settled:
+    with PredictionWriter(tmp_path / "out.jsonl", {"input": ""}, source) as settled:
         predict(R2P(Used), task, source, settled)
     (one,) = lines(tmp_path / "out.jsonl")
     assert one["usage"] == [1, 2] and one["evidence"]
@@ -357,7 +357,7 @@ def test_a_kill_at_any_byte_loses_nothing_and_doubles_nothing(whole, tmp_path_fa
 PROCESS = """
 import sys, time, random, dspy
 from pathlib import Path
-from tests.programs.test_predicting import ScriptedEngine, go, mixed
+from tests.programs.predict.test_predict import ScriptedEngine, go, mixed
 
 def slow(request):
     time.sleep(random.random() / 20)
@@ -456,7 +456,7 @@ def test_nothing_to_resume(model, tmp_path):
 def test_two_at_a_time_are_one_too_many(model, tmp_path):
     model(answer)
     source = write(tmp_path, map(row, range(3)))
-    with Settled(tmp_path / "out.jsonl", {"input": survey(source)[1]}, source):
+    with PredictionWriter(tmp_path / "out.jsonl", {"input": survey(source)[1]}, source):
         for resume in (False, True):
             with pytest.raises(RunError, match="another process is writing"):
                 go(source, resume=resume)
@@ -466,7 +466,7 @@ def test_two_at_a_time_are_one_too_many(model, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_a_full_disk_is_one_line(tmp_path):
-    with Settled(tmp_path / "out.jsonl", {"input": ""}, tmp_path / "rows.jsonl") as settled:
+    with PredictionWriter(tmp_path / "out.jsonl", {"input": ""}, tmp_path / "rows.jsonl") as settled:
         (tmp_path / "out.jsonl").unlink()
         (tmp_path / "out.jsonl").symlink_to("/dev/full")
         with pytest.raises(RunError, match=r"cannot write to .*out.jsonl: No space left on device; .*--resume"):

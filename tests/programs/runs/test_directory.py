@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from programs.runs.directory import Rows, Run, RunError, write_json
+from programs.runs.directory import Rows, Run, write_json
+from r2p_dspy.errors import RunError
 
 CONFIG = {"command": "evaluate", "task": "lamp2", "limit": None, "seed": 0}
 

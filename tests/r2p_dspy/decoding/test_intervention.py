@@ -7,10 +7,11 @@ import pytest
 from dspy.lm15 import Message, Response, TextPart, Usage
 
 from r2p_dspy import TEMPLATE, Assert, Evidence, optimizing
-from r2p_dspy.checks import BUILT_IN, CheckError
+from r2p_dspy.checks import BUILT_IN
 from r2p_dspy.decoding.carriers import FieldMarkers, ThoughtTags
 from r2p_dspy.decoding.monitor import Monitor
 from r2p_dspy.decoding.steering import active, steered
+from r2p_dspy.errors import CheckError
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.profile import Profile
 from tests.film import FILM, HISTORY, ask, program
@@ -36,7 +37,7 @@ class ScriptedLeg:
     def stop(self):
         self.log.append(self.written)
 
-    def onward(self, kept, note, opening):
+    def resume(self, kept, note, opening):
         self.log.append((kept, note, opening))
         return ScriptedLeg(self.texts[1:], self.log) if len(self.texts) > 1 else None
 

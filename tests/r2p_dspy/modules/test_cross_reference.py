@@ -8,7 +8,7 @@ from dspy.utils.exceptions import LMUnexpectedError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2p_dspy import Assert, AssertionUnmet, Candidate, CrossReference, load_program, optimizing, save_program
+from r2p_dspy import Assert, AssertionFailed, Candidate, CrossReference, load_program, optimizing, save_program
 from r2p_dspy.modules.voting import choose, due
 from tests.film import FILM, HISTORY, ask, program
 from tests.scripted import completion
@@ -209,7 +209,7 @@ class TestWhatFails:
 
     def test_when_none_holds_it_raises_with_the_best(self, scripted):
         scripted(GARBLED, FORGED)
-        with pytest.raises(AssertionUnmet) as raised:
+        with pytest.raises(AssertionFailed) as raised:
             ask(program(candidates=2, max_backtracks=0))
         assert raised.value.prediction.tag == "horror"
         assert raised.value.prediction.reconciled == "no candidate holds"

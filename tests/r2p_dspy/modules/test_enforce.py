@@ -8,7 +8,7 @@ import re
 import dspy
 import pytest
 
-from r2p_dspy import BUILT_IN, Assert, AssertionUnmet, Enforce, Profile, Reason, Suggest, optimizing
+from r2p_dspy import BUILT_IN, Assert, AssertionFailed, Enforce, Profile, Reason, Suggest, optimizing
 from tests.film import FILM, HISTORY, Film, ask, json_completion, program, xml_completion
 from tests.scripted import completion
 
@@ -73,7 +73,7 @@ class TestBacktracking:
     def test_an_assert_that_never_holds_raises_with_all_that_was_tried(self, scripted):
         engine = scripted(INVENTED)
         with pytest.raises(
-            AssertionUnmet, match=r"after 3 attempts the check 'cited' still fails: There is no item 9"
+            AssertionFailed, match=r"after 3 attempts the check 'cited' still fails: There is no item 9"
         ) as caught:
             ask(program())
         assert len(engine.requests) == 3
@@ -87,16 +87,16 @@ class TestBacktracking:
         scripted(INVENTED)
         with optimizing():
             answer = ask(program())
-            with optimizing(False), pytest.raises(AssertionUnmet):
+            with optimizing(False), pytest.raises(AssertionFailed):
                 ask(program())
         assert [verdict.check for verdict in answer.violations] == ["cited", "backed"]
-        with pytest.raises(AssertionUnmet):
+        with pytest.raises(AssertionFailed):
             ask(program())
 
     @pytest.mark.parametrize("most", [0, 1, 3])
     def test_no_more_than_max_backtracks(self, scripted, most):
         engine = scripted(INVENTED)
-        with pytest.raises(AssertionUnmet, match=f"after {most + 1} attempts"):
+        with pytest.raises(AssertionFailed, match=f"after {most + 1} attempts"):
             ask(program(max_backtracks=most))
         assert len(engine.requests) == most + 1
 
@@ -142,7 +142,7 @@ class TestBacktracking:
 
     def test_the_error_is_about_the_attempt_that_it_carries(self, scripted):
         scripted(INVENTED, UNREADABLE, UNREADABLE)
-        with pytest.raises(AssertionUnmet, match="'cited'") as caught:
+        with pytest.raises(AssertionFailed, match="'cited'") as caught:
             ask(program())
         assert caught.value.prediction.violations[0].check == "cited"
 
@@ -207,7 +207,7 @@ class TestUnreadable:
     @pytest.mark.parametrize("text", [UNREADABLE, ""])
     def test_an_answer_that_never_can_be_read(self, scripted, text):
         scripted(text)
-        with pytest.raises(AssertionUnmet, match="'parsed'") as caught:
+        with pytest.raises(AssertionFailed, match="'parsed'") as caught:
             ask(program())
         found = caught.value.prediction
         assert (found.tag, found.reasoning.evidence, found.reasoning.cited) == (None, None, ())
@@ -422,7 +422,7 @@ class TestAsync:
 
     def test_it_raises_the_same(self, scripted):
         scripted(INVENTED)
-        with pytest.raises(AssertionUnmet, match="after 3 attempts") as caught:
+        with pytest.raises(AssertionFailed, match="after 3 attempts") as caught:
             asyncio.run(program().acall(film=FILM, profile=HISTORY))
         assert caught.value.prediction.tag == "romance"
 

@@ -3,7 +3,18 @@
 import dspy
 import pytest
 
-from r2p_dspy import R2P, TEMPLATE, All, AssertionUnmet, Evidence, Preference, Stage, Template, Verification, optimizing
+from r2p_dspy import (
+    R2P,
+    TEMPLATE,
+    All,
+    AssertionFailed,
+    Evidence,
+    Preference,
+    Stage,
+    Template,
+    Verification,
+    optimizing,
+)
 from r2p_dspy.prompting.tags import render
 from tests.film import FILM, HISTORY, Film, ask, program
 
@@ -102,7 +113,7 @@ def test_what_is_wrong_with_the_thought_goes_back_to_the_model(thinking, why, sa
 
 def test_a_thought_without_an_answer_is_no_answer(thinking):
     thinking((thought(), ""))
-    with pytest.raises(AssertionUnmet, match="the field tag is missing"):
+    with pytest.raises(AssertionFailed, match="the field tag is missing"):
         ask(module())
 
 

@@ -1,0 +1,58 @@
+"""The errors that this project raises; all of them can be pickled and copied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import dspy
+
+    from r2p_dspy.modules.enforce import Attempt
+
+
+class R2PError(Exception):
+    """The root of this project's errors. Its message is one line: what was wrong, where, and what to do."""
+
+
+class ConfigError(R2PError, ValueError):
+    """A setting, an argument or an option that cannot be used."""
+
+
+class DataError(R2PError, ValueError):
+    """A data file that cannot be used; the message says which one and where in it."""
+
+
+class ArtifactError(R2PError):
+    """A compiled program's file that cannot be read, or does not fit the program it is loaded into."""
+
+
+class RunError(R2PError):
+    """A run directory that cannot be used."""
+
+
+class CheckError(R2PError):
+    """A check raised instead of returning a verdict: a fault of the check, not of the answer."""
+
+
+class AssertionFailed(R2PError):
+    """An assert did not hold after the last backtrack.
+
+    Args:
+        prediction: the best attempt, as it would have been returned. Its fields are None if none could be read.
+        attempts: every attempt with its verdicts, first to last.
+        completion: what the model wrote in the best attempt.
+    """
+
+    def __init__(self, prediction: dspy.Prediction, attempts: Sequence[Attempt], completion: str = "") -> None:
+        self.prediction, self.attempts, self.completion = prediction, list(attempts), completion
+        best = next((attempt for attempt in attempts if attempt.accepted), attempts[-1])
+        unmet = [verdict for verdict in best.unmet if verdict.kind == "assert"]
+        first = next((verdict for verdict in unmet if verdict.message), unmet[0])
+        super().__init__(
+            f"after {len(attempts)} attempts the check {first.check!r} still fails: {first.message} "
+            "(relax it with Suggest, raise max_backtracks, or catch AssertionFailed and read its .prediction)"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.prediction, self.attempts, self.completion)
