@@ -61,7 +61,7 @@ def measure(what: str, folder: Path) -> None:
         flaws = len(list(Check(folder)))
         assert not flaws
     elif what.startswith("evaluate"):
-        found = data.lamp(lamp3.TASK, folder, data.Wanted())
+        found = data.lamp(lamp3.TASK, folder, data.DataConfig())
         if what == "evaluate: floors":
             report.floors(lamp3.TASK, found.test, found.train)
     # Kilobytes on Linux, bytes on macOS.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune.config import Options
-from programs.data.dataset import Data, Wanted
+from programs.data.dataset import Data, DataConfig
 from programs.data.reading import read_examples
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig, build
@@ -54,13 +54,15 @@ class TaskSetup:
         teacher = build(task, settings, seed=options.seed, tokens=options.retriever_tokens)
         if options.program is not None:
             load_program(teacher, options.program, task=task.name)
-        wanted = Wanted(options.seed, options.limit, True, skip_bad=options.skip_bad, train=options.users)
+        config = DataConfig(
+            options.data, options.limit, options.seed, skip_bad=options.skip_bad, trains=True, train=options.users
+        )
         return cls(
             task,
             teacher,
             student_program(task, teacher, carrier),
             settings,
-            read_examples(task, options.data, wanted, reporter.say),
+            read_examples(task, config, reporter.say),
         )
 
 

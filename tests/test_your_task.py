@@ -8,7 +8,7 @@ from pathlib import Path
 import dspy
 import pytest
 
-from programs.data.dataset import Wanted
+from programs.data.dataset import DataConfig
 from programs.data.jsonl import jsonl, load
 from programs.evaluate.report import floors
 from programs.runs import configs as options
@@ -95,7 +95,7 @@ def test_the_pages_faults_are_said_so(line, tmp_path):
 
 def test_the_pages_floors_are_measured():
     task = task_of(str(ROOT / TASK))
-    made = jsonl(task, ROOT / "examples" / "mail" / "mails.jsonl", Wanted(compiling=True))
+    made = jsonl(task, ROOT / "examples" / "mail" / "mails.jsonl", DataConfig(trains=True))
     said = re.findall(r"similar\s+earlier mail reaches (\.\d+), and the mail itself as its subject (\.\d+)", PAGE)
     found = floors(task, made.test, made.train)
     assert list(found) == ["most_similar", "input"]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,24 +50,26 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which examples a command wants.
+class DataConfig:
+    """Which examples a command reads.
 
     Args:
-        seed: of the split, or of which personas are drawn.
+        source: LaMP's directory, or a file or directory of JSONL rows; None for the persona world (synthetic).
         limit: how many examples are reported at most; of files, also how many of the other sets.
-        compiling: whether there must be something to train on.
+        seed: of the split, or of which personas are drawn.
         skip: ids of rows to leave out.
         skip_bad: leave flawed rows out, and say which.
+        trains: whether there must be something to train on.
         train: how many examples to train on at most; where that is more than a compilation needs, `limit` is of the
             reported ones alone.
     """
 
-    seed: int = 0
+    source: str | None = None
     limit: int | None = None
-    compiling: bool = False
-    skip: Collection[str] = ()
+    seed: int = 0
+    skip: tuple[str, ...] = ()
     skip_bad: bool = False
+    trains: bool = False
     train: int = FEW
 
     @property
@@ -99,13 +100,13 @@ def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> D
     return Data(parts["train"], parts["dev"], parts["test"], "persona world (synthetic)", "test")
 
 
-def lamp(task: Task, directory: Path, wanted: Wanted) -> Data:
+def lamp(task: Task, directory: Path, config: DataConfig) -> Data:
     """LaMP's files: train is split by seed into train and dev, and LaMP's dev is what is reported.
 
     Args:
         task: whose data it is.
         directory: holds `train_*.json` (for compiling) and `dev_*.json`.
-        wanted: which of its examples.
+        config: which of its examples.
 
     Raises:
         DataError: see `lamp_data.load` and `splits.check_apart`.
@@ -114,19 +115,19 @@ def lamp(task: Task, directory: Path, wanted: Wanted) -> Data:
 
     def part(name: str, limit: int | None) -> list[dspy.Example]:
         flawed: list[RowError] = []
-        left_out = flawed.append if wanted.skip_bad else None
-        examples = stored(read(task, directory, name, limit=limit, skip=wanted.skip, left_out=left_out))
+        left_out = flawed.append if config.skip_bad else None
+        examples = stored(read(task, directory, name, limit=limit, skip=config.skip, left_out=left_out))
         if flawed:
             skipped[name] = [flaw.id for flaw in flawed]
         return examples
 
-    test = part("dev", wanted.limit)
+    test = part("dev", config.limit)
     has_train = (directory / "train_questions.json").exists()
-    if not wanted.compiling and not has_train:
+    if not config.trains and not has_train:
         return Data([], [], test, str(directory), "dev", skipped=skipped)
-    most = None if wanted.limit is None else 2 * max(wanted.limit, 10)
-    examples = part("train", wanted.train + 2 * _DEV if wanted.many else most)
+    most = None if config.limit is None else 2 * max(config.limit, 10)
+    examples = part("train", config.train + 2 * _DEV if config.many else most)
     shared = check_apart(examples, test)
-    train, dev = split(examples, wanted.seed, min(0.5, _DEV / len(examples)) if wanted.many else 0.5)
-    few = train[: wanted.train] if wanted.many else in_memory(train[: wanted.train])  # optimizers copy what they use
+    train, dev = split(examples, config.seed, min(0.5, _DEV / len(examples)) if config.many else 0.5)
+    few = train[: config.train] if config.many else in_memory(train[: config.train])  # optimizers copy what they use
     return Data(few, in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dspy
 
-from programs.data.dataset import FEW, Data, Wanted
+from programs.data.dataset import FEW, Data, DataConfig
 from programs.data.jsonl_rows import Reader
 from programs.data.lamp.row_errors import FlawError, RowError, refusal
 from programs.data.splits import check_apart, split, users
@@ -25,7 +25,7 @@ def is_jsonl(path: Path) -> bool:
     return path.is_file() or any((path / f"{name}.jsonl").exists() for name in _SPLITS)
 
 
-def jsonl(task: Task, path: Path, wanted: Wanted) -> Data:
+def jsonl(task: Task, path: Path, config: DataConfig) -> Data:
     """A user's own rows, from one file or from a directory.
 
     One file is split by user: a quarter is reported, of the rest one half is to train on and one to choose by. Of a
@@ -35,7 +35,7 @@ def jsonl(task: Task, path: Path, wanted: Wanted) -> Data:
     Args:
         task: whose data it is.
         path: of the file, or of the directory.
-        wanted: which of its examples.
+        config: which of its examples.
 
     Raises:
         DataError: for a missing file, rows that are at fault, rows of one user alone where they are to be split, a
@@ -45,31 +45,31 @@ def jsonl(task: Task, path: Path, wanted: Wanted) -> Data:
 
     def rows(file: Path) -> list[dspy.Example]:
         flawed: list[RowError] = []
-        examples = stored(read(task, file, skip=wanted.skip, left_out=flawed.append if wanted.skip_bad else None))
+        examples = stored(read(task, file, skip=config.skip, left_out=flawed.append if config.skip_bad else None))
         if flawed:
             skipped[file.stem] = [flaw.id for flaw in flawed]
         return examples
 
     if path.is_file():
-        train, test = _split(path, rows(path), wanted.seed, _TEST_SHARE)
+        train, test = _split(path, rows(path), config.seed, _TEST_SHARE)
         files: dict[str, list[dspy.Example]] = {"train": train, "test": test}
     else:
         present = [path / f"{name}.jsonl" for name in _SPLITS if (path / f"{name}.jsonl").exists()]
         files = {file.stem: rows(file) for file in present}
     reported = "test" if "test" in files else "dev"
-    if reported not in files or (wanted.compiling and "train" not in files):
-        needed = f"dev.jsonl or test.jsonl{', and train.jsonl' if wanted.compiling else ''}"
+    if reported not in files or (config.trains and "train" not in files):
+        needed = f"dev.jsonl or test.jsonl{', and train.jsonl' if config.trains else ''}"
         raise DataError(f"{path}: it is no file of rows, and no directory with {needed}; docs/your-task.md shows both")
     train, test = files.get("train", []), files[reported]
     dev = files.get("dev", []) if reported == "test" else []
     shared = check_apart([*train, *dev], test)
     if dev:
         check_apart(train, dev)
-    elif wanted.compiling or len(set(users(train))) > 1:
-        train, dev = _split(path, train, wanted.seed, min(0.5, FEW / max(len(train), 1)) if wanted.many else 0.5)
-    few = FEW if wanted.limit is None else min(FEW, max(wanted.limit, 10))
-    train = train[: wanted.train] if wanted.many else in_memory(train[:few])
-    return Data(train, in_memory(dev[:few]), test[: wanted.limit], str(path), reported, shared, skipped)
+    elif config.trains or len(set(users(train))) > 1:
+        train, dev = _split(path, train, config.seed, min(0.5, FEW / max(len(train), 1)) if config.many else 0.5)
+    few = FEW if config.limit is None else min(FEW, max(config.limit, 10))
+    train = train[: config.train] if config.many else in_memory(train[:few])
+    return Data(train, in_memory(dev[:few]), test[: config.limit], str(path), reported, shared, skipped)
 
 
 def load(

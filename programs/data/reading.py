@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from programs.data import dataset as data
-from programs.data.dataset import Data, Wanted
+from programs.data.dataset import Data, DataConfig
 from programs.data.jsonl import is_jsonl, jsonl
 from programs.data.lamp.row_errors import cut, one_line
 from programs.tasks.task import Task
@@ -12,14 +12,13 @@ from r2p_dspy.errors import DataError
 
 
 def read_examples(
-    task: Task, source: str | None, wanted: Wanted, tell: Callable[[str], None] = lambda line: None, least: int = 1
+    task: Task, config: DataConfig, tell: Callable[[str], None] = lambda line: None, least: int = 1
 ) -> Data:
     """The persona world's examples, or those of files.
 
     Args:
         task: whose data it is.
-        source: LaMP's directory, or a file or directory of JSONL rows; None for the persona world (synthetic).
-        wanted: which of them.
+        config: where they come from, and which of them.
         tell: is told of rows that are left out.
         least: how many there must be to train on, where there must be some.
 
@@ -28,21 +27,21 @@ def read_examples(
 
     Example:
         >>> from programs.tasks.lamp2 import TASK
-        >>> len(read_examples(TASK, None, Wanted(limit=5)).test)
+        >>> len(read_examples(TASK, DataConfig(limit=5)).test)
         5
     """
-    if wanted.limit is not None and wanted.limit < 1:
-        raise DataError(f"--limit must be at least 1, not {wanted.limit}")
-    if source is None:
-        return data.personas(task, seed=wanted.seed, limit=wanted.limit, train=wanted.train)
-    path = Path(source)
-    found = (jsonl if is_jsonl(path) or not task.lamp else data.lamp)(task, path, wanted)
+    if config.limit is not None and config.limit < 1:
+        raise DataError(f"--limit must be at least 1, not {config.limit}")
+    if config.source is None:
+        return data.personas(task, seed=config.seed, limit=config.limit, train=config.train)
+    path = Path(config.source)
+    found = (jsonl if is_jsonl(path) or not task.lamp else data.lamp)(task, path, config)
     for name, ids in found.skipped.items():
         few = one_line(", ".join(cut(name, 60) for name in ids[:5]) + (", …" if len(ids) > 5 else ""))
         tell(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
-    if wanted.compiling and (len(found.train) < least or not found.dev):
+    if config.trains and (len(found.train) < least or not found.dev):
         raise DataError(
-            f"{source} leaves {len(found.train)} examples to train on and {len(found.dev)} to choose by; at least "
+            f"{path} leaves {len(found.train)} examples to train on and {len(found.dev)} to choose by; at least "
             f"{least} and 1 are needed: raise --limit, or give more data"
         )
     return found

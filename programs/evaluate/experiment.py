@@ -13,7 +13,7 @@ from programs.calls.cache import CallCache, CallCacheFailed, Usage
 from programs.calls.prices import priced
 from programs.calls.recording import recorded
 from programs.calls.usage import BudgetReached, UsageLimiter
-from programs.data.dataset import Data, Wanted
+from programs.data.dataset import Data, DataConfig
 from programs.data.reading import read_examples
 from programs.evaluate import judge as judging
 from programs.evaluate import report
@@ -135,8 +135,8 @@ class Experiment:
 
     def _read(self) -> Data:
         options, compiling = self.options, self.command == "compile"
-        wanted = Wanted(options.seed, options.limit, compiling, options.skip, options.skip_bad)
-        return read_examples(self.task, options.data, wanted, self.reporter.say, LEAST)
+        config = DataConfig(options.data, options.limit, options.seed, options.skip, options.skip_bad, compiling)
+        return read_examples(self.task, config, self.reporter.say, LEAST)
 
     def measure(self, name: str, program: dspy.Module) -> None:
         """Run a program over the reported examples; where the budget is reached before the last, it is `unmeasured`."""

@@ -19,6 +19,42 @@ _ASIDE = ("max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache",
 
 
 @dataclass(frozen=True)
+class ModelConfig:
+    """Which language model a command asks, and how.
+
+    Args:
+        name: as `r2p_dspy.connect` takes it.
+        api_base: address of a served model.
+        temperature: in [0, 2]; 0 takes the likeliest token.
+        seed: makes drawing repeatable.
+
+    Example:
+        >>> ModelConfig("openai/gpt-4o-mini").connect(cache=False).model
+        'openai/gpt-4o-mini'
+    """
+
+    name: str = "pocket"
+    api_base: str | None = None
+    temperature: float = 0.0
+    seed: int = 0
+
+    def connect(self, *, cache: bool, **settings: Any) -> dspy.LM:
+        """The language model, as every command uses it.
+
+        Args:
+            cache: whether answers may come from DSPy's cache.
+            settings: others that `r2p_dspy.connect` takes.
+
+        Raises:
+            ConfigError: one line on what is wrong with the model's name or address.
+        """
+        if self.name == "pocket":  # what it ever has to say is shorter; long answers are cut off
+            settings.setdefault("max_tokens", 256)
+        how = {"temperature": self.temperature, "seed": self.seed, "cache": cache}
+        return connect(self.name, api_base=self.api_base, **(how | settings))
+
+
+@dataclass(frozen=True)
 class Options:
     """What an experiment is asked for; see the command line's help for each.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from programs.data.dataset import Data, Wanted
+from programs.data.dataset import Data, DataConfig
 from programs.data.jsonl import is_jsonl, jsonl, load
 from programs.tasks import lamp4
 from programs.tasks.task_file import task_of
@@ -131,7 +131,7 @@ def test_a_flawed_label_a_skipped_row_and_files_with_nothing(tmp_path, mails):
 
 
 def of(task, path, **options):
-    return jsonl(task, path, Wanted(**{"compiling": True, **options}))
+    return jsonl(task, path, DataConfig(**{"trains": True, **options}))
 
 
 def test_one_file_is_split_by_user_the_same_way_for_the_same_seed(mails):
@@ -144,7 +144,7 @@ def test_one_file_is_split_by_user_the_same_way_for_the_same_seed(mails):
     assert len({of(mails, EXAMPLE / "mails.jsonl", seed=seed).digest for seed in range(6)}) > 1
     few = of(mails, EXAMPLE / "mails.jsonl", limit=2)
     assert few.test == made.test[:2] and few.train == made.train
-    evaluated = of(mails, EXAMPLE / "mails.jsonl", compiling=False)
+    evaluated = of(mails, EXAMPLE / "mails.jsonl", trains=False)
     assert evaluated.digest == made.digest, "what is reported is never what was compiled on"
 
 
@@ -162,7 +162,7 @@ def test_a_directory(tmp_path, mails, names, sizes, reported):
             rows(tmp_path, [row(key, profile=[]) for key in keys], f"{name}.jsonl")
     made: Data = of(mails, tmp_path)
     assert tuple(len(part) for part in (made.train, made.dev, made.test)) == sizes and made.split == reported
-    assert is_jsonl(tmp_path) and len(of(mails, tmp_path, compiling=False).test) == sizes[2]
+    assert is_jsonl(tmp_path) and len(of(mails, tmp_path, trains=False).test) == sizes[2]
 
 
 def test_directories_that_do_not_do(tmp_path, mails):
@@ -172,7 +172,7 @@ def test_directories_that_do_not_do(tmp_path, mails):
     rows(tmp_path, [row("1"), row("2")], "dev.jsonl")
     with pytest.raises(DataError, match=r"train.jsonl"):
         of(mails, tmp_path)
-    assert len(of(mails, tmp_path, compiling=False).test) == 2
+    assert len(of(mails, tmp_path, trains=False).test) == 2
     rows(tmp_path, [row("1")], "train.jsonl")
     with pytest.raises(DataError, match="question 1 stands in the training and in the evaluation set"):
         of(mails, tmp_path)
@@ -182,7 +182,7 @@ def test_directories_that_do_not_do(tmp_path, mails):
     two = rows(tmp_path, [row("1"), row("2", profile=[])])
     with pytest.raises(DataError, match=r"rows.jsonl: .*two users"):
         of(mails, two)
-    assert len(of(mails, two, compiling=False).test) == 1, "enough to evaluate on"
+    assert len(of(mails, two, trains=False).test) == 1, "enough to evaluate on"
 
 
 def test_flawed_rows_are_counted_or_left_out(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from programs.data import stored
-from programs.data.dataset import Wanted, lamp
+from programs.data.dataset import DataConfig, lamp
 from programs.data.splits import check_apart, users
 from programs.tasks import lamp2
 from r2p_dspy import BM25, All, Dense, Hybrid, Profile, Random, Recency
@@ -102,7 +102,7 @@ def test_the_sets_that_programs_are_compiled_on_are_in_memory(tmp_path):
         for row in rows:
             row["profile"][0]["description"] = row["id"]
         write(tmp_path, lamp2.TASK, rows, dict.fromkeys(names, "comedy"), split)
-    found = lamp(lamp2.TASK, tmp_path, Wanted(compiling=True))
+    found = lamp(lamp2.TASK, tmp_path, DataConfig(trains=True))
     assert {type(one.profile.items) for one in [*found.train, *found.dev]} == {list}
     assert [one.profile[0].text for one in found.test] == [one.id for one in found.test]
 

@@ -18,7 +18,7 @@ import pytest
 
 from programs.calls.cache import CallCache
 from programs.data import dataset as data
-from programs.data.dataset import Wanted, personas
+from programs.data.dataset import DataConfig, personas
 from programs.optimize.run import run_compile
 from programs.runs.configs import Options
 from programs.runs.directory import Rows, Run
@@ -64,7 +64,7 @@ def knows(found):
 @pytest.fixture
 def engine(monkeypatch):
     """A served model that is scripted, and few examples to compile with."""
-    monkeypatch.setattr("programs.evaluate.experiment.Wanted", partial(Wanted, train=SMALL))
+    monkeypatch.setattr("programs.evaluate.experiment.DataConfig", partial(DataConfig, train=SMALL))
     monkeypatch.setattr(data, "_DEV", SMALL)
     engine = ScriptedEngine(knows(examples()))
     made = dspy.LM("openai/scripted", engine=engine, cache=False, num_retries=0)
@@ -218,7 +218,7 @@ import dspy
 from functools import partial
 from programs.data import dataset as data
 from programs.evaluate import experiment
-experiment.Wanted = partial(data.Wanted, train={small})
+experiment.DataConfig = partial(data.DataConfig, train={small})
 data._DEV = {small}
 import programs.runs.configs
 from tests.programs.optimize.test_resume import ScriptedEngine, compile_in, examples, knows
