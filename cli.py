@@ -32,17 +32,19 @@ class OneLine(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ValueError as error:  # RunError, DataError, ArtifactError and plain ones: bad input, said in a line
-            if told := getattr(error, "traceback", ""):  # of a user's own code that failed
-                click.echo(told, err=True)
-            raise click.ClickException(str(error)) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             where = f" of {error.filename}" if error.filename else ""
             raise click.ClickException(f"the disk{where} is full; free some space, then go on with --resume") from error
         except Exception as error:
-            raise click.ClickException(_of_model(error)) from error
+            from r2p_dspy.errors import R2PError  # which imports DSPy
+
+            if not isinstance(error, R2PError):
+                raise click.ClickException(_of_model(error)) from error
+            if told := getattr(error, "traceback", ""):  # of a user's own code that failed
+                click.echo(told, err=True)
+            raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             click.echo("stopped; the run goes on with the same command and --resume", err=True)
             sys.exit(130)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from finetune.settings import RL, SFT
-from r2p_dspy.errors import ConfigError
 
 if TYPE_CHECKING:  # what the command line imports at its start is light
     from r2p_dspy.prompting.signature import Carrier
@@ -53,6 +52,8 @@ class Options:
     grpo: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        from r2p_dspy.errors import ConfigError  # the command line imports this module at its start
+
         if self.method not in get_args(Method):
             raise ConfigError(f"unknown method {self.method!r}; the methods are {', '.join(get_args(Method))}")
         if len(set(self.tasks)) < len(self.tasks) or not self.tasks:

@@ -72,7 +72,7 @@ def check_apart(train: Sequence[dspy.Example], evaluation: Sequence[dspy.Example
         >>> row = dspy.Example(id="1", q="what", profile=Profile()).with_inputs("q", "profile")
         >>> check_apart([row], [row])
         Traceback (most recent call last):
-        r2p_dspy.errors.DataError: question 1 stands in the training and in the evaluation set; …
+        r2p_dspy.errors.DataError: question 1 stands in the training and in the evaluation set; take it out of one
     """
     trained = {hash(key(example)) for example in train}  # which holds no texts
     for example in evaluation:

@@ -210,7 +210,13 @@ STAGED = (
 
 
 @pytest.mark.parametrize("begin, options, grade", [STREAMED, STAGED], ids=["stream", "stages"])
-def test_a_served_answer_is_one_call_however_it_is_steered(serve, tmp_path, begin, options, grade):
+def test_a_served_answer_is_one_call_however_it_is_steered(
+    serve,  # noqa: F811
+    tmp_path,
+    begin,
+    options,
+    grade,
+):
     server = begin(serve)
     lm = recorded(served(server, **options), CallCache(tmp_path), UsageLimiter())
     with dspy.context(lm=lm):
