@@ -26,6 +26,10 @@ class DataError(R2PError, ValueError):
 class ArtifactError(R2PError):
     """A compiled program's file that cannot be read, or does not fit the program it is loaded into."""
 
+    def __init__(self, message: str) -> None:
+        # The file may be a stranger's: characters that a terminal obeys are replaced.
+        super().__init__("".join(one if one.isprintable() else "\ufffd" for one in " ".join(message.split())))
+
 
 class RunError(R2PError):
     """A run directory that cannot be used."""

@@ -20,6 +20,7 @@ class Synthesize(ProfilePredict):
         ValueError: when the signature has not exactly one profile input, or a field of such a name.
 
     Example:
+        >>> from r2p_dspy.profile import Profile
         >>> class Tag(dspy.Signature):
         ...     film: str = dspy.InputField()
         ...     profile: Profile = dspy.InputField()

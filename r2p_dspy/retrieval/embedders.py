@@ -39,9 +39,9 @@ def embedder(name: str) -> Embedder:
             model's failure, a missing key also, shows at the first call, as a ValueError too.
 
     Example:
-        >>> embedder("./nowhere")
+        >>> embedder("./nowhere")  # doctest: +IGNORE_EXCEPTION_DETAIL
         Traceback (most recent call last):
-        ValueError: embedder './nowhere': no such directory; give a model directory or a hub name (ORG/NAME)
+        ConfigError: embedder './nowhere': no such directory; give a model directory or a hub name (ORG/NAME)
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else prices are fetched from the network
     here = name.removeprefix("hf:")

@@ -22,6 +22,7 @@ from programs.runs.reporter import Reporter
 from programs.tasks import TASKS, lamp2
 from programs.ui.sweep_table import print_sweep
 from r2p_dspy.engines import weights
+from r2p_dspy.errors import RunError
 from tests.embedders import hashed
 from tests.scripted import ScriptedEngine, tagged
 from tests.test_cli import report_of, run
@@ -167,7 +168,7 @@ def test_a_model_that_has_changed_is_not_taken_for_the_one_that_was_measured(mod
     before = rows_of(tmp_path / "run")
     changed = dspy.LM("scripted/other", engine=models[GOOD], cache=False)
     monkeypatch.setattr("programs.runs.configs.connect", lambda model, **options: changed)
-    with pytest.raises(ValueError, match=r"k0 was started with lm = 'scripted/openai/good', not 'scripted/other'"):
+    with pytest.raises(RunError, match=r"k0 was started with lm = 'scripted/openai/good', not 'scripted/other'"):
         sweep(tmp_path / "run", resume=True)
     assert rows_of(tmp_path / "run") == before
 
@@ -183,7 +184,7 @@ def test_a_model_that_has_changed_is_not_taken_for_the_one_that_was_measured(mod
 def test_a_sweep_is_resumed_as_what_it_was(models, tmp_path, changed, said):
     sweep(tmp_path / "run")
     (tmp_path / "run" / "report.json").unlink()
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(RunError) as caught:
         sweep(tmp_path / "run", resume=True, **changed)
     assert said in str(caught.value)
 

@@ -203,7 +203,7 @@ def test_a_ledger_that_cannot_be_used_leaves_no_run_behind(engine, tmp_path):
 
 def test_a_second_process_in_one_directory_is_refused(engine, tmp_path):
     with Run(tmp_path / "run", {}):
-        script = "import sys; from programs.runs import Run; Run(sys.argv[1], {}, resume=True)"
+        script = "import sys; from programs.runs.directory import Run; Run(sys.argv[1], {}, resume=True)"
         other = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True
         )
