@@ -35,6 +35,7 @@ from programs.runs.reporter import Reporter
 from r2p_dspy import R2P, connect, save_program
 from r2p_dspy.engines.connect import in_process
 from r2p_dspy.engines.weights import fingerprint
+from r2p_dspy.files import atomic_path
 from r2p_dspy.prompting.signature import Carrier
 
 _ONE_CALL = {"candidates": 1, "reconcile": "auto", "adaptive": False}
@@ -162,12 +163,10 @@ class Finetuning:
         """What is asked in RL: every training user's question."""
         path = self.path / "questions.jsonl"
         if not path.exists():
-            part = Rows(self.path / ".questions.jsonl.part")
-            part.path.unlink(missing_ok=True)
-            for course in self.courses:
-                for example in course.data.train:
-                    part.append(self.asking[course.task.name](example))
-            part.path.replace(path)
+            with atomic_path(path) as part:
+                for course in self.courses:
+                    for example in course.data.train:
+                        Rows(part).append(self.asking[course.task.name](example))
         return path
 
     def _read(self, path: Path) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.settings import SFT
 from r2p_dspy.engines.weights import fingerprint, locate
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.files import digest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -96,10 +96,7 @@ def train_sft(
 
 def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     """Sixteen hex digits that change with the prompts and completions of rows, or their order."""
-    found = hashlib.sha256()
-    for row in rows:
-        found.update(json.dumps([row["prompt"], row.get("completion")], sort_keys=True).encode())
-    return found.hexdigest()[:16]
+    return digest(json.dumps([row["prompt"], row.get("completion")], sort_keys=True).encode() for row in rows)
 
 
 def known(source: str) -> str:

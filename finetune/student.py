@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from dspy.lm15 import Message, Request, TextPart
 from r2p_dspy.engines import weights
 from r2p_dspy.engines.chat import OPEN, Chat
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.files import atomic_path
 
 _FILES = ("config.json", "adapter_config.json")
 
@@ -130,19 +130,16 @@ class Student:
             model: the trained one; of an adapter also the merged whole is written, since every engine reads that.
             target: the directory.
         """
-        part = target.with_name(f".{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        if hasattr(model, "merge_and_unload"):
-            model.save_pretrained(part / "adapter")
-            model = model.merge_and_unload()
-        wanted = getattr(torch, self.stored)
-        held = {weight.dtype for weight in model.parameters()}
-        model = model if held == {wanted} else model.to(wanted)
-        model.save_pretrained(part)
-        self.tokenizer.save_pretrained(part)
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
+        with atomic_path(target) as part:
+            part.mkdir(parents=True)
+            if hasattr(model, "merge_and_unload"):
+                model.save_pretrained(part / "adapter")
+                model = model.merge_and_unload()
+            wanted = getattr(torch, self.stored)
+            held = {weight.dtype for weight in model.parameters()}
+            model = model if held == {wanted} else model.to(wanted)
+            model.save_pretrained(part)
+            self.tokenizer.save_pretrained(part)
         return target
 
 

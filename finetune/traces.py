@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from programs.runs.directory import Rows, check_same, read_json, write_json
 from programs.runs.provenance import fingerprint
 from r2p_dspy import Composite, optimizing
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.files import atomic_path, digest
 
 _CHUNK = 128  # examples whose rows are in memory at a time
 KEPT = ("id", "task", "prompt", "completion", "inputs", "gold")
@@ -113,14 +113,13 @@ def survivors(paths: Iterable[Path], counts: Counter[str]) -> Iterator[dict[str,
         paths: of files that `ask_teacher` wrote.
         counts: gets how many rows there were of each kind: "kept", "duplicate", and why rows were refused.
     """
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     for path in paths:
         for row in Rows(path):
             if row["refused"] is not None:
                 counts[row["refused"]] += 1
                 continue
-            told = json.dumps([row["prompt"], row["completion"]], ensure_ascii=False).encode(errors="backslashreplace")
-            key = hashlib.blake2b(told, digest_size=16).digest()
+            key = digest(json.dumps([row["prompt"], row["completion"]], ensure_ascii=False))
             counts["duplicate" if key in seen else "kept"] += 1
             if key not in seen:
                 seen.add(key)
@@ -143,17 +142,15 @@ def write_traces(courses: Sequence[TaskSetup], lm: dspy.LM, directory: Path, tol
         ValueError: no row survives.
     """
     path, counts = directory / "train.jsonl", Counter[str]()
-    part = Rows(directory / ".train.jsonl.part")
-    part.path.unlink(missing_ok=True)
-    for row in survivors([asked_file(directory, course) for course in courses], counts):
-        part.append(row)
-    if not counts["kept"]:
-        why = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nobody was asked"
-        raise ConfigError(
-            f"no answer of the teacher is good enough to learn from ({why}): give another --model or --program, more "
-            "--users, or --method grpo, which needs no teacher"
-        )
-    part.path.replace(path)
+    with atomic_path(path) as part:
+        for row in survivors([asked_file(directory, course) for course in courses], counts):
+            Rows(part).append(row)
+        if not counts["kept"]:
+            why = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nobody was asked"
+            raise ConfigError(
+                f"no answer of the teacher is good enough to learn from ({why}): give another --model or --program, "
+                "more --users, or --method grpo, which needs no teacher"
+            )
     manifest = {"warning": "Prompts hold texts from users' histories.", "lm": lm.model, **told, "rows": dict(counts)}
     write_json(directory / "manifest.json", manifest)
     return path
@@ -168,7 +165,7 @@ def source(course: TaskSetup) -> dict[str, Any]:
     """Where a task's traces come from: digests of the program and of the users, and how the program was run."""
     state = json.dumps(course.teacher.dump_state(), sort_keys=True, default=str)
     return {
-        "program": hashlib.sha256(state.encode()).hexdigest()[:16],
+        "program": digest(state),
         "data": {
             "source": course.data.source,
             "users": len(course.data.train),

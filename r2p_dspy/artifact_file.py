@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from r2p_dspy.errors import ArtifactError, ConfigError
+from r2p_dspy.files import write_atomic
 
 KIND, FORMAT = "r2p-dspy program", 2
 HELD = "Demos hold texts from users' histories."
@@ -106,15 +107,8 @@ def write_artifact(artifact: Artifact, path: str | Path) -> None:
         OSError: when it cannot be written.
         TypeError: when its notes or settings are no JSON.
     """
-    path = Path(path)
     text = json.dumps(artifact.model_dump(), indent=2, ensure_ascii=False) + "\n"
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(_HALVES.sub("\ufffd", text), encoding="utf-8")
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)  # what a full disk leaves
-        raise
+    write_atomic(Path(path), _HALVES.sub("\ufffd", text))
 
 
 def redacted(artifact: Artifact, texts: Iterable[str] = ()) -> Artifact:

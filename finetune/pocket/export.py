@@ -10,6 +10,7 @@ import torch
 
 from finetune.pocket.train import Recipe
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.files import atomic_path
 
 _LIMIT = 12 * 2**20
 
@@ -27,20 +28,17 @@ def export(model: Any, tokenizer: Any, recipe: Recipe, directory: Path, target: 
     Raises:
         ValueError: when the weights take more than 12 MB.
     """
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    model.to(torch.bfloat16).save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    (part / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
-    log = directory / "log.jsonl"
-    if log.exists():
-        shutil.copy(log, part / "training.jsonl")
-    size = (part / "model.safetensors").stat().st_size
-    if size > _LIMIT:
-        raise ConfigError(f"the weights take {size / 2**20:.1f} MB; the package carries at most {_LIMIT // 2**20} MB")
-    card = target / "README.md"
-    if card.exists():  # the card is written by hand, from the measurements
-        shutil.copy(card, part / "README.md")
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    with atomic_path(target) as part:
+        part.mkdir(parents=True)
+        model.to(torch.bfloat16).save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        (part / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+        log = directory / "log.jsonl"
+        if log.exists():
+            shutil.copy(log, part / "training.jsonl")
+        size = (part / "model.safetensors").stat().st_size
+        if size > _LIMIT:
+            raise ConfigError(f"the weights take {size / 2**20:.1f} MB; the limit is {_LIMIT // 2**20} MB")
+        card = target / "README.md"
+        if card.exists():  # the card is written by hand, from the measurements
+            shutil.copy(card, part / "README.md")

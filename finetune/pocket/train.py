@@ -15,6 +15,7 @@ from finetune.pocket.batches import CITING, CURRICULA, HASTY, Batches, Lessons
 from finetune.pocket.evaluation import sit
 from finetune.pocket.worlds import TASKS
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.files import atomic_path
 
 # To cite an item by what it says, a token must know which item it stands in. The model finds that out by itself only
 # after very many steps, so a side loss asks it of every token of an item, after the second layer.
@@ -265,6 +266,5 @@ def _save(
         "phase": phase,
         "step": step,
     }
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+    with atomic_path(path) as part:
+        torch.save(state, part)

@@ -1,6 +1,5 @@
 """Which examples a command works on: the persona world's by default, or LaMP's files from a directory."""
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from programs.data.splits import check_apart, split
 from programs.data.stored import in_memory, stored
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
+from r2p_dspy.files import digest
 
 FEW = 60  # examples to train on that a compilation needs
 _DEV = 60
@@ -46,7 +46,7 @@ class Data:
     def digest(self) -> str:
         """Sixteen hex digits that change with the ids of the examples, or their order."""
         ids = [[example["id"] for example in part] for part in (self.train, self.dev, self.test)]
-        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+        return digest(json.dumps(ids))
 
 
 @dataclass(frozen=True)

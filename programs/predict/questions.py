@@ -3,7 +3,6 @@
 {"id": "7", "description": "A diver finds …", "profile": [{"id": "m1", "description": "…", "tag": "romance"}]}
 """
 
-import hashlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from programs.data.jsonl_rows import Reader
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
+from r2p_dspy.files import digest
 
 
 class Row(NamedTuple):
@@ -95,13 +95,12 @@ def survey(source: Path) -> tuple[int, str]:
     try:
         with source.open("rb") as file:
             rows = sum(1 for line in file if line.strip())
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        contents = digest(source)
     except OSError as error:
         raise DataError(f"{source}: it cannot be read ({error.strerror}); give --input a file of rows") from None
     if not rows:
         raise DataError(f'{source}: it holds no rows; a row is {{"id": …, "profile": […], …}} on a line')
-    return rows, digest
+    return rows, contents
 
 
 def _why(source: Path, error: DataError) -> str:

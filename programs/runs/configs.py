@@ -1,14 +1,13 @@
 """What an experiment is asked for on the command line."""
 
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import dspy
 
 from programs.calls.usage import Budget
-from r2p_dspy import connect
+from r2p_dspy import connect, files
 from r2p_dspy.engines.connect import in_process
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.voting import Reconcile
@@ -158,4 +157,4 @@ def digest(path: str | None) -> str | None:
     """A file's contents in sixteen digits, of a directory those of its program; None where no such file is."""
     file = None if path is None else Path(path)
     file = file / "program.json" if file is not None and file.is_dir() else file
-    return sha256(file.read_bytes()).hexdigest()[:16] if file is not None and file.is_file() else None
+    return files.digest(file) if file is not None and file.is_file() else None

@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from r2p_dspy.errors import RunError
+from r2p_dspy.files import write_atomic
 
 _LOCK = ".lock"
 
@@ -161,10 +162,7 @@ class Rows:
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    part.write_bytes(text.encode(errors="backslashreplace"))  # as in `Rows.append`
-    part.replace(path)
+    write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Where a compiled program comes from, as its file says it."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from programs.data.dataset import Data
 from programs.runs.configs import Options
 from programs.tasks.task import Task
 from r2p_dspy import Composite, Profile, read_artifact, redacted, write_artifact
+from r2p_dspy.files import digest
 
 
 def provenance(
@@ -50,11 +50,8 @@ def fingerprint(examples: Sequence[dspy.Example]) -> str:
         >>> fingerprint([dspy.Example(film="x")]) == fingerprint([dspy.Example(film="y")])
         False
     """
-    found = hashlib.sha256()
-    for example in examples:
-        row = json.dumps(to_jsonable_python(example.toDict()), sort_keys=True)
-        found.update(row.encode() + b"\n")
-    return found.hexdigest()[:16]
+    rows = (json.dumps(to_jsonable_python(example.toDict()), sort_keys=True) for example in examples)
+    return digest(f"{row}\n".encode() for row in rows)
 
 
 def complete(path: Path, test: Mapping[str, Any], redact: bool, data: Data, task: Task) -> None:

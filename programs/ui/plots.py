@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r2p_dspy.files import atomic_path
+
 _TOKENS = "completion tokens for each example (thrown-away ones too)"
 _LOOKS = ("o-", "s--", "^:", "D-.", "v-", "P--", "X:")
 
@@ -132,6 +134,5 @@ def _direction(metric: str) -> str:
 
 def write_figure(figure: Any, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", dpi=150)
-    part.replace(path)
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=150)

@@ -1,7 +1,6 @@
 """A compiled program as a person reads it, and what is different between two of them."""
 
 import difflib
-import hashlib
 import json
 import re
 import textwrap
@@ -15,6 +14,7 @@ from programs.tasks.program import r2p
 from programs.ui.terminal import Line
 from r2p_dspy import Artifact, artifact_of, read_artifact
 from r2p_dspy.artifact_file import Predictor
+from r2p_dspy.files import digest
 
 MOST = 400  # characters of a text that are shown
 _SAME, _OLD, _NEW = "  ", "- ", "+ "
@@ -99,7 +99,7 @@ def changes(before: Artifact, after: Artifact, width: int = 100, most: int | Non
 def demo_id(predictor: Predictor, demo: Mapping[str, Any]) -> str:
     """Eight hex digits that tell a demo by what it asks: the same question about the same user has the same id."""
     asked = {name: demo.get(name) for name in predictor.inputs}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+    return digest(json.dumps(asked, sort_keys=True))[:8]
 
 
 def _facts(artifact: Artifact) -> dict[str, str]:

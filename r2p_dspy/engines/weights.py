@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.files import digest
 
 Read = TypeVar("Read")
 
@@ -68,18 +68,20 @@ def fingerprint(directory: str | Path) -> str:
     Files above 64 MiB are sampled in 64 windows of 1 MiB, so that a model of many gigabytes is told from its
     fine-tuned copy in a second.
     """
-    digest = hashlib.sha256()
-    for path in sorted({path for part in _PARTS for path in Path(directory).glob(part)}):
+    return digest(_sampled(Path(directory)))
+
+
+def _sampled(directory: Path) -> Iterator[bytes]:
+    for path in sorted({path for part in _PARTS for path in directory.glob(part)}):
         size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
+        yield f"{path.name}\0{size}\0".encode()
         with path.open("rb") as file:
             if size <= _WINDOW * _WINDOWS:
-                digest.update(file.read())
+                yield file.read()
             else:
                 for i in range(_WINDOWS):
                     file.seek((size - _WINDOW) * i // (_WINDOWS - 1))
-                    digest.update(file.read(_WINDOW))
-    return digest.hexdigest()[:16]
+                    yield file.read(_WINDOW)
 
 
 def load(source: str, *, device: str | None, dtype: str | None):
