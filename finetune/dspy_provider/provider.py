@@ -18,6 +18,7 @@ from finetune.dspy_provider.jobs import SFTJob
 from finetune.dspy_provider.rows import Row, normalize_exported_row
 from finetune.requirements import check_installed
 from finetune.settings import SFT
+from r2p_dspy.dspy_internals import async_engine
 from r2p_dspy.engines.connect import in_process
 from r2p_dspy.engines.lm import LocalLM
 from r2p_dspy.errors import ConfigError
@@ -169,7 +170,7 @@ def trainable(lm: dspy.LM, directory: str | Path, template: Template = TEMPLATE)
         provider=TRLProvider(directory, thinks=engine.supports_reasoning, template=template),
         finetuning_model=source if source == "pocket" else f"hf:{source}",
         engine=engine,
-        async_engine=lm._async_engine_spec,
+        async_engine=async_engine(lm),
     )
     made.kwargs = dict(lm.kwargs)
     return made

@@ -10,6 +10,7 @@ from typing import Any
 
 import dspy
 
+from r2p_dspy.dspy_internals import is_known_provider, model_info
 from r2p_dspy.engines.lm import LocalLM
 from r2p_dspy.errors import ConfigError
 
@@ -135,11 +136,7 @@ def context_window(lm: dspy.LM) -> int | None:
 
 @cache
 def _known_window(model: str) -> int | None:
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    from dspy.clients.model_metadata import model_info
-
-    provider, _, name = model.partition("/")
-    known = model_info(provider, name)
+    known = model_info(model)
     return known.get("max_input_tokens") or known.get("max_tokens")
 
 
@@ -192,10 +189,7 @@ def is_served(model: str) -> bool:
 
 
 def _is_known(provider: str) -> bool:
-    from dspy._vendor.lm15.registry import lookup
-    from dspy.lm15 import registered_providers
-
-    if lookup(provider) or any(provider in (p.definition.id, *p.definition.aliases) for p in registered_providers()):
+    if is_known_provider(provider):
         return True
     if not re.fullmatch(r"[a-z0-9_-]+", provider):  # an organization on the hub, a path; LiteLLM has no such name
         return False

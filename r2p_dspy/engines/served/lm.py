@@ -11,11 +11,11 @@ from contextvars import copy_context
 from functools import lru_cache, partial
 from typing import Any
 
-import dspy
 from dspy.lm15 import ContextLengthError, LM15Error, Request, Response, ServerError, UnsupportedFeatureError, Usage
 from dspy.utils.exceptions import LMUnsupportedFeatureError
 
 from r2p_dspy.decoding.steering import Correction, active, awaited, steered
+from r2p_dspy.dspy_internals import is_streaming
 from r2p_dspy.engines.answer import respond
 from r2p_dspy.engines.chat import conversation
 from r2p_dspy.engines.lm import LocalLM, seeded
@@ -97,8 +97,8 @@ class ServedLM(LocalLM):
 
     def _ways(self) -> Iterator[ServedLM]:
         """This LM on each engine that may be able to steer it, the best first, where that is asked for."""
-        streams = dspy.settings.send_stream is not None  # to a listener, who wants no text that is taken back
-        if streams or not awaited() or not isinstance(self.engine, str):
+        # A listener of `dspy.streamify` wants no text that is taken back.
+        if is_streaming() or not awaited() or not isinstance(self.engine, str):
             return
         extra = self.kwargs.get("extra_body") or {}
         if self._server is not None:

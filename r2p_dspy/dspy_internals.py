@@ -1,0 +1,63 @@
+"""Everything that this project uses of DSPy and that DSPy does not document: one function each, with its reason.
+
+`tests/r2p_dspy/test_dspy_internals.py` has a test for each, which fails when a release of DSPy drops it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+
+# What DSPy returns here is untyped, so these functions return `Any` where a value's type is open.
+
+
+def is_known_provider(name: str) -> bool:
+    """Whether DSPy's own client serves the models of a provider.
+
+    DSPy resolves a provider at the first call only. `connect` refuses an unknown one before that.
+    """
+    from dspy._vendor.lm15.registry import lookup
+    from dspy.lm15 import registered_providers
+
+    registered = (provider.definition for provider in registered_providers())
+    return lookup(name) is not None or any(name in (known.id, *known.aliases) for known in registered)
+
+
+def model_info(model: str) -> Mapping[str, Any]:
+    """The context window and the prices of a served model, from the table that DSPy ships; empty if it is not there.
+
+    DSPy has no public function for this, and LiteLLM's takes seconds to import.
+    """
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the table is fetched from the network
+    from dspy.clients.model_metadata import model_info as look_up
+
+    provider, _, name = model.partition("/")
+    known: Mapping[str, Any] = look_up(provider, name)
+    return known
+
+
+def async_engine(lm: dspy.LM) -> Any:
+    """The engine of an LM's async calls, or None. `dspy.LM` shows only the other one, as `lm.engine`."""
+    return lm._async_engine_spec
+
+
+def is_streaming() -> bool:
+    """Whether the running call streams to a listener of `dspy.streamify`."""
+    return dspy.settings.send_stream is not None
+
+
+def plain_outputs(outputs: Any) -> Any:
+    """An LM's outputs as dicts, lists, texts and numbers, to be stored as JSON."""
+    from dspy.clients.legacy_outputs import plain
+
+    return plain(outputs)
+
+
+def attribute_outputs(outputs: Any) -> Any:
+    """Stored outputs as an LM returns them: adapters read tool calls and log-probabilities by key and by attribute."""
+    from dspy.clients.call_result import attributes
+
+    return attributes(outputs)
