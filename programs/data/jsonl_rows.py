@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 import dspy
 
 from programs.data.lamp.row import date, identity, readable
-from programs.data.lamp.row_errors import FlawError, RowError, keys, shown
+from programs.data.lamp.row_errors import FlawError, RowError, keys
 from programs.tasks.task import Task
+from programs.text import short_repr
 from r2p_dspy.profile import Item, Profile
 
 
@@ -45,14 +46,14 @@ class Reader:
         except (ValueError, RecursionError) as error:
             self.fail(where, f"it is no JSON ({' '.join(str(error).split())[:80]})", "give a row a line")
         if not isinstance(row, dict):
-            self.fail(where, f"it is {shown(row)}, not an object", 'a row is {"id": …, "profile": […], …}')
+            self.fail(where, f"it is {short_repr(row)}, not an object", 'a row is {"id": …, "profile": […], …}')
         return row
 
     def id_of(self, row: Any, where: str) -> str:
         """The id of a row or an item: a text, or a number."""
         name = identity(row)
         if name is None:
-            self.fail(where, f"it has no id: {shown(row)}", "give it one that is its own")
+            self.fail(where, f"it has no id: {short_repr(row)}", "give it one that is its own")
         return name
 
     def example(self, where: str, name: str, row: dict[str, Any]) -> dspy.Example:
@@ -68,7 +69,7 @@ class Reader:
         texts = {name: self._text(where, name, row) for name in self.task.inputs}
         entries = row.get(self.task.profile)
         if not isinstance(entries, list):
-            self.fail(where, f"its {self.task.profile} is {shown(entries)}, not a list of items", _has(row))
+            self.fail(where, f"its {self.task.profile} is {short_repr(entries)}, not a list of items", _has(row))
         items: dict[str, Item] = {}
         for number, entry in enumerate(entries, start=1):
             key = self.id_of(entry, f"{where}, item {number}")
@@ -97,13 +98,15 @@ class Reader:
             return None
         name = identity({"id": _whole(value)})
         if name is None:
-            self.fail(where, f"its user is {shown(value)}, no name and no number", "name the user, or leave it out")
+            self.fail(
+                where, f"its user is {short_repr(value)}, no name and no number", "name the user, or leave it out"
+            )
         return name
 
     def _text(self, where: str, name: str, row: dict[str, Any], blank: bool = False) -> str:
         value = row.get(name)
         if not isinstance(value, str) or not (blank or value.strip()):
-            self.fail(where, f"its {name} is {shown(value)}, not a text", _has(row))
+            self.fail(where, f"its {name} is {short_repr(value)}, not a text", _has(row))
         return readable(value)
 
     def _label(self, where: str, name: str, row: dict[str, Any]) -> str:
@@ -111,7 +114,7 @@ class Reader:
         text = str(_whole(value)).strip() if isinstance(value, str | int | float) else ""
         if text not in self.task.labels:
             legal = f"the task has only {', '.join(self.task.labels)}"
-            self.fail(where, f"its {name} is {shown(value)}, no label of the task", legal)
+            self.fail(where, f"its {name} is {short_repr(value)}, no label of the task", legal)
         return text
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from programs.data import dataset as data
 from programs.data.dataset import Data, DataConfig
 from programs.data.jsonl import is_jsonl, jsonl
-from programs.data.lamp.row_errors import cut, one_line
 from programs.tasks.task import Task
+from programs.text import one_line, truncate
 from r2p_dspy.errors import DataError
 
 
@@ -37,7 +37,7 @@ def read_examples(
     path = Path(config.source)
     found = (jsonl if is_jsonl(path) or not task.lamp else data.lamp)(task, path, config)
     for name, ids in found.skipped.items():
-        few = one_line(", ".join(cut(name, 60) for name in ids[:5]) + (", …" if len(ids) > 5 else ""))
+        few = one_line(", ".join(truncate(name, 60) for name in ids[:5]) + (", …" if len(ids) > 5 else ""))
         tell(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
     if config.trains and (len(found.train) < least or not found.dev):
         raise DataError(

@@ -15,7 +15,6 @@ import dspy
 from dspy.utils.exceptions import LMError, LMInvalidRequestError, LMUnsupportedModelError
 from pydantic_core import to_jsonable_python
 
-from programs.data.lamp.row_errors import one_line
 from programs.predict.questions import Row, arguments, read, survey
 from programs.predict.writer import PredictionWriter
 from programs.runs.configs import Options, digest
@@ -23,6 +22,7 @@ from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig, build, resolved
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
+from programs.text import one_line
 from r2p_dspy import R2P, load_program, optimizing
 from r2p_dspy.errors import ConfigError, DataError
 

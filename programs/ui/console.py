@@ -11,13 +11,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from metrics.intervals import Interval
-from programs.data.lamp.row_errors import one_line
 from programs.data.personas import MAKERS
 from programs.evaluate import published
 from programs.optimize.estimate import in_words
 from programs.runs.reporter import Reporter
 from programs.tasks import TASKS
 from programs.tasks.task import Task
+from programs.text import one_line
 from programs.ui.terminal import Line, call_lines, moves, output, print_lines
 from programs.ui.terminal import table as new_table
 from programs.ui.tuning_table import print_tuning

@@ -14,9 +14,9 @@ from programs.data.lamp import show
 from programs.data.lamp.check import Check
 from programs.data.lamp.official import By
 from programs.data.lamp.official import get as get_files
-from programs.data.lamp.row_errors import one_line
 from programs.tasks import TASKS
 from programs.tasks.task import Task
+from programs.text import one_line
 from r2p_dspy.errors import DataError
 
 _SHOWN = {False: 20, True: 3}  # so many flaws, and notes, of one kind in one file

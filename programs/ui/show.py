@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from programs.data.lamp.row_errors import one_line
 from programs.tasks import TASKS
 from programs.tasks.program import r2p
+from programs.text import one_line
 from programs.ui.terminal import Line
 from r2p_dspy import Artifact, artifact_of, read_artifact
 from r2p_dspy.artifact_file import Predictor

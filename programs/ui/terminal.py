@@ -8,7 +8,7 @@ from rich.console import Console as Terminal
 from rich.table import Table
 from rich.text import Text
 
-from programs.data.lamp.row_errors import one_line
+from programs.text import one_line
 
 _ELSEWHERE = 160  # columns of what is no terminal, such as a file or a log
 

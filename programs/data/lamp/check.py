@@ -7,10 +7,11 @@ from pathlib import Path
 import dspy
 
 from programs.data.lamp.files import File, rows
-from programs.data.lamp.row_errors import DATE, LEAK, REPEATED, SHARED, FlawError, RowError, shown
+from programs.data.lamp.row_errors import DATE, LEAK, REPEATED, SHARED, FlawError, RowError
 from programs.data.splits import grouped, key, telling
 from programs.tasks import TASKS
 from programs.tasks.task import Task
+from programs.text import short_repr
 from r2p_dspy.errors import DataError
 
 _ORDER = ("train", "dev", "test")
@@ -125,7 +126,7 @@ class Check:
         gold = _gold_title(self.task, example)
         for item in items:
             if gold is not None and item.fields[self.task.fields[0]].strip() == gold:
-                what = f"its gold stands in the profile, as item {item.id}: {shown(gold)}"
+                what = f"its gold stands in the profile, as item {item.id}: {short_repr(gold)}"
                 remedy = "take that item out, or the question with --skip"
                 yield _flaw(split, example.id, what, remedy, LEAK, note=split.name == "train")
                 break

@@ -14,8 +14,9 @@ from typing import IO, Any, NoReturn
 import ijson
 
 from programs.data.lamp.row import Row, identity
-from programs.data.lamp.row_errors import DUPLICATE, UNUSABLE, FlawError, RowError, shown
+from programs.data.lamp.row_errors import DUPLICATE, UNUSABLE, FlawError, RowError
 from programs.tasks.task import Task
+from programs.text import short_repr
 
 _DEEPEST = 1000  # brackets more that are opened than closed in one block; LaMP's files have three
 
@@ -92,7 +93,7 @@ class File:
             self.fail("the file", "it holds no golds", 'LaMP\'s is {"task": …, "golds": [{"id": …, "output": …}]}')
         if data.get("task") != self.task.lamp:
             remedy = f"name the directory of {self.task.lamp}, or the task that these files are of"
-            self.fail("task", f"the golds are of {shown(data.get('task'))}, not of {self.task.lamp}", remedy)
+            self.fail("task", f"the golds are of {short_repr(data.get('task'))}, not of {self.task.lamp}", remedy)
         if not data["golds"]:
             self.fail("golds", "the list is empty", "take the split whose golds are public")
         return data["golds"]
@@ -109,7 +110,7 @@ class File:
     def nameless(self, where: str, data: Any) -> Row:
         """The row that a row without an id comes to."""
         row = Row(self.task, self.path, where)
-        row.add(where, f"it has no id: {shown(data)}", "give it one that is its own")
+        row.add(where, f"it has no id: {short_repr(data)}", "give it one that is its own")
         return row
 
     def fail(self, where: str, what: str, remedy: str) -> NoReturn:

@@ -8,9 +8,10 @@ from typing import Any, Literal, get_args
 
 from programs.data.lamp.download import DownloadError, download
 from programs.data.lamp.files import File
-from programs.data.lamp.row_errors import FlawError, one_line
+from programs.data.lamp.row_errors import FlawError
 from programs.runs.directory import write_json
 from programs.tasks.task import Task
+from programs.text import one_line
 from r2p_dspy.errors import ConfigError, DataError
 
 # What lamp-benchmark.github.io/download links to. The movies of LaMP_2 are in a folder `new`, as downloaders of both

@@ -8,8 +8,9 @@ from typing import Any
 
 import dspy
 
-from programs.data.lamp.row_errors import DUPLICATE, MALFORMED, NEWS, RowError, keys, shown
+from programs.data.lamp.row_errors import DUPLICATE, MALFORMED, NEWS, RowError, keys
 from programs.tasks.task import Task
+from programs.text import short_repr
 from r2p_dspy.profile import Item, Profile
 
 # The labels of the task that first was LaMP_2; they tell its files, which are still about, from those of the movies.
@@ -94,25 +95,25 @@ class Row:
     def _question(self, data: dict[str, Any]) -> str:
         where, text = f"question {self.id}", data.get("input")
         if not isinstance(text, str) or not text.strip():
-            self.add(where, f"its input is {shown(text)}, not a text", "mend it")
+            self.add(where, f"its input is {short_repr(text)}, not a text", "mend it")
             return ""
         question = readable(self.task.query(text))
         if question == readable(text.strip()) or not question:
-            what = f"its input lacks the task's wording or what follows it: {shown(text)}"
-            self.add(where, what, f"{self.task.lamp} has {shown(self.task.wording('…'), 400)}", sign=data)
+            what = f"its input lacks the task's wording or what follows it: {short_repr(text)}"
+            self.add(where, what, f"{self.task.lamp} has {short_repr(self.task.wording('…'), 400)}", sign=data)
         return question
 
     def _items(self, data: dict[str, Any]) -> list[Item]:
         entries = data.get("profile")
         if not isinstance(entries, list):
-            self.add(f"question {self.id}", f"its profile is {shown(entries)}, not a list of items", "mend it")
+            self.add(f"question {self.id}", f"its profile is {short_repr(entries)}, not a list of items", "mend it")
             return []
         items: dict[str, Item | None] = {}
         for number, entry in enumerate(entries, start=1):
             key = identity(entry)
             where = f"question {self.id}, item {number if key is None else key}"
             if key is None:
-                self.add(where, f"it has no id: {shown(entry)}", "give it one that is its own")
+                self.add(where, f"it has no id: {short_repr(entry)}", "give it one that is its own")
             elif key in items:
                 self.add(where, "the id stands twice in the profile", "keep one of the two", DUPLICATE)
             else:
@@ -125,7 +126,7 @@ class Row:
         for name, value in fields.items():
             if not isinstance(value, str):
                 remedy = f"{self.task.lamp} needs one, and the item has {keys(entry)}"
-                self.add(where, f"its {name} is {shown(value)}, not a text", remedy, sign=entry)
+                self.add(where, f"its {name} is {short_repr(value)}, not a text", remedy, sign=entry)
         if not any(str(value).strip() for value in fields.values()):
             self.add(where, f"it has no text in {', '.join(fields)}", "leave the item out")
         key_of_label = self.task.label
@@ -146,7 +147,7 @@ class Row:
         if self.task.labels:
             return self._label(where, "output", value)
         if not isinstance(value, str) or not value.strip():
-            self.add(where, f"its output is {shown(value)}, not a text", "mend it")
+            self.add(where, f"its output is {short_repr(value)}, not a text", "mend it")
         return value
 
     def _label(self, where: str, key: str, value: Any) -> str:
@@ -157,7 +158,7 @@ class Row:
         if whole in self.task.labels:
             return whole
         legal = f"{self.task.lamp} has only {', '.join(self.task.labels)}"
-        self.add(where, f"its {key} is {shown(value)}, no label of the task", legal, sign=value)
+        self.add(where, f"its {key} is {short_repr(value)}, no label of the task", legal, sign=value)
         return text
 
 

@@ -1,11 +1,11 @@
 """What can be wrong with data, and how that is said: in one line, whatever stands in the data."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from programs.text import one_line, truncate
 from r2p_dspy.errors import DataError
 
 # What sorts of flaws there are: those of a file, those of a row, and what only a look at all rows can tell.
@@ -15,8 +15,6 @@ LEAK, DATE, SHARED, REPEATED = "gold in the profile", "date missing", "user in t
 
 _NAMED = 3  # so many flawed rows an error names
 _LONGEST = 200  # characters of an id or of a row's keys that are shown
-# Control characters, marks that turn the direction of writing, halves of characters: what a terminal obeys or refuses.
-_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class RowError:
     @property
     def brief(self) -> str:
         """The flaw without its file and remedy."""
-        return one_line(f"{cut(self.where, _LONGEST)}: {self.what}")
+        return one_line(f"{truncate(self.where, _LONGEST)}: {self.what}")
 
 
 class FlawError(DataError):
@@ -79,34 +77,6 @@ def refusal(files: Path, flawed: Sequence[RowError], every: str) -> str:
     return one_line(f"{files}: {len(flawed)} flawed rows: {few}{more}; {every}--skip-bad leaves these rows out")
 
 
-def one_line(text: str) -> str:
-    """A stranger's text on one line, with nothing in it that a terminal obeys.
-
-    Example:
-        >>> one_line("so \\x1b[2J it\\n rained")
-        'so �[2J it rained'
-    """
-    return _UNSHOWN.sub("\ufffd", " ".join(text.split()))
-
-
-def shown(value: Any, most: int = 60) -> str:
-    """A value as Python writes it, shortened."""
-    try:
-        return cut(repr(value), most)
-    except RecursionError:
-        return f"a {type(value).__name__} of many levels"
-
-
 def keys(row: Mapping[str, Any]) -> str:
     """What an object has, by name, shortened."""
-    return cut(", ".join(row), _LONGEST)
-
-
-def cut(text: str, most: int) -> str:
-    """A text that is no longer than `most` characters, and three dots where something is left out.
-
-    Example:
-        >>> cut("it rained", 4)
-        'it r…'
-    """
-    return text if len(text) <= most else f"{text[:most]}…"
+    return truncate(", ".join(row), _LONGEST)

@@ -7,11 +7,11 @@ import dspy
 
 from programs.data.dataset import personas
 from programs.data.lamp.files import rows
-from programs.data.lamp.row_errors import one_line, shown
 from programs.data.personas import MAKERS
 from programs.data.personas.world import case
 from programs.data.personas.world import example as example_of
 from programs.tasks.task import Task
+from programs.text import one_line, short_repr
 from r2p_dspy import Profile, Recency
 from r2p_dspy.errors import DataError
 
@@ -39,7 +39,7 @@ def persona(task: Task, split: str, name: str | None = None) -> dspy.Example:
     if name is None:
         return {"train": made.train, "dev": made.dev}[split][0]
     if not name.isdecimal():
-        raise DataError(f"a persona's id is a number, not {shown(name)}; give --data DIR for LaMP's own")
+        raise DataError(f"a persona's id is a number, not {short_repr(name)}; give --data DIR for LaMP's own")
     return example_of(task, case(MAKERS[task.name], int(name)))
 
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from programs.data.lamp.check import Check
-from programs.data.lamp.row_errors import RowError, one_line
+from programs.data.lamp.row_errors import RowError
 from programs.tasks import lamp1, lamp2, lamp3, lamp4
+from programs.text import one_line
 from r2p_dspy.errors import DataError
 from tests.lamp import GOLDS, SAMPLES, item, question, write
 
