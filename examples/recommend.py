@@ -14,7 +14,7 @@ from typing import Literal
 import dspy
 from dspy.lm15 import Message, Response, Usage
 
-from r2p_dspy import R2P, Assert, Composite, Enforce, Profile, as_float, as_optimizer_metric, connect, optimizing
+from r2p_dspy import R2P, Assert, Composite, Enforce, Profile, connect, optimizing
 
 
 class Liking(dspy.Signature):
@@ -103,8 +103,8 @@ def main() -> None:
     model = parser.parse_args().model
     dspy.configure(lm=connect(model) if model else dspy.LM("stand-in/large", engine=StandIn(), cache=False))
     program = Recommender()
-    few = dspy.BootstrapFewShot(metric=as_optimizer_metric(SCORE), max_bootstrapped_demos=2, max_labeled_demos=0)
-    evaluate = dspy.Evaluate(devset=examples("bob"), metric=as_float(SCORE), display_progress=False)
+    few = dspy.BootstrapFewShot(metric=SCORE.optimizer_metric, max_bootstrapped_demos=2, max_labeled_demos=0)
+    evaluate = dspy.Evaluate(devset=examples("bob"), metric=SCORE.metric, display_progress=False)
     with optimizing():  # an unmet assert is scored, not raised
         compiled = few.compile(program, trainset=examples("ann"))
         for name, one in {"as written": program, "compiled": compiled}.items():

@@ -18,7 +18,7 @@ from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, Score
 from r2p_dspy.engines.chat import OPEN
 from r2p_dspy.errors import R2PError
-from r2p_dspy.scoring.completions import Judged, inputs_of
+from r2p_dspy.scoring.completions import CompletionReader, load_inputs
 from r2p_dspy.scoring.composite import WEIGHTS
 
 WASTE = -0.25  # what an answer gets that was cut off or goes round in circles, whatever else it says
@@ -47,8 +47,8 @@ class Rewards:
     """
 
     def __init__(self, programs: Mapping[str, tuple[Task, R2P]], opened: bool = False):
-        self._reads: dict[str, tuple[Judged, Composite, Task]] = {
-            name: (Judged(program.reason, program.checks), composite(task), task)
+        self._reads: dict[str, tuple[CompletionReader, Composite, Task]] = {
+            name: (CompletionReader(program.reason, program.checks), composite(task), task)
             for name, (task, program) in programs.items()
         }
         self._opened = opened
@@ -80,7 +80,7 @@ class Rewards:
         if self._opened and not text.lstrip().startswith(OPEN):
             text = f"{OPEN}\n{text}"  # TRL hands over what was generated, and that tag was not
         try:
-            prediction = judged(inputs_of(judged.reason, inputs), text)
+            prediction = judged(load_inputs(judged.reason, inputs), text)
             return prediction, scored(dspy.Example({about.answer: json.loads(gold)}), prediction)
         except Exception as error:
             raise RewardError(
@@ -107,13 +107,13 @@ class Rewards:
         for part in WEIGHTS:
             found.append(self._function(part, lambda text, score, cut, part=part: score.rewards[part]))
         for name in tasks if len(tasks) > 1 else ():
-            found.append(self._function(name, lambda text, score, cut: score.value, only=name))
+            found.append(self._function(name, lambda text, score, cut: float(score), only=name))
         return [_named(one, name, ends) for one, name in found]
 
     def grade(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> dict[str, float]:
         """The figures of an exam: `score`, the mean composite, then its parts, and shares of answers in order."""
         made = [self.judged(row["task"], row["inputs"], row["gold"], text) for row, text in zip(rows, texts)]
-        figures = {"score": _mean([score.value for _, score in made])}
+        figures = {"score": _mean([float(score) for _, score in made])}
         for part in WEIGHTS:
             figures[part] = _mean([score.parts[part] for _, score in made if part in score.parts])
         figures["compliance"] = _mean([float(bool(compliant_final(prediction))) for prediction, _ in made])

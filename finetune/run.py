@@ -189,7 +189,7 @@ class Finetuning:
             for row, text in list(zip(rows, texts))[::apart][:_SAMPLES]:
                 score = self.rewards.judged(row["task"], row["inputs"], row["gold"], text)[1]
                 about = {"stage": stage, "step": step, "task": row["task"], "id": row["id"]}
-                samples.append({**about, "score": score.value, "feedback": score.feedback, "answer": text})
+                samples.append({**about, "score": float(score), "feedback": score.feedback, "answer": text})
 
         return Evaluation(rows, self.rewards.grade, self.options.tokens, tell)
 

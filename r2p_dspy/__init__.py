@@ -20,7 +20,8 @@ from r2p_dspy.retrieval.dense import Dense
 from r2p_dspy.retrieval.hybrid import Budget, Hybrid
 from r2p_dspy.retrieval.retriever import Retriever
 from r2p_dspy.retrieval.simple import All, Random, Recency
-from r2p_dspy.scoring.composite import Composite, Score, as_bool, as_float, as_gepa, as_optimizer_metric, as_reward
+from r2p_dspy.scoring.composite import Composite, Score
+from r2p_dspy.scoring.deprecated import as_bool, as_float, as_gepa, as_optimizer_metric, as_reward
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
 
 __version__ = "0.1.0"

@@ -10,7 +10,7 @@ import pytest
 from dspy.teleprompt import BetterTogether
 
 from examples import newsletter, recommend, reply
-from r2p_dspy import as_gepa, as_optimizer_metric, optimizing
+from r2p_dspy import optimizing
 from tests.scripted import AsyncScriptedEngine, ScriptedEngine
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ class TestRecommenderCompiledAsAWhole:
 
     def random_search(self):
         return dspy.BootstrapFewShotWithRandomSearch(
-            metric=as_optimizer_metric(recommend.SCORE),
+            metric=recommend.SCORE.optimizer_metric,
             max_bootstrapped_demos=2,
             max_labeled_demos=0,
             num_candidate_programs=1,
@@ -100,7 +100,7 @@ class TestRecommenderCompiledAsAWhole:
 
     def gepa(self):
         return dspy.GEPA(
-            metric=as_gepa(recommend.SCORE),
+            metric=recommend.SCORE.gepa_metric,
             max_metric_calls=80,
             reflection_lm=scripted('{"new_instruction": "Work carefully."}'),
             reflection_minibatch_size=3,
@@ -132,7 +132,7 @@ class TestRecommenderCompiledAsAWhole:
         assert self.attempts(compiled) == [2, 2, 2]
 
     def test_both_one_after_the_other_and_saved(self, tmp_path):
-        together = BetterTogether(metric=as_optimizer_metric(recommend.SCORE), p=self.random_search(), g=self.gepa())
+        together = BetterTogether(metric=recommend.SCORE.optimizer_metric, p=self.random_search(), g=self.gepa())
         program = recommend.Recommender()
         program.set_lm(dspy.settings.lm)
         compiled = together.compile(

@@ -16,7 +16,7 @@ from programs.optimize.context import CompileContext
 from programs.optimize.optimizers import check_optimizer
 from programs.optimize.safe_metric import FailureCounter, SafeMetric
 from programs.tasks.task import Task
-from r2p_dspy import R2P, Composite, as_float, optimizing
+from r2p_dspy import R2P, Composite, optimizing
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.scoring.composite import WEIGHTS
 
@@ -182,7 +182,7 @@ def _where(lm: dspy.LM) -> str:
 def _evaluate(job: CompileContext, program: dspy.Module) -> float:
     """A program's score on dev, 0 to 100."""
     evaluate = dspy.Evaluate(
-        devset=[*job.dev], metric=as_float(job.scored), num_threads=job.threads, display_progress=False
+        devset=[*job.dev], metric=job.scored.metric, num_threads=job.threads, display_progress=False
     )
     return float(evaluate(program).score)
 

@@ -7,7 +7,7 @@ from functools import cached_property
 import dspy
 
 from programs.tasks.task import Task
-from r2p_dspy import R2P, Composite, as_bool
+from r2p_dspy import R2P, Composite
 
 DEMOS = 3  # at most; what fits the prompt is `Reason`'s to decide
 CANDIDATES = 4  # sets of demos, or instructions, that are tried
@@ -78,7 +78,7 @@ def demonstrable(
     Returns:
         The examples that pass, and how many were tried.
     """
-    evaluate = dspy.Evaluate(devset=[], metric=as_bool(scored), num_threads=threads, display_progress=False)
+    evaluate = dspy.Evaluate(devset=[], metric=scored.accepts, num_threads=threads, display_progress=False)
     passing: list[dspy.Example] = []
     tried = 0
     while tried < len(examples) and len(passing) < ENOUGH:

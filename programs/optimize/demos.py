@@ -7,7 +7,7 @@ import dspy
 from dspy.teleprompt import BootstrapFewShot, BootstrapFewShotWithRandomSearch, KNNFewShot
 
 from programs.optimize.context import CANDIDATES, DEMOS, CompileContext
-from r2p_dspy import Dense, as_optimizer_metric
+from r2p_dspy import Dense
 
 
 def bootstrap(job: CompileContext) -> dspy.Module | None:
@@ -20,7 +20,7 @@ def random_search(job: CompileContext) -> dspy.Module | None:
     if not job.passing[0]:
         return None
     search = BootstrapFewShotWithRandomSearch(
-        metric=as_optimizer_metric(job.scored),
+        metric=job.scored.optimizer_metric,
         max_bootstrapped_demos=DEMOS,
         max_labeled_demos=0,  # DSPy's default puts 16 raw rows without stages into the prompt
         num_candidate_programs=CANDIDATES,
@@ -56,7 +56,7 @@ def knn(job: CompileContext) -> dspy.Module | None:
 
 
 def _few(job: CompileContext) -> BootstrapFewShot:
-    return BootstrapFewShot(metric=as_optimizer_metric(job.scored), max_bootstrapped_demos=DEMOS, max_labeled_demos=0)
+    return BootstrapFewShot(metric=job.scored.optimizer_metric, max_bootstrapped_demos=DEMOS, max_labeled_demos=0)
 
 
 def _vectorizer(job: CompileContext) -> Callable[[list[str]], Any]:

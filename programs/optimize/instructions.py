@@ -10,7 +10,6 @@ from dspy.teleprompt.gepa import InstructionProposer
 from gepa.utils import ScoreThresholdStopper
 
 from programs.optimize.context import CANDIDATES, DEMOS, ENOUGH, CompileContext
-from r2p_dspy import as_float, as_gepa, as_optimizer_metric
 
 _ROWS = 24  # examples on which COPRO rates an instruction
 _BATCH = 16  # examples of a step of SIMBA
@@ -21,7 +20,7 @@ def mipro(job: CompileContext) -> dspy.Module:
     """Instructions and demos together, by Bayesian search; with instructions alone where nothing can be a demo."""
     demos = DEMOS if job.passing[0] else 0
     search = MIPROv2(
-        metric=as_optimizer_metric(job.scored),
+        metric=job.scored.optimizer_metric,
         prompt_model=job.reflection,
         task_model=dspy.settings.lm,
         max_bootstrapped_demos=demos,
@@ -47,7 +46,7 @@ def gepa(job: CompileContext) -> dspy.Module:
     """Instructions rewritten after reflection on what the checks say of each stage."""
     proposer = _Proposer()
     search = GEPA(
-        metric=as_gepa(job.scored),
+        metric=job.scored.gepa_metric,
         auto="light",
         reflection_lm=job.reflection,
         instruction_proposer=proposer,
@@ -92,7 +91,7 @@ class _Proposer(InstructionProposer):
 def simba(job: CompileContext) -> dspy.Module:
     """Demos, and rules in words from runs that differ; without a model to write rules, demos alone."""
     search = SIMBA(
-        metric=as_gepa(job.scored),  # its words go to whoever writes the rules
+        metric=job.scored.gepa_metric,  # its words go to whoever writes the rules
         bsize=min(_BATCH, len(job.train)),
         num_candidates=CANDIDATES,
         max_steps=CANDIDATES,
@@ -105,7 +104,7 @@ def simba(job: CompileContext) -> dspy.Module:
 
     def add_passing_demo(bucket: list[dict[str, Any]], system: dspy.Module, **known: Any) -> bool:
         best = bucket[0]  # of its samples; that may still be a wrong answer
-        passes = best["prediction"] is not None and job.scored.passes(best["example"], best["prediction"])
+        passes = best["prediction"] is not None and job.scored.accepts(best["example"], best["prediction"])
         return passes and add_demo(bucket, system, **known)
 
     search.strategies = [add_passing_demo, *([add_rule] if job.reflection is not None else [])]
@@ -116,7 +115,7 @@ def copro(job: CompileContext) -> dspy.Module:
     """Instructions by coordinate ascent."""
     search = COPRO(
         prompt_model=job.reflection,
-        metric=as_float(job.scored),
+        metric=job.scored.metric,
         breadth=CANDIDATES,
         depth=2,
         init_temperature=1.0,  # its 1.4 is more than some providers take

@@ -9,7 +9,6 @@ from dspy.teleprompt.teleprompt import Teleprompter
 
 from programs.optimize.context import CompileContext
 from programs.optimize.demos import random_search
-from r2p_dspy import as_bool, as_float
 
 
 def together(job: CompileContext) -> dspy.Module:
@@ -18,7 +17,7 @@ def together(job: CompileContext) -> dspy.Module:
     prompts, weights = _Prompts(job), _Weights(job)
     student = job.program.deepcopy()
     student.set_lm(job.trainable(dspy.settings.lm))
-    chain = BetterTogether(metric=as_float(job.scored), p=prompts, w=weights)
+    chain = BetterTogether(metric=job.scored.metric, p=prompts, w=weights)
     made = chain.compile(
         student,
         trainset=[*job.train],
@@ -63,5 +62,5 @@ class _Weights(_Step):
     """DSPy's fine-tuning on what passes the gate; by the float face it would keep every run that is not 0."""
 
     def step(self, student: Any, trainset: list[dspy.Example]) -> dspy.Module:
-        tuning = BootstrapFinetune(metric=as_bool(self.job.scored), exclude_demos=True, num_threads=self.job.threads)
+        tuning = BootstrapFinetune(metric=self.job.scored.accepts, exclude_demos=True, num_threads=self.job.threads)
         return tuning.compile(student, trainset=trainset)

@@ -1,4 +1,4 @@
-"""A completion as what came of it: read and judged as in a call, without one. It is what an RL reward rests on."""
+"""Reads a completion and checks it as a call would, without calling a model. RL rewards are computed from it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,28 +16,28 @@ from r2p_dspy.prompting.adapter import watch
 from r2p_dspy.prompting.parsing import read_outcome, unread
 
 
-class Judged:
-    """Reads completions of a `Reason`, and judges each as a first attempt to which nobody says anything.
+class CompletionReader:
+    """Reads completions of a `Reason`, and checks each as a first attempt without backtracking.
 
     Args:
-        reason: whose prompt they answer.
-        checks: what they are judged by, such as an R2P program's `checks`.
-        adapter: what they are read with; DSPy's chat adapter by default.
+        reason: the module whose prompt the completions answer.
+        checks: such as an R2P program's `checks`.
+        adapter: parses the completions; DSPy's chat adapter by default.
 
-    A call takes the inputs as rendered and a text, and returns the prediction that an `Enforce` without backtracks
-    would return, with `retrieved`, `outcome`, `violations` and `attempts`; so `Composite` scores it. It never raises
-    for what the text says: of an unreadable one the fields are None.
+    A call takes the inputs as rendered and the completion's text. It returns the prediction that an `Enforce` without
+    backtracks returns, with `retrieved`, `outcome`, `violations` and `attempts`, so `Composite` can score it. The
+    fields of an unreadable completion are None.
 
     Raises:
-        CheckError: when a check itself fails.
+        CheckError: if a check itself fails.
 
     Example:
         >>> class Tag(dspy.Signature):
         ...     film: str = dspy.InputField()
         ...     profile: Profile = dspy.InputField()
         ...     tag: str = dspy.OutputField()
-        >>> made = Judged(Reason(Tag))(Inputs(fields={"film": "Rain"}), "[[ ## tag ## ]] sad")
-        >>> made.tag, made.outcome.error
+        >>> prediction = CompletionReader(Reason(Tag))(Inputs(fields={"film": "Rain"}), "[[ ## tag ## ]] sad")
+        >>> prediction.tag, prediction.outcome.error
         (None, 'the field requirements is missing.')
     """
 
@@ -68,17 +68,17 @@ class Judged:
         return prediction
 
 
-def inputs_of(reason: Reason, written: str) -> Inputs:
-    """Inputs that were kept as JSON (`inputs.model_dump_json()`), with the profile as one again.
+def load_inputs(reason: Reason, text: str) -> Inputs:
+    """Read inputs that were written as JSON (`inputs.model_dump_json()`), with the profile as a `Profile`.
 
     Example:
         >>> class Tag(dspy.Signature):
         ...     profile: Profile = dspy.InputField()
         ...     tag: str = dspy.OutputField()
-        >>> seen = Inputs(fields={"profile": Profile.of([{"id": "1", "text": "Rain"}])})
-        >>> inputs_of(Reason(Tag), seen.model_dump_json()).profile[0].text
+        >>> inputs = Inputs(fields={"profile": Profile.of([{"id": "1", "text": "Rain"}])})
+        >>> load_inputs(Reason(Tag), inputs.model_dump_json()).profile[0].text
         'Rain'
     """
-    inputs = Inputs.model_validate_json(written)
+    inputs = Inputs.model_validate_json(text)
     inputs.fields[reason.profile] = Profile.of(inputs.fields.get(reason.profile))
     return inputs

@@ -1,21 +1,22 @@
-"""The composite score of an answer, and its faces: float, bool, GEPA's feedback, and RL's reward."""
+"""The composite score of an answer, and its adapters for DSPy's evaluation, DSPy's optimizers and RL."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import dspy
-from pydantic import BaseModel
 
-from r2p_dspy.checks import Verdict
 from r2p_dspy.errors import ConfigError
-from r2p_dspy.modules.enforce import Attempt
-from r2p_dspy.scoring.feedback import words
+from r2p_dspy.modules.enforce import Attempt, accepted
+from r2p_dspy.scoring.feedback import write_feedback
+
+# Examples and predictions are `Any` below: DSPy hands any object to a metric.
 
 WEIGHTS: Mapping[str, float] = MappingProxyType({"task": 0.7, "structure": 0.1, "evidence": 0.15, "consistency": 0.05})
-# Which built-in checks make up which part.
+# The built-in checks of each part.
 PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "structure": ("parsed", "stages"),
@@ -26,153 +27,199 @@ PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 TaskScore = Callable[[Any, Any], float]
 
 
-class Score(BaseModel):
-    """A value in [0, 1], the parts it is made of, each in [0, 1], and in words what to do better."""
+class Score(float):
+    """A score in [0, 1] with its parts and feedback; a float wherever DSPy wants one.
 
-    value: float
+    Its truth value is `accepted`: DSPy's bootstrapping optimizers keep an answer as a demo if its score is true.
+
+    Args:
+        value: the score, in [0, 1].
+        parts: the value of each part by name, each in [0, 1].
+        feedback: how to improve the answer, in one line.
+        accepted: whether the answer is good enough to learn from. None: if the value is above 0.
+
+    Example:
+        >>> score = Score(0.65, {"task": 0.5, "structure": 1.0}, "The answer is wrong.", accepted=False)
+        >>> float(score), score.parts["structure"], bool(score)
+        (0.65, 1.0, False)
+    """
+
     parts: dict[str, float]
     feedback: str
+    accepted: bool
+
+    # Only `value` is required: pickle and copy pass it alone (float's `__getnewargs__`), then restore the attributes.
+    def __new__(
+        cls, value: float, parts: Mapping[str, float] | None = None, feedback: str = "", accepted: bool | None = None
+    ) -> Self:
+        score = super().__new__(cls, value)
+        score.parts, score.feedback = dict(parts or {}), feedback
+        score.accepted = value > 0 if accepted is None else accepted
+        return score
+
+    def __bool__(self) -> bool:
+        return self.accepted
 
     @property
     def rewards(self) -> dict[str, float | None]:
-        """The value as `reward`, and every part by its name; None is one that the program does not have."""
-        return {"reward": self.value, **{part: self.parts.get(part) for part in WEIGHTS}}
+        """The score as `reward`, and every part by its name; None for a part that the program does not have."""
+        return {"reward": float(self), **{part: self.parts.get(part) for part in WEIGHTS}}
+
+    @property
+    def value(self) -> float:
+        """Deprecated: a score is a float itself."""
+        warnings.warn("Score.value is deprecated; a Score is a float", DeprecationWarning, stacklevel=2)
+        return float(self)
 
 
 @dataclass(frozen=True)
 class Composite:
-    """A gate times a weighted mean: 0 for what cannot be read or leaves an assert unmet, else the parts' mean.
+    """A gate times a weighted mean: 0 for an unreadable answer or an unmet assert, else the mean of the parts.
 
-    The task's part is of the answer as given; the other parts are of the *first* attempt, so that a failure which
-    backtracking mended still counts. Parts that a program does not have (a plain `dspy.Predict` has no stages) are
-    left out of its mean.
+    The part `task` scores the returned answer. The other parts score the *first* attempt, so a failure that
+    backtracking corrected still counts. The mean leaves out parts that a program does not have: a plain
+    `dspy.Predict`, for example, has no stages.
+
+    A composite is a metric: pass it to `dspy.Evaluate`. Its methods adapt it to other consumers: `metric`, `accepts`,
+    `optimizer_metric`, `gepa_metric` and `reward`.
 
     Args:
-        task: (example, prediction) to the task's own score in [0, 1].
-        threshold: from which task score on an answer passes (`passes`), in [0, 1].
-        weights: of the parts, by name; those of `WEIGHTS` by default.
+        task: the task's own metric, from (example, prediction) to a score in [0, 1].
+        threshold: the lowest task score of an accepted answer, in [0, 1].
+        weights: the weight of each part by name; `WEIGHTS` by default.
 
     Raises:
-        ValueError: for an unknown part, a negative weight, weights that sum to 0, or a threshold outside [0, 1].
+        ConfigError: for an unknown part, a negative weight, weights that sum to 0, or a threshold outside [0, 1].
 
     Example:
         >>> exact = Composite(lambda example, prediction: float(example.tag == prediction.tag))
-        >>> exact(dspy.Example(tag="comedy"), dspy.Prediction(tag="comedy")).value
+        >>> exact(dspy.Example(tag="comedy"), dspy.Prediction(tag="comedy"))
         1.0
     """
 
     task: TaskScore
     threshold: float = 1.0
-    weights: Mapping[str, float] = field(default_factory=lambda: WEIGHTS)
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
 
     def __post_init__(self) -> None:
         unknown = set(self.weights) - set(WEIGHTS)
         if unknown:
             raise ConfigError(f"unknown part {min(unknown)!r} in the weights; the parts are {', '.join(WEIGHTS)}")
         if not 0 < sum(self.weights.values()) < math.inf or min(self.weights.values()) < 0:
-            raise ConfigError("the weights must be numbers, none of them negative, and not all 0")
+            raise ConfigError("the weights must be numbers, finite and at least 0, and not all 0")
         if not 0 <= self.threshold <= 1:
             raise ConfigError(f"the threshold of the task's score must be in [0, 1], not {self.threshold}")
 
-    def __call__(self, example: Any, prediction: Any) -> Score:
-        """The score of one answer.
+    def __call__(self, example: Any, prediction: Any, trace: Any = None) -> Score:
+        """Score one answer.
+
+        Args:
+            example: with the right outputs.
+            prediction: what the program returned.
+            trace: unused; DSPy passes it to every metric.
 
         Raises:
-            ValueError: when the task's own score is not in [0, 1].
+            ConfigError: if the task's own score is not in [0, 1].
         """
-        attempts = _attempts(prediction)
-        parts = {"task": float(self.task(example, prediction)), **_structural(attempts)}
+        attempts = attempts_of(prediction)
+        parts = {"task": float(self.task(example, prediction)), **(_check_parts(attempts[0]) if attempts else {})}
         if not 0 <= parts["task"] <= 1:
             raise ConfigError(f"the task's score must be in [0, 1], higher is better, not {parts['task']}")
         weights = {name: self.weights.get(name, 0.0) for name in parts}
         total = sum(weights.values())
         mean = sum(weights[name] * value for name, value in parts.items()) / total if total else parts["task"]
         # A module that calls several programs passes on the attempts of all of them.
-        answered = [one for one in attempts if one.accepted] or attempts[-1:]
-        gate = all(one.asserted for one in answered)
-        said = words(example, prediction, parts["task"] >= 1, attempts)
-        return Score(value=mean if gate else 0.0, parts=parts, feedback=said)
+        returned = [attempt for attempt in attempts if attempt.accepted] or attempts[-1:]
+        value = mean if all(attempt.asserted for attempt in returned) else 0.0
+        feedback = write_feedback(example, prediction, parts["task"] >= 1, attempts)
+        return Score(value, parts, feedback, accepted=value > 0 and parts["task"] >= self.threshold)
+
+    def metric(self, example: Any, prediction: Any, trace: Any = None) -> float:
+        """The score as a plain float, for `dspy.Evaluate` and optimizers that want a number."""
+        return float(self(example, prediction))
+
+    def accepts(self, example: Any, prediction: Any, trace: Any = None) -> bool:
+        """Whether an answer may become a demo: every assert holds, and the task's score reaches the threshold."""
+        return bool(self(example, prediction))
+
+    def optimizer_metric(self, example: Any, prediction: Any, trace: Any = None) -> float | bool:
+        """`accepts` with a trace, else `metric`: how DSPy's bootstrapping optimizers call a metric."""
+        score = self(example, prediction)
+        return float(score) if trace is None else bool(score)
+
+    def gepa_metric(
+        self, gold: Any, pred: Any, trace: Any = None, pred_name: str | None = None, pred_trace: Any = None
+    ) -> dspy.Prediction:
+        """The score and feedback, for GEPA and SIMBA.
+
+        GEPA calls it once more for each predictor. The score stays the same; the feedback is about that predictor.
+
+        Args:
+            gold: the example with the right outputs.
+            pred: what the program returned.
+            trace: unused.
+            pred_name: the predictor to write feedback for; None for the whole program.
+            pred_trace: the predictor's steps. Attempts are read from them if `pred` has none, as in a program inside
+                another module.
+
+        Returns:
+            A prediction with `score`, in [0, 1], and `feedback` (see `write_feedback`).
+        """
+        score = self(gold, pred)
+        attempts = attempts_of(pred) or [attempt for *_, step in pred_trace or () for attempt in attempts_of(step)]
+        feedback = write_feedback(gold, pred, score.parts["task"] >= 1, attempts, pred_name)
+        return dspy.Prediction(score=float(score), feedback=feedback)
+
+    def reward(self, example: Any, prediction: Any) -> dict[str, float | None]:
+        """The score as `reward`, and every part, for RL.
+
+        In TRL, use `reward` as a reward function of weight 1, and log the parts as reward functions of weight 0. A
+        part that the program does not have is None, which TRL leaves out.
+
+        Example:
+            >>> exact = Composite(lambda example, prediction: float(example.tag == prediction.tag))
+            >>> exact.reward(dspy.Example(tag="comedy"), dspy.Prediction(tag="comedy"))
+            {'reward': 1.0, 'task': 1.0, 'structure': None, 'evidence': None, 'consistency': None}
+        """
+        return self(example, prediction).rewards
 
     def passes(self, example: Any, prediction: Any) -> bool:
-        """Whether the answer is good enough to teach from: no assert unmet, and the task's score at its threshold."""
-        score = self(example, prediction)
-        return score.value > 0 and score.parts["task"] >= self.threshold
+        """Deprecated: use `accepts`."""
+        warnings.warn("Composite.passes is deprecated; use Composite.accepts", DeprecationWarning, stacklevel=2)
+        return self.accepts(example, prediction)
 
 
-def as_float(score: Composite) -> Callable[..., float]:
-    """The face for `dspy.Evaluate`, and for every optimizer that wants a number."""
-
-    def metric(example: Any, prediction: Any, trace: Any = None) -> float:
-        return score(example, prediction).value
-
-    return metric
+def attempts_of(prediction: Any) -> list[Attempt]:
+    """The attempts behind a prediction, first to last; empty for a program without checks."""
+    attempts = getattr(prediction, "_attempts", None) or getattr(prediction, "attempts", None) or []
+    return [attempt for attempt in attempts if isinstance(attempt, Attempt)]
 
 
-def as_bool(score: Composite) -> Callable[..., bool]:
-    """The face for what collects demos: whether this answer may be one."""
+def part_holds(prediction: Any, part: str, *, first: bool = False) -> bool | None:
+    """Whether every check of a part holds.
 
-    def metric(example: Any, prediction: Any, trace: Any = None) -> bool:
-        return score.passes(example, prediction)
+    Args:
+        prediction: what a program returned.
+        part: a name in `PARTS`.
+        first: judge the first attempt, not the accepted one.
 
-    return metric
-
-
-def as_optimizer_metric(score: Composite) -> Callable[..., float | bool]:
-    """Both in one, as DSPy's bootstrapping optimizers ask: with a trace, whether to keep a demo; else for the value."""
-
-    def metric(example: Any, prediction: Any, trace: Any = None) -> float | bool:
-        return score(example, prediction).value if trace is None else score.passes(example, prediction)
-
-    return metric
-
-
-def as_gepa(score: Composite) -> Callable[..., dspy.Prediction]:
-    """The face for GEPA and SIMBA: the value, and in words what went wrong (see `words`).
-
-    GEPA asks once more for each predictor (`pred_name`); the value is the same, the words are that predictor's own. Of
-    a program inside another module, whose prediction has no attempts, the predictor's trace tells of them.
+    Returns:
+        None if the program does not have the part.
     """
-
-    def metric(
-        gold: Any, pred: Any, trace: Any = None, pred_name: str | None = None, pred_trace: Any = None
-    ) -> dspy.Prediction:
-        result = score(gold, pred)
-        attempts = _attempts(pred) or [one for *_, made in pred_trace or () for one in _attempts(made)]
-        feedback = words(gold, pred, result.parts["task"] >= 1, attempts, pred_name)
-        return dspy.Prediction(score=result.value, feedback=feedback)
-
-    return metric
+    attempts = attempts_of(prediction)
+    verdicts = _part_verdicts(attempts[0] if first else accepted(attempts), part) if attempts else []
+    return all(verdicts) if verdicts else None
 
 
-def as_reward(score: Composite) -> Callable[..., dict[str, float | None]]:
-    """The face for RL: `reward`, which is the float face's value, and beside it every part.
-
-    For TRL: one reward function of weight 1 takes `reward`; the parts are logged as reward functions of weight 0. A
-    part that a program does not have is None, as TRL has it for what does not apply to a row.
-
-    Example:
-        >>> exact = Composite(lambda example, prediction: float(example.tag == prediction.tag))
-        >>> as_reward(exact)(dspy.Example(tag="comedy"), dspy.Prediction(tag="comedy"))
-        {'reward': 1.0, 'task': 1.0, 'structure': None, 'evidence': None, 'consistency': None}
-    """
-
-    def reward(example: Any, prediction: Any) -> dict[str, float | None]:
-        return score(example, prediction).rewards
-
-    return reward
+def _check_parts(attempt: Attempt) -> dict[str, float]:
+    """The share of each part's checks that hold."""
+    verdicts = {part: _part_verdicts(attempt, part) for part in PARTS}
+    return {part: sum(held) / len(held) for part, held in verdicts.items() if held}
 
 
-def _attempts(prediction: Any) -> list[Attempt]:
-    """A prediction's attempts; its own, if it has an output of that name."""
-    found = getattr(prediction, "_attempts", None) or getattr(prediction, "attempts", None) or []
-    return [one for one in found if isinstance(one, Attempt)]
-
-
-def _structural(attempts: list[Attempt]) -> dict[str, float]:
-    verdicts: dict[str, Verdict] = {one.check: one for one in attempts[0].verdicts} if attempts else {}
-    parts = {}
-    for part, names in PARTS.items():
-        held = [verdicts[name].ok for name in names if name in verdicts]
-        if held and (part != "structure" or "stages" in verdicts):
-            parts[part] = sum(held) / len(held)
-    return parts
+def _part_verdicts(attempt: Attempt, part: str) -> list[bool]:
+    """Whether each check of a part holds; empty if the program does not have the part."""
+    held = {verdict.check: verdict.ok for verdict in attempt.verdicts}
+    if part == "structure" and "stages" not in held:
+        return []  # every program is checked for `parsed`; without a template it has no structure to comply with
+    return [held[name] for name in PARTS[part] if name in held]

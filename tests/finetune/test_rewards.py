@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from finetune.rewards import WASTE, RewardError, Rewards, looping, text_of
 from r2p_dspy import Assert, Inputs, Profile
 from r2p_dspy.prompting.tags import render
-from r2p_dspy.scoring.completions import Judged, inputs_of
+from r2p_dspy.scoring.completions import CompletionReader, load_inputs
 from r2p_dspy.scoring.composite import WEIGHTS
 from r2p_dspy.template import TEMPLATE
 from tests.film import FILM, HISTORY, ask, fields, program
@@ -71,7 +71,7 @@ def test_a_reward_says_what_a_call_says(scripted):
 
         with optimizing():
             called = ask(program(max_backtracks=0, max_interventions=0))
-        judged = Judged(student_program().reason, student_program().checks)(INPUTS, completion(**changes))
+        judged = CompletionReader(student_program().reason, student_program().checks)(INPUTS, completion(**changes))
         assert judged.attempts[0].verdicts == called.attempts[0].verdicts
         assert judged.tag == called.tag
 
@@ -154,7 +154,7 @@ def test_a_check_that_fails_is_named_in_one_line():
 
 def test_inputs_come_back_from_json_as_checks_see_them():
     reason = student_program().reason
-    again = inputs_of(reason, INPUTS.model_dump_json())
+    again = load_inputs(reason, INPUTS.model_dump_json())
     assert again.profile[1].label == "fantasy" and again.items.get("1").text == SHOWN[0].text
 
 

@@ -162,10 +162,10 @@ def test_answers_of_another_teacher_are_not_mixed_in(tmp_path):
 def test_a_completion_reads_back_as_what_it_says():
     made = course(carrier="thinking")
     from r2p_dspy import Outcome
-    from r2p_dspy.scoring.completions import Judged
+    from r2p_dspy.scoring.completions import CompletionReader
     from tests.finetune.test_rewards import INPUTS
 
     typed = {name: value for name, value in fields().items() if name != "tag"}
     text = completion(made.program, Outcome(fields={"tag": "romance"}, stages=typed, answers=("tag",)))
-    again = Judged(made.program.reason, made.program.checks)(INPUTS, text)
+    again = CompletionReader(made.program.reason, made.program.checks)(INPUTS, text)
     assert again.tag == "romance" and not again.violations and again.outcome.stages["draft"] == "romance"

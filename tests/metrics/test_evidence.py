@@ -2,17 +2,21 @@
 
 import dspy
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from metrics.evidence import valid, validity
-from r2p_dspy.checks import Verdict
+from metrics.evidence import valid
+from metrics.structure import compliant_final, compliant_first
+from r2p_dspy.checks import BUILT_IN, Verdict
 from r2p_dspy.modules.enforce import Attempt
 from r2p_dspy.profile import Profile
+from r2p_dspy.scoring.composite import Composite
 
 ITEMS = Profile.of([{"id": "1", "text": "it rained"}])
 
 
 def attempt(accepted=True, **held):
-    checks = {"parsed": True, "cited": True, "quoted": True, "labelled": True, "backed": False} | held
+    checks = {"parsed": True, "cited": True, "quoted": True, "backed": True, "labelled": True, "approved": False} | held
     return Attempt(
         verdicts=[Verdict(check=name, kind="assert", ok=ok) for name, ok in checks.items()], accepted=accepted
     )
@@ -28,6 +32,7 @@ def answer(*attempts, retrieved=ITEMS):
         ("all of it stands, whatever other checks say", answer(attempt()), False, True),
         ("an id that does not exist, or nothing cited", answer(attempt(cited=False)), False, False),
         ("a quote that is not there", answer(attempt(quoted=False)), False, False),
+        ("a preference without cited items", answer(attempt(backed=False)), False, False),
         ("a label that the items do not bear", answer(attempt(labelled=False)), False, False),
         ("there was nothing to cite", answer(attempt(), retrieved=Profile()), False, None),
         ("no template", dspy.Prediction(tag="comedy"), False, None),
@@ -37,12 +42,16 @@ def answer(*attempts, retrieved=ITEMS):
         ("the accepted attempt, not the last", answer(attempt(), attempt(accepted=False, quoted=False)), False, True),
     ],
 )
-def test_one_prediction(why, prediction, first, expected):
+def test_evidence_validity(why, prediction, first, expected):
     assert valid(prediction, first=first) is expected, why
 
 
-def test_a_program_and_its_failed_calls():
-    wrong, empty = answer(attempt(quoted=False)), answer(attempt(), retrieved=Profile())
-    assert validity([answer(attempt()), wrong, empty, dspy.Prediction()]) == [True, False, False]
-    assert validity([dspy.Prediction()]) is None
-    assert validity([empty]) is None
+@settings(max_examples=50)
+@given(st.sets(st.sampled_from([check.name for check in BUILT_IN])))
+def test_report_and_score_agree(failed):
+    """The evidence and structure that a report calls valid are those that get the score's full parts."""
+    checks = {check.name: check.name not in failed for check in BUILT_IN}
+    prediction = answer(attempt(**checks))
+    parts = Composite(lambda example, prediction: 1.0)(dspy.Example(), prediction).parts
+    assert valid(prediction) == (parts["evidence"] == 1)
+    assert compliant_first(prediction) == compliant_final(prediction) == (parts["structure"] == 1)

@@ -7,12 +7,12 @@ import dspy
 import pytest
 from dspy.teleprompt import BootstrapFewShot, BootstrapFewShotWithRandomSearch, LabeledFewShot
 
-from r2p_dspy import R2P, Composite, as_gepa, as_optimizer_metric, load_program, optimizing, save_program
+from r2p_dspy import R2P, Composite, load_program, optimizing, save_program
 from tests.film import FILM, HISTORY, Film, ask, program
 from tests.scripted import completion
 
 SAID = "not accepted"
-METRIC = as_optimizer_metric(Composite(lambda row, answer: float(row.tag == answer.tag)))
+METRIC = Composite(lambda row, answer: float(row.tag == answer.tag)).optimizer_metric
 
 
 def rows(start=0, count=6):
@@ -230,7 +230,7 @@ class TestSynthesis:
         reflection = dspy.settings.lm
         scripted(self.answers)
         gepa = dspy.GEPA(
-            metric=as_gepa(Composite(lambda row, answer: float(row.tag == answer.tag))),
+            metric=Composite(lambda row, answer: float(row.tag == answer.tag)).gepa_metric,
             max_metric_calls=60,
             reflection_lm=reflection,
             reflection_minibatch_size=2,

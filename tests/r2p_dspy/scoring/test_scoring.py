@@ -1,4 +1,8 @@
-"""The composite score and its faces: what counts, what the gate lets through, and what is said."""
+"""The composite score and its metric adapters: what counts, what the gate lets through, and the feedback."""
+
+import copy
+import json
+import pickle
 
 import dspy
 import pytest
@@ -11,16 +15,12 @@ from r2p_dspy import (
     Attempt,
     Composite,
     Verdict,
-    as_bool,
-    as_float,
-    as_gepa,
-    as_optimizer_metric,
-    as_reward,
     optimizing,
 )
 from r2p_dspy.decoding.monitor import Intervention
 from r2p_dspy.modules.voting import Candidate
-from r2p_dspy.scoring.composite import PARTS, WEIGHTS
+from r2p_dspy.scoring import deprecated
+from r2p_dspy.scoring.composite import PARTS, WEIGHTS, Score
 from r2p_dspy.scoring.feedback import GOOD
 from tests.film import HISTORY, Film, ask, program
 from tests.scripted import completion
@@ -72,11 +72,11 @@ def test_a_value_and_its_parts_are_in_bounds_and_the_gate_holds(task, failures, 
     if sum(weights.values()) <= 0:
         weights = WEIGHTS
     score = Composite(lambda row, answer: task, weights=weights)(ROW, of(failures))
-    assert 0 <= score.value <= 1
+    assert 0 <= score <= 1
     assert all(0 <= part <= 1 for part in score.parts.values())
     assert set(score.parts) == set(WEIGHTS)
     if any(KINDS[name] == "assert" for name in failures[-1]):
-        assert score.value == 0
+        assert score == 0
 
 
 @QUICK
@@ -86,31 +86,32 @@ def test_a_value_and_its_parts_are_in_bounds_and_the_gate_holds(task, failures, 
     st.fixed_dictionaries({}, optional=dict.fromkeys(WEIGHTS, st.floats(0, 1))),
     st.sampled_from([None, "reason", "tagger.reason", "synthesize", "explain"]),
 )
-def test_the_faces_agree(threshold, answers, weights, predictor):
+def test_the_adapters_agree(threshold, answers, weights, predictor):
     if sum(weights.values()) <= 0:
         weights = WEIGHTS
     orders = []
     for task, failures in answers:
         score = Composite(lambda row, answer: task, threshold=threshold, weights=weights)  # noqa: B023
         prediction = of(failures)
-        value = score(ROW, prediction).value
+        value = float(score(ROW, prediction))
         values = {
-            "float": as_float(score)(ROW, prediction),
-            "float, with a trace": as_float(score)(ROW, prediction, []),
-            "optimizer": as_optimizer_metric(score)(ROW, prediction),
-            "gepa": as_gepa(score)(ROW, prediction).score,
-            "gepa, of a predictor": as_gepa(score)(ROW, prediction, None, predictor, []).score,
-            "reward": as_reward(score)(ROW, prediction)["reward"],
+            "metric": score.metric(ROW, prediction),
+            "metric, with a trace": score.metric(ROW, prediction, []),
+            "itself, with a trace": float(score(ROW, prediction, trace=[])),
+            "optimizer": score.optimizer_metric(ROW, prediction),
+            "gepa": score.gepa_metric(ROW, prediction).score,
+            "gepa, of a predictor": score.gepa_metric(ROW, prediction, None, predictor, []).score,
+            "reward": score.reward(ROW, prediction)["reward"],
         }
         assert values == dict.fromkeys(values, value)
-        kept = as_bool(score)(ROW, prediction)
-        assert kept is as_optimizer_metric(score)(ROW, prediction, []) is score.passes(ROW, prediction)
+        kept = score.accepts(ROW, prediction)
+        assert kept is score.optimizer_metric(ROW, prediction, []) is bool(score(ROW, prediction))
         assert kept == (value > 0 and task >= threshold)
-        parts = as_reward(score)(ROW, prediction)
+        parts = score.reward(ROW, prediction)
         assert {name: parts[name] for name in WEIGHTS} == score(ROW, prediction).parts
         orders.append((value, *values.values()))
-    for face in zip(*orders, strict=True):
-        assert sorted(range(len(answers)), key=face.__getitem__) == sorted(
+    for adapter in zip(*orders, strict=True):
+        assert sorted(range(len(answers)), key=adapter.__getitem__) == sorted(
             range(len(answers)), key=lambda n: orders[n][0]
         ), "one order everywhere"
 
@@ -118,7 +119,7 @@ def test_the_faces_agree(threshold, answers, weights, predictor):
 @QUICK
 @given(st.lists(st.sets(st.sampled_from([*NAMES, "mine", "hint"])), min_size=1, max_size=3))
 def test_gepa_is_told_of_every_failure_of_the_first_attempt_and_what_a_good_one_does(failures):
-    told = as_gepa(Composite(exact))(ROW, of(failures)).feedback
+    told = Composite(exact).gepa_metric(ROW, of(failures)).feedback
     for name in failures[0]:
         stage = {"quoted": "evidence", "cited": "evidence", "backed": "preferences", "labelled": "preferences"}.get(
             name
@@ -134,8 +135,8 @@ def test_gepa_is_told_of_every_failure_of_the_first_attempt_and_what_a_good_one_
 @QUICK
 @given(TASKS, ATTEMPTS)
 def test_failures_of_the_first_attempt_count_though_the_last_is_right(task, failures):
-    clean = Composite(lambda row, answer: task)(ROW, of([set()])).value
-    mended = Composite(lambda row, answer: task)(ROW, of([*failures, set()])).value
+    clean = Composite(lambda row, answer: task)(ROW, of([set()]))
+    mended = Composite(lambda row, answer: task)(ROW, of([*failures, set()]))
     assert mended <= clean
     if failures[0] & {name for names in PARTS.values() for name in names}:
         assert mended < clean
@@ -171,22 +172,82 @@ def test_failures_of_the_first_attempt_count_though_the_last_is_right(task, fail
 )
 def test_a_score(why, prediction, value, passes):
     composite = Composite(exact)
-    assert composite(ROW, prediction).value == pytest.approx(value)
-    assert composite.passes(ROW, prediction) == passes
+    assert composite(ROW, prediction) == pytest.approx(value)
+    assert composite.accepts(ROW, prediction) == passes
+
+
+def test_a_score_survives_pickle_and_copy():
+    score = Composite(exact)(ROW, predicted(attempt("quoted"), attempt(accepted=True)))
+    for twin in (pickle.loads(pickle.dumps(score)), copy.copy(score), copy.deepcopy(score)):
+        assert isinstance(twin, Score)
+        assert (twin, twin.parts, twin.feedback, bool(twin)) == (score, score.parts, score.feedback, True)
+    assert json.loads(json.dumps({"score": score})) == {"score": float(score)}
+
+
+@pytest.mark.parametrize(
+    ("why", "score", "accepted"),
+    [
+        ("above 0, unless said otherwise", Score(0.1), True),
+        ("0", Score(0), False),
+        ("below the threshold", Score(0.3, accepted=False), False),
+    ],
+)
+def test_a_scores_truth_is_whether_the_answer_is_accepted(why, score, accepted):
+    assert bool(score) is accepted, why
+
+
+def test_a_composite_is_a_metric_of_evaluate():
+    class Tagger(dspy.Module):
+        def forward(self, film):
+            return dspy.Prediction(tag=film)
+
+    rows = [dspy.Example(film=film, tag="comedy").with_inputs("film") for film in ("comedy", "drama", "comedy", "")]
+    evaluate = dspy.Evaluate(devset=rows, display_progress=False)
+    result = evaluate(Tagger(), metric=Composite(exact))
+    assert result.score == evaluate(Tagger(), metric=Composite(exact).metric).score == 50.0
+    assert [score.parts for *_, score in result.results] == [{"task": 1.0}, {"task": 0.0}, {"task": 1.0}, {"task": 0.0}]
+
+
+def test_a_composite_can_be_copied():
+    assert copy.deepcopy(Composite(exact).gepa_metric)(ROW, dspy.Prediction(tag="comedy")).score == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("as_float", "metric"),
+        ("as_bool", "accepts"),
+        ("as_optimizer_metric", "optimizer_metric"),
+        ("as_gepa", "gepa_metric"),
+        ("as_reward", "reward"),
+    ],
+)
+def test_former_adapters_warn(old, new):
+    score = Composite(exact)
+    with pytest.warns(DeprecationWarning, match=f"use score.{new}$"):
+        adapter = getattr(deprecated, old)(score)
+    assert adapter == getattr(score, new)
+
+
+def test_former_attributes_warn():
+    with pytest.warns(DeprecationWarning, match="a Score is a float"):
+        assert Score(0.5).value == 0.5
+    with pytest.warns(DeprecationWarning, match=r"use Composite\.accepts"):
+        assert Composite(exact).passes(ROW, dspy.Prediction(tag="comedy")) is True
 
 
 def test_a_plain_prediction_is_scored_by_the_task_alone():
     score = Composite(lambda row, answer: 0.25)(ROW, dspy.Prediction(tag="x"))
-    assert (score.value, score.parts) == (0.25, {"task": 0.25})
+    assert (score, score.parts) == (0.25, {"task": 0.25})
 
 
 def test_weights_are_the_users_and_threshold_the_tasks():
     evidence = Composite(exact, weights={"evidence": 1.0})
-    assert evidence(ROW, predicted(attempt("quoted"), attempt(accepted=True), tag="drama")).value == 0.75
-    assert evidence(ROW, dspy.Prediction(tag="comedy")).value == 1.0, "where only the task can be scored, it is"
+    assert evidence(ROW, predicted(attempt("quoted"), attempt(accepted=True), tag="drama")) == 0.75
+    assert evidence(ROW, dspy.Prediction(tag="comedy")) == 1.0, "where only the task can be scored, it is"
     half = Composite(lambda row, answer: 0.5, threshold=0.5)
-    assert half.passes(ROW, predicted(attempt(accepted=True)))
-    assert not Composite(lambda row, answer: 0.49, threshold=0.5).passes(ROW, predicted(attempt(accepted=True)))
+    assert half.accepts(ROW, predicted(attempt(accepted=True)))
+    assert not Composite(lambda row, answer: 0.49, threshold=0.5).accepts(ROW, predicted(attempt(accepted=True)))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +258,7 @@ def test_weights_are_the_users_and_threshold_the_tasks():
             {"task": 1.0, "style": 1.0},
             "unknown part 'style' in the weights; the parts are task, struc",
         ),
-        ("a negative weight", {"task": 1.0, "structure": -0.1}, "none of them negative, and not all 0"),
+        ("a negative weight", {"task": 1.0, "structure": -0.1}, "at least 0, and not all 0"),
         ("what is no number", {"task": float("nan")}, "must be numbers"),
         ("one without end", {"task": float("inf")}, "must be numbers"),
         ("all zero", {"task": 0.0}, "not all 0"),
@@ -288,7 +349,7 @@ def test_what_gepa_is_told(why, row, prediction, said):
     def lenient(row, answer):
         return float(row.tag == answer.get("tag"))
 
-    told = as_gepa(Composite(lenient))(row, prediction)
+    told = Composite(lenient).gepa_metric(row, prediction)
     assert said in told.feedback
     assert len(told.feedback.splitlines()) == 1
     if "one of two" in why:
@@ -322,7 +383,7 @@ def test_the_stage_that_led_to_a_wrong_answer_is_named(why, changes, said, scrip
     scripted(completion(**changes))
     with optimizing():
         answer = ask(program(max_backtracks=0))
-    told = as_gepa(Composite(exact))(dspy.Example(film="x", tag="fantasy").with_inputs("film"), answer)
+    told = Composite(exact).gepa_metric(dspy.Example(film="x", tag="fantasy").with_inputs("film"), answer)
     assert told.feedback.startswith("The tag was 'romance'; right is 'fantasy'. ") and said in told.feedback, why
 
 
@@ -342,7 +403,7 @@ def candidate(tag, survives=True):
 def test_the_synthesizing_predictor_is_told_of_its_comparison(why, tag, candidates, said):
     answer = predicted(attempt("quoted"), attempt(accepted=True), tag=tag)
     answer.candidates = candidates
-    metric = as_gepa(Composite(exact))
+    metric = Composite(exact).gepa_metric
     told = {
         name: metric(ROW, answer, None, name, []).feedback for name in ("synthesize", "tagger.synthesize", "reason")
     }
@@ -354,7 +415,7 @@ def test_the_synthesizing_predictor_is_told_of_its_comparison(why, tag, candidat
 def test_of_a_program_inside_another_the_predictors_trace_tells_of_attempts():
     step = dspy.Prediction(tag="comedy")
     step._attempts = [attempt("quoted"), attempt(accepted=True)]
-    told = as_gepa(Composite(exact))(ROW, dspy.Prediction(tag="comedy"), [], "tagger.reason", [(None, {}, step)])
+    told = Composite(exact).gepa_metric(ROW, dspy.Prediction(tag="comedy"), [], "tagger.reason", [(None, {}, step)])
     assert "[quoted]" in told.feedback and "Backtracking mended it" in told.feedback and told.score == 1
 
 
@@ -363,7 +424,7 @@ def test_of_a_real_program_mended_failures_are_seen(scripted):
     row = dspy.Example(film="x", tag="romance").with_inputs("film")
     score = Composite(exact)(row, ask(program()))
     assert score.parts == {"task": 1.0, "structure": 1.0, "evidence": 0.5, "consistency": 1.0}
-    assert score.value == pytest.approx(0.7 + 0.1 + 0.15 / 2 + 0.05)
+    assert score == pytest.approx(0.7 + 0.1 + 0.15 / 2 + 0.05)
     assert score.feedback.startswith("Stage evidence fails [cited]: There is no item 9; cite only 1, 2. Good evidence")
 
 
@@ -373,8 +434,8 @@ def test_of_a_real_program_an_unmet_assert_closes_the_gate(scripted):
     with optimizing():
         answer = ask(program())
     assert answer.tag == row.tag
-    assert Composite(exact)(row, answer).value == 0
-    assert as_optimizer_metric(Composite(exact))(row, answer, []) is False
+    assert Composite(exact)(row, answer) == 0
+    assert Composite(exact).optimizer_metric(row, answer, []) is False
 
 
 def test_a_programs_own_output_called_attempts_hides_nothing(scripted):
@@ -383,4 +444,4 @@ def test_a_programs_own_output_called_attempts_hides_nothing(scripted):
     with optimizing():
         answer = R2P(signature)(film="x", profile=HISTORY)
     assert answer.attempts == "romance"
-    assert Composite(lambda row, answer: 1.0)(ROW, answer).value == 0
+    assert Composite(lambda row, answer: 1.0)(ROW, answer) == 0
