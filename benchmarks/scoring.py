@@ -1,7 +1,7 @@
 """How long scoring takes: `python -m benchmarks.scoring`.
 
-2,500 generated texts, labels and ratings, as many as a dev set of LaMP has, with every metric and its interval, in a
-fresh process: what the metrics import counts.
+Scores 2,500 generated texts, labels and ratings, as many as a LaMP dev set has, with every metric and its interval.
+The time includes the metrics' imports.
 """
 
 import random
@@ -17,7 +17,7 @@ _WORDS = [f"{first}{second}" for first in ("rain", "coun", "park", "vot", "stat"
 
 
 def headline(rng: random.Random) -> str:
-    """Six to fourteen words, some of them far more frequent than others, as in a headline."""
+    """Six to fourteen words; some are far more frequent than others, as in real headlines."""
     return " ".join(_WORDS[int(len(_WORDS) * rng.random() ** 2)] for _ in range(rng.randint(6, 14))).title()
 
 

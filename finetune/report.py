@@ -96,7 +96,7 @@ def report(
 def per_answer(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
     """What one answer scores, in [0, 1], and takes."""
     return {
-        "score": reports.interval(of_mean(_scores(task, rows))),
+        "score": of_mean(_scores(task, rows)).rounded(),
         "calls": round(sum(row["calls"] for row in rows) / len(rows), 2),
         "completion_tokens": round(sum(row["completion_tokens"] for row in rows) / len(rows), 1),
     }
@@ -105,12 +105,12 @@ def per_answer(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
 def gained(task: Task, after: Sequence[Row], before: Sequence[Row]) -> dict[str, Any]:
     """Paired differences: in the task's score, in its first metric, and of exact answers where it has labels."""
     scores = [new - old for new, old in zip(_scores(task, after), _scores(task, before), strict=True)]
-    found = {"score": reports.interval(of_mean(scores))}
+    found = {"score": of_mean(scores).rounded()}
     exact = ["accuracy"] if task.labels else []
     for name in dict.fromkeys([task.metrics[0], *exact]):
         ours, theirs = ([row["answer"] for row in rows] for rows in (after, before))
         golds = [row["gold"] for row in before]
-        found[name] = reports.interval(of_difference(METRICS[name], ours, theirs, golds, task.labels))
+        found[name] = of_difference(METRICS[name], ours, theirs, golds, task.labels).rounded()
     return found
 
 

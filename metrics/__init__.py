@@ -1,1 +1,1 @@
-"""How good an answer is: LaMP's metrics, structure, evidence, a judge of free text; intervals and floors."""
+"""How good an answer is: LaMP's metrics, structure, evidence, a judge of free text, intervals, trivial baselines."""

@@ -1,22 +1,31 @@
-"""How sure a number is: 95 % percentile bootstrap intervals over users, also of the difference of two programs."""
+"""95 % confidence intervals of a mean, a metric or a difference: the percentile bootstrap over users."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from metrics.lamp import Labels, Metric
+from metrics.lamp import Answers, Floats, Labels, Metric
 from r2p_dspy.errors import ConfigError
 
-_BLOCK = 2_000_000  # counts drawn at once, which bounds the memory
+_BLOCK = 2_000_000  # counts drawn at once; this bounds the memory
 
 
 class Interval(NamedTuple):
-    """A value and the 95 % interval around it; of a value that no resampling moves, both ends are the value."""
+    """A value and its 95 % interval; both ends equal the value if every resample gives the same."""
 
     value: float
     low: float
     high: float
+
+    def rounded(self) -> dict[str, float]:
+        """The interval as reports hold it, rounded to four digits.
+
+        Example:
+            >>> Interval(2 / 3, 0.5, 1.0).rounded()
+            {'value': 0.6667, 'low': 0.5, 'high': 1.0}
+        """
+        return {name: round(float(value), 4) for name, value in self._asdict().items()}
 
 
 def of_mean(
@@ -25,16 +34,16 @@ def of_mean(
     """The mean of per-example values, with its interval.
 
     Args:
-        values: one number (or bool) for each example.
-        users: whose example each is; users are drawn with all their examples. None: each example is a user.
-        resamples: how many times to draw.
-        seed: the same seed gives the same interval.
+        values: one number (or bool) per example.
+        users: the user of each example; users are drawn with all their examples. None: each example is its own user.
+        resamples: the number of bootstrap resamples, at least 1.
+        seed: of the random draws; the same seed gives the same interval.
 
     Returns:
         The mean and the 2.5th and 97.5th percentile of the resampled means.
 
     Raises:
-        ValueError: for no examples, or users that are not as many.
+        ConfigError: if there are no examples, or not one user per example.
 
     Example:
         >>> of_mean([1, 1, 1, 1])
@@ -48,18 +57,18 @@ def of_mean(
 def of_user_means(
     values: Sequence[float], users: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """The mean of the users' own means, with its interval: each user counts the same, with many examples or with one.
+    """The mean of the users' own means, with its interval: every user has the same weight.
 
     Args:
-        values: one number (or bool) for each example.
-        users: whose example each is.
-        resamples, seed: as for `of_mean`; it is users that are drawn.
+        values: one number (or bool) per example.
+        users: the user of each example.
+        resamples, seed: as for `of_mean`.
 
     Returns:
-        The mean over users, and its percentiles over the resampled users.
+        The mean over users, and the 2.5th and 97.5th percentile over the resampled users.
 
     Raises:
-        ValueError: for no examples, or users that are not as many.
+        ConfigError: if there are no examples, or not one user per example.
 
     Example:
         >>> of_user_means([1, 1, 1, 0], ["ann", "ann", "ann", "bob"]).value
@@ -71,8 +80,8 @@ def of_user_means(
 
 def of_metric(
     metric: Metric,
-    predictions: Sequence[Any],
-    golds: Sequence[Any],
+    predictions: Answers,
+    golds: Answers,
     labels: Labels = (),
     *,
     users: Sequence[Hashable] | None = None,
@@ -87,11 +96,11 @@ def of_metric(
         users, resamples, seed: as for `of_mean`.
 
     Returns:
-        The official value, and the percentiles of the metric over the resampled users. A macro F1 on few examples can
-        lie at the interval's upper end, because labels that a resample misses count as 0.
+        The official value, and the 2.5th and 97.5th percentile over the resampled users. A macro F1 on few examples
+        can lie at the interval's upper end, because a label that is missing in a resample counts as 0.
 
     Raises:
-        ValueError: as `metric.corpus`, and for users that are not as many.
+        ConfigError: as `metric.corpus`, or if there is not one user per example.
 
     Example:
         >>> from metrics.lamp import METRICS
@@ -104,28 +113,28 @@ def of_metric(
 
 def of_difference(
     metric: Metric,
-    ours: Sequence[Any],
-    theirs: Sequence[Any],
-    golds: Sequence[Any],
+    ours: Answers,
+    theirs: Answers,
+    golds: Answers,
     labels: Labels = (),
     *,
     users: Sequence[Hashable] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """How much one program's metric exceeds another's on the same examples, with the interval of that difference.
+    """The paired difference of two programs' metrics on the same examples, with its interval.
 
-    Both are evaluated on the same draws of users, so that what makes a user hard for both cancels out.
+    Both programs are evaluated on the same draws of users, so a user who is hard for both cancels out.
 
     Args:
         ours, theirs: two programs' predictions for the same examples, in the same order.
         metric, golds, labels, users, resamples, seed: as for `of_metric`.
 
     Returns:
-        The metric of ours minus that of theirs (for mae and rmse, below 0 is better), and its interval.
+        The metric of `ours` minus that of `theirs`, and its interval. For mae and rmse, below 0 means ours is better.
 
     Raises:
-        ValueError: as `of_metric`.
+        ConfigError: as `of_metric`.
 
     Example:
         >>> from metrics.lamp import METRICS
@@ -133,54 +142,56 @@ def of_difference(
         Interval(value=-1.0, low=-1.0, high=-1.0)
     """
     value = metric.corpus(ours, golds, labels) - metric.corpus(theirs, golds, labels)
-    # The draws depend on nothing but the seed and the users, so both calls see the same ones.
-    first, second = (_metric_resamples(metric, one, golds, labels, users, resamples, seed) for one in (ours, theirs))
-    return _interval(value, first - second)
+    # The draws depend only on the seed and the users, so both calls get the same ones.
+    our_values, their_values = (
+        _metric_resamples(metric, answers, golds, labels, users, resamples, seed) for answers in (ours, theirs)
+    )
+    return _interval(value, our_values - their_values)
 
 
 def _metric_resamples(
     metric: Metric,
-    predictions: Sequence[Any],
-    golds: Sequence[Any],
+    predictions: Answers,
+    golds: Answers,
     labels: Labels,
     users: Sequence[Hashable] | None,
     resamples: int,
     seed: int,
-) -> np.ndarray:
+) -> Floats:
     return metric.total(_resample(metric.rows(predictions, golds, labels), users, resamples, seed))
 
 
-def _interval(value: float, resampled: np.ndarray) -> Interval:
+def _interval(value: float, resampled: Floats) -> Interval:
     low, high = np.percentile(resampled, [2.5, 97.5])
     return Interval(value, float(low), float(high))
 
 
-def _resample(rows: np.ndarray, users: Sequence[Hashable] | None, resamples: int, seed: int) -> np.ndarray:
-    """The mean row (resamples, d) of each draw, with replacement, of as many users as there are."""
+def _resample(rows: Floats, users: Sequence[Hashable] | None, resamples: int, seed: int) -> Floats:
+    """The mean row of each draw (resamples, d); a draw takes as many users as there are, with replacement."""
     if not len(rows):
         raise ConfigError("an interval needs at least one example")
     sums, sizes = _by_user(rows, users)
     return np.concatenate([(draw @ sums) / (draw @ sizes)[:, None] for draw in _draws(len(sums), resamples, seed)])
 
 
-def _by_user(rows: np.ndarray, users: Sequence[Hashable] | None) -> tuple[np.ndarray, np.ndarray]:
+def _by_user(rows: Floats, users: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
     """Each user's sum of rows (users, d) and number of examples (users,)."""
     if users is None:
         return rows.astype(float), np.ones(len(rows))
     if len(users) != len(rows):
-        raise ConfigError(f"{len(users)} users for {len(rows)} examples; say of each example whose it is")
-    places: dict[Hashable, int] = {}
-    owner = np.array([places.setdefault(user, len(places)) for user in users])
-    sums = np.zeros((len(places), rows.shape[1]))
-    np.add.at(sums, owner, rows)
-    return sums, np.bincount(owner).astype(float)
+        raise ConfigError(f"{len(users)} users for {len(rows)} examples; give one user per example")
+    numbers: dict[Hashable, int] = {}
+    user_of_row = np.array([numbers.setdefault(user, len(numbers)) for user in users])
+    sums = np.zeros((len(numbers), rows.shape[1]))
+    np.add.at(sums, user_of_row, rows)
+    return sums, np.bincount(user_of_row).astype(float)
 
 
-def _draws(count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of `count` users is drawn, in blocks (some resamples, count)."""
+def _draws(count: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each of `count` users is drawn, in blocks of shape (resamples in the block, count)."""
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK // count)
     for start in range(0, resamples, block):
-        many = min(block, resamples - start)
-        drawn = rng.integers(0, count, (many, count)) + np.arange(many)[:, None] * count
-        yield np.bincount(drawn.ravel(), minlength=many * count).reshape(many, count).astype(float)
+        size = min(block, resamples - start)
+        drawn = rng.integers(0, count, (size, count)) + np.arange(size)[:, None] * count
+        yield np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(float)

@@ -11,40 +11,42 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from r2p_dspy.errors import ConfigError
 
-# scikit-learn and rouge-score take two seconds each to import, so they are imported where they are first needed.
+# scikit-learn and rouge-score take two seconds each to import, so they are imported on first use.
 
-Answers = Sequence[Any]
+Answers = Sequence[Any]  # a program's answer may be of any type that `str` turns into text
 Labels = Sequence[str]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of LaMP.
+    """A metric of LaMP (`eval/evaluation.py` in LaMP's repository).
 
     Args:
-        name: what reports call it.
+        name: as in reports.
         higher_is_better: its direction.
-        example: (prediction, gold, labels) to what one example contributes, in the metric's own unit: 0 or 1 for
-            accuracy and f1, the absolute error for mae, the squared one for rmse, the f-measure for ROUGE.
-        corpus: (predictions, golds, labels) to the official value over all of them.
+        example: (prediction, gold, labels) to one example's contribution, in the metric's own unit: 0 or 1 for
+            accuracy and f1, the absolute error for mae, the squared error for rmse, the f-measure for ROUGE.
+        corpus: (predictions, golds, labels) to the official value over all examples.
         score: (prediction, gold, labels) to the task score in [0, 1], higher is better, for rewards and composites.
-            Metrics of one task share it: 0 or 1 for labels; 1 - |prediction - gold| / (best - worst rating) for
-            ratings, and 0 for what is no number; the mean of the ROUGE-1 and ROUGE-L f-measures for texts, and 1 for
-            the gold itself.
-        rows: (predictions, golds, labels) to an array (examples, d) and
-        total: the mean of such rows, (..., d), to the metric's value (...): every metric is a function of a mean, and
-            by that can be resampled all at once (see `intervals`).
+            Metrics of one task share it: 0 or 1 for labels; 1 - |prediction - gold| / (highest - lowest rating) for
+            ratings, and 0 if the prediction is no number; the mean of the ROUGE-1 and ROUGE-L f-measures for texts,
+            and 1 for the gold itself.
+        rows: (predictions, golds, labels) to an array of shape (examples, d).
+        total: the mean of such rows, of shape (..., d), to the metric's value, of shape (...). Every metric is a
+            function of a mean, so all bootstrap resamples are computed at once (see `intervals`).
 
-    A prediction or gold is anything that `str` turns into the answer; None is the empty answer. `labels` are the
-    task's full list of labels, in its order; of ratings, the lowest and the highest count (LaMP's 1 and 5 without
-    labels); texts leave it aside.
+    A prediction or gold is anything that `str` turns into the answer; None is the empty answer. `labels` is the task's
+    full list of labels, in the task's order. Ratings use only the lowest and the highest label (LaMP's 1 and 5 if
+    there are none). Text metrics ignore labels.
 
     Raises (each function):
-        ValueError: for no examples, for unequal numbers, where labels are needed and missing, and for a gold rating
-            that is no number.
+        ConfigError: for no examples, unequal numbers of predictions and golds, missing labels, or a gold rating that
+            is no number.
     """
 
     name: str
@@ -52,12 +54,12 @@ class Metric:
     example: Callable[[Any, Any, Labels], float]
     corpus: Callable[[Answers, Answers, Labels], float]
     score: Callable[[Any, Any, Labels], float]
-    rows: Callable[[Answers, Answers, Labels], np.ndarray]
-    total: Callable[[np.ndarray], np.ndarray]
+    rows: Callable[[Answers, Answers, Labels], Floats]
+    total: Callable[[Floats], Floats]
 
     @property
     def is_mean(self) -> bool:
-        """Whether the official value is the mean of what the examples contribute; F1 and RMSE are no means."""
+        """Whether the official value is the mean of the examples' contributions; F1 and RMSE are not means."""
         return self.total is _mean
 
 
@@ -67,30 +69,31 @@ def _text(answer: Any) -> str:
 
 def _paired(predictions: Answers, golds: Answers) -> list[tuple[Any, Any]]:
     if len(predictions) != len(golds):
-        raise ConfigError(f"{len(predictions)} predictions for {len(golds)} golds; give one for each")
+        raise ConfigError(f"{len(predictions)} predictions for {len(golds)} golds; give one per gold")
     if not len(golds):
         raise ConfigError("a metric needs at least one example")
     return list(zip(predictions, golds, strict=True))
 
 
-def _each(example: Callable[[Any, Any, Labels], float]) -> Callable[[Answers, Answers, Labels], np.ndarray]:
-    def rows(predictions: Answers, golds: Answers, labels: Labels = ()) -> np.ndarray:
-        return np.array([[example(one, gold, labels)] for one, gold in _paired(predictions, golds)])
+def _each(example: Callable[[Any, Any, Labels], float]) -> Callable[[Answers, Answers, Labels], Floats]:
+    def rows(predictions: Answers, golds: Answers, labels: Labels = ()) -> Floats:
+        return np.array([[example(answer, gold, labels)] for answer, gold in _paired(predictions, golds)])
 
     return rows
 
 
-def _mean(rows: np.ndarray) -> np.ndarray:
-    return rows[..., 0]
+def _mean(rows: Floats) -> Floats:
+    mean: Floats = rows[..., 0]
+    return mean
 
 
 # Labels
 
 
 def _index(answer: Any, labels: Labels) -> int:
-    """The label's place in the list; -1 for what is not in it (LaMP, `create_mapping`)."""
+    """The label's index in the list; -1 if it is not in it (LaMP, `create_mapping`)."""
     if not labels:
-        raise ConfigError("accuracy and f1 need the task's labels")
+        raise ConfigError("accuracy and f1 need the task's labels; pass the full list")
     known, text = list(labels), _text(answer)
     return known.index(text) if text in known else -1
 
@@ -100,13 +103,13 @@ def _hit(prediction: Any, gold: Any, labels: Labels = ()) -> float:
 
 
 def _sound_hit(prediction: Any, gold: Any, labels: Labels = ()) -> float:
-    # Officially -1 equals -1; a reward must not be had for an answer outside the list, whatever the gold.
+    # LaMP's script counts -1 as equal to -1; a reward must never go to an answer outside the list.
     return _hit(prediction, gold, labels) if _index(prediction, labels) >= 0 else 0.0
 
 
 def _indexes(predictions: Answers, golds: Answers, labels: Labels) -> tuple[list[int], list[int]]:
     pairs = _paired(predictions, golds)
-    return [_index(one, labels) for one, _ in pairs], [_index(gold, labels) for _, gold in pairs]
+    return [_index(answer, labels) for answer, _ in pairs], [_index(gold, labels) for _, gold in pairs]
 
 
 def _accuracy(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
@@ -120,19 +123,21 @@ def _f1(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
     from sklearn.metrics import f1_score
 
     given, wanted = _indexes(predictions, golds, labels)
-    # Macro over the full list: a label that occurs nowhere counts as 0, as LaMP's script has it.
+    # Macro over the full list, as in LaMP's script: a label that occurs nowhere counts as 0.
     return float(f1_score(wanted, given, labels=list(range(len(labels))), average="macro", zero_division=0))
 
 
-def _f1_rows(predictions: Answers, golds: Answers, labels: Labels = ()) -> np.ndarray:
-    """For each example and label: was it hit, and how often was it given or wanted."""
-    given, wanted = (np.array(one)[:, None] == np.arange(len(labels)) for one in _indexes(predictions, golds, labels))
+def _f1_rows(predictions: Answers, golds: Answers, labels: Labels = ()) -> Floats:
+    """For each example and label: whether it was predicted rightly, and how often it was predicted or gold."""
+    given, wanted = (np.array(side)[:, None] == np.arange(len(labels)) for side in _indexes(predictions, golds, labels))
     return np.hstack([given & wanted, given.astype(float) + wanted])
 
 
-def _f1_total(rows: np.ndarray) -> np.ndarray:
+def _f1_total(rows: Floats) -> Floats:
     hits, uses = np.split(rows, 2, axis=-1)
-    return (2 * np.divide(hits, uses, out=np.zeros_like(hits), where=uses > 0)).mean(axis=-1)
+    by_label: Floats = 2 * np.divide(hits, uses, out=np.zeros_like(hits), where=uses > 0)
+    macro: Floats = by_label.mean(axis=-1)
+    return macro
 
 
 # Ratings
@@ -141,27 +146,27 @@ def _f1_total(rows: np.ndarray) -> np.ndarray:
 def _gold_rating(gold: Any) -> float:
     value = _number(gold)
     if value is None:
-        raise ConfigError(f"the gold rating {gold!r} is no number")
+        raise ConfigError(f"the gold rating {gold!r} is no number; check the gold file")
     return value
 
 
 def _number(answer: Any) -> float | None:
     try:
         with np.errstate(over="ignore"):
-            value = float(np.float32(float(_text(answer))))  # the `evaluate` package computes with these
+            value = float(np.float32(float(_text(answer))))  # as the `evaluate` package computes
     except ValueError:
         return None
-    return value if math.isfinite(value) else None  # on nan and inf LaMP's script fails; here they are no numbers
+    return value if math.isfinite(value) else None  # LaMP's script fails on nan and inf; here they are no numbers
 
 
 def _scale(labels: Labels) -> tuple[float, float]:
-    """The lowest and the highest rating; LaMP's where the labels do not say it."""
-    known = {value for value in map(_number, labels) if value is not None}
-    return (min(known), max(known)) if len(known) > 1 else (1.0, 5.0)
+    """The lowest and the highest rating; LaMP's 1 and 5 if the labels are not ratings."""
+    ratings = {value for value in map(_number, labels) if value is not None}
+    return (min(ratings), max(ratings)) if len(ratings) > 1 else (1.0, 5.0)
 
 
 def _rating(prediction: Any, gold: float, labels: Labels) -> float:
-    """The rating given; for what is no number, the end of the scale that is farther from the gold (a tie: the top)."""
+    """The predicted rating; if it is no number, the end of the scale farther from the gold (on a tie, the highest)."""
     value = _number(prediction)
     if value is not None:
         return value
@@ -186,7 +191,7 @@ def _closeness(prediction: Any, gold: Any, labels: Labels = ()) -> float:
 
 def _ratings(predictions: Answers, golds: Answers, labels: Labels) -> tuple[list[float], list[float]]:
     wanted = [_gold_rating(gold) for gold in golds]
-    return [_rating(one, gold, labels) for one, gold in _paired(predictions, wanted)], wanted
+    return [_rating(answer, gold, labels) for answer, gold in _paired(predictions, wanted)], wanted
 
 
 def _mae(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
@@ -207,13 +212,13 @@ def _rmse(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
 
 
 @cache
-def _scorer() -> Any:
+def _scorer() -> Any:  # rouge-score has no types
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
 
 
-@lru_cache(maxsize=4096)  # one answer is asked for by both metrics and by the reward
+@lru_cache(maxsize=4096)  # both metrics and the reward score the same answer
 def _rouge(prediction: str, gold: str) -> dict[str, float]:
     return {name: score.fmeasure for name, score in _scorer().score(gold, prediction).items()}
 
@@ -227,7 +232,7 @@ def _overlap(name: str) -> Callable[[Any, Any, Labels], float]:
 
 def _likeness(prediction: Any, gold: Any, labels: Labels = ()) -> float:
     if _text(prediction) == _text(gold):
-        return 1.0  # ROUGE knows but a-z and digits, and gives nothing to "你好", not even against itself
+        return 1.0  # ROUGE sees only a-z and digits: "你好" scores 0 against itself
     parts = _rouge(_text(prediction), _text(gold))
     return (parts["rouge1"] + parts["rougeL"]) / 2
 
@@ -236,14 +241,15 @@ def _rouge_metric(name: str) -> Metric:
     rows = _each(_overlap(name))
 
     def corpus(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
-        # The official script reports the median of unseeded bootstrap means; this is the mean, within about 1e-3.
+        # LaMP's script reports the median of unseeded bootstrap means; this mean is within about 1e-3 of it.
         return float(rows(predictions, golds, labels).mean())
 
     return Metric(name, True, _overlap(name), corpus, _likeness, rows, _mean)
 
 
-def _root(rows: np.ndarray) -> np.ndarray:
-    return np.sqrt(rows[..., 0])
+def _root(rows: Floats) -> Floats:
+    root: Floats = np.sqrt(rows[..., 0])
+    return root
 
 
 METRICS: dict[str, Metric] = {

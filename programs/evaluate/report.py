@@ -8,7 +8,7 @@ import dspy
 from metrics.intervals import Interval, of_difference, of_mean, of_metric, of_user_means
 from metrics.judge import first_place
 from metrics.lamp import METRICS
-from metrics.trivial_baselines import floors as trivial_floors
+from metrics.trivial_baselines import trivial_baselines
 from programs.calls.prices import cost
 from programs.calls.usage import latency
 from programs.tasks.task import Task
@@ -58,7 +58,7 @@ def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy
 
 def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """The task's metrics of one program's rows, each with its 95 % interval."""
-    return {name: interval(_metric(task, name, rows)) for name in task.metrics}
+    return {name: _metric(task, name, rows).rounded() for name in task.metrics}
 
 
 def differences(task: Task, rows: Mapping[str, Sequence[Row]], to: str) -> dict[str, dict[str, Any]]:
@@ -67,7 +67,7 @@ def differences(task: Task, rows: Mapping[str, Sequence[Row]], to: str) -> dict[
     golds = [row["gold"] for row in base]
     theirs = [row["answer"] for row in base]
     return {
-        other: interval(of_difference(METRICS[name], _answers(mine), theirs, golds, task.labels, users=users(base)))
+        other: of_difference(METRICS[name], _answers(mine), theirs, golds, task.labels, users=users(base)).rounded()
         for other, mine in rows.items()
         if other != to
     }
@@ -115,7 +115,7 @@ def floors(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Ex
     name = task.metrics[0]
     golds = [example[task.answer] for example in examples]
     written = task.answer if task.answer in task.fields else task.fields[0]  # the items' field that is an answer
-    found = trivial_floors(
+    found = trivial_baselines(
         [example[task.question] for example in examples],
         [example[task.profile] for example in examples],
         golds,
@@ -147,7 +147,7 @@ def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
     means = {}
     for metric in (METRICS[name] for name in task.metrics if METRICS[name].is_mean):
         values = [metric.example(row["answer"], row["gold"], task.labels) for row in rows]
-        means[metric.name] = interval(of_user_means(values, owners))
+        means[metric.name] = of_user_means(values, owners).rounded()
     return {"users": len(set(owners)), "per_user": means}
 
 
@@ -158,12 +158,7 @@ def users(rows: Sequence[Row]) -> list[str] | None:
 
 
 def _mean(rows: Sequence[Row], users: Any) -> dict[str, float]:
-    return interval(of_mean([row["score"] for row in rows], users=users))
-
-
-def interval(found: Interval) -> dict[str, float]:
-    """An interval as reports have it, to four digits."""
-    return {name: round(float(value), 4) for name, value in found._asdict().items()}
+    return of_mean([row["score"] for row in rows], users=users).rounded()
 
 
 def _share(rows: Sequence[Row], key: str) -> float | None:

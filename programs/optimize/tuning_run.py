@@ -74,7 +74,7 @@ def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, An
     started, adapter = time.monotonic(), dspy.ChatAdapter(use_json_adapter_fallback=False)  # as in `measure`
     with dspy.track_usage() as usage, optimizing(), dspy.context(adapter=adapter):
         try:
-            score = scored(example, program(**example.inputs())).value
+            score = scored.metric(example, program(**example.inputs()))
         except AdapterParseError:
             score = 0.0
         except LMInvalidRequestError as error:  # a setting that this model cannot take; others may do
@@ -104,8 +104,8 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
             "settings": trial.settings.model_dump(),
             "examples": len(trial.rows),
             "given_up": not trial.whole,
-            "score": report.interval(of_mean(scores, users=report.users(trial.rows))),
-            "difference": report.interval(trial.above(start)),
+            "score": of_mean(scores, users=report.users(trial.rows)).rounded(),
+            "difference": trial.above(start).rounded(),
             "calls": round(trial.per_answer("calls"), 2),
             "tokens": {name: round(tokens(trial), 1) for name, tokens in _TOKENS.items()},
             "frontier": [name for name, trials in frontiers.items() if trial in trials],

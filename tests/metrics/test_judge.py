@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_asked_for_once_more_and_then_raises(scripted, wh
         if text is None:
             continue
         engine = scripted(text)
-        with pytest.raises(JudgeError, match="cannot be read, asked 2 times") as caught:
+        with pytest.raises(JudgeError, match="cannot be read, in 2 attempts") as caught:
             judge(**ASKED)
         assert len(engine.requests) == 2
         assert len(str(caught.value).splitlines()) == 1

@@ -1,11 +1,11 @@
-"""Floors: what no model is needed for."""
+"""Trivial baselines: what no model is needed for."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.lamp import METRICS
-from metrics.trivial_baselines import best_constant, floors, most_similar, user_majority, user_mean
+from metrics.trivial_baselines import best_constant, most_similar, trivial_baselines, user_majority, user_mean
 from r2p_dspy.profile import Profile
 
 STARS = ("1", "2", "3", "4", "5")
@@ -56,8 +56,8 @@ def test_the_best_constant_depends_on_the_metric():
 @given(
     golds=st.lists(st.sampled_from(STARS), min_size=1, max_size=9), train=st.lists(st.sampled_from(STARS), max_size=9)
 )
-def test_no_constant_floor_beats_the_best_constant(golds, train):
-    found = floors(
+def test_no_constant_beats_the_best_constant(golds, train):
+    found = trivial_baselines(
         ["q"] * len(golds), [Profile()] * len(golds), golds, ["mae"], answer=label, labels=STARS, train=train
     )
     assert all(found["best_constant"]["mae"] <= values["mae"] for values in found.values())
@@ -71,9 +71,11 @@ def test_the_most_similar_items_answer():
     assert most_similar("snow", Profile(), lambda item: item.fields["title"]) is None
 
 
-def test_labels_and_texts_have_the_floors_that_fit():
+def test_labels_and_texts_have_the_baselines_that_fit():
     profile = history("5", "4", "4")
-    found = floors(["text 0"], [profile], ["5"], ["mae", "rmse"], answer=label, labels=STARS, train=["2", "2", "3"])
+    found = trivial_baselines(
+        ["text 0"], [profile], ["5"], ["mae", "rmse"], answer=label, labels=STARS, train=["2", "2", "3"]
+    )
     assert {name: values["mae"] for name, values in found.items()} == {
         "majority": 3,
         "best_constant": 0,
@@ -81,20 +83,22 @@ def test_labels_and_texts_have_the_floors_that_fit():
         "user_mean": 1,
         "most_similar": 0,
     }
-    words = floors(["text 1"], [profile], ["text 1"], ["rouge1"], answer=lambda item: item.fields["text"])
+    words = trivial_baselines(["text 1"], [profile], ["text 1"], ["rouge1"], answer=lambda item: item.fields["text"])
     assert words == {"most_similar": {"rouge1": 1.0}, "input": {"rouge1": 1.0}}
-    assert "user_mean" not in floors(["q"], [profile], ["a"], ["accuracy"], answer=label, labels=("a", "b"))
+    assert "user_mean" not in trivial_baselines(["q"], [profile], ["a"], ["accuracy"], answer=label, labels=("a", "b"))
 
 
-def test_the_input_itself_is_a_floor_of_free_text():
-    found = floors(["the sea is cold"], [Profile()], ["brr the cold sea"], ["rouge1"], answer=label)
+def test_the_input_itself_is_a_baseline_of_free_text():
+    found = trivial_baselines(["the sea is cold"], [Profile()], ["brr the cold sea"], ["rouge1"], answer=label)
     assert found == {"most_similar": {"rouge1": 0.0}, "input": {"rouge1": 0.75}}
 
 
 def test_what_is_matched_may_be_a_part_of_the_question():
     profile = Profile.of([{"id": text, "text": text} for text in ("rain again", "a storm", "the sea")])
     found = [
-        floors(["rain again [1] storm"], [profile], ["a storm"], ["rouge1"], answer=lambda item: item.text, match=match)
+        trivial_baselines(
+            ["rain again [1] storm"], [profile], ["a storm"], ["rouge1"], answer=lambda item: item.text, match=match
+        )
         for match in (str, lambda question: question.split("[1]")[1])
     ]
     assert [one["most_similar"]["rouge1"] for one in found] == [0.0, 1.0]
@@ -102,4 +106,4 @@ def test_what_is_matched_may_be_a_part_of_the_question():
 
 def test_unequal_numbers_are_refused():
     with pytest.raises(ValueError, match="2 questions, 1 profiles and 1 golds"):
-        floors(["a", "b"], [Profile()], ["1"], ["mae"], answer=label, labels=STARS)
+        trivial_baselines(["a", "b"], [Profile()], ["1"], ["mae"], answer=label, labels=STARS)
