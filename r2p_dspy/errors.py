@@ -28,7 +28,7 @@ class ArtifactError(R2PError):
 
     def __init__(self, message: str) -> None:
         # The file may be a stranger's: characters that a terminal obeys are replaced.
-        super().__init__("".join(one if one.isprintable() else "\ufffd" for one in " ".join(message.split())))
+        super().__init__("".join(char if char.isprintable() else "\ufffd" for char in " ".join(message.split())))
 
 
 class RunError(R2PError):

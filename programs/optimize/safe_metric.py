@@ -12,11 +12,19 @@ from r2p_dspy.errors import ConfigError, R2PError
 
 
 class MetricError(R2PError):
-    """A metric that fails on every example; `traceback` is that of its first failure."""
+    """A metric fails on every example: a fault in the metric's own code.
+
+    Args:
+        message: one line with the metric's first error.
+        traceback: the traceback of that error, which shows the metric's own code.
+    """
 
     def __init__(self, message: str, traceback: str):
         super().__init__(message)
         self.traceback = traceback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.traceback)
 
 
 class SafeMetric:
