@@ -85,7 +85,7 @@ _MLFLOW_HELP = "Where MLflow is to keep the run, prompts and answers too: a dire
 _TEMPERATURE_HELP = "0 takes the likeliest token."
 _OPTIMIZER_HELP = (
     "Demos: bootstrap, random (a search), knn, simba. With --reflection-model instructions: gepa, mipro, copro, simba. "
-    "Demos and weights: together."
+    "Demos and weights: better-together."
 )
 _REFLECTION_HELP = "A larger model that writes instructions, as of --model; gepa, mipro and copro need one."
 _WEIGHTS_HELP = (

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
+
+LM = TypeVar("LM", bound=dspy.LM)
 
 # What DSPy returns here is untyped, so these functions return `Any` where a value's type is open.
 
@@ -61,3 +63,14 @@ def attribute_outputs(outputs: Any) -> Any:
     from dspy.clients.call_result import attributes
 
     return attributes(outputs)
+
+
+def copy_as(lm: dspy.LM, kind: type[LM]) -> LM:
+    """A copy of an LM as an instance of a subclass of its class.
+
+    `dspy.LM.copy` keeps the class, and a constructor cannot make a copy: no attribute tells which arguments an LM was
+    made with. The copy shares what DSPy's own copies share: the engine, its connections and their lock.
+    """
+    copied = object.__new__(kind)
+    vars(copied).update(vars(lm.copy()))
+    return copied

@@ -1,4 +1,4 @@
-"""The ledger: every completed call of a language model, kept on disk, so that none is ever paid for twice."""
+"""The call cache: completed calls of language models on disk, so that no call is paid for twice."""
 
 import json
 import os
@@ -12,26 +12,34 @@ from typing import Any
 from r2p_dspy.errors import RunError
 
 _FORMAT = 1
-_RESERVE = 1 << 20  # bytes, for the answers that are on their way when the disk becomes full
-_PATIENCE = 60.0  # seconds that one process waits for another one to have written
+_RESERVE_BYTES = 1 << 20  # room for the answers that are on their way when the disk fills up
+_TIMEOUT = 60.0  # seconds that one process waits for another process's write
 
 _TABLE = """CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY, run TEXT, model TEXT, made REAL, times INTEGER,
     prompt INTEGER, completion INTEGER, usd REAL, seconds REAL, answer TEXT
 ) WITHOUT ROWID"""
-_KEEP = """INSERT INTO calls VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
+_PUT = """INSERT INTO calls VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
     run = excluded.run, made = excluded.made, times = times + 1, prompt = excluded.prompt,
     completion = excluded.completion, usd = excluded.usd, seconds = excluded.seconds, answer = excluded.answer"""
-_SPENT = "SELECT COUNT(*), TOTAL(prompt), TOTAL(completion), TOTAL(usd), TOTAL(seconds) FROM calls WHERE run = ?"
+_USAGE = "SELECT COUNT(*), TOTAL(prompt), TOTAL(completion), TOTAL(usd), TOTAL(seconds) FROM calls WHERE run = ?"
 
 
 class CallCacheFailed(BaseException):
-    """The disk is full, or the file is broken. No `Exception`, which optimizers would swallow."""
+    """The disk is full, or the file is broken. Not an `Exception`, because optimizers would swallow that."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What calls took: their number, tokens of prompts and of completions, US dollars as far as known, seconds."""
+    """What calls took.
+
+    Args:
+        calls: how many there were.
+        prompt: tokens of all prompts.
+        completion: tokens of all completions.
+        usd: US dollars; 0 where the price is not known.
+        seconds: the sum over all calls.
+    """
 
     calls: int = 0
     prompt: int = 0
@@ -41,11 +49,11 @@ class Usage:
 
     @property
     def tokens(self) -> int:
+        """Tokens of prompts and completions."""
         return self.prompt + self.completion
 
     def __add__(self, other: "Usage") -> "Usage":
-        mine, others = vars(self), vars(other)
-        return Usage(**{name: mine[name] + others[name] for name in mine})
+        return Usage(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -54,35 +62,35 @@ class Call:
 
     Args:
         outputs: what the model wrote, as `dspy.LM` returns it.
-        usage: tokens, as DSPy counts them.
-        spent: what it took.
-        readings: what those who read along were shown and said (`r2p_dspy.decoding.replay`).
+        dspy_usage: the usage entry that DSPy tracked for it.
+        usage: what the call took.
+        readings: what was shown to the readers of its answers, and what they replied (`r2p_dspy.decoding.replay`).
     """
 
-    outputs: list[Any]
-    usage: dict[str, Any] = field(default_factory=dict)
-    spent: Usage = Usage(calls=1)
+    outputs: list[Any]  # text, or a dict of text, thoughts, tool calls, …
+    dspy_usage: dict[str, Any] = field(default_factory=dict)
+    usage: Usage = Usage(calls=1)
     readings: list[Any] = field(default_factory=list)
 
 
 class CallCache:
-    """Completed calls by what was asked. Threads and processes may share one; it survives a kill at any moment.
+    """Completed calls by a digest of their request. Threads and processes may share one; a kill loses nothing.
 
-    It holds answers, and so words from users' histories; of prompts it holds a digest alone. It may be removed at any
-    time: then calls are paid for again.
+    It holds the models' answers, and so words from users' histories. Of prompts it holds a digest only. You may delete
+    its directory at any time; then calls are paid for again.
 
     Args:
-        directory: its folder, made where there is none.
-        run: who pays for the calls that are kept from now on.
+        directory: where the cache is; created if missing.
+        run: the id of the run that pays for new calls.
 
     Raises:
-        RunError: one line, for a folder that cannot be written, or a ledger that cannot be read.
+        RunError: the directory cannot be written, or the cache in it cannot be read.
 
     Example:
         >>> import tempfile
-        >>> ledger = CallCache(Path(tempfile.mkdtemp()), run="mine")
-        >>> ledger.keep("key", "openai/gpt-4o-mini", Call(["[[ ## tag ## ]]"]))
-        >>> ledger.known("key").outputs, ledger.spent("mine").calls
+        >>> cache = CallCache(Path(tempfile.mkdtemp()), run="mine")
+        >>> cache.put("key", "openai/gpt-4o-mini", Call(["[[ ## tag ## ]]"]))
+        >>> cache.get("key").outputs, cache.usage("mine").calls
         (['[[ ## tag ## ]]'], 1)
     """
 
@@ -92,86 +100,88 @@ class CallCache:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if not self._reserve.exists():
-                self._reserve.write_bytes(os.urandom(_RESERVE))  # random: a disk may pack zeros
-            self._file = sqlite3.connect(self.path, _PATIENCE, isolation_level=None, check_same_thread=False)
-            self._file.execute("PRAGMA journal_mode = WAL")
-            self._file.execute("PRAGMA synchronous = NORMAL")
-            self._file.execute(_TABLE)
-            (found,) = self._file.execute("PRAGMA user_version").fetchone()
-            if found not in (0, _FORMAT):
-                raise RunError(f"{self.path} is of another version; remove it, or give another --calls")
-            self._file.execute(f"PRAGMA user_version = {_FORMAT}")
+                self._reserve.write_bytes(os.urandom(_RESERVE_BYTES))  # random: a file system may compress zeros
+            self._connection = sqlite3.connect(self.path, _TIMEOUT, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(_TABLE)
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _FORMAT):
+                raise RunError(f"{self.path} has another format version; remove it, or give another --calls")
+            self._connection.execute(f"PRAGMA user_version = {_FORMAT}")
         except OSError as error:
             raise RunError(f"cannot write to {directory}: {error.strerror}; give another --calls") from None
         except sqlite3.Error as error:
             advice = "free some space" if "full" in str(error) else "remove it"
             raise RunError(f"{self.path} cannot be used ({error}); {advice}, or give another --calls") from None
 
-    def known(self, key: str) -> Call | None:
-        """The call that was completed for this.
+    def get(self, key: str) -> Call | None:
+        """The completed call of a request, or None.
+
+        Args:
+            key: the request's digest.
 
         Raises:
-            CallCacheFailed: the file cannot be read any more.
+            CallCacheFailed: the file can no longer be read.
         """
         try:
             with self._lock:
-                found = self._file.execute("SELECT answer FROM calls WHERE key = ?", (key,)).fetchone()
+                row = self._connection.execute("SELECT answer FROM calls WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
             raise CallCacheFailed(
                 f"cannot read {self.path} ({error}); remove it, or give another --calls, then go on with --resume"
             ) from None
-        if found is None:
+        if row is None:
             return None
-        kept = json.loads(found[0])
-        return Call(kept["outputs"], kept["usage"], Usage(**kept["spent"]), kept["readings"])
+        answer = json.loads(row[0])
+        return Call(answer["outputs"], answer["usage"], Usage(**answer["spent"]), answer["readings"])
 
-    def keep(self, key: str, model: str, call: Call) -> None:
-        """Keep a completed call.
+    def put(self, key: str, model: str, call: Call) -> None:
+        """Store a completed call.
+
+        Args:
+            key: the request's digest.
+            model: the model's name.
+            call: the call; one that has no JSON is not stored.
 
         Raises:
-            CallCacheFailed: the file cannot be written any more; on a full disk, what the reserve has room for is kept
-                all the same.
+            CallCacheFailed: the file can no longer be written. On a full disk the reserve is freed first, so that the
+                answers under way are stored all the same, if they fit.
         """
-        spent = call.spent
-        answer = {"outputs": call.outputs, "usage": call.usage, "spent": vars(spent), "readings": call.readings}
-        row = (key, self.run, model, time.time(), spent.prompt, spent.completion, spent.usd, spent.seconds)
+        usage = call.usage
+        answer = {"outputs": call.outputs, "usage": call.dspy_usage, "spent": vars(usage), "readings": call.readings}
+        columns = (key, self.run, model, time.time(), usage.prompt, usage.completion, usage.usd, usage.seconds)
         try:
-            values = (*row, json.dumps(answer))
-        except TypeError:  # an answer of other things than text, which nothing here asks for
+            row = (*columns, json.dumps(answer))
+        except TypeError:  # something else than text, which this project never asks for
             return
         with self._lock:
             try:
-                self._file.execute(_KEEP, values)
+                self._connection.execute(_PUT, row)
             except sqlite3.Error as error:
                 self._reserve.unlink(missing_ok=True)
                 try:
-                    self._file.execute(_KEEP, values)
-                    kept = "nothing that was paid for is lost"
+                    self._connection.execute(_PUT, row)
+                    outcome = "all paid answers are stored"
                 except sqlite3.Error:
-                    kept = "an answer could not be kept"
+                    outcome = "an answer could not be stored"
                 raise CallCacheFailed(
-                    f"cannot write to {self.path} ({error}): {kept}; free some space, then go on with --resume"
+                    f"cannot write to {self.path} ({error}): {outcome}; free some space, then go on with --resume"
                 ) from None
 
-    def spent(self, run: str) -> Usage:
-        """What a run has paid for."""
-        with self._lock:
-            return Usage(*self._file.execute(_SPENT, (run,)).fetchone())
+    def usage(self, run: str) -> Usage:
+        """What a run has paid for.
 
-    def __len__(self) -> int:
+        Args:
+            run: the run's id.
+        """
         with self._lock:
-            return self._file.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
-
-    @property
-    def repeated(self) -> int:
-        """How many calls were made again although they were kept."""
-        with self._lock:
-            return self._file.execute("SELECT COALESCE(SUM(times - 1), 0) FROM calls").fetchone()[0]
+            return Usage(*self._connection.execute(_USAGE, (run,)).fetchone())
 
     def close(self) -> None:
-        """Close the file; what is kept stays."""
+        """Close the file."""
         with self._lock:
-            self._file.close()
+            self._connection.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CallCache":
         return self  # optimizers copy programs, and with them their models

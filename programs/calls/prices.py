@@ -1,18 +1,18 @@
-"""What a call costs."""
+"""What calls of a language model cost."""
 
 from collections.abc import Mapping
 from functools import lru_cache
 
 
 def cost(model: str, tokens: Mapping[str, int]) -> float | None:
-    """The price of a call, or of many.
+    """The price of one call, or of many.
 
     Args:
-        model: a model's name as its `dspy.LM` has it.
-        tokens: of the `prompt` and of the `completion`.
+        model: a model's name, as its `dspy.LM` has it.
+        tokens: numbers of tokens: `prompt` and `completion`.
 
     Returns:
-        US dollars; nothing for a model in this process, and None where the price is not known.
+        US dollars; 0 for a model in this process, None where the price is not known.
 
     Example:
         >>> cost("local/pocket-1", {"prompt": 1000, "completion": 100})
@@ -29,12 +29,12 @@ def priced(model: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _prices(model: str) -> tuple[float, float] | None:
-    provider, _, name = model.partition("/")
-    if provider == "local":
+    """US dollars for a token of a prompt and of a completion."""
+    if model.startswith("local/"):
         return 0.0, 0.0
-    from dspy.clients.model_metadata import model_info
+    from r2p_dspy.dspy_internals import model_info
 
-    known = model_info(provider, name)
-    if "input_cost_per_token" not in known or "output_cost_per_token" not in known:
+    info = model_info(model)
+    if "input_cost_per_token" not in info or "output_cost_per_token" not in info:
         return None
-    return known["input_cost_per_token"], known["output_cost_per_token"]
+    return info["input_cost_per_token"], info["output_cost_per_token"]

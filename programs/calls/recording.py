@@ -1,16 +1,14 @@
-"""A language model whose calls go through the ledger and past the meter."""
+"""Language models whose calls are cached, limited and counted."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import dspy
-from dspy.clients.call_result import attributes
-from dspy.clients.legacy_outputs import plain
 from dspy.lm15 import Request
 from dspy.utils.callback import with_callbacks
 from dspy.utils.usage_tracker import UsageTracker
@@ -20,172 +18,168 @@ from programs.calls.prices import cost, priced
 from programs.calls.usage import UsageLimiter
 from r2p_dspy.decoding.replay import Reading, noting, read_again
 from r2p_dspy.decoding.steering import Steer, awaited
+from r2p_dspy.dspy_internals import attribute_outputs, copy_as, is_streaming, plain_outputs
 from r2p_dspy.errors import ConfigError
 
-_APART = ("api_key", "cache", "timeout")  # settings that change no answer
-_model: ContextVar[str | None] = ContextVar("r2p_recorded", default=None)  # whose call is under way
-_known: ContextVar[Call | None] = ContextVar("r2p_known", default=None)  # what is to be answered with
+_NOT_IN_KEY = ("api_key", "cache", "timeout")  # settings that change no answer
+_model_under_way: ContextVar[str | None] = ContextVar("r2p_recorded", default=None)
 
 
-def recorded(lm: dspy.LM, ledger: CallCache | None, meter: UsageLimiter) -> dspy.LM:
-    """The same language model, whose completed calls are kept and answered from the ledger, and counted.
+def record_calls(lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimiter) -> dspy.LM:
+    """A copy of a language model that caches its calls on disk, counts them, and stops at the usage limits.
 
-    A call that was completed before is answered as it was then, with the usage that it had and at no cost; who read
-    along with it reads again. Two calls are the same when model, address, messages, settings, seed and rollout are.
-    Usage as DSPy tracks it then also says `seconds`, `usd` and whether the call was `replayed`.
+    A call that was completed before is answered from the cache, with the usage that it had then and at no cost. Checks
+    that read its answer while it is generated read it again. Two calls are the same if model, address, messages,
+    settings, seed and rollout are. In the usage that DSPy tracks, each call also has `seconds`, `usd` and `replayed`.
 
     Args:
         lm: any `dspy.LM`; it is not changed.
-        ledger: where calls are kept; None keeps none, and counts.
-        meter: what counts them, and stops them at the budget.
+        call_cache: where calls are stored; None stores none.
+        limiter: counts calls, and stops them at a limit.
+
+    Returns:
+        An instance of a subclass of the model's own class, with the attributes `call_cache` and `limiter`.
 
     Raises:
-        ValueError: for a budget in dollars where the model's price is not known.
+        ConfigError: for a limit in dollars if the model's price is not known.
     """
-    if "usd" in meter.budget.limits and not priced(lm.model):
+    if limiter.limits.usd is not None and not priced(lm.model):
         raise ConfigError(f"the price of {lm.model} is not known, so --max-usd cannot hold; give --max-tokens instead")
-    # DSPy's own cache forgets the usage of what it answers.
-    recording = lm.copy(cache=False) if ledger is not None else lm.copy()
-    kind: Any = type(lm)
-    recording.__class__ = _recording(kind)
-    recording.ledger, recording.meter = ledger, meter
+    # DSPy's own cache loses the usage of what it answers.
+    source = lm if call_cache is None else lm.copy(cache=False)
+    kind: Any = type(lm)  # the type checker takes no class for hashable
+    recording = copy_as(source, _recording_class(kind))
+    recording.call_cache, recording.limiter = call_cache, limiter
     return recording
 
 
 @cache
-def _recording(kind: Any) -> Any:
-    return type(f"Recorded{kind.__name__}", (_Recorded, kind), {})
+def _recording_class(kind: Any) -> Any:  # takes and returns a subclass of `dspy.LM`
+    return type(f"Recording{kind.__name__}", (_RecordingLM,) if kind is dspy.LM else (_RecordingLM, kind), {})
 
 
 @dataclass
-class _Made:
-    """A call while it is made: what was asked, who reads along already, and then its outputs."""
+class _Record:
+    """The outputs of a call, once it is made or replayed."""
 
-    key: str | None
-    ready: list[Steer] = field(default_factory=list)
     outputs: Any = None
+    replayed: bool = False
 
 
-class _Recorded:
-    """What `recorded` puts before a language model's own class."""
+class _RecordingLM(dspy.LM):
+    """Stands before a language model's own class: `super()` is that class."""
 
-    ledger: CallCache | None
-    meter: UsageLimiter
-    model: str
-    kwargs: dict[str, Any]
+    call_cache: CallCache | None
+    limiter: UsageLimiter
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        call: Any = super().__call__  # type: ignore[misc]
-        if _model.get() == self.model:  # a part of a call
-            return call(prompt, messages=messages, **kwargs)
-        made, known = self._asked(prompt, messages, kwargs)
-        if known is not None:
-            return self._again(known, prompt, messages, kwargs)
-        with self._making(made):
-            made.outputs = call(prompt, messages=messages, **kwargs)
-        return made.outputs
+        with self._recording(prompt, messages, kwargs) as record:
+            if not record.replayed:
+                record.outputs = super().__call__(prompt, messages=messages, **kwargs)
+        return record.outputs
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        call: Any = super().acall  # type: ignore[misc]
-        if _model.get() == self.model:
-            return await call(prompt, messages=messages, **kwargs)
-        made, known = self._asked(prompt, messages, kwargs)
-        if known is not None:
-            return self._again(known, prompt, messages, kwargs)
-        with self._making(made):
-            made.outputs = await call(prompt, messages=messages, **kwargs)
-        return made.outputs
+        with self._recording(prompt, messages, kwargs) as record:
+            if not record.replayed:
+                record.outputs = await super().acall(prompt, messages=messages, **kwargs)
+        return record.outputs
 
-    def _asked(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[_Made, Call | None]:
-        """A call that is to be made, and the same one if it was made before."""
-        made = _Made(self._key(prompt, messages, kwargs))
-        known = None
-        if self.ledger is not None and made.key is not None:
-            with self._stopping():
-                known = self.ledger.known(made.key)
-        if known is not None and (ready := read_again(known.readings)) is not None:
-            made.ready, known = ready, None
-        return made, known
+    @contextmanager
+    def _recording(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Iterator[_Record]:
+        """Replay a call, or record the one that is made in the block."""
+        if _model_under_way.get() == self.model:  # a part of a call that is recorded
+            yield _Record()
+            return
+        key = self._key(prompt, messages, kwargs)
+        call, readers = self._look_up(key)
+        if call is not None:
+            yield _Record(self._replay(call, prompt, messages, kwargs), replayed=True)
+            return
+        with self._recording_new(key, readers) as record:
+            yield record
 
     def _key(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> str | None:
-        """A digest of what is asked; None for what is not kept: streams, and requests that are typed already."""
-        if dspy.settings.send_stream is not None or isinstance(prompt, Request) or "request" in kwargs:
+        """A digest of the request; None for what is not cached: streams, and requests that are typed already."""
+        if is_streaming() or isinstance(prompt, Request) or "request" in kwargs:
             return None
-        settings = {**self.kwargs, **kwargs}
-        asked = {
+        settings = {name: value for name, value in {**self.kwargs, **kwargs}.items() if name not in _NOT_IN_KEY}
+        request = {
             "model": self.model,
             "prompt": prompt,
             "messages": messages,
-            "settings": {name: one for name, one in settings.items() if one is not None and name not in _APART},
+            "settings": {name: value for name, value in settings.items() if value is not None},
             "kind": [getattr(self, name, None) for name in ("model_type", "reasoning", "prefix")],
             "read_along": awaited(),
         }
         try:
-            return dspy.cache.cache_key(asked)
-        except Exception:  # what has no JSON, as a user's own type in a setting
+            return dspy.cache.cache_key(request)
+        except Exception:  # a setting without JSON, such as a type of the user's
             return None
 
-    def _again(self, known: Call, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
-        """Answer as then."""
-        self.meter.replay(known.spent)
-        self._tell(known.usage, known.spent, replayed=1)
-        token = _known.set(known)
-        try:
-            return self._replay(prompt, messages=messages, **kwargs)
-        finally:
-            _known.reset(token)
+    def _look_up(self, key: str | None) -> tuple[Call | None, Sequence[Steer]]:
+        """The completed call to answer with, or None and the readers that already stand ready for the new call."""
+        if self.call_cache is None or key is None:
+            return None, ()
+        with self._closing_on_failure():
+            call = self.call_cache.get(key)
+        if call is None:
+            return None, ()
+        readers = read_again(call.readings)
+        return (call, ()) if readers is None else (None, readers)
 
-    @with_callbacks  # who listens to calls hears of this one as of any
-    def _replay(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        known = _known.get()
-        return attributes(known.outputs) if known is not None else None
+    def _replay(self, call: Call, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
+        """The outputs of a completed call."""
+
+        @with_callbacks  # callbacks hear of a replayed call as of any other
+        def reply(self: Any, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+            return attribute_outputs(call.outputs)
+
+        self.limiter.replay(call.usage)
+        self._track(call.dspy_usage, call.usage, replayed=1)
+        return reply(self, prompt, messages=messages, **kwargs)
 
     @contextmanager
-    def _making(self, made: _Made) -> Iterator[None]:
-        self.meter.admit()
-        tracker, readings = UsageTracker(), list[Reading]()
-        started, token = time.monotonic(), _model.set(self.model)
+    def _recording_new(self, key: str | None, readers: Sequence[Steer]) -> Iterator[_Record]:
+        """Admit a new call; when the block ends, store it and count what it took."""
+        self.limiter.admit()
+        record, tracker, readings = _Record(), UsageTracker(), list[Reading]()
+        started, token = time.monotonic(), _model_under_way.set(self.model)
         try:
-            with dspy.context(usage_tracker=tracker), noting(readings, made.ready):
-                yield
+            with dspy.context(usage_tracker=tracker), noting(readings, readers):
+                yield record
         finally:
-            _model.reset(token)
-            usage = plain(tracker.get_total_tokens().get(self.model, {}))
-            spent = self._spent(usage, time.monotonic() - started)
+            _model_under_way.reset(token)
+            dspy_usage = plain_outputs(tracker.get_total_tokens().get(self.model, {}))
+            tokens = {kind: dspy_usage.get(f"{kind}_tokens") or 0 for kind in ("prompt", "completion")}
+            seconds = round(time.monotonic() - started, 4)
+            usage = Usage(1, **tokens, usd=cost(self.model, tokens) or 0.0, seconds=seconds)
             try:
-                if made.outputs is not None:
-                    self._keep(made.key, Call(plain(made.outputs), usage, spent, readings))
+                if self.call_cache is not None and key is not None and record.outputs is not None:
+                    with self._closing_on_failure():
+                        call = Call(plain_outputs(record.outputs), dspy_usage, usage, readings)
+                        self.call_cache.put(key, self.model, call)
             finally:
-                self.meter.done(spent)
-                if usage or made.outputs is not None:
-                    self._tell(usage, spent, replayed=0)
-                self._pass_on(tracker)
-
-    def _keep(self, key: str | None, call: Call) -> None:
-        if self.ledger is not None and key is not None:
-            with self._stopping():
-                self.ledger.keep(key, self.model, call)
+                self.limiter.done(usage)
+                if dspy_usage or record.outputs is not None:
+                    self._track(dspy_usage, usage, replayed=0)
+                self._track_other_models(tracker)
 
     @contextmanager
-    def _stopping(self) -> Iterator[None]:
-        """What cannot be kept must not be begun."""
+    def _closing_on_failure(self) -> Iterator[None]:
+        """Let no further call begin once answers can no longer be stored."""
         try:
             yield
-        except CallCacheFailed as failed:
-            self.meter.close(failed)
+        except CallCacheFailed as failure:
+            self.limiter.close(failure)
             raise
 
-    def _spent(self, usage: dict[str, Any], seconds: float) -> Usage:
-        tokens = {kind: usage.get(f"{kind}_tokens") or 0 for kind in ("prompt", "completion")}
-        return Usage(1, **tokens, usd=cost(self.model, tokens) or 0.0, seconds=round(seconds, 4))
-
-    def _tell(self, usage: dict[str, Any], spent: Usage, replayed: int) -> None:
+    def _track(self, dspy_usage: dict[str, Any], usage: Usage, replayed: int) -> None:
         if (tracker := dspy.settings.usage_tracker) is not None:
-            own = {"seconds": spent.seconds, "usd": spent.usd, "replayed": replayed}
-            tracker.add_usage(self.model, {**usage, **own})
+            own = {"seconds": usage.seconds, "usd": usage.usd, "replayed": replayed}
+            tracker.add_usage(self.model, {**dspy_usage, **own})
 
-    def _pass_on(self, inner: UsageTracker) -> None:
-        """What other models were asked meanwhile, by a check that reads along."""
+    def _track_other_models(self, inner: UsageTracker) -> None:
+        """Pass on the calls of other models that a check made while it read the answer."""
         if (tracker := dspy.settings.usage_tracker) is not None:
             for model, entries in inner.usage_data.items():
                 if model != self.model:

@@ -1,4 +1,4 @@
-"""Budgets that hold: what a run may spend, and the meter that no call passes once it is spent."""
+"""Usage limits: the most that a run may spend, and the limiter that no call passes once it is spent."""
 
 import threading
 import time
@@ -13,25 +13,25 @@ from programs.calls.cache import Usage
 from r2p_dspy.errors import ConfigError
 
 
-class BudgetReached(BaseException):
-    """The budget is spent. No `Exception`, which optimizers would swallow and go on."""
+class UsageLimitReached(BaseException):
+    """A usage limit is reached. Not an `Exception`, because optimizers would swallow that and go on."""
 
 
 @dataclass(frozen=True)
-class Budget:
-    """The most that a run may spend; None is any amount.
+class UsageLimits:
+    """The most that a run may spend; None is no limit.
 
     Args:
         calls: of language models.
         tokens: of prompts and completions.
         usd: US dollars.
-        minutes: since it was started, or resumed.
+        minutes: since the run was started or resumed.
 
     Raises:
-        ValueError: for what is not above 0.
+        ConfigError: for a limit that is not above 0.
 
     Example:
-        >>> Budget(calls=100).limits
+        >>> UsageLimits(calls=100).given
         {'calls': 100}
     """
 
@@ -41,130 +41,130 @@ class Budget:
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in self.limits.items():
+        for name, limit in self.given.items():
             if not limit > 0:
                 raise ConfigError(f"--max-{name} must be above 0, not {limit}")
 
     @property
-    def limits(self) -> dict[str, float]:
-        """Those that are set."""
+    def given(self) -> dict[str, float]:
+        """The limits that are not None, by name."""
         return {name: limit for name, limit in vars(self).items() if limit is not None}
 
 
 class UsageLimiter:
-    """Counts what calls take, and lets none begin once the budget is reached. Threads may share it.
+    """Counts what calls take, and lets no call begin once a limit is reached. Threads may share it.
+
+    Calls that are under way when a limit is reached still finish: usage may exceed a limit by as much as they take.
 
     Args:
-        budget: the most that may be spent.
-        before: what the same run has spent before it was resumed.
+        limits: the most that may be spent.
+        before: what the same run spent before it was resumed.
+
+    Attributes:
+        usage: what calls took since then, replayed ones apart.
+        replayed: what the calls took that were answered from the call cache, when they were made.
     """
 
-    def __init__(self, budget: Budget = Budget(), before: Usage = Usage()):  # noqa: B008  (both are frozen)
-        self.budget, self.before = budget, before
-        self.spent, self.replayed = Usage(), Usage()
-        self.seconds: list[float] = []  # of every call, the replayed ones as they took then
-        self.busy = 0.0  # seconds in which at least one call was under way
-        self._started, self._since = time.monotonic(), 0.0
-        self._held: dict[str, float] = {}
+    def __init__(self, limits: UsageLimits = UsageLimits(), before: Usage = Usage()):  # noqa: B008  (both are frozen)
+        self.limits, self.before = limits, before
+        self.usage, self.replayed = Usage(), Usage()
+        self._seconds: list[float] = []  # of every call; a replayed call as long as it took when it was made
+        self._started = time.monotonic()
+        self._reserved: dict[str, float] = {}
         self._closed: BaseException | None = None
-        self._under_way, self._change = 0, threading.Condition()
+        self._under_way, self._condition = 0, threading.Condition()
 
     def admit(self) -> None:
         """Count a call that is about to begin.
 
         Raises:
-            BudgetReached: the budget is spent, and the call must not begin.
+            UsageLimitReached: a limit is reached; the call must not begin.
         """
-        with self._change:
+        with self._condition:
             if self._closed is not None:
                 raise type(self._closed)(*self._closed.args)
             if (reached := self._reached()) is not None:
-                raise BudgetReached(reached)
-            self.spent += Usage(calls=1)
-            if not self._under_way:
-                self._since = time.monotonic()
+                raise UsageLimitReached(reached)
+            self.usage += Usage(calls=1)
             self._under_way += 1
 
-    def done(self, spent: Usage) -> None:
-        """Count what a call took that was admitted, whatever came of it."""
-        with self._change:
-            self.spent += Usage(0, spent.prompt, spent.completion, spent.usd, spent.seconds)
-            self.seconds.append(spent.seconds)
+    def done(self, usage: Usage) -> None:
+        """Count what an admitted call took, whether it succeeded or not."""
+        with self._condition:
+            self.usage += Usage(0, usage.prompt, usage.completion, usage.usd, usage.seconds)
+            self._seconds.append(usage.seconds)
             self._under_way -= 1
-            if not self._under_way:
-                self.busy += time.monotonic() - self._since
-            self._change.notify_all()
+            self._condition.notify_all()
 
-    def replay(self, spent: Usage) -> None:
-        """Count a call that was answered from the ledger, which costs nothing."""
-        with self._change:
-            self.replayed += spent
-            self.seconds.append(spent.seconds)
+    def replay(self, usage: Usage) -> None:
+        """Count a call that was answered from the call cache, which costs nothing."""
+        with self._condition:
+            self.replayed += usage
+            self._seconds.append(usage.seconds)
 
-    def close(self, why: BaseException) -> None:
-        """Let no further call begin, for a reason of which everybody is told who tries."""
-        with self._change:
-            self._closed = self._closed or why
+    def close(self, reason: BaseException) -> None:
+        """Let no further call begin: `admit` raises this exception from now on."""
+        with self._condition:
+            self._closed = self._closed or reason
 
-    def settle(self) -> None:
-        """Wait until the calls that are under way have ended: they are paid for, and their answers are kept."""
-        with self._change:
-            self._change.wait_for(lambda: not self._under_way)
+    def drain(self) -> None:
+        """Wait until the calls under way have ended: they are paid for, and their answers are stored."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._under_way)
 
     @contextmanager
-    def holding(self, cost: Usage, minutes: float = 0.0) -> Iterator[None]:
-        """Within it, the budget is so much smaller (by half of what is left at most), for what has to come after."""
-        wanted = {"calls": cost.calls, "tokens": cost.tokens, "usd": cost.usd, "minutes": minutes}
-        left = {name: max(0.0, limit - self._used(name)) for name, limit in self.budget.limits.items()}
-        self._held = {name: min(wanted[name], left[name] / 2) for name in left}
+    def reserving(self, usage: Usage, minutes: float = 0.0) -> Iterator[None]:
+        """Lower the limits within the block, to leave something for what comes after it.
+
+        Args:
+            usage: by how much; at most by half of what is left.
+            minutes: the same for the limit in minutes.
+        """
+        wanted = {"calls": usage.calls, "tokens": usage.tokens, "usd": usage.usd, "minutes": minutes}
+        left = {name: max(0.0, limit - self._used(name)) for name, limit in self.limits.given.items()}
+        self._reserved = {name: min(wanted[name], left[name] / 2) for name in left}
         try:
             yield
         finally:
-            self._held = {}
+            self._reserved = {}
 
     def report(self, priced: bool = True) -> dict[str, Any]:
-        """What was spent, by this run before it was resumed and now, what was replayed, and how long calls took.
+        """The `calls` of a run's report.
 
         Args:
-            priced: whether the price of a call is known; dollars are None where it is not.
+            priced: whether the price of a call is known; if not, dollars are None.
+
+        Returns:
+            The limits; what the run spent now and before it was resumed; what was replayed; how long calls took.
         """
-        parts = {"spent": self.spent, "spent_before": self.before, "replayed": self.replayed}
-        calls = {name: _totals(one, priced) for name, one in parts.items()}
-        return {"limits": self.budget.limits, **calls, "latency": latency(self.seconds)}
+        parts = {"spent": self.usage, "spent_before": self.before, "replayed": self.replayed}
+        totals = {name: _totals(usage, priced) for name, usage in parts.items()}
+        return {"limits": self.limits.given, **totals, "latency": latency(self._seconds)}
 
     @property
     def minutes(self) -> float:
-        """Since the run was started, or resumed."""
+        """Minutes since the run was started or resumed."""
         return (time.monotonic() - self._started) / 60
 
     def _used(self, name: str) -> float:
         if name == "minutes":
             return self.minutes
-        return getattr(self.before + self.spent, name)
+        return getattr(self.before + self.usage, name)
 
     def _reached(self) -> str | None:
-        for name, limit in self.budget.limits.items():
-            held = self._held.get(name, 0)
-            if self._used(name) >= limit - held:
-                kept = f", of which {_number(held)} are kept for measuring the outcome" if held else ""
-                return f"the budget is reached (--max-{name} {_number(limit)}{kept})"
+        for name, limit in self.limits.given.items():
+            reserved = self._reserved.get(name, 0)
+            if self._used(name) >= limit - reserved:
+                note = f", {reserved:.10g} of them reserved for measuring the result" if reserved else ""
+                return f"the usage limit is reached (--max-{name} {limit:.10g}{note})"
         return None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "UsageLimiter":
         return self  # optimizers copy programs, and with them their models
 
 
-def _totals(spent: Usage, priced: bool) -> dict[str, Any]:
-    return {
-        "calls": spent.calls,
-        "tokens": {"prompt": int(spent.prompt), "completion": int(spent.completion)},
-        "cost_usd": round(spent.usd, 6) if priced else None,
-        "seconds": round(spent.seconds, 1),
-    }
-
-
 def latency(seconds: list[float]) -> dict[str, float] | None:
-    """How long calls took: the mean, and what 95 of 100 of them did not exceed; None where there was no call.
+    """How long calls took: mean and 95th percentile, in seconds; None without calls.
 
     Example:
         >>> latency([1.0, 2.0, 3.0])
@@ -175,5 +175,10 @@ def latency(seconds: list[float]) -> dict[str, float] | None:
     return {"mean": round(float(np.mean(seconds)), 4), "p95": round(float(np.percentile(seconds, 95)), 4)}
 
 
-def _number(value: float) -> str:
-    return f"{value:.10g}"
+def _totals(usage: Usage, priced: bool) -> dict[str, Any]:
+    return {
+        "calls": usage.calls,
+        "tokens": {"prompt": int(usage.prompt), "completion": int(usage.completion)},
+        "cost_usd": round(usage.usd, 6) if priced else None,
+        "seconds": round(usage.seconds, 1),
+    }

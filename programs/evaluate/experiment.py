@@ -11,8 +11,8 @@ import dspy
 
 from programs.calls.cache import CallCache, CallCacheFailed, Usage
 from programs.calls.prices import priced
-from programs.calls.recording import recorded
-from programs.calls.usage import BudgetReached, UsageLimiter
+from programs.calls.recording import record_calls
+from programs.calls.usage import UsageLimiter, UsageLimitReached
 from programs.data.dataset import Data, DataConfig
 from programs.data.reading import read_examples
 from programs.evaluate import judge as judging
@@ -20,7 +20,7 @@ from programs.evaluate import report
 from programs.evaluate.first_call import FirstCall
 from programs.evaluate.runner import measure
 from programs.evaluate.submission import submission
-from programs.optimize.optimizers import LEAST
+from programs.optimize.optimizers import MIN_TRAIN
 from programs.runs import tracking
 from programs.runs.configs import Options, digest
 from programs.runs.directory import Run
@@ -91,7 +91,7 @@ class Experiment:
         # In-process calls are cheaper than bookkeeping of what a cache would hide: calls and tokens.
         lm = options.connect(cache=not in_process(options.model))
         judge = judging.connected(self.task, options.judge, options.judge_api_base, options.seed)
-        recorded(lm, None, UsageLimiter(budget))  # raises before anything is written
+        record_calls(lm, None, UsageLimiter(budget))  # raises before anything is written
         # A run that is resumed must go on with the same model, data and program, not only with the same names.
         known = {"lm": lm.model, "examples": self.data.digest, "compiled": digest(options.program)}
         known["judge_lm"] = judge and judge.model
@@ -105,7 +105,7 @@ class Experiment:
             tracking.tracked(mlflow, self.run.path, self.command, asked, self.reporter),
         ):
             self.ledger = ledger = self._ledger(output)
-            self.meter = UsageLimiter(budget, ledger.spent(self.run.id) if ledger is not None else Usage())
+            self.meter = UsageLimiter(budget, ledger.usage(self.run.id) if ledger is not None else Usage())
             self.lm, self.judge = self.recorded(lm), judge and self.recorded(judge)
             try:
                 yield self.run
@@ -113,8 +113,8 @@ class Experiment:
                 raise RunError(str(full)) from None
             finally:
                 # Calls that are under way are paid for: what they bring is kept.
-                self.meter.close(BudgetReached("the run is over"))
-                self.meter.settle()
+                self.meter.close(UsageLimitReached("the run is over"))
+                self.meter.drain()
                 if ledger is not None:
                     ledger.close()
 
@@ -131,12 +131,12 @@ class Experiment:
 
     def recorded(self, lm: dspy.LM) -> dspy.LM:
         """A model whose calls are kept, and counted as the run's; every model that the run asks has to be one."""
-        return recorded(lm, self.ledger, self.meter)
+        return record_calls(lm, self.ledger, self.meter)
 
     def _read(self) -> Data:
         options, compiling = self.options, self.command == "compile"
         config = DataConfig(options.data, options.limit, options.seed, options.skip, options.skip_bad, compiling)
-        return read_examples(self.task, config, self.reporter.say, LEAST)
+        return read_examples(self.task, config, self.reporter.say, MIN_TRAIN)
 
     def measure(self, name: str, program: dspy.Module) -> None:
         """Run a program over the reported examples; where the budget is reached before the last, it is `unmeasured`."""
@@ -149,8 +149,8 @@ class Experiment:
         with dspy.context(lm=self.lm.copy(cache=False), callbacks=[*dspy.settings.callbacks, first]):
             try:
                 self.rows[name] = measure(program, self.data.test, self.task, rows, threads, tick)
-            except BudgetReached as reached:
-                self.meter.settle()
+            except UsageLimitReached as reached:
+                self.meter.drain()
                 done = len({row["id"] for row in rows})
                 self.unmeasured[name] = f"{reached}; {done} of {len(self.data.test)} examples were asked by then"
                 self.reporter.say(f"{name} is not measured: {self.unmeasured[name]}")

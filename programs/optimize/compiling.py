@@ -1,4 +1,4 @@
-"""Compiling an R2P program with one of DSPy's optimizers, under this library's one metric."""
+"""Compiling an R2P program with one of DSPy's optimizers, by the composite score."""
 
 import contextlib
 import io
@@ -22,14 +22,14 @@ from r2p_dspy.scoring.composite import WEIGHTS
 
 
 def composite(task: Task, weights: Mapping[str, float] | None = None, threshold: float | None = None) -> Composite:
-    """The task's composite score: its own metric, and the structure, evidence and consistency of the reasoning.
+    """The task's composite score: its first metric, and the structure, evidence and consistency of the reasoning.
 
-    An example on which the metric fails is a failed one (see `SafeMetric`).
+    If the metric fails on an example, the example scores 0 (see `SafeMetric`).
 
     Args:
-        task: whose metric it is.
-        weights: of the parts; None for the default ones.
-        threshold: from which task score on an answer passes the gate of demos; None for the task's own.
+        task: the task.
+        weights: the weights of the parts; None for the defaults.
+        threshold: the task score, in [0, 1], from which an answer passes the gate for demos; None for the task's own.
     """
     metric = METRICS[task.metrics[0]]
 
@@ -43,28 +43,31 @@ def composite(task: Task, weights: Mapping[str, float] | None = None, threshold:
     )
 
 
-def weights_of(text: str | None) -> dict[str, float] | None:
-    """Weights as the command line takes them; parts that are not named weigh nothing.
+def parse_weights(text: str | None) -> dict[str, float] | None:
+    """Weights as the command line takes them. Parts that are not named weigh nothing.
+
+    Args:
+        text: PART=NUMBER, separated by commas; None for the default weights.
 
     Raises:
-        ValueError: for what cannot be read so, and for an unknown part.
+        ConfigError: for text in another form, and for an unknown part.
 
     Example:
-        >>> weights_of("task=0.8, structure=0.2")
+        >>> parse_weights("task=0.8, structure=0.2")
         {'task': 0.8, 'structure': 0.2}
     """
     if text is None:
         return None
     weights: dict[str, float] = {}
-    for one in text.split(","):
-        name, _, number = (side.strip() for side in one.partition("="))
+    for pair in text.split(","):
+        name, _, number = (side.strip() for side in pair.partition("="))
         if name in weights:
             raise ConfigError(f"--weights names {name!r} twice; keep one of the two")
         try:
             weights[name] = float(number)
         except ValueError:
-            raise ConfigError(f"--weights takes PART=NUMBER,…, such as task=0.7,structure=0.3, not {one!r}") from None
-    Composite(lambda example, prediction: 0.0, weights=weights)  # raises for a part that is none, and for sums
+            raise ConfigError(f"--weights takes PART=NUMBER,…, such as task=0.7,structure=0.3, not {pair!r}") from None
+    Composite(lambda example, prediction: 0.0, weights=weights)  # raises for unknown parts and impossible numbers
     return weights
 
 
@@ -83,137 +86,147 @@ def compile_program(
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> tuple[R2P, dict[str, Any]]:
-    """Compile a program, and choose by the composite on dev between what comes out and the program as it was.
+    """Compile a program, and keep the result only if its composite score on dev is higher than before.
 
     Args:
         program: the uncompiled program; it is not changed.
-        task: what it does.
-        train: what demos are made from, and instructions.
-        dev: what candidates are chosen on.
+        task: its task.
+        train: the examples that demos and instructions are made from.
+        dev: the examples that candidates are chosen on.
         optimizer: one of `OPTIMIZERS`.
         reflection: the model that writes instructions; `gepa`, `mipro` and `copro` need one.
-        trainable: makes of a language model one that DSPy can fine-tune; `together` needs it.
-        weights, threshold: as of `composite`.
+        trainable: turns a language model into one that DSPy can fine-tune; `better-together` needs it.
+        weights, threshold: see `composite`.
         threads: calls in flight.
-        seed: of everything that is drawn.
-        progress: takes a line for each step.
+        seed: seeds everything that is drawn.
+        progress: receives a line for each step.
 
     Returns:
-        The better program, and a summary: `winner` ("compiled" or "uncompiled"), the scores on dev (0-100; none where
-        there was nothing to compile with), how many demos the winner has and which of its predictors have new
-        instructions, how many training examples that were tried pass the gate (None where that was not asked), what
-        the metric was, the failures of program and metric, and a model that was trained as `connect` takes it (else
-        None).
+        The better program, and a summary with
+
+        - `winner`: "compiled" or "uncompiled";
+        - `dev_scores`: 0 to 100, by candidate; empty if there was nothing to compile with;
+        - `demos`: how many the winner has; `instructions`: the names of its predictors with new instructions;
+        - `passing`: how many training examples passed the gate and were tried; None if the optimizer needs no demos;
+        - `metric`: the task metric, the weights and the threshold of the composite score;
+        - `failures`: how often the program and the metric raised;
+        - `trained`: the model that was trained, as `connect` takes it, or None.
 
     Raises:
-        ValueError: for an unknown optimizer, one that lacks something, too few examples, or a question on both sides.
+        ConfigError: for an unknown optimizer, one that lacks something, or too few examples.
+        DataError: for a question that is in both train and dev.
         MetricError: when the metric fails on all examples.
-        Exception: the first failure of the program, when it fails so often that the optimizer gives up.
+        Exception: the program's first error, when it fails so often that the optimizer gives up.
     """
-    found = check_optimizer(optimizer, reflection=reflection is not None, training=trainable is not None)
-    if len(train) < found.least or not dev:
+    chosen_optimizer = check_optimizer(optimizer, reflection=reflection is not None, training=trainable is not None)
+    if len(train) < chosen_optimizer.min_train or not dev:
         raise ConfigError(
-            f"{optimizer} needs at least {found.least} training examples and 1 dev example, not {len(train)} and "
-            f"{len(dev)}; give more data, or raise --limit"
+            f"{optimizer} needs at least {chosen_optimizer.min_train} training examples and 1 dev example, "
+            f"not {len(train)} and {len(dev)}; give more data, or raise --limit"
         )
     check_apart(train, dev)
     shuffled, failures = [*train], FailureCounter()
     random.Random(seed).shuffle(shuffled)
-    scored = composite(task, weights, threshold)
-    metric = scored.task
+    score = composite(task, weights, threshold)
+    metric = score.task
     assert isinstance(metric, SafeMetric)
-    job = CompileContext(program, task, scored, shuffled, dev, threads, seed, reflection, trainable, progress)
-    with _optimizing(failures, seed, progress):
-        scores = {"uncompiled": _evaluate(job, program)}
+    context = CompileContext(program, task, score, shuffled, dev, threads, seed, reflection, trainable, progress)
+    compiled = None
+    with _optimizer_settings(failures, seed, progress):
+        dev_scores = {"uncompiled": _dev_score(context, program)}
         metric.check()
         failures.check(len(dev))
-        made = found.run(job)
-        if made is not None:
-            compiled = copy_learned_state(program, made)
-            scores |= job.candidates or {optimizer: _evaluate(job, compiled)}
-    # A tie goes to the uncompiled program: its prompts are shorter.
-    uncompiled = made is None or scores["uncompiled"] >= max(scores.values())
-    chosen = program.deepcopy() if uncompiled else compiled
-    before = {name: one.signature.instructions for name, one in program.named_predictors()}
-    now = {name: one.signature.instructions for name, one in chosen.named_predictors()}
+        optimized = chosen_optimizer.run(context)
+        if optimized is not None:
+            compiled = copy_learned_state(program, optimized)
+            dev_scores |= context.candidate_scores or {optimizer: _dev_score(context, compiled)}
+    # On a tie the uncompiled program wins: its prompts are shorter.
+    improved = compiled is not None and dev_scores["uncompiled"] < max(dev_scores.values())
+    winner = compiled if compiled is not None and improved else program.deepcopy()
     summary = {
         "optimizer": optimizer,
-        "winner": "uncompiled" if uncompiled else "compiled",
-        "dev_scores": {} if made is None else {name: round(float(score), 2) for name, score in scores.items()},
-        "demos": len(chosen.reason.demos),
-        "instructions": [name for name in now if now[name] != before[name]],
-        "passing": job.asked,
-        "metric": {"task": task.metrics[0], "weights": dict(scored.weights), "threshold": scored.threshold},
+        "winner": "compiled" if improved else "uncompiled",
+        "dev_scores": {} if compiled is None else {name: round(value, 2) for name, value in dev_scores.items()},
+        "demos": len(winner.reason.demos),
+        "instructions": _changed_instructions(program, winner),
+        "passing": context.passing_counts,
+        "metric": {"task": task.metrics[0], "weights": dict(score.weights), "threshold": score.threshold},
         "failures": {"program": failures.count, "metric": metric.failed},
-        "trained": None if uncompiled or not found.trains else _where(chosen.reason.lm),
+        "trained": _model_name(winner.reason.lm) if improved and chosen_optimizer.trains_weights else None,
     }
-    return chosen, summary
+    return winner, summary
 
 
-def copy_learned_state(program: R2P, made: dspy.Module) -> R2P:
-    """A program with the instructions and the demos that an optimizer found, and with nothing else of its.
+def copy_learned_state(program: R2P, optimized: dspy.Module) -> R2P:
+    """A copy of a program with what an optimizer learned: instructions, whole demos, and a trained model.
 
-    Optimizers leave candidates and logs on what they return, COPRO other prefixes, and a demo that lacks a stage or
-    stands twice is none. A model that was trained is taken over.
+    Everything else that optimizers leave on a program stays behind: candidates, logs, COPRO's field prefixes, demos
+    that lack a stage, and repeated demos.
 
     Args:
-        program: as it was; it is not changed.
-        made: what an optimizer made of it.
+        program: the uncompiled program; it is not changed.
+        optimized: what an optimizer made of it.
     """
     clean = program.deepcopy()
-    found = dict(made.named_predictors())
-    for name, own in clean.named_predictors():
-        own.signature = own.signature.with_instructions(found[name].signature.instructions)
-        own.lm = found[name].lm or own.lm
-        own.demos = []
-        for demo in found[name].demos:
-            held = {field: demo.get(field) for field in own.signature.fields}
-            whole = dspy.Example(augmented=True, **held)
-            if None not in held.values() and whole not in own.demos:
-                own.demos.append(whole)
+    learned = dict(optimized.named_predictors())
+    for name, predictor in clean.named_predictors():
+        predictor.signature = predictor.signature.with_instructions(learned[name].signature.instructions)
+        predictor.lm = learned[name].lm or predictor.lm
+        predictor.demos = []
+        for demo in learned[name].demos:
+            fields = {field: demo.get(field) for field in predictor.signature.fields}
+            whole = dspy.Example(augmented=True, **fields)
+            if None not in fields.values() and whole not in predictor.demos:
+                predictor.demos.append(whole)
     return clean
 
 
-def _where(lm: dspy.LM) -> str:
-    """A trained model by the name under which it is found again."""
+def _changed_instructions(before: R2P, after: R2P) -> list[str]:
+    """The names of the predictors whose instructions differ."""
+    old = {name: predictor.signature.instructions for name, predictor in before.named_predictors()}
+    return [name for name, predictor in after.named_predictors() if predictor.signature.instructions != old[name]]
+
+
+def _model_name(lm: dspy.LM) -> str:
+    """A trained model's name, as `connect` takes it."""
     return lm.finetuning_model or lm.model
 
 
-def _evaluate(job: CompileContext, program: dspy.Module) -> float:
-    """A program's score on dev, 0 to 100."""
+def _dev_score(context: CompileContext, program: dspy.Module) -> float:
+    """A program's mean score on dev, 0 to 100."""
     evaluate = dspy.Evaluate(
-        devset=[*job.dev], metric=job.scored.metric, num_threads=job.threads, display_progress=False
+        devset=[*context.dev], metric=context.score.metric, num_threads=context.threads, display_progress=False
     )
     return float(evaluate(program).score)
 
 
 @contextlib.contextmanager
-def _optimizing(failures: FailureCounter, seed: int, progress: Callable[[str], None]) -> Iterator[None]:
-    """As an optimizer is to run: unmet asserts are scored, failures counted, prints told, draws repeatable."""
-    random.seed(seed)  # for what draws without a seed of its own
+def _optimizer_settings(failures: FailureCounter, seed: int, progress: Callable[[str], None]) -> Iterator[None]:
+    """Settings for an optimizer: score unmet asserts, count failures, capture prints, seed the global generators."""
+    random.seed(seed)  # for DSPy's draws that have no seed of their own
     np.random.seed(seed % 2**32)
     callbacks = [*(dspy.settings.callbacks or []), failures]
     try:
-        with optimizing(), dspy.context(callbacks=callbacks), contextlib.redirect_stdout(_Lines(progress)):
+        with optimizing(), dspy.context(callbacks=callbacks), contextlib.redirect_stdout(_LineWriter(progress)):
             yield
     except Exception as error:
-        if type(error) is Exception and failures.first is not None:  # DSPy only says that it stopped
-            raise failures.first from error
+        if type(error) is Exception and failures.first_error is not None:  # DSPy says only that it stopped
+            raise failures.first_error from error
         raise
 
 
-_BAR = re.compile(r"\d%\|")  # a progress bar's line, of which there are hundreds
+_PROGRESS_BAR = re.compile(r"\d%\|")  # a line of a progress bar, of which there are hundreds
 
 
-class _Lines(io.TextIOBase):
-    """What DSPy's optimizers print, line by line, to whoever shows progress."""
+class _LineWriter(io.TextIOBase):
+    """Passes what DSPy's optimizers print on to a progress function, line by line."""
 
-    def __init__(self, tell: Callable[[str], None]):
-        self.line, self.rest = tell, ""
+    def __init__(self, progress: Callable[[str], None]):
+        self.progress, self.rest = progress, ""
 
     def write(self, text: str) -> int:
         *lines, self.rest = (self.rest + text).split("\n")
         for line in map(str.strip, lines):
-            if line and not _BAR.search(line):
-                self.line(line)
+            if line and not _PROGRESS_BAR.search(line):
+                self.progress(line)
         return len(text)

@@ -1,4 +1,4 @@
-"""What an optimizer is given to compile with, and the examples whose runs can become demos."""
+"""What an optimizer compiles with, and the training examples whose runs can become demos."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,32 +9,32 @@ import dspy
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite
 
-DEMOS = 3  # at most; what fits the prompt is `Reason`'s to decide
-CANDIDATES = 4  # sets of demos, or instructions, that are tried
+DEMOS = 3  # at most; `Reason` leaves out demos that do not fit the prompt
+CANDIDATES = 4  # sets of demos, or instructions, that an optimizer tries
 ENOUGH = 12  # examples to choose demos from
 
 
 @dataclass(frozen=True)
 class CompileContext:
-    """What an optimizer is given, and what it notes.
+    """What an optimizer compiles with.
 
     Args:
         program: the uncompiled program; it is not changed.
-        task: what it does.
-        scored: the composite score.
-        train: what is learnt from.
-        dev: what candidates are chosen on.
+        task: its task.
+        score: the composite score.
+        train: the examples to learn from.
+        dev: the examples to choose candidates on.
         threads: calls in flight.
-        seed: of everything that is drawn.
+        seed: seeds everything that is drawn.
         reflection: the model that writes instructions, or None.
-        trainable: makes of a language model one whose weights can be trained, or None.
-        progress: takes a line for whoever watches.
-        candidates: scores on dev (0-100) by name, where the optimizer has rated what it returns on all of dev.
+        trainable: turns a language model into one whose weights can be trained, or None.
+        progress: receives a line for each step.
+        candidate_scores: where an optimizer that rates its candidates on all of dev writes their scores (0-100).
     """
 
     program: R2P
     task: Task
-    scored: Composite
+    score: Composite
     train: Sequence[dspy.Example]
     dev: Sequence[dspy.Example]
     threads: int = 16
@@ -42,47 +42,47 @@ class CompileContext:
     reflection: dspy.LM | None = None
     trainable: Callable[[dspy.LM], dspy.LM] | None = None
     progress: Callable[[str], None] = lambda line: None
-    candidates: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def asked(self) -> dict[str, int] | None:
-        """How many examples pass, and how many were tried, if anybody asked."""
-        if "passing" not in self.__dict__:
-            return None
-        return {"passed": len(self.passing[0]), "tried": self.passing[1]}
+    candidate_scores: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def passing(self) -> tuple[list[dspy.Example], int]:
-        """The training examples that can become demos, and how many were tried; asked for once, when it is needed."""
-        found, tried = demonstrable(self.program, self.scored, self.train, self.threads)
-        self.progress(f"{len(found)} of {tried} training examples pass the gate and can become demos")
-        if not found:
-            self.progress("so there is nothing to make demos of")
-        return found, tried
+        """The training examples that can become demos, and how many were tried. Computed at the first use only."""
+        examples, tried = find_passing(self.program, self.score, self.train, self.threads)
+        self.progress(f"{len(examples)} of {tried} training examples pass the gate and can become demos")
+        if not examples:
+            self.progress("without one of them there are no demos")
+        return examples, tried
+
+    @property
+    def passing_counts(self) -> dict[str, int] | None:
+        """How many training examples passed and were tried; None if the optimizer did not need to know."""
+        if "passing" not in vars(self):
+            return None
+        return {"passed": len(self.passing[0]), "tried": self.passing[1]}
 
 
-def demonstrable(
-    program: dspy.Module, scored: Composite, examples: Sequence[dspy.Example], threads: int
+def find_passing(
+    program: dspy.Module, score: Composite, examples: Sequence[dspy.Example], threads: int
 ) -> tuple[list[dspy.Example], int]:
-    """The examples on which a program passes the gate, so that its run can become a demo.
+    """Find examples on which a program passes the gate, so that its run can become a demo.
 
-    DSPy's bootstrapping looks for them call after call, and through all examples for every candidate when few pass;
-    here they are found with many calls in flight, once, and no more than are needed.
+    DSPy's bootstrapping tries one example after the other, and tries all of them again for every candidate when few
+    pass. This function tries them once, with many calls in flight, and stops when there are enough.
 
     Args:
-        program: what is to be compiled.
-        scored: the composite with its gate.
-        examples: where to look, first ones first.
+        program: the program to compile.
+        score: the composite with its gate.
+        examples: the examples, in the order in which they are tried.
         threads: calls in flight.
 
     Returns:
         The examples that pass, and how many were tried.
     """
-    evaluate = dspy.Evaluate(devset=[], metric=scored.accepts, num_threads=threads, display_progress=False)
+    evaluate = dspy.Evaluate(devset=[], metric=score.accepts, num_threads=threads, display_progress=False)
     passing: list[dspy.Example] = []
     tried = 0
     while tried < len(examples) and len(passing) < ENOUGH:
-        some = [*examples[tried : tried + max(threads, ENOUGH)]]
-        passing += [example for example, _, passed in evaluate(program, devset=some).results if passed]
-        tried += len(some)
+        batch = [*examples[tried : tried + max(threads, ENOUGH)]]
+        passing += [example for example, _, passed in evaluate(program, devset=batch).results if passed]
+        tried += len(batch)
     return passing, tried

@@ -1,4 +1,4 @@
-"""Optimizers that choose demos: each one a run of the program that passed the gate, with all its stages."""
+"""Optimizers that choose demos. Each demo is a run of the program that passed the gate, with all its stages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,59 +10,65 @@ from programs.optimize.context import CANDIDATES, DEMOS, CompileContext
 from r2p_dspy import Dense
 
 
-def bootstrap(job: CompileContext) -> dspy.Module | None:
-    """The first examples that pass."""
-    return _few(job).compile(job.program, trainset=job.passing[0]) if job.passing[0] else None
+def bootstrap(context: CompileContext) -> dspy.Module | None:
+    """Take the first examples that pass."""
+    passing, _ = context.passing
+    return _bootstrap(context, passing) if passing else None
 
 
-def random_search(job: CompileContext) -> dspy.Module | None:
-    """Several sets of demos, of which the best on dev wins."""
-    if not job.passing[0]:
+def random_search(context: CompileContext) -> dspy.Module | None:
+    """Draw several sets of demos, and take the one that is best on dev."""
+    passing, _ = context.passing
+    if not passing:
         return None
     search = BootstrapFewShotWithRandomSearch(
-        metric=job.scored.optimizer_metric,
+        metric=context.score.optimizer_metric,
         max_bootstrapped_demos=DEMOS,
         max_labeled_demos=0,  # DSPy's default puts 16 raw rows without stages into the prompt
         num_candidate_programs=CANDIDATES,
-        num_threads=job.threads,
+        num_threads=context.threads,
     )
-    # Of its candidates -3 is the program as it is, -2 has labelled demos only.
-    best = search.compile(job.program, trainset=job.passing[0], valset=[*job.dev], restrict=[-1, *range(CANDIDATES)])
-    for one in best.candidate_programs:
-        name = "unshuffled" if one["seed"] == -1 else f"shuffled {one['seed']}"
-        job.candidates[name] = one["score"]
+    # Candidate -3 is the program as it is, and -2 has labelled demos only.
+    best = search.compile(context.program, trainset=passing, valset=[*context.dev], restrict=[-1, *range(CANDIDATES)])
+    for candidate in best.candidate_programs:
+        name = "unshuffled" if candidate["seed"] == -1 else f"shuffled {candidate['seed']}"
+        context.candidate_scores[name] = candidate["score"]
     return best
 
 
-def knn(job: CompileContext) -> dspy.Module | None:
-    """The demos that are most often among the nearest to a question of dev, the same for every question.
+def knn(context: CompileContext) -> dspy.Module | None:
+    """Take the demos that are most often among the nearest neighbours of dev's questions, the same for every question.
 
-    DSPy's KNNFewShot bootstraps anew at every call, from the examples nearest to its question: that takes several calls
-    an answer, and is in no file. What a file can hold are demos that are near to many questions.
+    DSPy's KNNFewShot bootstraps anew at every call, from the neighbours of its question: several calls an answer, and
+    nothing that a file could hold. Demos that are near to many questions can be saved.
     """
-    passing, _ = job.passing
+    passing, _ = context.passing
     if not passing:
         return None
-    question = job.task.question
-    asked = [example.with_inputs(question) for example in passing]  # by the whole history all would be near
-    nearest = KNNFewShot(DEMOS, asked, dspy.Embedder(_vectorizer(job), caching=False)).KNN
-    places = {id(example): place for place, example in enumerate(asked)}
-    votes = [0] * len(asked)
-    for example in job.dev if len(asked) > 1 else ():
-        for near in nearest(**{question: example[question]}):
-            votes[places[id(near)]] += 1
-    chosen = sorted(range(len(asked)), key=lambda place: -votes[place])[:DEMOS]
-    return _few(job).compile(job.program, trainset=[passing[place] for place in chosen])
+    question = context.task.question
+    # Inputs are the question alone: with a whole history in them all examples are near.
+    candidates = [example.with_inputs(question) for example in passing]
+    neighbours = KNNFewShot(DEMOS, candidates, dspy.Embedder(_vectorizer(context), caching=False)).KNN
+    positions = {id(example): position for position, example in enumerate(candidates)}
+    votes = [0] * len(candidates)
+    for example in context.dev if len(candidates) > 1 else ():
+        for neighbour in neighbours(**{question: example[question]}):
+            votes[positions[id(neighbour)]] += 1
+    ranking = sorted(range(len(candidates)), key=lambda position: -votes[position])
+    return _bootstrap(context, [passing[position] for position in ranking[:DEMOS]])
 
 
-def _few(job: CompileContext) -> BootstrapFewShot:
-    return BootstrapFewShot(metric=job.scored.optimizer_metric, max_bootstrapped_demos=DEMOS, max_labeled_demos=0)
+def _bootstrap(context: CompileContext, examples: list[dspy.Example]) -> dspy.Module:
+    bootstrapping = BootstrapFewShot(
+        metric=context.score.optimizer_metric, max_bootstrapped_demos=DEMOS, max_labeled_demos=0
+    )
+    return bootstrapping.compile(context.program, trainset=examples)
 
 
-def _vectorizer(job: CompileContext) -> Callable[[list[str]], Any]:
-    """The program's own embedder, if it retrieves with one; else bags of words."""
-    if isinstance(job.program.retriever, Dense):
-        return job.program.retriever.embedder
+def _vectorizer(context: CompileContext) -> Callable[[list[str]], Any]:
+    """The embedder of the program's own retriever if it has one, else bags of words."""
+    if isinstance(context.program.retriever, Dense):
+        return context.program.retriever.embedder
     from sklearn.feature_extraction.text import HashingVectorizer
 
     bags = HashingVectorizer(n_features=2**12, alternate_sign=False)

@@ -1,4 +1,4 @@
-"""What compiling will take, from what the first examples took."""
+"""What compiling will take, extrapolated from what the first examples took."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,26 +7,26 @@ from programs.calls.cache import Usage
 from programs.calls.usage import UsageLimiter
 
 
-def of_rows(rows: Sequence[Mapping[str, Any]], usd: Callable[[int, int], float | None]) -> Usage:
-    """What rows of `measure` took.
+def usage_of_rows(rows: Sequence[Mapping[str, Any]], price: Callable[[int, int], float | None]) -> Usage:
+    """What the measuring of some examples took.
 
     Args:
-        rows: the rows.
-        usd: the price of tokens of prompts and completions.
+        rows: what `programs.evaluate.runner.measure` returned.
+        price: US dollars for numbers of tokens of prompts and completions, or None.
     """
-    total = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
+    tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
     seconds = sum(row["seconds"] for row in rows)
-    price = usd(total["prompt"], total["completion"]) or 0.0
-    return Usage(sum(row["calls"] for row in rows), **total, usd=price, seconds=seconds)
+    usd = price(tokens["prompt"], tokens["completion"]) or 0.0
+    return Usage(sum(row["calls"] for row in rows), **tokens, usd=usd, seconds=seconds)
 
 
 def estimate(measured: Usage, examples: int, runs: int, threads: int) -> dict[str, float]:
-    """What so many runs of a program will take.
+    """What a number of runs of a program will take (`optimizers.program_runs` says how many runs an optimizer needs).
 
     Args:
         measured: what some examples took, with as many calls in flight.
-        examples: how many those were.
-        runs: of the program.
+        examples: how many examples those were.
+        runs: how often the program will run.
         threads: calls in flight.
 
     Returns:
@@ -45,29 +45,32 @@ def estimate(measured: Usage, examples: int, runs: int, threads: int) -> dict[st
     }
 
 
-def actual(meter: UsageLimiter, since: Usage, minutes: float) -> dict[str, float]:
-    """What it took, to stand beside the estimate: calls that were replayed are in it, and counted apart.
+def actual(limiter: UsageLimiter, before: Usage, minutes: float) -> dict[str, float]:
+    """What it took, to stand beside the estimate. Replayed calls count too.
 
     Args:
-        meter: of the run.
-        since: what the meter had counted before, replayed calls included.
+        limiter: the run's limiter.
+        before: what the limiter had counted before, replayed calls included.
         minutes: how long it took.
+
+    Returns:
+        calls, tokens, usd and minutes.
     """
-    now = meter.spent + meter.replayed
+    now = limiter.usage + limiter.replayed
     return {
-        "calls": now.calls - since.calls,
-        "tokens": now.tokens - since.tokens,
-        "usd": round(now.usd - since.usd, 4),
+        "calls": now.calls - before.calls,
+        "tokens": now.tokens - before.tokens,
+        "usd": round(now.usd - before.usd, 4),
         "minutes": round(minutes, 2),
     }
 
 
-def in_words(took: Mapping[str, float]) -> str:
-    """An estimate, or what was spent, as a line has it.
+def in_words(usage: Mapping[str, float]) -> str:
+    """An estimate, or what was spent, as a phrase.
 
     Example:
         >>> in_words({"calls": 120, "tokens": 60000, "usd": 0.6, "minutes": 0.5})
         '120 calls, 60,000 tokens, $0.60, 0.5 minutes'
     """
-    price = f"${took['usd']:,.2f}, " if took["usd"] else ""
-    return f"{took['calls']:,} calls, {took['tokens']:,} tokens, {price}{took['minutes']:g} minutes"
+    price = f"${usage['usd']:,.2f}, " if usage["usd"] else ""
+    return f"{usage['calls']:,} calls, {usage['tokens']:,} tokens, {price}{usage['minutes']:g} minutes"

@@ -1,4 +1,4 @@
-"""Optimizers that rewrite instructions, with a model that writes them; two of them choose demos as well."""
+"""Optimizers that rewrite instructions with a reflection model. MIPROv2 and SIMBA choose demos as well."""
 
 import contextlib
 import io
@@ -11,115 +11,116 @@ from gepa.utils import ScoreThresholdStopper
 
 from programs.optimize.context import CANDIDATES, DEMOS, ENOUGH, CompileContext
 
-_ROWS = 24  # examples on which COPRO rates an instruction
-_BATCH = 16  # examples of a step of SIMBA
-_PATIENCE = 4  # failures of the reflection model running
+COPRO_EXAMPLES = 24  # on which COPRO rates an instruction
+COPRO_DEPTH = 2  # rounds
+SIMBA_BATCH = 16  # examples of a step
+_MAX_FAILURES = 4  # of the reflection model in a row
 
 
-def mipro(job: CompileContext) -> dspy.Module:
-    """Instructions and demos together, by Bayesian search; with instructions alone where nothing can be a demo."""
-    demos = DEMOS if job.passing[0] else 0
+def mipro(context: CompileContext) -> dspy.Module:
+    """Search instructions and demos together (Bayesian search); instructions alone if nothing can be a demo."""
+    passing, _ = context.passing
     search = MIPROv2(
-        metric=job.scored.optimizer_metric,
-        prompt_model=job.reflection,
+        metric=context.score.optimizer_metric,
+        prompt_model=context.reflection,
         task_model=dspy.settings.lm,
-        max_bootstrapped_demos=demos,
+        max_bootstrapped_demos=DEMOS if passing else 0,
         max_labeled_demos=0,
         auto=None,
         num_candidates=CANDIDATES,
-        num_threads=job.threads,
-        seed=job.seed,
+        num_threads=context.threads,
+        seed=context.seed,
     )
     return search.compile(
-        job.program,
-        trainset=job.passing[0] or [*job.train[:ENOUGH]],
-        valset=[*job.dev],
+        context.program,
+        trainset=passing or [*context.train[:ENOUGH]],
+        valset=[*context.dev],
         num_trials=2 * CANDIDATES,
-        seed=job.seed,
+        seed=context.seed,
         minibatch=False,  # its choice between minibatches fails once every pair was tried
-        program_aware_proposer=False,  # would send this library's own source
-        data_aware_proposer=False,  # would send whole histories; demos show the items as retrieved
+        program_aware_proposer=False,  # it would send this library's own source
+        data_aware_proposer=False,  # it would send whole histories; demos show the items as retrieved
     )
 
 
-def gepa(job: CompileContext) -> dspy.Module:
-    """Instructions rewritten after reflection on what the checks say of each stage."""
+def gepa(context: CompileContext) -> dspy.Module:
+    """Rewrite instructions after reflection on what the checks say of each stage."""
     proposer = _Proposer()
     search = GEPA(
-        metric=job.scored.gepa_metric,
+        metric=context.score.gepa_metric,
         auto="light",
-        reflection_lm=job.reflection,
+        reflection_lm=context.reflection,
         instruction_proposer=proposer,
-        num_threads=job.threads,
+        num_threads=context.threads,
         add_format_failure_as_feedback=True,
-        seed=job.seed,
-        # Beside the budget: when nothing is left to win, and when nobody is left to reflect.
+        seed=context.seed,
+        # Stop also at the best possible score, and when the reflection model keeps failing.
         gepa_kwargs={"stop_callbacks": [ScoreThresholdStopper(1.0), lambda state: proposer.gave_up]},
     )
-    with dspy.context(r2p_reflecting=True):  # answers that cannot be read are reflected on too
-        best = search.compile(job.program, trainset=[*job.train], valset=[*job.dev])
-    if proposer.gave_up and not proposer.written:
+    with dspy.context(r2p_reflecting=True):  # unreadable answers are reflected on too
+        best = search.compile(context.program, trainset=[*context.train], valset=[*context.dev])
+    if proposer.gave_up and not proposer.proposals:
         raise proposer.failures[0]
     if proposer.gave_up:
-        job.progress(f"the reflection model fails ({proposer.failures[0]}); the best so far is kept")
+        context.progress(f"the reflection model fails ({proposer.failures[0]}); the best program so far is kept")
     return best
 
 
 class _Proposer(InstructionProposer):
-    """GEPA's own, that knows when its model fails: GEPA would spend its whole budget without a word of it."""
+    """GEPA's proposer, which counts failures of its model: GEPA itself would spend its whole budget on them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.written = 0
-        self.failures: list[Exception] = []
+        self.proposals = 0
+        self.failures: list[Exception] = []  # in a row
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, str]:
         try:
-            made = super().__call__(*args, **kwargs)
+            instructions = super().__call__(*args, **kwargs)
         except Exception as error:
             self.failures.append(error)
             raise
-        self.written, self.failures = self.written + 1, []
-        return made
+        self.proposals, self.failures = self.proposals + 1, []
+        return instructions
 
     @property
     def gave_up(self) -> bool:
-        """Whether it failed several times running; GEPA tries a failed one once more."""
-        return len(self.failures) >= _PATIENCE
+        """Whether it failed several times in a row. GEPA tries a failed proposal once more."""
+        return len(self.failures) >= _MAX_FAILURES
 
 
-def simba(job: CompileContext) -> dspy.Module:
-    """Demos, and rules in words from runs that differ; without a model to write rules, demos alone."""
+def simba(context: CompileContext) -> dspy.Module:
+    """Add demos, and rules in words from runs that differ; demos alone without a reflection model."""
     search = SIMBA(
-        metric=job.scored.gepa_metric,  # its words go to whoever writes the rules
-        bsize=min(_BATCH, len(job.train)),
+        metric=context.score.gepa_metric,  # its feedback goes to the model that writes the rules
+        bsize=min(SIMBA_BATCH, len(context.train)),
         num_candidates=CANDIDATES,
         max_steps=CANDIDATES,
         max_demos=DEMOS,
-        prompt_model=job.reflection,
-        demo_input_field_maxlen=0,  # a profile that is cut off is none any more
-        num_threads=job.threads,
+        prompt_model=context.reflection,
+        demo_input_field_maxlen=0,  # a truncated profile is no profile
+        num_threads=context.threads,
     )
     add_demo, add_rule = search.strategies
 
-    def add_passing_demo(bucket: list[dict[str, Any]], system: dspy.Module, **known: Any) -> bool:
-        best = bucket[0]  # of its samples; that may still be a wrong answer
-        passes = best["prediction"] is not None and job.scored.accepts(best["example"], best["prediction"])
-        return passes and add_demo(bucket, system, **known)
+    def add_passing_demo(bucket: list[dict[str, Any]], system: dspy.Module, **options: Any) -> bool:
+        best = bucket[0]  # the best of its samples, which may still be a wrong answer
+        passes = best["prediction"] is not None and context.score.accepts(best["example"], best["prediction"])
+        return passes and add_demo(bucket, system, **options)
 
-    search.strategies = [add_passing_demo, *([add_rule] if job.reflection is not None else [])]
-    return search.compile(job.program, trainset=[*job.train], seed=job.seed)
+    search.strategies = [add_passing_demo, *([add_rule] if context.reflection is not None else [])]
+    return search.compile(context.program, trainset=[*context.train], seed=context.seed)
 
 
-def copro(job: CompileContext) -> dspy.Module:
-    """Instructions by coordinate ascent."""
+def copro(context: CompileContext) -> dspy.Module:
+    """Rewrite instructions by coordinate ascent."""
     search = COPRO(
-        prompt_model=job.reflection,
-        metric=job.scored.metric,
+        prompt_model=context.reflection,
+        metric=context.score.metric,
         breadth=CANDIDATES,
-        depth=2,
-        init_temperature=1.0,  # its 1.4 is more than some providers take
+        depth=COPRO_DEPTH,
+        init_temperature=1.0,  # COPRO's default, 1.4, is more than some providers accept
     )
-    options = {"num_threads": job.threads, "display_progress": False}
+    options = {"num_threads": context.threads, "display_progress": False}
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its model's last prompt at every step
-        return search.compile(job.program, trainset=[*job.train[:_ROWS]], eval_kwargs=options)
+        return search.compile(context.program, trainset=[*context.train[:COPRO_EXAMPLES]], eval_kwargs=options)

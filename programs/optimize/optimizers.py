@@ -1,5 +1,6 @@
-"""The optimizers of the command line, and what each one needs."""
+"""The optimizers of the command line, and what each one needs and costs."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,8 +8,8 @@ import dspy
 
 from programs.optimize.context import CANDIDATES, DEMOS, ENOUGH, CompileContext
 from programs.optimize.demos import bootstrap, knn, random_search
-from programs.optimize.instructions import copro, gepa, mipro, simba
-from programs.optimize.weights import together
+from programs.optimize.instructions import COPRO_DEPTH, COPRO_EXAMPLES, SIMBA_BATCH, copro, gepa, mipro, simba
+from programs.optimize.weights import better_together
 from r2p_dspy.errors import ConfigError
 
 
@@ -17,80 +18,114 @@ class Optimizer:
     """An optimizer of the command line.
 
     Args:
-        run: compiles; None where there was nothing to compile with.
-        reflects: whether it cannot do without a model that writes instructions.
-        least: training examples that it needs.
-        trains: whether it trains weights.
-        runs: how often it runs a program, roughly, of the numbers of training and dev examples; rating what comes out
-            on dev is part of it.
+        run: compiles; returns None if there is nothing to compile with.
+        program_runs: about how often it runs the program, from the numbers of training and dev examples; the rating
+            of its result on dev is included.
+        needs_reflection: whether it needs a model that writes instructions.
+        min_train: training examples that it needs.
+        trains_weights: whether it trains the model's weights.
     """
 
     run: Callable[[CompileContext], dspy.Module | None]
-    runs: Callable[[int, int], int]
-    reflects: bool = False
-    least: int = 3
-    trains: bool = False
+    program_runs: Callable[[int, int], int]
+    needs_reflection: bool = False
+    min_train: int = 3
+    trains_weights: bool = False
 
 
-def _few(train: int, dev: int) -> int:
-    return min(train, _LOOK) + DEMOS + 2 * dev
+_TRIED = 2 * ENOUGH  # training examples, about, that are tried for demos
 
 
-def _several(train: int, dev: int) -> int:
-    return min(train, _LOOK) + (CANDIDATES + 1) * (DEMOS + dev) + dev
+def _bootstrap_runs(train: int, dev: int) -> int:
+    return min(train, _TRIED) + DEMOS + 2 * dev
 
 
-_LOOK = 2 * ENOUGH  # training examples, about, that are tried for demos
+def _search_runs(train: int, dev: int) -> int:
+    return min(train, _TRIED) + (CANDIDATES + 1) * (DEMOS + dev) + dev
+
+
 OPTIMIZERS: dict[str, Optimizer] = {
-    "bootstrap": Optimizer(bootstrap, _few),
-    "random": Optimizer(random_search, _several),
-    "mipro": Optimizer(mipro, lambda train, dev: min(train, _LOOK) + 5 * DEMOS + 11 * dev, reflects=True),
-    "gepa": Optimizer(gepa, lambda train, dev: 8 * dev + 100, reflects=True),
-    "simba": Optimizer(simba, lambda train, dev: 4 * (4 + 4) * min(train, 16) + 5 * train + 2 * dev, least=8),
-    "copro": Optimizer(copro, lambda train, dev: 8 * min(train, 24) + 2 * dev, reflects=True),
-    "knn": Optimizer(knn, _few),
-    "together": Optimizer(
-        together, lambda train, dev: 2 * _several(train, dev) + train + 2 * dev, trains=True, least=8
+    "bootstrap": Optimizer(bootstrap, _bootstrap_runs),
+    "random": Optimizer(random_search, _search_runs),
+    "mipro": Optimizer(
+        mipro,
+        lambda train, dev: min(train, _TRIED) + (CANDIDATES + 1) * DEMOS + (2 * CANDIDATES + 3) * dev,
+        needs_reflection=True,
+    ),
+    "gepa": Optimizer(gepa, lambda train, dev: 8 * dev + 100, needs_reflection=True),
+    "simba": Optimizer(
+        simba,
+        lambda train, dev: 2 * CANDIDATES**2 * min(train, SIMBA_BATCH) + (CANDIDATES + 1) * train + 2 * dev,
+        min_train=8,
+    ),
+    "copro": Optimizer(
+        copro,
+        lambda train, dev: CANDIDATES * COPRO_DEPTH * min(train, COPRO_EXAMPLES) + 2 * dev,
+        needs_reflection=True,
+    ),
+    "knn": Optimizer(knn, _bootstrap_runs),
+    "better-together": Optimizer(
+        better_together,
+        lambda train, dev: 2 * _search_runs(train, dev) + train + 2 * dev,
+        min_train=8,
+        trains_weights=True,
     ),
 }
-LEAST = min(one.least for one in OPTIMIZERS.values())  # of training examples, whatever the optimizer
+MIN_TRAIN = min(optimizer.min_train for optimizer in OPTIMIZERS.values())
+_OLD_NAMES = {"together": "better-together"}
+
+
+def find_optimizer(name: str) -> Optimizer:
+    """The optimizer of a name.
+
+    Args:
+        name: one of `OPTIMIZERS`, or an old name, which warns.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    if name in _OLD_NAMES:
+        # Not a DeprecationWarning: that would not reach whoever typed the option.
+        warnings.warn(f"the optimizer {name!r} is now called {_OLD_NAMES[name]!r}", FutureWarning, stacklevel=2)
+        name = _OLD_NAMES[name]
+    if name not in OPTIMIZERS:
+        raise ConfigError(f"unknown optimizer {name!r}; the optimizers are {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[name]
 
 
 def check_optimizer(name: str, *, reflection: bool = True, training: bool = True) -> Optimizer:
-    """The optimizer of that name, if it has what it needs.
+    """The optimizer of a name, if it has what it needs.
 
     Args:
-        name: one of `OPTIMIZERS`.
+        name: as for `find_optimizer`.
         reflection: whether there is a model that writes instructions.
-        training: whether weights can be trained.
+        training: whether the model's weights can be trained.
 
     Raises:
-        ValueError: for an unknown one, and for one that lacks something.
+        ConfigError: for an unknown optimizer, and for one that lacks something.
     """
-    if name not in OPTIMIZERS:
-        raise ConfigError(f"unknown optimizer {name!r}; the optimizers are {', '.join(OPTIMIZERS)}")
-    found = OPTIMIZERS[name]
-    if found.reflects and not reflection:
+    optimizer = find_optimizer(name)
+    if optimizer.needs_reflection and not reflection:
         raise ConfigError(
             f"{name} needs a model that writes instructions, which a small one cannot: add --reflection-model MODEL, "
             "or take random, bootstrap, knn or simba"
         )
-    if found.trains and not training:
-        raise ConfigError(f"{name} trains the model's weights, which nothing here can; take another optimizer")
-    return found
+    if optimizer.trains_weights and not training:
+        raise ConfigError(f"{name} trains the model's weights, which cannot be trained here; take another optimizer")
+    return optimizer
 
 
-def program_runs(optimizer: str, train: int, dev: int, trials: int = 0) -> int:
-    """How often compiling runs a program, roughly.
+def program_runs(name: str, train: int, dev: int, trials: int = 0) -> int:
+    """About how often compiling runs a program.
 
     Args:
-        optimizer: its name, or "none".
+        name: as for `find_optimizer`, or "none".
         train, dev: how many examples there are.
-        trials: settings that are searched before; of each about half of dev is measured, as many are given up.
+        trials: settings that are tuned before. Many are given up early, so each counts as half of dev.
 
     Example:
         >>> program_runs("bootstrap", train=60, dev=60)
         147
     """
-    searched = round(trials * dev / 2)
-    return searched if optimizer == "none" else searched + OPTIMIZERS[optimizer].runs(train, dev)
+    tuning = round(trials * dev / 2)
+    return tuning if name == "none" else tuning + find_optimizer(name).program_runs(train, dev)

@@ -9,13 +9,13 @@ import dspy
 
 from programs.calls.cache import Usage
 from programs.calls.prices import cost
-from programs.calls.usage import BudgetReached
+from programs.calls.usage import UsageLimitReached
 from programs.evaluate import report
 from programs.evaluate.baselines import baselines
 from programs.evaluate.experiment import Experiment
-from programs.optimize.best import within_budget
-from programs.optimize.compiling import compile_program, composite, weights_of
-from programs.optimize.estimate import actual, estimate, in_words, of_rows
+from programs.optimize.best_candidate import compile_within_limits
+from programs.optimize.compiling import compile_program, composite, parse_weights
+from programs.optimize.estimate import actual, estimate, in_words, usage_of_rows
 from programs.optimize.optimizers import check_optimizer, program_runs
 from programs.optimize.tuning_run import compared, run_tuning
 from programs.runs.configs import Options
@@ -52,7 +52,7 @@ def run_compile(
         reflects = options.reflection_model is not None
         check_optimizer(options.optimizer, reflection=reflects, training=trainable is not None)
     experiment = Experiment("compile", options, reporter)
-    scored = composite(experiment.task, weights_of(options.weights), options.threshold)
+    scored = composite(experiment.task, parse_weights(options.weights), options.threshold)
     reflection = options.reflect()
     counted = trainable and (lambda lm: experiment.recorded(trainable(lm)))  # what is trained is asked too
     with experiment.running(output, resume):
@@ -69,10 +69,10 @@ def compile_in(
     with dspy.context(lm=experiment.lm):
         for name, program in {**baselines(task, experiment.retriever), "r2p": experiment.loaded}.items():
             experiment.measure(name, program)
-        began, before, expected = meter.minutes, meter.spent + meter.replayed, _expected(experiment)
+        began, before, expected = meter.minutes, meter.usage + meter.replayed, _expected(experiment)
         if options.tune:
-            with meter.holding(*_outcome(experiment)):
-                settings, extra["tuning"] = run_tuning(experiment, scored, stops=(BudgetReached,))
+            with meter.reserving(*_outcome(experiment)):
+                settings, extra["tuning"] = run_tuning(experiment, scored, stops=(UsageLimitReached,))
             start = "tuned"
             if str(settings) != str(experiment.settings):
                 experiment.measure("tuned", experiment.build(settings))
@@ -120,14 +120,14 @@ def _compiled(
         optimizer=options.optimizer,
         reflection=reflection and experiment.recorded(reflection),
         trainable=trainable,
-        weights=weights_of(options.weights),
+        weights=parse_weights(options.weights),
         threshold=options.threshold,
         threads=options.num_threads,
         seed=options.seed,
         progress=tell,
     )
-    with experiment.meter.holding(*_outcome(experiment)):
-        return within_budget(compiling, uncompiled, data.dev, experiment.meter, options.optimizer)
+    with experiment.meter.reserving(*_outcome(experiment)):
+        return compile_within_limits(compiling, uncompiled, data.dev, experiment.meter, options.optimizer)
 
 
 def _expected(experiment: Experiment) -> dict[str, float] | None:
@@ -153,4 +153,4 @@ def _measured(experiment: Experiment) -> Usage:
     """What measuring R2P took."""
     model = experiment.lm.model
     rows = experiment.rows.get("r2p", [])
-    return of_rows(rows, lambda prompt, completion: cost(model, {"prompt": prompt, "completion": completion}))
+    return usage_of_rows(rows, lambda prompt, completion: cost(model, {"prompt": prompt, "completion": completion}))

@@ -1,4 +1,4 @@
-"""Failures while compiling: of the metric on an example, and of the program; counted, and the first one kept."""
+"""Failures of the metric and of the program while compiling: they are counted, and the first one is kept."""
 
 import threading
 import traceback
@@ -28,60 +28,61 @@ class MetricError(R2PError):
 
 
 class SafeMetric:
-    """A task's score that takes its own failure on an example for a failed example.
+    """A task's score that counts its own failure on an example as a score of 0.
 
     Args:
-        score: (example, prediction) to a number in [0, 1].
+        score: takes an example and a prediction, and returns a number in [0, 1].
 
     Example:
         >>> score = SafeMetric(lambda example, prediction: 1 / prediction)
-        >>> score(None, 1), score(None, 0), score.failed, score.asked
+        >>> score(None, 1), score(None, 0), score.failed, score.calls
         (1.0, 0.0, 1, 2)
     """
 
     def __init__(self, score: Callable[[Any, Any], float]):
         self.score = score
-        self.asked = self.failed = 0
-        self.first: Exception | None = None
+        self.calls = self.failed = 0
+        self.first_error: Exception | None = None
         self._lock = threading.Lock()
 
     def __call__(self, example: Any, prediction: Any) -> float:
-        if prediction is None:  # the program failed, which is counted where it does
+        if prediction is None:  # the program failed, which `FailureCounter` counts
             return 0.0
+        error: Exception | None = None
         try:
-            value, failure = float(self.score(example, prediction)), None
+            value = float(self.score(example, prediction))
             if not 0 <= value <= 1:
                 raise ConfigError(f"the task's score must be in [0, 1], higher is better, not {value}")
-        except Exception as error:
-            value, failure = 0.0, error
+        except Exception as raised:
+            value, error = 0.0, raised
         with self._lock:
-            self.asked += 1
-            self.failed += failure is not None
-            self.first = self.first or failure
+            self.calls += 1
+            self.failed += error is not None
+            self.first_error = self.first_error or error
         return value
 
     def check(self) -> None:
-        """Stop where no example could be scored at all.
+        """Stop if the metric failed on every example so far.
 
         Raises:
-            MetricError: with the first failure.
+            MetricError: from the metric's own first error.
         """
-        if self.first is None or self.failed < self.asked:
+        error = self.first_error
+        if error is None or self.failed < self.calls:
             return
-        said = "".join(traceback.format_exception(self.first))
         raise MetricError(
-            f"the metric fails on all {self.asked} examples, first with {type(self.first).__name__}: {self.first}; "
-            "mend it, and compile again",
-            said,
-        ) from self.first
+            f"the metric fails on all {self.calls} examples, first with {type(error).__name__}: {error}; "
+            "correct it, then compile again",
+            "".join(traceback.format_exception(error)),
+        ) from error
 
 
 class FailureCounter(BaseCallback):
-    """The calls of a program that raised, as DSPy's evaluations take them for a 0 and its optimizers only log them."""
+    """Counts calls of a program that raise. DSPy's evaluations score them 0, and its optimizers only log them."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.first: BaseException | None = None
+        self.first_error: BaseException | None = None
         self._running: set[str] = set()
         self._lock = threading.Lock()
 
@@ -95,13 +96,13 @@ class FailureCounter(BaseCallback):
             if call_id in self._running:
                 self._running.discard(call_id)
                 self.count += exception is not None
-                self.first = self.first or exception
+                self.first_error = self.first_error or exception
 
     def check(self, examples: int) -> None:
-        """Stop where the program fails on all examples.
+        """Stop if the program failed on all of so many examples.
 
         Raises:
-            BaseException: the first failure.
+            BaseException: the program's first error.
         """
-        if self.first is not None and self.count >= examples:
-            raise self.first
+        if self.first_error is not None and self.count >= examples:
+            raise self.first_error

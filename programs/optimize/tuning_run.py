@@ -1,4 +1,4 @@
-"""`--tune` in a run: trials are measured on dev and kept, what won is compared on the reported users."""
+"""`--tune` in a run: trials are measured on dev, and the winner is compared on the reported users."""
 
 import re
 import time
@@ -12,8 +12,9 @@ from metrics.intervals import of_mean
 from programs.evaluate import report
 from programs.evaluate.experiment import Experiment
 from programs.evaluate.runner import collect, spent
-from programs.optimize.trials import Row, Trial, Tuning
-from programs.optimize.tuning import space, tune
+from programs.optimize.safe_metric import SafeMetric
+from programs.optimize.trials import Trial, TrialRow, Tuning
+from programs.optimize.tuning import search_space, tune
 from programs.tasks.program import R2PConfig
 from programs.ui.plots import plot_tuning
 from r2p_dspy import R2P, Composite, optimizing
@@ -27,47 +28,55 @@ _TOKENS = {
 def run_tuning(
     experiment: Experiment, scored: Composite, stops: tuple[type[BaseException], ...] = ()
 ) -> tuple[R2PConfig, dict[str, Any]]:
-    """Search the settings that were not given, on dev, compare the finalists on train too, and draw `tuning.png`.
+    """Tune the settings that were not given: search on dev, compare the finalists on train too, draw `tuning.png`.
 
     Args:
-        experiment: that has begun; each trial's rows go to its run directory, and those that are there are not asked
-            again.
-        scored: the score that is searched for, as programs are compiled by.
-        stops: exceptions that end the search with the best setting so far, see `tuning.tune`.
+        experiment: an experiment that has begun. Each trial's rows are written to its run directory, and rows that are
+            there already are not measured again.
+        scored: the composite score to maximize, the same as for compiling.
+        stops: exceptions that end the search with the best settings so far, see `tuning.tune`.
 
     Returns:
-        The winner's settings, and for the report what `summarize` returns.
+        The winner's settings, and what `summarize` returns for the report.
+
+    Raises:
+        MetricError: when the metric fails on all examples.
     """
     task, options, start = experiment.task, experiment.options, experiment.settings
     dev, train = experiment.data.dev, experiment.data.train
     examples = [*dev, *train]
 
-    def measure(settings: R2PConfig, count: int) -> Sequence[Row]:
+    def measure(settings: R2PConfig, count: int) -> Sequence[TrialRow]:
         program = experiment.build(settings)
         rows = experiment.run.rows("tune-" + re.sub(r"[^A-Za-z0-9.]+", "-", str(settings))[-100:])
         missing = {example.id for example in examples[:count]} - {row["id"] for row in rows}
         tick = experiment.reporter.start(f"tune {settings}", count, count - len(missing)) if missing else lambda: None
         with dspy.context(lm=experiment.lm.copy(cache=False)):  # as in `Experiment.measure`
-            return collect(lambda one: _row(program, one, scored), examples[:count], rows, options.num_threads, tick)
+            measured = collect(
+                lambda example: _row(program, example, scored), examples[:count], rows, options.num_threads, tick
+            )
+        if isinstance(scored.task, SafeMetric):
+            scored.task.check()
+        return measured
 
-    choices = space(task, start, fixed=experiment.given)
+    choices = search_space(task, start, fixed=experiment.given)
     try:
-        found = tune(
+        tuning = tune(
             measure,
             choices,
             start,
             len(dev),
             trials=options.trials,
-            more=len(train),
+            further=len(train),
             seed=options.seed,
             stops=stops,
         )
     except stops as stop:  # before the start was measured
-        nothing = dict.fromkeys(("start", "winner", "best"), str(start))
-        return start, {**nothing, "stopped": _said(stop), "trials": [], "finals": []}
-    summary = summarize(found)
+        unmeasured = dict.fromkeys(("start", "winner", "best"), str(start))
+        return start, {**unmeasured, "stopped": _reason(stop), "trials": [], "finals": []}
+    summary = summarize(tuning)
     plot_tuning(summary, f"{task.name}, {experiment.data.source}", experiment.run.path / "tuning.png")
-    return found.winner.settings, summary
+    return tuning.winner.settings, summary
 
 
 def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, Any]:
@@ -77,7 +86,7 @@ def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, An
             score = scored.metric(example, program(**example.inputs()))
         except AdapterParseError:
             score = 0.0
-        except LMInvalidRequestError as error:  # a setting that this model cannot take; others may do
+        except LMInvalidRequestError as error:  # the model refuses these settings; it may take others
             if isinstance(error, LMUnsupportedModelError):
                 raise
             score = 0.0
@@ -85,16 +94,16 @@ def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, An
 
 
 def summarize(tuning: Tuning) -> dict[str, Any]:
-    """A search's part of the report.
+    """The `tuning` of a run's report.
 
     Returns:
-        The start, the winner and the best trial in words; what stopped the search early, or None; and the trials and
-        the finals: their settings in words and by name, score and its difference to the start with 95 % intervals
-        (paired), on how many examples, whether they were given up, calls and tokens for each answer, and on which
-        frontiers of score against tokens they are.
+        `start`, `winner` and `best`: settings in words. `stopped`: what ended the search early, or None. `trials` and
+        `finals`: for each its settings in words and by name, its score and paired difference to the start with 95 %
+        intervals, the number of examples, whether it was given up, calls and tokens for each answer, and on which
+        frontiers of score against tokens it is.
     """
     first = tuning.trials[0]
-    start = next((one for one in tuning.finals if one.settings == first.settings), first)
+    start = next((trial for trial in tuning.finals if trial.settings == first.settings), first)
     frontiers = {name: tuning.frontier(tokens) for name, tokens in _TOKENS.items()}
 
     def entry(trial: Trial) -> dict[str, Any]:
@@ -103,9 +112,9 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
             "setting": str(trial.settings),
             "settings": trial.settings.model_dump(),
             "examples": len(trial.rows),
-            "given_up": not trial.whole,
+            "given_up": not trial.complete,
             "score": of_mean(scores, users=report.users(trial.rows)).rounded(),
-            "difference": trial.above(start).rounded(),
+            "difference": trial.difference(start).rounded(),
             "calls": round(trial.per_answer("calls"), 2),
             "tokens": {name: round(tokens(trial), 1) for name, tokens in _TOKENS.items()},
             "frontier": [name for name, trials in frontiers.items() if trial in trials],
@@ -115,39 +124,43 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
         "start": str(first.settings),
         "winner": str(tuning.winner.settings),
         "best": str(tuning.best.settings),
-        "stopped": tuning.stopped and _said(tuning.stopped),
+        "stopped": tuning.stopped and _reason(tuning.stopped),
         "trials": [entry(trial) for trial in tuning.trials],
         "finals": [entry(trial) for trial in tuning.finals],
     }
 
 
 def compared(experiment: Experiment, names: Sequence[str], to: str = "r2p") -> dict[str, Any]:
-    """How programs differ from another on the reported users: in the first metric, and in tokens, as a share of its.
+    """Compare programs with another one on the reported users.
 
     Args:
-        experiment: whose programs were measured.
-        names: those to compare; one that was not measured is left out.
-        to: what with.
+        experiment: an experiment that has measured programs.
+        names: the programs to compare; unmeasured ones are left out.
+        to: the program to compare with.
+
+    Returns:
+        By program: the difference in the task's first metric, and its tokens as a share of the other program's.
     """
     rows = experiment.rows
     names = [name for name in names if {name, to} <= rows.keys()]
-    apart = report.differences(experiment.task, {name: rows[name] for name in (to, *names)}, to) if names else {}
+    measured = {name: rows[name] for name in (to, *names)} if names else {}
+    differences = report.differences(experiment.task, measured, to) if names else {}
 
     def tokens(name: str, *kinds: str) -> int:
         return sum(row[f"{kind}_tokens"] for row in rows[name] for kind in kinds)
 
     def share(name: str, *kinds: str) -> float | None:
-        whole = tokens(to, *kinds)
-        return round(tokens(name, *kinds) / whole, 4) if whole else None
+        total = tokens(to, *kinds)
+        return round(tokens(name, *kinds) / total, 4) if total else None
 
     return {
         name: {
-            "difference": apart[name],
+            "difference": differences[name],
             "tokens": {"completion": share(name, "completion"), "all": share(name, "completion", "prompt")},
         }
         for name in names
     }
 
 
-def _said(stop: BaseException) -> str:
+def _reason(stop: BaseException) -> str:
     return str(stop) or type(stop).__name__

@@ -1,4 +1,4 @@
-"""The optimizer that trains weights too: demos, then fine-tuning on what passes the gate, then demos again."""
+"""DSPy's BetterTogether: demos, then weights fine-tuned on what passes the gate, then demos again."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,56 +11,59 @@ from programs.optimize.context import CompileContext
 from programs.optimize.demos import random_search
 
 
-def together(job: CompileContext) -> dspy.Module:
-    """Prompts, weights, prompts again: demos by random search, and weights by fine-tuning on what passes the gate."""
-    assert job.trainable is not None
-    prompts, weights = _Prompts(job), _Weights(job)
-    student = job.program.deepcopy()
-    student.set_lm(job.trainable(dspy.settings.lm))
-    chain = BetterTogether(metric=job.scored.metric, p=prompts, w=weights)
-    made = chain.compile(
+def better_together(context: CompileContext) -> dspy.Module:
+    """Search demos, train the weights on what passes the gate, and search demos again with the trained model."""
+    assert context.trainable is not None
+    prompts, weights = _PromptStep(context), _WeightStep(context)
+    student = context.program.deepcopy()
+    student.set_lm(context.trainable(dspy.settings.lm))
+    chain = BetterTogether(metric=context.score.metric, p=prompts, w=weights)
+    compiled = chain.compile(
         student,
-        trainset=[*job.train],
-        valset=[*job.dev],
-        num_threads=job.threads,
-        seed=job.seed,
+        trainset=[*context.train],
+        valset=[*context.dev],
+        num_threads=context.threads,
+        seed=context.seed,
         strategy="p -> w -> p",
     )
     for step in (prompts, weights):
-        if step.failure is not None:  # DSPy would go on with what it has, and only log it
+        if step.failure is not None:  # DSPy only logs it, and goes on with what it has
             raise step.failure
-    return made
+    return compiled
 
 
 class _Step(Teleprompter):
-    """A step of a chain, whose failure is kept: DSPy only logs it."""
+    """A step of the chain, which keeps its failure: DSPy only logs it."""
 
-    def __init__(self, job: CompileContext):
-        self.job = job
+    def __init__(self, context: CompileContext):
+        self.context = context
         self.failure: Exception | None = None
 
     def compile(self, student: dspy.Module, *, trainset: list[dspy.Example]) -> dspy.Module:
         try:
-            return self.step(student, trainset)
+            return self.run(student, trainset)
         except Exception as error:
             self.failure = error
             raise
 
-    def step(self, student: Any, trainset: list[dspy.Example]) -> dspy.Module:
+    def run(self, student: Any, trainset: list[dspy.Example]) -> dspy.Module:
         raise NotImplementedError
 
 
-class _Prompts(_Step):
-    """Our random search, by the model that the chain has come to."""
+class _PromptStep(_Step):
+    """Random search, with the model that the chain has reached."""
 
-    def step(self, student: Any, trainset: list[dspy.Example]) -> dspy.Module:
+    def run(self, student: Any, trainset: list[dspy.Example]) -> dspy.Module:
         with dspy.context(lm=student.get_lm()):  # bootstrapping takes a program's own model away
-            return random_search(replace(self.job, program=student, train=trainset, candidates={})) or student
+            context = replace(self.context, program=student, train=trainset, candidate_scores={})
+            return random_search(context) or student
 
 
-class _Weights(_Step):
-    """DSPy's fine-tuning on what passes the gate; by the float face it would keep every run that is not 0."""
+class _WeightStep(_Step):
+    """DSPy's fine-tuning on what passes the gate; with the score as a number it would keep every run above 0."""
 
-    def step(self, student: Any, trainset: list[dspy.Example]) -> dspy.Module:
-        tuning = BootstrapFinetune(metric=self.job.scored.accepts, exclude_demos=True, num_threads=self.job.threads)
-        return tuning.compile(student, trainset=trainset)
+    def run(self, student: Any, trainset: list[dspy.Example]) -> dspy.Module:
+        finetune = BootstrapFinetune(
+            metric=self.context.score.accepts, exclude_demos=True, num_threads=self.context.threads
+        )
+        return finetune.compile(student, trainset=trainset)

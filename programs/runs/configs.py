@@ -6,7 +6,7 @@ from typing import Any
 
 import dspy
 
-from programs.calls.usage import Budget
+from programs.calls.usage import UsageLimits
 from r2p_dspy import connect, files
 from r2p_dspy.engines.connect import in_process
 from r2p_dspy.errors import ConfigError
@@ -100,13 +100,13 @@ class Options:
     mlflow: str | None = None
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> UsageLimits:
         """What may be spent at most.
 
         Raises:
             ValueError: for a limit that is not above 0.
         """
-        return Budget(self.max_calls, self.max_tokens, self.max_usd, self.max_minutes)
+        return UsageLimits(self.max_calls, self.max_tokens, self.max_usd, self.max_minutes)
 
     def asked(self) -> dict[str, Any]:
         """What makes the run what it is, for its config; what changes no result may be another when it is resumed."""

@@ -60,3 +60,16 @@ def test_plain_outputs_and_attribute_outputs():
     call = {"name": "look_up", "arguments": '{"key": "a"}'}
     assert [type(output) for output in plain] == [dict] and plain[0]["tool_calls"][0]["function"] == call
     assert dspy_internals.attribute_outputs(plain)[0].tool_calls[0].function.name == "look_up"
+
+
+def test_copy_as():
+    class Louder(dspy.LM):
+        def __call__(self, prompt=None, **kwargs):
+            return [text.upper() for text in super().__call__(prompt, **kwargs)]
+
+    lm = dspy.LM("scripted/test", engine=ScriptedEngine("one"), cache=False, num_retries=0, temperature=0.5)
+    copied = dspy_internals.copy_as(lm, Louder)
+    assert copied("Hello") == ["ONE"] and lm("Hello") == ["one"]
+    assert vars(copied).keys() == vars(lm).keys() and copied.engine is lm.engine
+    assert copied.kwargs == lm.kwargs and copied.kwargs is not lm.kwargs
+    assert len(copied.history) == len(lm.history) == 1

@@ -1,4 +1,4 @@
-"""A recorded model: the same question is asked once, and answered as it was, whoever reads along."""
+"""A recorded model: the same request is made once, and replayed as it was, for checks that read it too."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +9,11 @@ import pytest
 from dspy.utils.callback import BaseCallback
 
 from programs.calls.cache import CallCache, CallCacheFailed
-from programs.calls.recording import recorded
-from programs.calls.usage import Budget, BudgetReached, UsageLimiter
+from programs.calls.recording import record_calls
+from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
 from r2p_dspy import Suggest, optimizing
 from tests.film import ask, program
+from tests.programs.calls.stored import stored_calls
 from tests.r2p_dspy.decoding.test_intervention import SteerableEngine
 from tests.r2p_dspy.engines.test_served import Continues, serve  # noqa: F401  (a fixture)
 from tests.r2p_dspy.engines.test_served import lm as served
@@ -21,12 +22,12 @@ from tests.scripted import STAGES, AsyncScriptedEngine, ScriptedEngine, completi
 LOST = completion(evidence=STAGES["evidence"].replace('"1"', '"7"'))
 
 
-def model(folder, *texts, meter=None, kind=ScriptedEngine, **settings):
+def model(folder, *texts, limiter=None, kind=ScriptedEngine, **settings):
     """A recorded model that writes these texts, and its engine."""
     engine = kind(*texts)
     lm = dspy.LM("scripted/test", engine=engine, async_engine=AsyncScriptedEngine(engine), num_retries=0, **settings)
-    ledger = CallCache(folder) if folder is not None else None
-    return recorded(lm, ledger, meter or UsageLimiter()), engine
+    cache = CallCache(folder) if folder is not None else None
+    return record_calls(lm, cache, limiter or UsageLimiter()), engine
 
 
 def entries(lm, **how):
@@ -46,7 +47,7 @@ def test_a_call_is_made_once_and_keeps_its_usage(tmp_path):
     assert len(engine.requests) == 1 and not other_engine.requests
     assert made["prompt_tokens"] == 10 and made["replayed"] == 0 and made["seconds"] >= 0
     assert {**made, "replayed": 1} == replayed == later_usage
-    assert (other.meter.spent.calls, other.meter.replayed.calls, other.meter.replayed.tokens) == (0, 1, 15)
+    assert (other.limiter.usage.calls, other.limiter.replayed.calls, other.limiter.replayed.tokens) == (0, 1, 15)
 
 
 DIFFERENT = [
@@ -115,13 +116,13 @@ def test_a_call_that_fails_is_no_completed_one(tmp_path):
     with pytest.raises(Exception, match="down"):
         lm("Hello")
     assert lm("Hello") == ["one"] and len(engine.requests) == 2
-    assert lm.meter.spent.calls == 2, "but it is one that was begun"
+    assert lm.limiter.usage.calls == 2, "but it is one that was begun"
 
 
-def test_without_a_ledger_calls_are_counted_alone():
+def test_without_a_cache_calls_are_only_counted():
     lm, engine = model(None, "one", cache=False)
     assert [lm("Hello"), lm("Hello")] == [["one"]] * 2
-    assert len(engine.requests) == lm.meter.spent.calls == 2 and lm.meter.spent.tokens == 30
+    assert len(engine.requests) == lm.limiter.usage.calls == 2 and lm.limiter.usage.tokens == 30
 
 
 def test_a_call_that_was_steered_is_read_again_with_its_interventions(tmp_path):
@@ -153,7 +154,7 @@ def test_a_steered_call_is_made_again_when_its_checks_are_others(tmp_path):
         made = ask(program(checks=[Suggest(strict, after="evidence")], max_backtracks=0))
     assert len(engine.requests) == 2
     assert [one.check for one in made.interventions] == ["strict"], "once, by the reader that was there at the replay"
-    assert lm.ledger.repeated == 1
+    assert stored_calls(tmp_path) == (1, 1)
 
 
 def test_threads_share_a_recorded_model(tmp_path):
@@ -163,29 +164,29 @@ def test_threads_share_a_recorded_model(tmp_path):
         said = [call.result() for call in [pool.submit(copy_context().run, lm, one) for one in asked[:40]]]
         again = [call.result() for call in [pool.submit(copy_context().run, lm, one) for one in asked[40:]]]
     assert said == again == [[one] for one in asked[:40]]
-    assert len(engine.requests) == 40 == len(lm.ledger)
+    assert len(engine.requests) == 40 and stored_calls(tmp_path) == (40, 0)
 
 
-def test_an_optimizers_copy_shares_ledger_and_meter(tmp_path):
+def test_copies_share_cache_and_limiter(tmp_path):
     lm, _ = model(tmp_path, "one")
     module = dspy.Predict("question -> answer")
     module.set_lm(lm)
     copied = module.deepcopy().lm
-    assert copied.ledger is lm.ledger and copied.meter is lm.meter and type(copied) is type(lm)
+    assert copied.call_cache is lm.call_cache and copied.limiter is lm.limiter and type(copied) is type(lm)
     assert isinstance(lm, dspy.LM)
 
 
-def test_at_the_budget_nothing_is_asked_and_what_is_kept_is_answered(tmp_path):
-    lm, engine = model(tmp_path, "one", meter=UsageLimiter(Budget(calls=1)))
+def test_a_reached_limit_still_replays(tmp_path):
+    lm, engine = model(tmp_path, "one", limiter=UsageLimiter(UsageLimits(calls=1)))
     lm("Hello")
-    with pytest.raises(BudgetReached, match="--max-calls 1"):
+    with pytest.raises(UsageLimitReached, match="--max-calls 1"):
         lm("Bye")
     assert lm("Hello") == ["one"] and len(engine.requests) == 1
 
 
-def test_dollars_need_a_price():
+def test_a_limit_in_dollars_needs_a_price():
     with pytest.raises(ValueError, match="the price of scripted/test is not known.*--max-tokens"):
-        model(None, "one", meter=UsageLimiter(Budget(usd=1.0)))
+        model(None, "one", limiter=UsageLimiter(UsageLimits(usd=1.0)))
 
 
 def test_a_full_disk_lets_no_further_call_begin(tmp_path, monkeypatch):
@@ -193,12 +194,12 @@ def test_a_full_disk_lets_no_further_call_begin(tmp_path, monkeypatch):
         raise CallCacheFailed("full")
 
     lm, engine = model(tmp_path, "one")
-    monkeypatch.setattr(CallCache, "keep", full)
+    monkeypatch.setattr(CallCache, "put", full)
     for _ in range(2):
         with pytest.raises(CallCacheFailed):
             lm("Hello")
     assert len(engine.requests) == 1
-    lm.meter.settle()
+    lm.limiter.drain()
 
 
 STREAMED = (lambda start: start(completion()), {}, "stream")
@@ -218,11 +219,11 @@ def test_a_served_answer_is_one_call_however_it_is_steered(
     grade,
 ):
     server = begin(serve)
-    lm = recorded(served(server, **options), CallCache(tmp_path), UsageLimiter())
+    lm = record_calls(served(server, **options), CallCache(tmp_path), UsageLimiter())
     with dspy.context(lm=lm):
         first, asked = ask(program()), len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions"))
         again = ask(program())
     assert (first.grade, again.grade) == (grade, grade) and first.tag == again.tag == "romance"
     assert len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions")) == asked > 0
-    assert (len(lm.ledger), lm.meter.spent.calls, lm.meter.replayed.calls) == (1, 1, 1)
-    assert lm.meter.spent.tokens == lm.meter.replayed.tokens > 0
+    assert (stored_calls(tmp_path)[0], lm.limiter.usage.calls, lm.limiter.replayed.calls) == (1, 1, 1)
+    assert lm.limiter.usage.tokens == lm.limiter.replayed.tokens > 0

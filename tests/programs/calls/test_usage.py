@@ -1,4 +1,4 @@
-"""Budgets: they hold among many threads, leave an optimizer at once, and keep the best program so far."""
+"""Usage limits: they hold among many threads, stop an optimizer at once, and keep the best program so far."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,9 +7,9 @@ import dspy
 import pytest
 
 from programs.calls.cache import Usage
-from programs.calls.recording import recorded
-from programs.calls.usage import Budget, BudgetReached, UsageLimiter
-from programs.optimize.best import Best, within_budget
+from programs.calls.recording import record_calls
+from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
+from programs.optimize.best_candidate import BestCandidate, compile_within_limits
 from programs.optimize.estimate import estimate
 from programs.optimize.optimizers import program_runs
 from tests.film import FILM, HISTORY, program
@@ -19,47 +19,47 @@ CALL = Usage(1, prompt=10, completion=5, usd=0.01, seconds=0.1)
 
 
 @pytest.mark.parametrize("limit", [{"calls": 0}, {"tokens": -1}, {"usd": 0.0}, {"minutes": float("nan")}])
-def test_a_budget_is_above_nothing(limit):
+def test_a_limit_is_above_zero(limit):
     with pytest.raises(ValueError, match=r"--max-\w+ must be above 0"):
-        Budget(**limit)
+        UsageLimits(**limit)
 
 
 @pytest.mark.parametrize(
-    "budget, begun",
+    "limits, begun",
     [
-        (Budget(), 50),
-        (Budget(calls=7), 7),
-        (Budget(tokens=46), 4),
-        (Budget(usd=0.035), 4),
-        (Budget(calls=9, tokens=15), 1),
+        (UsageLimits(), 50),
+        (UsageLimits(calls=7), 7),
+        (UsageLimits(tokens=46), 4),
+        (UsageLimits(usd=0.035), 4),
+        (UsageLimits(calls=9, tokens=15), 1),
     ],
 )
-def test_no_call_begins_once_the_budget_is_reached(budget, begun):
-    meter, calls = UsageLimiter(budget), 0
+def test_no_call_begins_at_a_limit(limits, begun):
+    limiter, calls = UsageLimiter(limits), 0
     for _ in range(50):
         try:
-            meter.admit()
-        except BudgetReached as reached:
+            limiter.admit()
+        except UsageLimitReached as reached:
             assert "--max-" in str(reached)
             continue
-        meter.done(CALL)
+        limiter.done(CALL)
         calls += 1
-    assert calls == begun == meter.spent.calls
+    assert calls == begun == limiter.usage.calls
 
 
-def test_minutes_are_those_since_the_start():
-    meter = UsageLimiter(Budget(minutes=0.001))
-    meter.admit()
+def test_minutes_since_the_start():
+    limiter = UsageLimiter(UsageLimits(minutes=0.001))
+    limiter.admit()
     time.sleep(0.07)
-    with pytest.raises(BudgetReached, match="--max-minutes 0.001"):
-        meter.admit()
+    with pytest.raises(UsageLimitReached, match="--max-minutes 0.001"):
+        limiter.admit()
 
 
-def test_what_was_spent_before_a_run_was_resumed_counts():
-    meter = UsageLimiter(Budget(calls=3), before=Usage(calls=2))
-    meter.admit()
-    with pytest.raises(BudgetReached):
-        meter.admit()
+def test_usage_before_a_resume_counts():
+    limiter = UsageLimiter(UsageLimits(calls=3), before=Usage(calls=2))
+    limiter.admit()
+    with pytest.raises(UsageLimitReached):
+        limiter.admit()
 
 
 @pytest.mark.parametrize(
@@ -67,27 +67,27 @@ def test_what_was_spent_before_a_run_was_resumed_counts():
     [(Usage(calls=4), 6), (Usage(calls=40), 5), (Usage(), 10)],
     ids=["as much", "half of what is left at most", "nothing"],
 )
-def test_a_part_can_be_held_back(kept, within):
-    meter, calls = UsageLimiter(Budget(calls=10)), 0
-    with meter.holding(kept):
+def test_a_part_can_be_reserved(kept, within):
+    limiter, calls = UsageLimiter(UsageLimits(calls=10)), 0
+    with limiter.reserving(kept):
         while True:
             try:
-                meter.admit()
-            except BudgetReached as reached:
-                assert ("kept for measuring" in str(reached)) == (within < 10)
+                limiter.admit()
+            except UsageLimitReached as reached:
+                assert ("reserved for measuring" in str(reached)) == (within < 10)
                 break
             calls += 1
     assert calls == within
     for _ in range(10 - within):
-        meter.admit()
-    with pytest.raises(BudgetReached):
-        meter.admit()
+        limiter.admit()
+    with pytest.raises(UsageLimitReached):
+        limiter.admit()
 
 
-def model(budget, say):
+def model(limits, say):
     engine = ScriptedEngine(say)
-    return recorded(
-        dspy.LM("scripted/test", engine=engine, cache=False, num_retries=0), None, UsageLimiter(budget)
+    return record_calls(
+        dspy.LM("scripted/test", engine=engine, cache=False, num_retries=0), None, UsageLimiter(limits)
     ), engine
 
 
@@ -96,14 +96,17 @@ def test_threads_overshoot_by_no_more_than_the_calls_in_flight():
         time.sleep(0.01)
         return "said"
 
-    lm, engine = model(Budget(tokens=300), slow)  # of 15 each: 20 calls
+    lm, engine = model(UsageLimits(tokens=300), slow)  # of 15 each: 20 calls
     examples = [dspy.Example(question=str(number), answer="").with_inputs("question") for number in range(200)]
     evaluate = dspy.Evaluate(devset=examples, metric=lambda example, made: 1.0, num_threads=16)
-    with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_json_adapter_fallback=False)), pytest.raises(BudgetReached):
+    with (
+        dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_json_adapter_fallback=False)),
+        pytest.raises(UsageLimitReached),
+    ):
         evaluate(Echo())
-    lm.meter.settle()
+    lm.limiter.drain()
     assert 20 <= len(engine.requests) <= 20 + 16
-    assert len(engine.requests) == lm.meter.spent.calls and lm.meter.spent.tokens == 15 * lm.meter.spent.calls
+    assert len(engine.requests) == lm.limiter.usage.calls and lm.limiter.usage.tokens == 15 * lm.limiter.usage.calls
 
 
 class Echo(dspy.Module):
@@ -113,13 +116,13 @@ class Echo(dspy.Module):
         return dspy.Prediction(answer=dspy.settings.lm(question)[0])
 
 
-def test_settling_waits_for_the_calls_that_are_under_way():
-    meter = UsageLimiter()
-    meter.admit()
+def test_drain_waits_for_calls_under_way():
+    limiter = UsageLimiter()
+    limiter.admit()
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(lambda: (time.sleep(0.1), meter.done(CALL)))
-        meter.settle()
-    assert meter.spent.tokens == 15 and meter.busy >= 0.1
+        pool.submit(lambda: (time.sleep(0.1), limiter.done(CALL)))
+        limiter.drain()
+    assert limiter.usage.tokens == 15
 
 
 DEV = [dspy.Example(id=str(n), film=FILM, profile=HISTORY).with_inputs("film", "profile") for n in range(4)]
@@ -143,12 +146,12 @@ def rate(module, devset=DEV):
 
 
 def stopping(*scores):
-    """An optimizer that rates candidates of these scores, until its budget is reached."""
+    """An optimizer that rates candidates of these scores, until a usage limit is reached."""
 
     def compiling():
         for one in scores:
             rate(program() if one is None else rated(one))
-        raise BudgetReached("the budget is reached (--max-calls 9)")
+        raise UsageLimitReached("the usage limit is reached (--max-calls 9)")
 
     return compiling
 
@@ -158,13 +161,13 @@ def stopping(*scores):
     [((0.2, 0.9, 0.4), "compiled", 90.0), ((None, 0.1), "uncompiled", 30.0), ((), "uncompiled", None)],
     ids=["the best of three", "the uncompiled one was best", "none was rated"],
 )
-def test_at_the_budget_the_best_program_so_far_is_kept(scripted, scores, winner, best):
+def test_at_a_limit_the_best_candidate_is_kept(scripted, scores, winner, best):
     scripted(completion())
-    chosen, summary = within_budget(stopping(*scores), program(), DEV, UsageLimiter(), "random")
+    chosen, summary = compile_within_limits(stopping(*scores), program(), DEV, UsageLimiter(), "random")
     assert summary["winner"] == winner
     assert summary["dev_scores"] == ({} if best is None else {"best so far": best})
     assert (
-        summary["stopped"].startswith("the budget is reached (--max-calls 9)")
+        summary["stopped"].startswith("the usage limit is reached (--max-calls 9)")
         and str(len(scores)) in summary["stopped"]
     )
     assert [demo.draft for demo in chosen.reason.demos] == ([str(best / 100)] if winner == "compiled" else [])
@@ -172,7 +175,7 @@ def test_at_the_budget_the_best_program_so_far_is_kept(scripted, scores, winner,
 
 def test_only_ratings_on_all_of_dev_are_compared(scripted):
     scripted(completion())
-    best = Best(DEV)
+    best = BestCandidate(DEV)
     with dspy.context(callbacks=[best]):
         rate(rated(0.9), DEV[:2])
         rate(rated(0.5), DEV[::-1])
@@ -181,7 +184,7 @@ def test_only_ratings_on_all_of_dev_are_compared(scripted):
 
 def test_a_candidate_is_kept_as_it_was_when_it_was_rated(scripted):
     scripted(completion())
-    best, candidate = Best(DEV), rated(0.9)
+    best, candidate = BestCandidate(DEV), rated(0.9)
     with dspy.context(callbacks=[best]):
         rate(candidate)
         candidate.reason.demos = []

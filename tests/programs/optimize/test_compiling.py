@@ -1,6 +1,7 @@
 """Compiling: what each optimizer changes, that what it collects is clean, what wins, and what is refused."""
 
 import json
+import pickle
 from threading import Thread
 
 import dspy
@@ -10,9 +11,9 @@ from dspy.clients.provider import TrainingJob
 
 from programs.optimize import compiling
 from programs.optimize import instructions as instruction_search
-from programs.optimize.compiling import compile_program, composite, copy_learned_state, weights_of
-from programs.optimize.context import CompileContext, demonstrable
-from programs.optimize.optimizers import OPTIMIZERS
+from programs.optimize.compiling import compile_program, composite, copy_learned_state, parse_weights
+from programs.optimize.context import CompileContext, find_passing
+from programs.optimize.optimizers import OPTIMIZERS, find_optimizer
 from programs.optimize.safe_metric import MetricError
 from programs.tasks.program import r2p
 from programs.tasks.retrievers import default_retriever
@@ -132,8 +133,8 @@ def test_of_backtracking_and_candidates_demos_show_only_what_was_accepted_and_wo
     program = R2P(TASK.signature, retriever=default_retriever(TASK), candidates=2, reconcile="synthesis")
     reflection = model(propose, "test/strong") if optimizer == "mipro" else None  # without, simba makes demos alone
     with dspy.context(lm=model(stumbling)), optimizing():
-        job = CompileContext(program, TASK, composite(TASK), TRAIN[:8], DEV[:3], threads=1, reflection=reflection)
-        best = OPTIMIZERS[optimizer].run(job)
+        context = CompileContext(program, TASK, composite(TASK), TRAIN[:8], DEV[:3], threads=1, reflection=reflection)
+        best = OPTIMIZERS[optimizer].run(context)
     found = [
         copy_learned_state(program, one)
         for one in (best, *(one["program"] for one in getattr(best, "candidate_programs", [])))
@@ -217,9 +218,9 @@ class TestNearest:
 
         program = r2p(TASK)
         program.retriever = Dense(embedder, k=4, query=program.retriever.query, text=program.retriever.text)
-        found = CompileContext(program, TASK, composite(TASK), TRAIN, DEV, threads=4)
+        context = CompileContext(program, TASK, composite(TASK), TRAIN, DEV, threads=4)
         with dspy.context(lm=model(taught_by(KNOWN))), optimizing():
-            made = OPTIMIZERS["knn"].run(found)
+            made = OPTIMIZERS["knn"].run(context)
         assert made.reason.demos[0][TASK.question] == TRAIN[1][TASK.question]
 
     def test_one_example_is_the_nearest(self):
@@ -253,24 +254,29 @@ def tunable(rows, say=knowing(EXAMPLES)):  # noqa: B008
     return lambda lm: Trainable(lm.model, engine=lm.engine, cache=False, num_retries=0)
 
 
-class TestTogether:
+class TestBetterTogether:
     def test_weights_are_trained_on_what_passes_and_prompts_are_searched_by_the_trained_model(self, tmp_path):
         rows = []
-        made, summary, *_ = compiled("together", taught_by(KNOWN, demos=False), trainable=tunable(rows))
+        made, summary, *_ = compiled("better-together", taught_by(KNOWN, demos=False), trainable=tunable(rows))
         assert summary["winner"] == "compiled" and summary["trained"] == "test/tuned"
         assert made.reason.lm.model == "test/tuned"
         golds = {one[TASK.answer] for one in KNOWN}
-        assert len(rows) == len(KNOWN), "one a passing run; the float face would have let in all"
+        assert len(rows) == len(KNOWN), "one a passing run; as a number the score would let in all"
         for row in rows:
             last = row["messages"][-1]
             assert last["role"] == "assistant" and any(f"[[ ## tag ## ]]\n{gold}" in last["content"] for gold in golds)
-            assert len(row["messages"]) == 3, "no demos: the weights are to hold what they copy_learned_state"
+            assert len(row["messages"]) == 3, "no demos: the weights are to hold what demos taught"
         check_clean(made, TRAIN)
         assert "tuned" not in save_program(made, tmp_path / "program.json").read_text()
 
     def test_what_fails_in_a_step_is_raised(self):
         with pytest.raises(RuntimeError, match="no memory"):
-            compiled("together", taught_by(KNOWN), trainable=tunable([], RuntimeError("no memory")))
+            compiled("better-together", taught_by(KNOWN), trainable=tunable([], RuntimeError("no memory")))
+
+
+def test_the_old_name_of_better_together_warns():
+    with pytest.warns(FutureWarning, match="'together' is now called 'better-together'"):
+        assert find_optimizer("together") is OPTIMIZERS["better-together"]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +286,7 @@ class TestTogether:
 )
 def test_demos_come_from_examples_that_pass_the_gate(known, passing, tried):
     with dspy.context(lm=model(knowing(known))), optimizing():
-        found, seen = demonstrable(r2p(TASK), composite(TASK), EXAMPLES, threads=16)
+        found, seen = find_passing(r2p(TASK), composite(TASK), EXAMPLES, threads=16)
     assert (len(found), seen) == (passing, tried)
     assert {one.id for one in found} <= {one.id for one in known}
 
@@ -310,7 +316,12 @@ def test_a_seed_repeats_everything(optimizer):
         ("no model that writes", "gepa", {"reflect": False}, "gepa needs a model that writes .* --reflection-model"),
         ("no model that writes", "mipro", {"reflect": False}, "mipro needs a model that writes"),
         ("no model that writes", "copro", {"reflect": False}, "copro needs a model that writes"),
-        ("nothing that trains", "together", {}, "together trains the model's weights, which nothing here can"),
+        (
+            "nothing that trains",
+            "better-together",
+            {},
+            "better-together trains the .* weights, which cannot",
+        ),
         ("too few to train on", "random", {"train": TRAIN[:2]}, "random needs at least 3 .* not 2 and 6"),
         ("too few for a batch", "simba", {"train": TRAIN[:7]}, "simba needs at least 8 .* not 7 and 6"),
         ("no dev set", "gepa", {"dev": []}, "1 dev example, not 12 and 0"),
@@ -363,7 +374,9 @@ class TestFailing:
             MetricError, match="fails on all 6 examples, first with KeyError: 'no such user'"
         ) as stopped:
             compiled(optimizer, taught_by(KNOWN))
-        assert "in score" in stopped.value.traceback and "no such user" in stopped.value.traceback
+        for error in (stopped.value, pickle.loads(pickle.dumps(stopped.value))):
+            assert "in score" in error.traceback and "no such user" in error.traceback
+        assert isinstance(stopped.value.__cause__, KeyError), "the metric's own error"
 
     def test_a_program_that_raises_on_an_example_scores_it_as_failed_and_counts(self):
         def fussy(inputs, outcome):
@@ -428,7 +441,7 @@ def test_only_whole_demos_are_taken_over_each_once_and_an_instruction():
     ],
 )
 def test_weights_are_read(text, weights):
-    assert weights_of(text) == weights
+    assert parse_weights(text) == weights
 
 
 @pytest.mark.parametrize(
@@ -446,7 +459,7 @@ def test_weights_are_read(text, weights):
 )
 def test_weights_that_cannot_be_read_say_why(text, said):
     with pytest.raises(ValueError, match=said):
-        weights_of(text)
+        parse_weights(text)
 
 
 def test_weights_and_threshold_count_and_are_told():

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from programs.runs.directory import Rows, Run
 from programs.runs.reporter import Reporter
 from programs.tasks import lamp2
 from r2p_dspy.errors import RunError
+from tests.programs.calls.stored import stored_calls
 from tests.scripted import ScriptedEngine, tagged
 from tests.test_cli import report_of, run
 
@@ -141,8 +141,8 @@ def test_a_larger_budget_goes_on_where_a_smaller_one_ended(engine, tmp_path):
     compile_in(tmp_path / "large")
     compile_in(tmp_path / "alone", calls=str(tmp_path / "fresh"))
     assert outcome(tmp_path / "large") == outcome(tmp_path / "alone")
-    ledger = CallCache(tmp_path / "calls")
-    assert ledger.repeated == 0 and len(ledger) > before
+    calls, repeated = stored_calls(tmp_path / "calls")
+    assert repeated == 0 and calls > before
 
 
 def test_dollars_that_nobody_can_count_are_refused_before_anything_is_written(engine, tmp_path):
@@ -152,25 +152,25 @@ def test_dollars_that_nobody_can_count_are_refused_before_anything_is_written(en
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(engine, tmp_path, monkeypatch):
-    kept, keep = [], CallCache.keep
+    kept, put = [], CallCache.put
 
     def until_full(self, key, model, call):
         kept.append(key)
         if len(kept) == 20:
-            (pages,) = self._file.execute("PRAGMA page_count").fetchone()
-            self._file.execute(f"PRAGMA max_page_count = {pages}")
-            call = type(call)(["x" * 50_000], call.usage, call.spent)
-        return keep(self, key, model, call)
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+            self._connection.execute(f"PRAGMA max_page_count = {pages}")
+            call = type(call)(["x" * 50_000], call.dspy_usage, call.usage)
+        return put(self, key, model, call)
 
     with monkeypatch.context() as patched:
-        patched.setattr(CallCache, "keep", until_full)
+        patched.setattr(CallCache, "put", until_full)
         with pytest.raises(RunError, match=r"cannot write to .*full.*go on with --resume"):
             compile_in(tmp_path / "run")
     assert not (tmp_path / "run" / "report.json").exists()
     compile_in(tmp_path / "run", resume=True)
     compile_in(tmp_path / "alone", calls=str(tmp_path / "fresh"))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "alone")
-    assert CallCache(tmp_path / "calls").repeated == 0
+    assert stored_calls(tmp_path / "calls")[1] == 0
 
 
 def test_rows_on_a_full_disk_are_one_line_too(engine, tmp_path, monkeypatch):
@@ -191,7 +191,7 @@ def test_rows_on_a_full_disk_are_one_line_too(engine, tmp_path, monkeypatch):
     )
     assert "Traceback" not in result.output + result.stderr
     assert run("compile", *options, "--resume").exit_code == 0
-    assert CallCache(tmp_path / "calls").repeated == 0
+    assert stored_calls(tmp_path / "calls")[1] == 0
 
 
 def test_a_ledger_that_cannot_be_used_leaves_no_run_behind(engine, tmp_path):
@@ -241,8 +241,7 @@ def calls_in(folder):
     if not path.exists():
         return 0, 0
     try:
-        with closing(sqlite3.connect(path, 30)) as file:
-            return file.execute("SELECT COUNT(*), COALESCE(SUM(times - 1), 0) FROM calls").fetchone()
+        return stored_calls(folder / "calls")
     except sqlite3.OperationalError:  # the table is about to be made
         return 0, 0
 
@@ -265,7 +264,7 @@ def killed_at(command, folder, stops):
 
 def test_killed_at_random_moments_it_repeats_no_completed_call_and_ends_as_if_never_killed(engine, tmp_path):
     compile_in(tmp_path / "alone" / "run")
-    whole = len(CallCache(tmp_path / "alone" / "calls"))
+    whole, _ = stored_calls(tmp_path / "alone" / "calls")
     stops = sorted(random.Random(1).sample(range(1, whole - 4), 3))
     script = PROCESS.format(small=SMALL)
     killed_at(lambda how: [sys.executable, "-c", script, str(tmp_path / "run"), how], tmp_path, stops)

@@ -18,8 +18,9 @@ from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, lamp_files
 from programs.evaluate.experiment import Experiment
 from programs.optimize.compiling import composite
+from programs.optimize.safe_metric import MetricError, SafeMetric
 from programs.optimize.trials import Trial, Tuning
-from programs.optimize.tuning import SPACE, space, tune
+from programs.optimize.tuning import SPACE, search_space, tune
 from programs.optimize.tuning_run import run_tuning, summarize
 from programs.runs.configs import Options
 from programs.runs.reporter import Reporter
@@ -27,7 +28,7 @@ from programs.tasks import lamp2
 from programs.tasks.program import R2PConfig, build
 from programs.tasks.task import Task
 from programs.ui.plots import plot_tuning
-from r2p_dspy import Suggest
+from r2p_dspy import Composite, Suggest
 from r2p_dspy.artifact import save_program
 from r2p_dspy.errors import ArtifactError, ConfigError
 from tests.scripted import STAGES, ScriptedEngine
@@ -64,7 +65,7 @@ class World:
 
 
 def search(world, trials=24, examples=60, fixed=(), **options):
-    return tune(world, space(TASK, START, fixed), START, examples, trials=trials, **options)
+    return tune(world, search_space(TASK, START, fixed), START, examples, trials=trials, **options)
 
 
 def test_the_first_trial_is_the_start_and_the_next_ones_change_one_setting_each():
@@ -107,7 +108,7 @@ def test_a_small_space_ends_the_search():
 def test_what_has_no_hope_is_given_up_after_a_third(score, tokens, given_up):
     world = World(lambda one: score if one.template == "brief" else 0.8, lambda one: tokens if one != START else 100)
     brief = search(world, trials=2, fixed=set(SPACE) - {"template"}).trials[1]
-    assert brief.whole != given_up and len(brief.rows) == (20 if given_up else 60)
+    assert brief.complete != given_up and len(brief.rows) == (20 if given_up else 60)
 
 
 def test_what_adds_to_a_dear_failure_is_not_measured():
@@ -120,7 +121,7 @@ def test_what_adds_to_a_dear_failure_is_not_measured():
 
 
 def of(scores, tokens, **settings):
-    return Trial(R2PConfig(**settings), rows(scores, tokens), whole=True)
+    return Trial(R2PConfig(**settings), rows(scores, tokens), complete=True)
 
 
 START_TRIAL = of([1] * 57 + [0] * 3, 100)
@@ -150,10 +151,10 @@ def test_finalists_are_compared_on_further_examples():
 
     choices = {"k": (4, 2)}
     assert tune(measure, choices, START, 60, trials=2).winner.settings.k == 2
-    tuning = tune(measure, choices, START, 60, trials=2, more=20)
+    tuning = tune(measure, choices, START, 60, trials=2, further=20)
     assert tuning.winner.settings.k == 4
     assert {one.settings.k: len(one.rows) for one in tuning.finals} == {2: 80, 4: 80}
-    alone = tune(measure, {"k": (4,)}, START, 60, trials=2, more=20)
+    alone = tune(measure, {"k": (4,)}, START, 60, trials=2, further=20)
     assert not alone.finals and alone.winner.settings.k == 4, "there is nothing to decide"
 
 
@@ -167,8 +168,8 @@ def test_the_finalists_are_the_cheapest_of_the_good_the_best_and_the_start():
 
 
 def test_a_trial_that_was_given_up_does_not_win_and_is_on_the_frontier_if_it_is_cheap():
-    cheap, dear = (Trial(R2PConfig(k=k), rows([1] * 10 + [0] * 10, k), whole=False) for k in (1, 200))
-    lucky = Trial(R2PConfig(k=300), rows([1] * 20, 300), whole=False)
+    cheap, dear = (Trial(R2PConfig(k=k), rows([1] * 10 + [0] * 10, k), complete=False) for k in (1, 200))
+    lucky = Trial(R2PConfig(k=300), rows([1] * 20, 300), complete=False)
     tuning = Tuning([START_TRIAL, cheap, dear, lucky])
     assert tuning.best is tuning.winner is START_TRIAL
     assert tuning.frontier(lambda trial: trial.tokens) == [cheap, START_TRIAL]
@@ -200,7 +201,7 @@ def test_a_spent_budget_keeps_what_was_measured(most, whole):
     world = World(lambda one: 0.9 if one.template == "brief" else 0.5, most=most)
     tuning = search(world, stops=(Stop,))
     assert isinstance(tuning.stopped, Stop)
-    assert sum(one.whole for one in tuning.trials) == whole
+    assert sum(one.complete for one in tuning.trials) == whole
     assert (tuning.winner.settings.template == "brief") == (whole == 2)
 
 
@@ -210,11 +211,11 @@ def test_a_budget_that_is_spent_at_once_is_the_callers_to_handle():
 
 
 def test_what_is_given_is_not_searched_and_templates_fit_the_checks():
-    choices = space(TASK, R2PConfig(retriever="dense:mine", k=5), fixed=["template"])
+    choices = search_space(TASK, R2PConfig(retriever="dense:mine", k=5), fixed=["template"])
     assert "template" not in choices and choices["k"][0] == 5 and choices["retriever"][0] == "dense:mine"
     late = Suggest(lambda inputs, outcome: True, name="late", after="draft")
     checked = Task(**{**TASK.__dict__, "checks": (late,)})
-    assert space(checked, START)["template"] == ("full",)
+    assert search_space(checked, START)["template"] == ("full",)
 
 
 # Whole runs, on a model that is right when it is asked briefly.
@@ -335,6 +336,14 @@ def test_a_budget_that_is_spent_between_calls_keeps_the_best_setting(engine, tmp
         settings, found = run_tuning(experiment, composite(TASK), stops=(Stop,))
     assert settings.template == winner and len(found["trials"]) == trials
     assert found["stopped"] == "no more calls" and found["winner"] == str(settings)
+
+
+def test_tuning_stops_at_a_metric_that_always_fails(engine, tmp_path):
+    score = Composite(SafeMetric(lambda example, prediction: {}["no such user"]))
+    experiment = Experiment("compile", Options(task="lamp2", model="test/x", num_threads=2, cache=False), Reporter())
+    with experiment.running(tmp_path / "run", resume=False), pytest.raises(MetricError, match="fails on all"):
+        run_tuning(experiment, score)
+    assert len(engine.requests) < 60, "one trial"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""The best candidate that an optimizer has rated so far, for when a usage limit stops the optimizer."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dspy
+from dspy.utils.callback import BaseCallback
+
+from programs.calls.usage import UsageLimiter, UsageLimitReached
+from programs.optimize.compiling import copy_learned_state
+from r2p_dspy import R2P
+
+
+class BestCandidate(BaseCallback):
+    """Keeps the program that scored best on dev, of all that an optimizer rates with `dspy.Evaluate`.
+
+    Args:
+        dev: the dev examples; evaluations on other examples, or on some of these, are ignored.
+    """
+
+    def __init__(self, dev: Sequence[dspy.Example]):
+        self.program: dspy.Module | None = None
+        self.scores: list[float] = []
+        self._dev_ids = _ids(dev)
+        self._under_evaluation: dict[str, dspy.Module] = {}
+
+    def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        devset = inputs.get("devset") or instance.devset
+        if _ids(devset) == self._dev_ids:
+            self._under_evaluation[call_id] = inputs["program"]
+
+    def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        program = self._under_evaluation.pop(call_id, None)
+        if program is None or outputs is None:
+            return
+        if self.program is None or outputs.score > max(self.scores):
+            self.program = program.deepcopy()  # an optimizer may change it later
+        self.scores.append(float(outputs.score))
+
+
+def compile_within_limits(
+    compile_program: Callable[[], tuple[R2P, dict[str, Any]]],
+    uncompiled: R2P,
+    dev: Sequence[dspy.Example],
+    limiter: UsageLimiter,
+    optimizer: str,
+) -> tuple[R2P, dict[str, Any]]:
+    """Compile a program; if a usage limit is reached meanwhile, take the best candidate so far.
+
+    Args:
+        compile_program: compiles, and returns what `compiling.compile_program` returns.
+        uncompiled: the program as it is before.
+        dev: the examples that candidates are rated on.
+        limiter: the run's limiter.
+        optimizer: its name, for the summary.
+
+    Returns:
+        What `compile_program` returned. If a limit was reached: the best candidate, and a summary whose `stopped` says
+        which limit.
+    """
+    best = BestCandidate(dev)
+    with dspy.context(callbacks=[*dspy.settings.get("callbacks", []), best]):
+        try:
+            return compile_program()
+        except UsageLimitReached as error:
+            reason = str(error)
+    limiter.drain()
+    candidate = best.program
+    improved = isinstance(candidate, R2P) and not _same_state(candidate, uncompiled)
+    winner = copy_learned_state(uncompiled, candidate) if improved else uncompiled.deepcopy()
+    summary = {
+        "optimizer": optimizer,
+        "winner": "compiled" if improved else "uncompiled",
+        "dev_scores": {"best so far": round(max(best.scores), 2)} if best.scores else {},
+        "demos": len(winner.reason.demos),
+        "stopped": f"{reason}; {len(best.scores)} candidates were rated before",
+    }
+    return winner, summary
+
+
+def _ids(examples: Sequence[dspy.Example]) -> list[str]:
+    return sorted(str(example.get("id", example)) for example in examples)
+
+
+def _same_state(first: dspy.Module, second: dspy.Module) -> bool:
+    return json.dumps(first.dump_state(), default=str) == json.dumps(second.dump_state(), default=str)
