@@ -31,15 +31,7 @@ class CallCacheFailed(BaseException):
 
 @dataclass(frozen=True)
 class Usage:
-    """What calls took.
-
-    Args:
-        calls: how many there were.
-        prompt: tokens of all prompts.
-        completion: tokens of all completions.
-        usd: US dollars; 0 where the price is not known.
-        seconds: the sum over all calls.
-    """
+    """What calls took: their number, tokens of prompts and completions, US dollars (0 if unknown), seconds."""
 
     calls: int = 0
     prompt: int = 0
@@ -170,11 +162,7 @@ class CallCache:
                 ) from None
 
     def usage(self, run: str) -> Usage:
-        """What a run has paid for.
-
-        Args:
-            run: the run's id.
-        """
+        """What the run of an id has paid for."""
         with self._lock:
             return Usage(*self._connection.execute(_USAGE, (run,)).fetchone())
 

@@ -59,9 +59,8 @@ def knn(context: CompileContext) -> dspy.Module | None:
 
 
 def _bootstrap(context: CompileContext, examples: list[dspy.Example]) -> dspy.Module:
-    bootstrapping = BootstrapFewShot(
-        metric=context.score.optimizer_metric, max_bootstrapped_demos=DEMOS, max_labeled_demos=0
-    )
+    metric = context.score.optimizer_metric
+    bootstrapping = BootstrapFewShot(metric=metric, max_bootstrapped_demos=DEMOS, max_labeled_demos=0)
     return bootstrapping.compile(context.program, trainset=examples)
 
 

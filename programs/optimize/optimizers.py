@@ -76,14 +76,7 @@ _OLD_NAMES = {"together": "better-together"}
 
 
 def find_optimizer(name: str) -> Optimizer:
-    """The optimizer of a name.
-
-    Args:
-        name: one of `OPTIMIZERS`, or an old name, which warns.
-
-    Raises:
-        ConfigError: for an unknown name.
-    """
+    """The optimizer of a name, or of an old name, which warns; ConfigError for an unknown one."""
     if name in _OLD_NAMES:
         # Not a DeprecationWarning: that would not reach whoever typed the option.
         warnings.warn(f"the optimizer {name!r} is now called {_OLD_NAMES[name]!r}", FutureWarning, stacklevel=2)

@@ -63,7 +63,6 @@ class _WeightStep(_Step):
     """DSPy's fine-tuning on what passes the gate; with the score as a number it would keep every run above 0."""
 
     def run(self, student: Any, trainset: list[dspy.Example]) -> dspy.Module:
-        finetune = BootstrapFinetune(
-            metric=self.context.score.accepts, exclude_demos=True, num_threads=self.context.threads
-        )
+        accepts, threads = self.context.score.accepts, self.context.threads
+        finetune = BootstrapFinetune(metric=accepts, exclude_demos=True, num_threads=threads)
         return finetune.compile(student, trainset=trainset)
