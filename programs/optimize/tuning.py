@@ -134,7 +134,7 @@ def _proposed(
     try:
         import optuna
     except ModuleNotFoundError:
-        raise ConfigError("--tune needs optuna: pip install 'r2p-dspy[cli]'") from None
+        raise ConfigError("--tune needs optuna: pip install '.[cli]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.TPESampler(seed=seed))
     first = {name: values[0] for name, values in choices.items()}

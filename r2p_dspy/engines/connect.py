@@ -156,7 +156,7 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
     except ModuleNotFoundError as missing:
         raise ConfigError(
             f"model {weights.spoken(source)!r} runs in this process, which needs {missing.name}: "
-            "pip install 'r2p-dspy[local]'"
+            "pip install '.[local]'"
         ) from missing
 
     options = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}

@@ -51,7 +51,7 @@ def embedder(name: str) -> Embedder:
         return MeanPooling(here)
     except ModuleNotFoundError as missing:
         raise ConfigError(
-            f"embedder {name!r} runs in this process, which needs {missing.name}: pip install 'r2p-dspy[local]'"
+            f"embedder {name!r} runs in this process, which needs {missing.name}: pip install '.[local]'"
         ) from missing
 
 
