@@ -23,10 +23,10 @@ from r2p_dspy.retrieval.simple import All, Random, Recency
 from r2p_dspy.scoring.composite import Composite, Score
 from r2p_dspy.scoring.deprecated import as_bool, as_float, as_gepa, as_optimizer_metric, as_reward
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
-
-__version__ = "0.1.0"
+from r2p_dspy.version import __version__
 
 __all__ = [
+    "__version__",
     "All",
     "Artifact",
     "ArtifactError",

@@ -16,6 +16,7 @@ from r2p_dspy.artifact_file import Artifact, Predictor, read_artifact, write_art
 from r2p_dspy.errors import ArtifactError, ConfigError
 from r2p_dspy.profile import Profile
 from r2p_dspy.r2p import R2P
+from r2p_dspy.version import __version__
 
 _OPTIONAL = {"synthesize"}  # a predictor that only some wrappers of a program have
 _PACKAGES = ("dspy", "litellm", "pydantic", "transformers", "torch")
@@ -202,8 +203,6 @@ def _apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    from r2p_dspy import __version__
-
     found = {"r2p-dspy": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
