@@ -1,4 +1,7 @@
-"""R2P for DSPy: reasoning by a template, checked, for answers that one particular user would give."""
+"""R2P for DSPy: personalized answers, reasoned by a checked template, with the history items that they cite."""
+
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from r2p_dspy.artifact import artifact_of, load_program, save_program
 from r2p_dspy.artifact_file import Artifact, read_artifact, redacted, write_artifact
@@ -81,3 +84,14 @@ __all__ = [
     "shorten",
     "write_artifact",
 ]
+
+if not TYPE_CHECKING:  # else a type checker would take any name for one of ours
+    _RENAMED = {"AssertionUnmet": "AssertionFailed"}
+
+    def __getattr__(name: str) -> Any:
+        """Give what had another name in the last version, with a DeprecationWarning."""
+        if name not in _RENAMED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        new = _RENAMED[name]
+        warnings.warn(f"r2p_dspy.{name} is now r2p_dspy.{new}", DeprecationWarning, stacklevel=2)
+        return globals()[new]

@@ -109,8 +109,6 @@ def private_names(path):
     unless(
         FILES,
         {
-            "finetune/dspy_provider/provider.py": "reads _async_engine_spec",
-            "r2p_dspy/engines/connect.py": "imports dspy._vendor",
             "r2p_dspy/modules/enforce.py": "reads _completions",
             "r2p_dspy/modules/sampled.py": "reads _completions",
             "r2p_dspy/r2p.py": "reads _completions",
