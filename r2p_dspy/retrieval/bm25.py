@@ -51,4 +51,5 @@ class BM25:
         """Return all items, best first."""
         items = list(profile)
         texts = [item_text(item, self.text) for item in items]
-        return index(texts).get_top_n(query.split(), items, n=len(items))
+        ranked: list[Item] = index(texts).get_top_n(query.split(), items, n=len(items))
+        return ranked

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rank_bm25 import BM25Okapi
 
-from r2p_dspy.retrieval.cache import Store
+from r2p_dspy.retrieval.cache import LRUCache
 
 
 class Index(BM25Okapi):
@@ -26,7 +26,7 @@ class Index(BM25Okapi):
     """
 
     def __init__(self, corpus: Sequence[Sequence[str]]) -> None:
-        super().__init__(corpus)
+        super().__init__(corpus)  # type: ignore[no-untyped-call]
         self._numbers = {word: number for number, word in enumerate(self.idf)}
         lengths = [len(frequencies) for frequencies in self.doc_freqs]
         total = sum(lengths)
@@ -40,14 +40,16 @@ class Index(BM25Okapi):
         norm = self.k1 * (1 - self.b + self.b * doc_len / (self.avgdl or 1))
         self._weights = idf[words] * (counts * (self.k1 + 1) / (counts + norm[self._documents]))
 
-    def _initialize(self, corpus: Sequence[Sequence[str]]) -> Any:
-        return super()._initialize(corpus) if corpus else {}  # it divides by the number of documents
+    def _initialize(self, corpus: Sequence[Sequence[str]]) -> Any:  # rank_bm25 is untyped
+        if not corpus:  # by whose number it divides
+            return {}
+        return super()._initialize(corpus)  # type: ignore[no-untyped-call]
 
     def _calc_idf(self, nd: Mapping[str, int]) -> None:
-        if nd:  # it divides by the number of words
-            super()._calc_idf(nd)
+        if nd:  # by whose number it divides
+            super()._calc_idf(nd)  # type: ignore[no-untyped-call]
 
-    def get_scores(self, query: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def get_scores(self, query: Sequence[str]) -> np.ndarray:
         """How well each document matches the words: an array (documents,), higher is better."""
         numbers = [self._numbers[word] for word in query if word in self._numbers]
         if not numbers:
@@ -58,18 +60,18 @@ class Index(BM25Okapi):
         return np.bincount(documents, weights, self.corpus_size)  # adds in the order of the words, as a loop does
 
 
-# One store for all retrievers: optimizers copy modules by the dozen, and copies should share what was built.
-_indexes: Store[Index] = Store(64)
+# One cache for all retrievers: optimizers copy modules by the dozen, and copies should share the indexes.
+_indexes: LRUCache[Index] = LRUCache(64)
 
 
 def index(texts: Sequence[str]) -> Index:
-    """The index of exactly these texts, built once while it stays among the last used.
+    """Return the index of these texts; it is built once and kept while it is among the last 64 used.
 
     Args:
-        texts: one for each item; words are what stands between white space, case kept.
+        texts: one text for each item. Words are separated by white space; case counts.
 
     Returns:
-        The index; for equal texts, the same one.
+        The index, the same object for equal texts.
 
     Example:
         >>> index(["rain again", "a storm", "love"]).get_scores(["rain"]).tolist()[1:]
