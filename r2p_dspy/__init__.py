@@ -23,8 +23,8 @@ from r2p_dspy.retrieval.dense import Dense
 from r2p_dspy.retrieval.hybrid import Budget, Hybrid
 from r2p_dspy.retrieval.retriever import Retriever
 from r2p_dspy.retrieval.simple import All, Random, Recency
+from r2p_dspy.scoring import deprecated
 from r2p_dspy.scoring.composite import Composite, Score
-from r2p_dspy.scoring.deprecated import as_bool, as_float, as_gepa, as_optimizer_metric, as_reward
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
 from r2p_dspy.version import __version__
 
@@ -70,11 +70,6 @@ __all__ = [
     "Verification",
     "active_adapter",
     "artifact_of",
-    "as_bool",
-    "as_float",
-    "as_gepa",
-    "as_optimizer_metric",
-    "as_reward",
     "connect",
     "load_program",
     "optimizing",
@@ -85,13 +80,15 @@ __all__ = [
     "write_artifact",
 ]
 
-if not TYPE_CHECKING:  # else a type checker would take any name for one of ours
+if not TYPE_CHECKING:  # else a type checker would accept any name
     _RENAMED = {"AssertionUnmet": "AssertionFailed"}
 
     def __getattr__(name: str) -> Any:
-        """Give what had another name in the last version, with a DeprecationWarning."""
-        if name not in _RENAMED:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        new = _RENAMED[name]
-        warnings.warn(f"r2p_dspy.{name} is now r2p_dspy.{new}", DeprecationWarning, stacklevel=2)
-        return globals()[new]
+        """Give a name of the last version, with a DeprecationWarning."""
+        if name in _RENAMED:
+            new = _RENAMED[name]
+            warnings.warn(f"r2p_dspy.{name} is deprecated; use r2p_dspy.{new}", DeprecationWarning, stacklevel=2)
+            return globals()[new]
+        if name.startswith("as_") and hasattr(deprecated, name):
+            return getattr(deprecated, name)  # which warns when it is called
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

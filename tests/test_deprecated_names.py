@@ -55,5 +55,5 @@ def test_an_unknown_name_is_none():
 
 
 def test_assertion_unmet():
-    with pytest.warns(DeprecationWarning, match=r"r2p_dspy\.AssertionUnmet is now r2p_dspy\.AssertionFailed"):
+    with pytest.warns(DeprecationWarning, match=r"AssertionUnmet is deprecated; use r2p_dspy\.AssertionFailed"):
         assert r2p_dspy.AssertionUnmet is r2p_dspy.AssertionFailed
