@@ -4,7 +4,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from r2p_dspy.artifact import artifact_of, load_program, save_program
-from r2p_dspy.artifact_file import Artifact, read_artifact, redacted, write_artifact
+from r2p_dspy.artifact_file import Artifact, read_artifact, write_artifact
 from r2p_dspy.checks import BUILT_IN, Assert, Check, Suggest, Verdict
 from r2p_dspy.engines.connect import connect
 from r2p_dspy.errors import ArtifactError, AssertionFailed, CheckError
@@ -18,6 +18,7 @@ from r2p_dspy.profile import Item, Profile
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.r2p import R2P, Reasoning
+from r2p_dspy.redaction import redacted
 from r2p_dspy.retrieval.bm25 import BM25
 from r2p_dspy.retrieval.dense import Dense
 from r2p_dspy.retrieval.hybrid import Budget, Hybrid

@@ -57,3 +57,10 @@ def test_an_unknown_name_is_none():
 def test_assertion_unmet():
     with pytest.warns(DeprecationWarning, match=r"AssertionUnmet is deprecated; use r2p_dspy\.AssertionFailed"):
         assert r2p_dspy.AssertionUnmet is r2p_dspy.AssertionFailed
+
+
+def test_embedders():
+    sys.modules.pop("r2p_dspy.embedders", None)
+    with pytest.warns(DeprecationWarning, match=r"import r2p_dspy\.retrieval\.embedders"):
+        old = importlib.import_module("r2p_dspy.embedders")
+    assert old.embedder is importlib.import_module("r2p_dspy.retrieval.embedders").embedder
