@@ -5,6 +5,7 @@ import graphlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import dspy
@@ -125,6 +126,19 @@ def test_importing_the_library_is_light():
     code = f"import sys, r2p_dspy; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_help_needs_click_alone():
+    """A plain `pip install .` brings click; every other package of the command line is an extra."""
+    code = (
+        "import sys; there = set(sys.modules); import cli;"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - there"
+        " if 'site-packages' in (getattr(sys.modules[name], '__file__', None) or '')})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["click"]
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert any(name.startswith("click") for name in dependencies)
 
 
 def test_the_wheel_carries_the_library_alone():
