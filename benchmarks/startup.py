@@ -1,4 +1,4 @@
-"""How long it takes to start: `python -m benchmarks.startup`."""
+"""Measure how long the command line and the library take to start: `python -m benchmarks.startup`."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ _RUNS = 5
 
 
 def fastest(*arguments: str) -> float:
-    """The least wall time of a few runs of a Python command, in seconds."""
+    """Return the shortest wall time of five runs of a Python command, in seconds."""
     times = []
     for _ in range(_RUNS):
         started = time.perf_counter()
@@ -22,7 +22,7 @@ def main() -> None:
     for name, limit, arguments in (
         ("python cli.py --help", 0.5, ("cli.py", "--help")),
         ("import r2p_dspy", 1.2, ("-c", "import r2p_dspy")),
-        ("import dspy (of which the above consists)", None, ("-c", "import dspy")),
+        ("import dspy (part of the above)", None, ("-c", "import dspy")),
     ):
         seconds = fastest(*arguments)
         goal = f", goal {limit:.1f} s" if limit else ""

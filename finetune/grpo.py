@@ -121,7 +121,7 @@ def check_vllm(mode: str | None) -> None:
     if not torch.cuda.is_available():
         raise ConfigError(f"--vllm {mode} needs a GPU, and none is here: leave it out, and transformers generates")
     if importlib.util.find_spec("vllm") is None:
-        raise ConfigError(f"--vllm {mode} needs vLLM: pip install 'r2p-dspy[serve]'")
+        raise ConfigError(f"--vllm {mode} needs vLLM: pip install '.[serve]'")
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -14,4 +14,4 @@ def check_installed() -> None:
         ValueError: one line that says what, and what installs it.
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ConfigError(f"training needs {', '.join(missing)}: pip install 'r2p-dspy[local,cli,train]'")
+        raise ConfigError(f"training needs {', '.join(missing)}: pip install '.[local,cli,train]'")

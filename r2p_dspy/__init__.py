@@ -1,7 +1,10 @@
-"""R2P for DSPy: reasoning by a template, checked, for answers that one particular user would give."""
+"""R2P for DSPy: personalized answers, reasoned by a checked template, with the history items that they cite."""
+
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from r2p_dspy.artifact import artifact_of, load_program, save_program
-from r2p_dspy.artifact_file import Artifact, read_artifact, redacted, write_artifact
+from r2p_dspy.artifact_file import Artifact, read_artifact, write_artifact
 from r2p_dspy.checks import BUILT_IN, Assert, Check, Suggest, Verdict
 from r2p_dspy.engines.connect import connect
 from r2p_dspy.errors import ArtifactError, AssertionFailed, CheckError
@@ -15,18 +18,19 @@ from r2p_dspy.profile import Item, Profile
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.r2p import R2P, Reasoning
+from r2p_dspy.redaction import redacted
 from r2p_dspy.retrieval.bm25 import BM25
 from r2p_dspy.retrieval.dense import Dense
 from r2p_dspy.retrieval.hybrid import Budget, Hybrid
 from r2p_dspy.retrieval.retriever import Retriever
 from r2p_dspy.retrieval.simple import All, Random, Recency
+from r2p_dspy.scoring import deprecated
 from r2p_dspy.scoring.composite import Composite, Score
-from r2p_dspy.scoring.deprecated import as_bool, as_float, as_gepa, as_optimizer_metric, as_reward
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
-
-__version__ = "0.1.0"
+from r2p_dspy.version import __version__
 
 __all__ = [
+    "__version__",
     "All",
     "Artifact",
     "ArtifactError",
@@ -67,11 +71,6 @@ __all__ = [
     "Verification",
     "active_adapter",
     "artifact_of",
-    "as_bool",
-    "as_float",
-    "as_gepa",
-    "as_optimizer_metric",
-    "as_reward",
     "connect",
     "load_program",
     "optimizing",
@@ -81,3 +80,16 @@ __all__ = [
     "shorten",
     "write_artifact",
 ]
+
+if not TYPE_CHECKING:  # else a type checker would accept any name
+    _RENAMED = {"AssertionUnmet": "AssertionFailed"}
+
+    def __getattr__(name: str) -> Any:
+        """Give a name of the last version, with a DeprecationWarning."""
+        if name in _RENAMED:
+            new = _RENAMED[name]
+            warnings.warn(f"r2p_dspy.{name} is deprecated; use r2p_dspy.{new}", DeprecationWarning, stacklevel=2)
+            return globals()[new]
+        if name.startswith("as_") and hasattr(deprecated, name):
+            return getattr(deprecated, name)  # which warns when it is called
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

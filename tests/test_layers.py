@@ -1,35 +1,124 @@
-"""The layers hold: imports go only down, and what is to be imported fast and installed alone is."""
+"""The layers and rooms hold: imports go only down, folders and modules stay small, importing the library is light."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import dspy
 import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("cli", "finetune", "programs", "metrics", "r2p_dspy")  # from the top
 FILES = [ROOT / "cli.py", *sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))]
+FOLDERS = sorted({path.parent for path in FILES if path.name == "__init__.py"})
+PRIVATE_NAMES_ALLOWED = {"r2p_dspy/dspy_internals.py", "r2p_dspy/prompting/adapter.py"}
 TEXTS = {".py", ".md", ".toml", ".txt", ".json", ".yml", ".yaml", ".cfg", ".ini", ".sh", ".jinja", ""}
 
 
-def imported(path):
-    """The top-level names of all that a file imports, wherever in the file it does."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"), name_of(path))
+
+
+def imported(nodes):
+    """Yield the full names that these nodes import, such as `r2p_dspy.checks.Check` or `click`."""
+    for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: a relative import, line {node.lineno}"
-            yield node.module.split(".")[0]
+            assert not node.level, f"a relative import, line {node.lineno}"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_go_only_down(path):
     layer = path.relative_to(ROOT).with_suffix("").parts[0]
-    above = LAYERS[: LAYERS.index(layer)]
-    wrong = {name for name in imported(path) if name in above or name in {"tests", "benchmarks", "examples"}}
+    above = {*LAYERS[: LAYERS.index(layer)], "tests", "benchmarks", "examples"}
+    wrong = {name for name in imported(ast.walk(tree_of(path))) if name.split(".")[0] in above}
     assert not wrong, f"{layer} may not import {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.xfail(strict=True, reason="finetune/dspy_provider: provider and grpo_job import each other")
+def test_no_module_imports_itself_through_others():
+    """Imports inside functions count, and imports for types alone too."""
+    modules = {name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in FILES}
+    graph = {}
+    for module, path in modules.items():
+        # Errors carry what was reached, and everything raises errors: their imports are for types alone.
+        names = imported([] if module == "r2p_dspy.errors" else ast.walk(tree_of(path)))
+        graph[module] = {name if name in modules else name.rpartition(".")[0] for name in names} & modules.keys()
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def unless(paths, reasons):
+    """Parametrize over paths; those with a reason still have to be fixed."""
+    marks = {name: pytest.mark.xfail(strict=True, reason=reason) for name, reason in reasons.items()}
+    assert marks.keys() <= set(map(name_of, paths)), "a path that is to be fixed is gone: take its reason out"
+    return [pytest.param(path, id=name_of(path), marks=marks.get(name_of(path), ())) for path in paths]
+
+
+@pytest.mark.parametrize(
+    "folder", unless(FOLDERS, {"finetune": "16 modules", "r2p_dspy/engines": "a docstring of two paragraphs"})
+)
+def test_a_folder_holds_at_most_14_modules_and_says_what_lives_there(folder):
+    modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= 14, f"{len(modules)} modules: {', '.join(sorted(modules))}"
+    docstring = ast.get_docstring(tree_of(folder / "__init__.py"))
+    assert docstring and "\n" not in docstring and docstring.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "path", unless(FILES, {"cli.py": "447 lines", "r2p_dspy/engines/local/engine.py": "325 lines"})
+)
+def test_a_module_has_at_most_300_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+OBJECTS = (dspy.LM("a/b"), dspy.Prediction(), dspy.ChatAdapter(), dspy.Predict("a -> b"), dspy.Signature, dspy.Module())
+PRIVATE_NAMES = set(filter(private, (name for part in OBJECTS for name in dir(part))))
+
+
+def private_names(path):
+    """Yield what a file uses of DSPy's private names: of its modules, of its objects, by `getattr` too."""
+    nodes = list(ast.walk(tree_of(path)))
+    for name in (*imported(nodes), *(ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute))):
+        first, *parts = name.split(".")
+        if first == "dspy" and any(map(private, parts)):
+            yield name
+    methods = [part for node in nodes if isinstance(node, ast.ClassDef) for part in node.body]
+    named = (getattr(node, "attr", None) or getattr(node, "value", None) for node in nodes)
+    yield from PRIVATE_NAMES.intersection(name for name in named if isinstance(name, str))
+    yield from PRIVATE_NAMES.intersection(part.name for part in methods if hasattr(part, "name"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    unless(
+        FILES,
+        {
+            "r2p_dspy/modules/enforce.py": "reads _completions",
+            "r2p_dspy/modules/sampled.py": "reads _completions",
+            "r2p_dspy/r2p.py": "reads _completions",
+        },
+    ),
+)
+def test_private_names_of_dspy_stand_in_one_place(path):
+    used = sorted(set(private_names(path)))
+    assert not used or name_of(path) in PRIVATE_NAMES_ALLOWED, ", ".join(used)
 
 
 def test_importing_the_library_is_light():
@@ -37,6 +126,19 @@ def test_importing_the_library_is_light():
     code = f"import sys, r2p_dspy; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_help_needs_click_alone():
+    """A plain `pip install .` brings click; every other package of the command line is an extra."""
+    code = (
+        "import sys; there = set(sys.modules); import cli;"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - there"
+        " if 'site-packages' in (getattr(sys.modules[name], '__file__', None) or '')})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["click"]
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert any(name.startswith("click") for name in dependencies)
 
 
 def test_the_wheel_carries_the_library_alone():

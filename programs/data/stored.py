@@ -10,7 +10,7 @@ import dspy
 
 from r2p_dspy.errors import DataError
 from r2p_dspy.profile import Item, Profile
-from r2p_dspy.retrieval.cache import Store
+from r2p_dspy.retrieval.cache import LRUCache
 
 _IN_MEMORY = 16 << 20  # bytes; with more, all of it lies on disk
 _LAST = 64  # so many histories that were read last are kept
@@ -49,7 +49,7 @@ class _File:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed with its last profile
         self._lock = threading.Lock()
         self._size = 0
-        self._last: Store[list[Item]] = Store(_LAST)
+        self._last: LRUCache[list[Item]] = LRUCache(_LAST)
 
     def keep(self, profile: Profile) -> Profile:
         """The profile, its items in the file."""

@@ -137,7 +137,7 @@ def _proposals(
     try:
         import optuna
     except ModuleNotFoundError:
-        raise ConfigError("--tune needs optuna: pip install '.[cli]' in a checkout of r2p-dspy") from None
+        raise ConfigError("--tune needs optuna: pip install '.[cli]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.TPESampler(seed=seed))
     first = {name: values[0] for name, values in choices.items()}

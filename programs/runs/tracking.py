@@ -58,7 +58,7 @@ def connected(uri: str | None) -> Any:
         import mlflow
         import mlflow.dspy
     except ImportError as missing:
-        raise ConfigError(f"--mlflow needs {missing.name}: pip install 'r2p-dspy[mlflow]'") from missing
+        raise ConfigError(f"--mlflow needs {missing.name}: pip install '.[mlflow]'") from missing
     for name in ("mlflow", "alembic"):  # which tell of every table of a new database
         logging.getLogger(name).setLevel(logging.ERROR)
     directory, name = _directory(uri), os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)

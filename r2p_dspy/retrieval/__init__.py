@@ -1,1 +1,1 @@
-"""Which items of a profile a prompt shows: BM25, dense, hybrid and simple retrievers."""
+"""Retrievers, which choose the profile items that a prompt shows: BM25, dense, hybrid and simple ones."""

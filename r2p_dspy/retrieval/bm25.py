@@ -1,8 +1,6 @@
-"""BM25, as LaMP's official script ranks."""
+"""The BM25 retriever, which ranks as LaMP's official script does."""
 
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.index import index
@@ -11,18 +9,18 @@ from r2p_dspy.retrieval.retriever import Query, Text, check_k, item_text
 
 @dataclass(frozen=True)
 class BM25:
-    """The items whose words match the query best, as LaMP's official script ranks them, ties included.
+    """Retrieve the items whose words match the query best.
 
-    Words are what stands between white space, case kept; the score is `rank_bm25.BM25Okapi`'s and the order that of
-    its `get_top_n` (LaMP, `rank_profiles.py`). An index is built once for a profile's content and used again.
+    Words are separated by white space; case counts. Scores and order, ties included, are those of
+    `rank_bm25.BM25Okapi.get_top_n`. The index of a profile is built once and kept. Source: LaMP, `rank_profiles.py`.
 
     Args:
-        k: how many items to return, at least 0.
-        query: see `query_text`; used by the module that calls the retriever.
-        text: see `item_text`. Field names can be pickled, lambdas cannot.
+        k: the number of items to return, at least 0.
+        query: what to make the query from, see `query_text`. The module that calls the retriever reads it.
+        text: what of an item to match, see `item_text`. Field names can be pickled, lambdas cannot.
 
     Raises:
-        ValueError: for a negative `k`.
+        ConfigError: `k` is negative or no integer.
 
     Example:
         >>> texts = {"1": "a diver finds love", "2": "rain in the city", "3": "a storm"}
@@ -39,7 +37,7 @@ class BM25:
         check_k(self.k)
 
     def bind(self, query: Query | None = None, text: Text | None = None) -> "BM25":
-        """A copy in which what was left open is filled in; what was given stays."""
+        """Return a copy whose unset `query` and `text` have these values. Set ones are kept."""
         return replace(
             self,
             query=query if self.query is None else self.query,
@@ -50,8 +48,8 @@ class BM25:
         return Profile(items=self.rank(query, profile)[: self.k])
 
     def rank(self, query: str, profile: Profile) -> list[Item]:
-        """All items, best first."""
+        """Return all items, best first."""
         items = list(profile)
-        scores = index([item_text(item, self.text) for item in items]).scores(query.split())
-        # By numpy's default sort, turned round, because that alone settles ties as `get_top_n` does.
-        return [items[position] for position in np.argsort(scores)[::-1]]
+        texts = [item_text(item, self.text) for item in items]
+        ranked: list[Item] = index(texts).get_top_n(query.split(), items, n=len(items))
+        return ranked

@@ -1,4 +1,4 @@
-"""Dense retrieval: the items whose vectors are the most similar to the query's."""
+"""Dense retrieval: choose the items whose vectors are most similar to the query's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,30 +8,30 @@ import numpy as np
 
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
-from r2p_dspy.retrieval.cache import Store
+from r2p_dspy.retrieval.cache import LRUCache
 from r2p_dspy.retrieval.retriever import Query, Text, check_k, item_text
 
-Embedder = Callable[[list[str]], Any]
+Embedder = Callable[[list[str]], Any]  # returns what numpy reads as an array (texts, d)
 
 
 @dataclass(frozen=True)
 class Dense:
-    """The items that are the most similar in meaning to the query, the earlier of two that are equally so first.
+    """Retrieve the items whose meaning is most similar to the query's. On a tie, the earlier item comes first.
 
-    The vectors of a profile's content are made once and used again, also by copies of this retriever; the last used
-    512 profiles are kept, which takes a quarter of a megabyte for 80 items of 768 numbers.
+    The vectors of a profile are made once and kept for the last 512 profiles. Copies of the retriever share them. They
+    take a quarter of a megabyte for 80 items of 768 numbers.
 
     Args:
-        embedder: takes a list of texts and returns an array (texts, d) of numbers: a `dspy.Embedder`, the `encode` of a
-            sentence-transformers model, what `embedder("NAME")` of `r2p_dspy.retrieval.embedders` gives, any function.
-            It is called from as many threads as the retriever is.
-        k: how many items to return, at least 0.
-        query: see `query_text`; used by the module that calls the retriever.
-        text: see `item_text`.
-        normalize: compare by cosine; False: by inner product, as LaMP's script does with Contriever.
+        embedder: a function from a list of texts to an array (texts, d) of numbers: a `dspy.Embedder`, the `encode` of
+            a sentence-transformers model, or the result of `r2p_dspy.retrieval.embedders.embedder(NAME)`. Threads that
+            share the retriever call it at the same time.
+        k: the number of items to return, at least 0.
+        query: what to make the query from, see `query_text`. The module that calls the retriever reads it.
+        text: what of an item to match, see `item_text`.
+        normalize: True to compare by cosine, False by inner product, as LaMP's script does with Contriever.
 
     Raises:
-        ValueError: for a negative `k`, an embedder that cannot be called; in a call, for one that does not return a
+        ConfigError: `k` is negative, or the embedder cannot be called. When called: the embedder does not return a
             row of finite numbers for each text.
 
     Example:
@@ -47,18 +47,18 @@ class Dense:
     query: Query | None = None
     text: Text | None = None
     normalize: bool = True
-    _kept: Store[np.ndarray] = field(default_factory=lambda: Store(512), init=False, repr=False, compare=False)
+    _vectors: LRUCache[np.ndarray] = field(default_factory=lambda: LRUCache(512), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_k(self.k)
         if not callable(self.embedder):
             raise ConfigError(
-                f"an embedder takes a list of texts and returns an array, and {self.embedder!r} cannot be called; "
-                "r2p_dspy.retrieval.embedders.embedder(NAME) makes one from a model's name"
+                f"an embedder is a function from a list of texts to an array; {self.embedder!r} cannot be called; "
+                "make one from a model's name with r2p_dspy.retrieval.embedders.embedder(NAME)"
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Dense":
-        return self  # optimizers copy modules by the dozen; the embedder's weights are not to be copied with them
+        return self  # optimizers copy modules by the dozen; the embedder's weights must not be copied with them
 
     def __call__(self, query: str, profile: Profile) -> Profile:
         if not self.k or not profile:
@@ -66,36 +66,36 @@ class Dense:
         return Profile(items=self.rank(query, profile)[: self.k])
 
     def rank(self, query: str, profile: Profile) -> list[Item]:
-        """All items, best first."""
+        """Return all items, best first."""
         if not profile:
             return []
         items = list(profile)
         texts = tuple(item_text(item, self.text) for item in items)
-        vectors = self._kept.get(texts, lambda: self._distinct(texts))
-        [asked] = self._vectors([query])
-        if vectors.shape[1] != len(asked):
+        vectors = self._vectors.get(texts, lambda: self._embed_distinct(texts))
+        [wanted] = self._embed([query])
+        if vectors.shape[1] != len(wanted):
             raise ConfigError(
-                f"the embedder returned vectors of {len(asked)} numbers for the query and of {vectors.shape[1]} for "
+                f"the embedder returned vectors of {len(wanted)} numbers for the query and of {vectors.shape[1]} for "
                 "the items; they must be equally long"
             )
-        # Row by row, not as one product of matrices, whose rounding differs from row to row: equal rows are to tie.
-        scores = (vectors * asked.astype(np.float64)).sum(axis=1)
+        # Row by row: one product of matrices rounds each row differently, and equal rows must tie.
+        scores = (vectors * wanted.astype(np.float64)).sum(axis=1)
         return [items[position] for position in np.argsort(-scores, kind="stable")]
 
-    def _distinct(self, texts: Sequence[str]) -> np.ndarray:
-        """The vectors of texts; equal texts are sent once, and get equal vectors."""
+    def _embed_distinct(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts; equal texts are sent once and get equal vectors."""
         distinct = list(dict.fromkeys(texts))
         numbers = {text: number for number, text in enumerate(distinct)}
-        return self._vectors(distinct)[[numbers[text] for text in texts]]
+        return self._embed(distinct)[[numbers[text] for text in texts]]
 
-    def _vectors(self, texts: list[str]) -> np.ndarray:
-        """What the embedder makes of texts, as an array (texts, d), of unit length where that is asked for."""
-        made = self.embedder(texts)
+    def _embed(self, texts: list[str]) -> np.ndarray:
+        """Embed texts and check the result: an array (texts, d), with rows of unit length if `normalize`."""
+        output = self.embedder(texts)
         try:
-            vectors = np.asarray(made, dtype=np.float32)
+            vectors = np.asarray(output, dtype=np.float32)
         except (TypeError, ValueError, RuntimeError) as error:  # ragged, no numbers, on a GPU
             reason = (str(error).splitlines() or [""])[0]
-            raise ConfigError(f"what the embedder returned cannot be read as an array of numbers ({reason})") from error
+            raise ConfigError(f"the embedder's output cannot be read as an array of numbers ({reason})") from error
         if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.size:
             raise ConfigError(
                 f"the embedder returned an array of shape {vectors.shape} for {len(texts)} texts; it must be "

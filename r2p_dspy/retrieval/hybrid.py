@@ -1,4 +1,4 @@
-"""Retrievers made of retrievers: several in one, and one within a budget of tokens."""
+"""Retrievers that wrap others: a fusion of several, and a budget of tokens."""
 
 import math
 from collections.abc import Callable
@@ -15,20 +15,21 @@ from r2p_dspy.retrieval.retriever import Query, Retriever, check_k
 
 @dataclass(init=False)
 class Hybrid:
-    """Several retrievers in one, by reciprocal rank fusion: an item scores 1 / (constant + rank) in each of them.
+    """Join several retrievers by reciprocal rank fusion.
 
-    The first rank is 1; an item that a retriever leaves out scores nothing there; of equal sums, the item that is
-    earlier in the profile comes first. Source: Cormack, Clarke and Büttcher, SIGIR 2009.
+    Each retriever adds 1 / (constant + rank) to an item's score. The first rank is 1. An item that a retriever does not
+    return gets nothing from it. On a tie, the item that is earlier in the profile comes first. Source: Cormack, Clarke
+    and Büttcher, SIGIR 2009.
 
     Args:
-        retrievers: at least one. The built-in ones but `Random` are asked for all items, whatever their `k`; any
-            other has its say on those that it returns.
-        k: how many items to return, at least 0.
-        constant: how little the first ranks count more than later ones, at least 0; 60 in the paper.
+        retrievers: at least one. A retriever with `rank` (the built-in ones but `Random`) ranks all items, whatever its
+            `k`. Any other ranks the items that it returns.
+        k: the number of items to return, at least 0.
+        constant: a larger one makes the first ranks count less, at least 0; 60 in the paper.
 
     Raises:
-        ValueError: for a negative `k` or `constant`, no retriever, what is none, and retrievers that name different
-            queries; in a call, for one that returns items that the profile does not have.
+        ConfigError: `k` or `constant` is negative, there is no retriever, an argument is no retriever, or the
+            retrievers name different queries. When called: a retriever returns an item that the profile lacks.
 
     Example:
         >>> from r2p_dspy import BM25, Recency
@@ -44,20 +45,19 @@ class Hybrid:
     def __init__(self, *retrievers: Retriever, k: int = 4, constant: float = 60) -> None:
         check_k(k)
         if not 0 <= constant < math.inf:
-            raise ConfigError(f"constant must be a number of at least 0, not {constant!r}")
+            raise ConfigError(f"constant is a number of at least 0, not {constant!r}")
         if not retrievers:
-            raise ConfigError("Hybrid takes the retrievers that it is to join, such as Hybrid(BM25(), Dense(embedder))")
-        for part in retrievers:
-            if not callable(part) or isinstance(part, type):
-                raise ConfigError(f"{part!r} is no retriever; give one such as BM25()")
+            raise ConfigError("Hybrid needs the retrievers to join, such as Hybrid(BM25(), Dense(embedder))")
+        for retriever in retrievers:
+            _check_retriever(retriever)
         queries = [query for query in map(_query, retrievers) if query is not None]
         if any(query != queries[0] for query in queries):
-            raise ConfigError("the retrievers of a Hybrid name different queries; let them name the same one, or none")
+            raise ConfigError("the retrievers of a Hybrid name different queries; give all the same query, or none")
         self.retrievers, self.k, self.constant = retrievers, k, constant
 
     @property
     def query(self) -> Query | None:
-        """What its retrievers make their query from."""
+        """What the retrievers make their query from."""
         return next((query for query in map(_query, self.retrievers) if query is not None), None)
 
     def __call__(self, query: str, profile: Profile) -> Profile:
@@ -66,34 +66,37 @@ class Hybrid:
         return Profile(items=self.rank(query, profile)[: self.k])
 
     def rank(self, query: str, profile: Profile) -> list[Item]:
-        """All items that any of the retrievers has, best first."""
+        """Return all items that any retriever returns, best first."""
         shares: dict[str, list[float]] = {item.id: [] for item in profile}
-        for part in self.retrievers:
-            found = Profile.of(getattr(part, "rank", part)(query, profile))
-            for rank, item in enumerate(found, start=1):
+        for retriever in self.retrievers:
+            ranked = Profile.of(getattr(retriever, "rank", retriever)(query, profile))
+            for rank, item in enumerate(ranked, start=1):
                 if item.id not in shares:
-                    raise ConfigError(f"the retriever {part!r} returned an item {item.id!r}, which the profile has not")
+                    raise ConfigError(
+                        f"the retriever {retriever!r} returned the item {item.id!r}, which is not in the profile"
+                    )
                 shares[item.id].append(1 / (self.constant + rank))
-        # `fsum` does not depend on the order of the retrievers, so that what is equal ties.
+        # `fsum` does not depend on the order of the retrievers, so equal sums tie.
         scores = {name: math.fsum(share) for name, share in shares.items() if share}
         return sorted((item for item in profile if item.id in scores), key=lambda item: -scores[item.id])
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The best items of a retriever that together take no more than so many tokens.
+    """Keep the items of a retriever that together fit in a budget of tokens.
 
-    Each item, best first, is taken if it fits in what is left, else passed over: one that alone takes too much does
-    not keep out those behind it. No item is cut, so there may be none. At most `k` of the retriever's come in question.
+    Items are taken best first. An item that does not fit in the rest of the budget is skipped, and shorter ones after
+    it may still be taken. Items are never cut, so the result can be empty. It has at most as many items as the
+    retriever returns.
 
     Args:
-        retriever: whose items to take.
-        tokens: at least 1; each item is counted as the line that a prompt shows of it.
-        count: how many tokens a text has; default: as the configured language model counts them in this process or on
-            a vLLM server, else an estimate from the length (3.5 characters each).
+        retriever: the retriever whose items to take.
+        tokens: the budget, at least 1. An item takes the tokens of the line that a prompt shows of it.
+        count: a function from a text to its number of tokens. Default: the configured language model's tokenizer, if it
+            runs in this process or on a vLLM server, else an estimate (3.5 characters a token).
 
     Raises:
-        ValueError: for `tokens` below 1, and for what is no retriever.
+        ConfigError: `tokens` is below 1 or no integer, or `retriever` is no retriever.
 
     Example:
         >>> from r2p_dspy import All
@@ -108,20 +111,19 @@ class Budget:
 
     def __post_init__(self) -> None:
         if isinstance(self.tokens, bool) or not isinstance(self.tokens, int) or self.tokens < 1:
-            raise ConfigError(f"tokens is what the items may take together, at least 1, not {self.tokens!r}")
-        if not callable(self.retriever) or isinstance(self.retriever, type):
-            raise ConfigError(f"{self.retriever!r} is no retriever; give one such as BM25()")
+            raise ConfigError(f"tokens is an integer of at least 1, not {self.tokens!r}")
+        _check_retriever(self.retriever)
 
     @property
     def query(self) -> Query | None:
-        """What its retriever makes the query from."""
+        """What the retriever makes its query from."""
         return _query(self.retriever)
 
     def __call__(self, query: str, profile: Profile) -> Profile:
-        found = Profile.of(self.retriever(query, profile))
+        retrieved = Profile.of(self.retriever(query, profile))
         kept: list[Item] = []
         left = self.tokens
-        for item, shown in zip(found, found.local(), strict=True):
+        for item, shown in zip(retrieved, retrieved.local(), strict=True):
             tokens = _count(str(shown)) if self.count is None else self.count(str(shown))
             if tokens <= left:
                 left -= tokens
@@ -129,7 +131,12 @@ class Budget:
         return Profile(items=kept)
 
 
-def _query(retriever: Any) -> Query | None:
+def _check_retriever(retriever: Any) -> None:  # of whatever type: that is what it checks
+    if not callable(retriever) or isinstance(retriever, type):
+        raise ConfigError(f"{retriever!r} is no retriever; give one such as BM25()")
+
+
+def _query(retriever: Retriever) -> Query | None:
     return getattr(retriever, "query", None)
 
 

@@ -1,4 +1,4 @@
-"""What a retriever is, and what it matches: the query of a call, the text of an item."""
+"""The retriever protocol, and what a retriever matches: the query of a call, the text of an item."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -7,33 +7,28 @@ from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 
 Query = str | Callable[[Mapping[str, Any]], str]
-
-
 Text = tuple[str, ...] | Callable[[Item], str]
 
 
 class Retriever(Protocol):
-    """Anything that picks items for a query: `retriever(query, profile)` returns them best first, as a profile.
+    """A function that chooses items for a query: `retriever(query, profile)` returns a profile, best item first.
 
-    It may also have `query`, what to make its query from (see `query_text`), and `rank(query, profile)`, which gives
-    all items as a list, best first: by that `Hybrid` joins it with others.
+    Two attributes are optional: `query`, what to make its query from (see `query_text`), and `rank(query, profile)`,
+    which returns all items as a list, best first (`Hybrid` uses it).
     """
 
     def __call__(self, query: str, profile: Profile) -> Profile: ...
 
 
 def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
-    """What to retrieve with, from a module's inputs.
+    """Make the query from a module's inputs.
 
     Args:
         inputs: the module's inputs by name.
-        query: a field's name, or a function of the inputs; None joins all text inputs by a space.
-
-    Returns:
-        The query.
+        query: a field's name, or a function of the inputs. None joins all text inputs with spaces.
 
     Raises:
-        ValueError: when `query` names a field that is not among the inputs.
+        ConfigError: `query` names a field that is no input.
 
     Example:
         >>> query_text({"article": "Rain in May.", "tone": "dry", "profile": Profile()})
@@ -49,14 +44,12 @@ def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
 
 
 def item_text(item: Item, text: Text | None = None) -> str:
-    """What of an item to match.
+    """Make the text of an item that a query is matched with.
 
     Args:
         item: any item.
-        text: names of its fields, joined by a space, or a function of the item; None takes all its text.
-
-    Returns:
-        The text; a field that the item does not have counts as empty.
+        text: field names, whose texts are joined with spaces, or a function of the item. None takes all its text. A
+            field that the item lacks counts as empty.
 
     Example:
         >>> item_text(Item(id="7", title="Rain", text="It rained."), ("title",))
@@ -70,6 +63,6 @@ def item_text(item: Item, text: Text | None = None) -> str:
 
 
 def check_k(k: int) -> None:
-    """Refuse what is no number of items."""
+    """Refuse a `k` that is no number of items."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-        raise ConfigError(f"k is how many items to retrieve, a whole number of at least 0, not {k!r}")
+        raise ConfigError(f"k is the number of items to retrieve, an integer of at least 0, not {k!r}")

@@ -1,4 +1,4 @@
-"""Retrievers that look at no words: the newest items, random ones, all."""
+"""Retrievers that ignore the query's words: the newest items, random items, all items."""
 
 import random
 import re
@@ -11,15 +11,16 @@ from r2p_dspy.retrieval.retriever import check_k
 
 @dataclass(frozen=True)
 class Recency:
-    """The newest items first; LaMP's official order, which puts the later of two with one date first.
+    """Retrieve the newest items, newest first.
 
-    Items without a date count as the oldest, so a profile without dates is read from its end.
+    Of two items with the same date, the later in the profile comes first, as in LaMP's official script. Items without
+    a date count as the oldest, so a profile without dates is read from its end.
 
     Args:
-        k: how many items to return, at least 0.
+        k: the number of items to return, at least 0.
 
     Raises:
-        ValueError: for a negative `k`.
+        ConfigError: `k` is negative or no integer.
 
     Example:
         >>> profile = Profile.of([{"id": str(day), "text": "x", "date": f"2020-01-0{day}"} for day in (1, 3, 2)])
@@ -36,21 +37,23 @@ class Recency:
         return Profile(items=self.rank(query, profile)[: self.k])
 
     def rank(self, query: str, profile: Profile) -> list[Item]:
-        """All items, newest first."""
-        # Eighteen digits are more than any date has, and as many as Python always reads.
+        """Return all items, newest first."""
+        # No date has more than eighteen digits, and Python always reads that many.
         return sorted(profile, key=lambda item: tuple(map(int, re.findall(r"\d{1,18}", item.date or ""))))[::-1]
 
 
 @dataclass(frozen=True)
 class Random:
-    """Items drawn without replacement, the same ones for the same seed, query and profile; a control.
+    """Draw items at random, without replacement: a control for experiments.
+
+    The same seed, query and profile give the same items.
 
     Args:
-        k: how many items to return, at least 0.
+        k: the number of items to return, at least 0.
         seed: any integer.
 
     Raises:
-        ValueError: for a negative `k`.
+        ConfigError: `k` is negative or no integer.
 
     Example:
         >>> profile = Profile.of([{"id": str(n), "text": "x"} for n in range(9)])
@@ -65,21 +68,20 @@ class Random:
         check_k(self.k)
 
     def __call__(self, query: str, profile: Profile) -> Profile:
-        # Python's `hash` differs from process to process; a digest does not.
-        draw = random.Random(_digest([str(self.seed), query, *map(str, profile)]))
+        draw = random.Random(_seed([str(self.seed), query, *map(str, profile)]))
         return Profile(items=draw.sample(list(profile), min(self.k, len(profile))))
 
 
 @dataclass(frozen=True)
 class All:
-    """Every item, in the profile's order."""
+    """Retrieve every item, in the profile's order."""
 
     def __call__(self, query: str, profile: Profile) -> Profile:
         return profile
 
 
-def _digest(texts: list[str]) -> bytes:
-    """Sixteen bytes that tell exactly these texts in this order; their lengths tell where each ends."""
+def _seed(texts: list[str]) -> bytes:
+    """Hash texts to sixteen bytes, the same in every process (Python's `hash` differs). Lengths mark their ends."""
     total = blake2b(digest_size=16)
     for text in texts:
         raw = text.encode("utf-8", "surrogatepass")

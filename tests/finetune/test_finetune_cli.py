@@ -129,6 +129,4 @@ def test_without_what_trains_it_says_in_a_line_what_to_install(monkeypatch, tmp_
     monkeypatch.setattr("finetune.requirements._NEEDED", ("torch", "no_such_trainer"))
     result = run("--output", tmp_path / "run")
     assert result.exit_code == 2 and not (tmp_path / "run").exists()
-    assert result.stderr.splitlines() == [
-        "Error: training needs no_such_trainer: pip install 'r2p-dspy[local,cli,train]'"
-    ]
+    assert result.stderr.splitlines() == ["Error: training needs no_such_trainer: pip install '.[local,cli,train]'"]

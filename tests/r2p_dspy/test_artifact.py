@@ -244,7 +244,7 @@ def test_a_folder_is_a_run_that_holds_its_program(tmp_path):
     save_program(program(), tmp_path / "program.json", task="mine")
     assert load_program(program(), tmp_path)["task"] == "mine"
     (tmp_path / "other" / "program.json").mkdir(parents=True)
-    with pytest.raises(ArtifactError, match="it is no file"):
+    with pytest.raises(ArtifactError, match="is no file"):
         load_program(program(), tmp_path / "other")
 
 

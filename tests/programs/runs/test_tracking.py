@@ -47,7 +47,7 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     result = run("evaluate", "--limit", 2, "--mlflow", tmp_path / "store", "--output", tmp_path / "run")
     assert result.exit_code == 2
-    assert result.stderr == "Error: --mlflow needs mlflow: pip install 'r2p-dspy[mlflow]'\n"
+    assert result.stderr == "Error: --mlflow needs mlflow: pip install '.[mlflow]'\n"
     assert not (tmp_path / "run").exists() and not (tmp_path / "store").exists()
 
 

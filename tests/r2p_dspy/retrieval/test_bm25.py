@@ -14,6 +14,7 @@ from rank_bm25 import BM25Okapi
 
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.bm25 import BM25
+from r2p_dspy.retrieval.index import Index
 from r2p_dspy.retrieval.retriever import query_text
 from r2p_dspy.retrieval.simple import All, Random, Recency
 
@@ -41,6 +42,26 @@ def official(query, texts, count):
 def test_bm25_ranks_as_lamp_does_item_for_item(texts, query, k):
     ranked = BM25(k=k)(query, profile_of(texts))
     assert [int(item.id) for item in ranked] == official(query, texts, k)
+
+
+@given(
+    texts=st.lists(TEXTS | st.just(""), min_size=1, max_size=40).filter(any),
+    query=st.lists(WORDS | st.just("unknown"), max_size=10),
+)
+def test_scores_equal_rank_bm25s_to_the_last_bit(texts, query):
+    corpus = [text.split() for text in texts]
+    ours, theirs = Index(corpus), BM25Okapi(corpus)
+    assert ours.get_scores(query).tolist() == theirs.get_scores(query).tolist()
+    everything = list(range(len(corpus)))
+    assert ours.get_batch_scores(query, everything) == theirs.get_batch_scores(query, everything)
+    assert ours.get_top_n(query, texts, n=9) == theirs.get_top_n(query, texts, n=9)
+
+
+@pytest.mark.parametrize("corpus", [[], [[]], [[], []]], ids=["no document", "an empty one", "two empty ones"])
+def test_a_corpus_without_words_scores_zero(corpus):
+    with pytest.raises(ZeroDivisionError):
+        BM25Okapi(corpus)
+    assert Index(corpus).get_scores(["rain"]).tolist() == [0.0] * len(corpus)
 
 
 @given(texts=st.lists(TEXTS, min_size=2, max_size=6), changed=TEXTS, query=TEXTS)

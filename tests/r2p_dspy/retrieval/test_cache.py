@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from r2p_dspy.retrieval.cache import Store
+from r2p_dspy.retrieval.cache import LRUCache
 
 
 def test_what_many_threads_want_at_once_is_made_once():
-    store, made, gate = Store(4), [], threading.Barrier(8)
+    store, made, gate = LRUCache(4), [], threading.Barrier(8)
 
     def make():
         made.append(threading.get_ident())
@@ -26,7 +26,7 @@ def test_what_many_threads_want_at_once_is_made_once():
 
 
 def test_who_wants_something_else_does_not_wait():
-    store, done = Store(4), threading.Event()
+    store, done = LRUCache(4), threading.Event()
 
     def slow():
         assert done.wait(30)
@@ -40,7 +40,7 @@ def test_who_wants_something_else_does_not_wait():
 
 
 def test_the_last_used_are_kept():
-    store = Store(2)
+    store = LRUCache(2)
     for key in ("a", "b", "a", "c"):
         store.get(key, lambda: key.upper())  # noqa: B023
     assert store.get("a", lambda: "made again") == "A"
@@ -48,7 +48,7 @@ def test_the_last_used_are_kept():
 
 
 def test_what_cannot_be_made_is_tried_again():
-    store = Store(2)
+    store = LRUCache(2)
     with pytest.raises(ZeroDivisionError):
         store.get("a", lambda: 1 / 0)
     assert store.get("a", lambda: 1) == 1
@@ -56,7 +56,7 @@ def test_what_cannot_be_made_is_tried_again():
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda store: pickle.loads(pickle.dumps(store))])
 def test_a_copy_begins_empty(copied):
-    store = Store(1)
+    store = LRUCache(1)
     store.get("a", lambda: 1)
     twin = copied(store)
     assert (twin.get("a", lambda: 2), store.get("a", lambda: 3)) == (2, 1)

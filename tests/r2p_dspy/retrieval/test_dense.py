@@ -238,7 +238,7 @@ def test_a_model_of_sentence_transformers_is_compared_by_cosine(tmp_path):
 @pytest.mark.parametrize(("mean", "more"), [(False, []), (True, ["Dense"])])
 def test_a_model_that_needs_more_than_the_mean_is_refused(mean, more, tmp_path):
     directory = sentence_transformers(build_encoder(tmp_path / "model"), mean, *more)
-    with pytest.raises(ValueError, match="more than the mean .* sentence-transformers"):
+    with pytest.raises(ValueError, match="needs more than the mean .* sentence-transformers"):
         embedder(str(directory))
 
 

@@ -86,7 +86,7 @@ class TestHybrid:
     @pytest.mark.parametrize(
         ("make", "said"),
         [
-            (lambda: Hybrid(), "the retrievers that it is to join"),
+            (lambda: Hybrid(), "needs the retrievers to join"),
             (lambda: Hybrid(BM25), "no retriever"),
             (lambda: Hybrid(BM25(), "dense"), "'dense' is no retriever"),
             (lambda: Hybrid(BM25(), k=-1), "at least 0"),
@@ -103,7 +103,7 @@ class TestHybrid:
         def inventive(query, profile):
             return [Item(id="77", text="made up")]
 
-        with pytest.raises(ValueError, match="'77', which the profile has not"):
+        with pytest.raises(ValueError, match="'77', which is not in the profile"):
             Hybrid(BM25(), inventive)("q", profile_of("ab"))
 
     def test_a_part_that_names_an_item_twice(self):
