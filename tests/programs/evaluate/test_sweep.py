@@ -130,7 +130,7 @@ def test_without_history_r2p_is_what_it_is_under_the_control_without_profile(mod
     programs = report["tasks"]["lamp2"]["cells"][0]["programs"]
     assert programs["r2p"]["violations"] == {} and programs["r2p"]["compliance"] == 1
     assert programs["r2p"]["evidence_validity"] is None, "there is nothing to cite"
-    timed = {"seconds": 0, "latency": {}}
+    timed = {"seconds": 0, "seconds_per_answer": 0, "latency": {}}
     assert programs["r2p:no_profile"] | timed == programs["r2p"] | timed
 
 
