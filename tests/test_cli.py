@@ -97,7 +97,7 @@ def test_verbose_shows_the_first_prompt_of_each_program_once(tmp_path):
     result = run("evaluate", "--limit", 3, "--verbose", "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     for name in ("predict", "cot", "r2p"):
-        assert result.stderr.count(f"── {name}: its first call") == result.stderr.count(f"── {name} goes on") == 1
+        assert result.stderr.count(f"── {name}: first call") == result.stderr.count(f"── {name} continues") == 1
     assert result.stderr.count("[[ ## verification ## ]]") >= 2, "the prompt and the answer"
     assert "\x1b" not in result.stderr + result.stdout
 
