@@ -3,6 +3,8 @@
 import dspy
 import pytest
 
+from metrics.intervals import of_difference
+from metrics.lamp import METRICS
 from programs.data.dataset import Data
 from programs.evaluate.baselines import baselines, trivial_baselines
 from programs.evaluate.report import all_differences, build_report, differences, entry
@@ -185,3 +187,7 @@ def test_differences_to_several_bases_are_those_to_each():
     for base in ("cot", "r2p"):
         first = {name: by_metric["accuracy"] for name, by_metric in found[base].items()}
         assert first == differences(TASKS["lamp2"], rows, base)
+        for name, by_metric in found[base].items():
+            for metric, difference in by_metric.items():
+                pair = of_difference(METRICS[metric], answers[name], answers[base], golds, TASKS["lamp2"].labels)
+                assert difference == pair.rounded()
