@@ -297,7 +297,7 @@ def score(predictions: str, golds: str) -> None:
     submissions/.
     """
     from programs.evaluate.submission import score as scored
-    from programs.ui.console import print_scores
+    from programs.ui.report_table import print_scores
 
     print_scores(*scored(Path(predictions), Path(golds)))
 
@@ -344,12 +344,12 @@ def show(program: str, other: str | None, every: bool) -> None:
     from programs.ui import show as showing
     from programs.ui.terminal import output, print_lines
 
-    width, most = min(output().width, 110), None if every else showing.MOST
-    artifact = showing.found(program)
+    width, most = min(output().width, 110), None if every else showing.MAX_CHARS
+    artifact = showing.load_artifact(program)
     if other is None:
-        print_lines(showing.shown(artifact, width, most))
+        print_lines(showing.describe(artifact, width, most))
     else:
-        print_lines(showing.changes(artifact, showing.found(other), width, most))
+        print_lines(showing.compare(artifact, showing.load_artifact(other), width, most))
 
 
 @cli.command()
@@ -369,8 +369,8 @@ def doctor() -> None:
 
 @cli.command()
 def tasks() -> None:
-    """List the tasks, with metric, floor, what others report, and where there is data."""
-    from programs.ui.console import print_tasks
+    """List the tasks, with metrics, trivial baselines, published results, data at hand, and the names in their rows."""
+    from programs.ui.tasks_table import print_tasks
 
     print_tasks()
 

@@ -1,8 +1,8 @@
-"""What each part of R2P adds on unseen persona users (synthetic): `python -m benchmarks.ablation`.
+"""Measure what each part of R2P adds on unseen persona users (synthetic): `python -m benchmarks.ablation`.
 
-The pocket model at temperature 1, tasks 2 and 3, 200 users of the role `test`: the command line's `evaluate --ablate`,
-with the goals of the release beside what is measured. With four items and with eight: more than the model has met in
-training, so that it has more to get wrong.
+Runs `evaluate --ablate` with the pocket model at temperature 1 on tasks 2 and 3 for 200 users of the role `test`, and
+prints the goals beside the results. Prompts show four items and eight; eight are more than in the model's training, so
+there is more to get wrong.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from programs.runs.directory import results
 from programs.tasks import TASKS
 from programs.tasks.retrievers import default_retriever
 from programs.ui.console import Console
+from programs.ui.terminal import interval_text
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
             report = run_evaluate(options, directory, arguments.resume, console)
         console.table(report, directory)
         goals(report)
-        account(task, k, directory, arguments)
+        lost_answers(task, k, directory, arguments)
 
 
 def _runs() -> Path:
@@ -66,25 +67,32 @@ def goals(report: dict[str, Any]) -> None:
     verdict("structural compliance with intervention at least 0.995", full["compliance"], full["compliance"] >= 0.995)
     ratio = full["tokens"]["completion"] / template["tokens"]["completion"]
     verdict("its completion tokens at most 1.15 times the template's", ratio, ratio <= 1.15)
-    worth(programs, report["differences"][FULL]["r2p:candidates"])
-    print(f"R2P with cross-referencing against chain of thought: {report['differences_to_cot']['r2p:candidates']}")
+    metric = next(iter(full["metrics"]))
+    candidate_goals(programs, report["differences"][FULL]["r2p:candidates"][metric])
+    gain = report["differences"]["cot"]["r2p:candidates"][metric]
+    print(f"R2P with cross-referencing minus chain of thought: {interval_text(gain, '+')}")
 
 
-def worth(programs: Mapping[str, Any], gain: Mapping[str, float]) -> None:
-    """Print which goals of cross-referencing are met, by the programs' entries and the difference to one sample."""
-    few, all_ = programs["r2p:adaptive"], programs["r2p:candidates"]
-    metric = next(iter(all_["metrics"]))
+def candidate_goals(programs: Mapping[str, Any], gain: Mapping[str, float]) -> None:
+    """Print which goals of cross-referencing are met.
+
+    Args:
+        programs: the report's entries.
+        gain: how much all candidates exceed a single sample in the task's first metric, with its interval.
+    """
+    few, many = programs["r2p:adaptive"], programs["r2p:candidates"]
+    metric = next(iter(many["metrics"]))
     sign = -1 if metric in ("mae", "rmse") else 1
     least = min(sign * gain["low"], sign * gain["high"])
     verdict(f"cross-referencing above a single sample ({metric}, the interval's worse end)", least, least > 0)
-    behind = round(sign * (all_["metrics"][metric]["value"] - few["metrics"][metric]["value"]), 4)
+    behind = round(sign * (many["metrics"][metric]["value"] - few["metrics"][metric]["value"]), 4)
     verdict("adaptive within 0.005 of it", behind, behind <= 0.005)
-    share = few["tokens"]["completion"] / all_["tokens"]["completion"]
+    share = few["tokens"]["completion"] / many["tokens"]["completion"]
     verdict("its completion tokens at most 0.60 of all candidates'", share, share <= 0.60)
 
 
-def account(name: str, k: int, directory: Path, arguments: argparse.Namespace) -> None:
-    """Print where answers are lost: at retrieval, at citing, or at reading what was cited.
+def lost_answers(name: str, k: int, directory: Path, arguments: argparse.Namespace) -> None:
+    """Print where wrong answers come from: an item was not retrieved, not cited, or misread.
 
     An item decides when it holds the detail that this user goes by (task 2), or one of the aspects (task 3).
     """
@@ -99,8 +107,8 @@ def account(name: str, k: int, directory: Path, arguments: argparse.Namespace) -
             words = {cue.word for cue in case.cues if case.focus in ("", cue.kind)}
             profile = history(task, case)
             deciding = {item.id for item in profile if words & {*item.text.split()}}
-            shown = {item.id for item in retriever(case.question, profile)}
-            if not deciding <= shown:
+            retrieved = {item.id for item in retriever(case.question, profile)}
+            if not deciding <= retrieved:
                 lost["not retrieved"] += 1
             elif program != "cot" and not deciding <= {*row["cited"]}:
                 lost["retrieved, not cited"] += 1

@@ -1,8 +1,8 @@
-"""What five candidates are worth against one, on enough users to tell: `python -m benchmarks.candidates`.
+"""Measure what five candidates gain over one: `python -m benchmarks.candidates`.
 
-The pocket model at temperature 1, tasks 2 and 3, users of the role `test` (synthetic), of whom the first 200 are those
-of `benchmarks.ablation`. A single sample errs on two or three users in a hundred, so what candidates can mend on 200 of
-them is three or four users, which chance could bring too; a thousand users tell.
+The pocket model at temperature 1, tasks 2 and 3, users of the role `test` (synthetic); the first 200 are those of
+`benchmarks.ablation`. A single sample errs on two or three users in a hundred. On 200 users, candidates can correct
+three or four answers, which could be chance, so this takes thousands of users.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 import dspy
 from tqdm import tqdm
 
-from benchmarks.ablation import worth
+from benchmarks.ablation import candidate_goals
 from programs.data.dataset import personas
 from programs.evaluate import report
 from programs.evaluate.ablation import FULL, ablation
@@ -20,6 +20,7 @@ from programs.evaluate.runner import measure
 from programs.runs.directory import Run
 from programs.tasks import TASKS
 from programs.tasks.program import r2p
+from programs.ui.terminal import interval_text
 from r2p_dspy import connect
 
 
@@ -38,25 +39,25 @@ def main() -> None:
         task = TASKS[name]
         examples = personas(task, seed=arguments.seed, limit=arguments.limit).test
         lm = connect(arguments.model, temperature=1.0, seed=arguments.seed, cache=False, max_tokens=256)
-        asked = {"task": name, "lm": lm.model, "limit": arguments.limit, "seed": arguments.seed}
-        run = Run(folder / name, asked, arguments.resume and (folder / name).exists())
+        config = {"task": name, "lm": lm.model, "limit": arguments.limit, "seed": arguments.seed}
+        run = Run(folder / name, config, arguments.resume and (folder / name).exists())
         programs, rows = ablation(r2p(task), task), {}
         for program in (FULL, "r2p:candidates", "r2p:adaptive"):
-            known = run.rows(program)
-            done = sum(1 for _ in known)
+            results = run.rows(program)
+            done = sum(1 for _ in results)
             with tqdm(total=len(examples), initial=done, desc=f"{name} {program}") as bar, dspy.context(lm=lm):
-                rows[program] = measure(programs[program], examples, task, known, 16, lambda bar=bar: bar.update())
-        entries = {program: report.entry(task, found, {}, lm) for program, found in rows.items()}
+                rows[program] = measure(programs[program], examples, task, results, 16, lambda bar=bar: bar.update())
+        entries = {program: report.entry(task, results, {}, lm) for program, results in rows.items()}
         differences = report.differences(task, rows, FULL)
-        run.finish({**asked, "programs": entries, "differences": {FULL: differences}})
+        run.finish({**config, "programs": entries, "differences": {FULL: differences}})
         metric = task.metrics[0]
-        print(f"{name}, {len(examples)} users, {metric} (95 %), completion tokens an answer")
+        print(f"{name}, {len(examples)} users, {metric} (95 %), completion tokens per answer")
         for program, entry in entries.items():
             value, tokens = entry["metrics"][metric], entry["tokens"]["completion"] / len(examples)
-            print(f"  {program}: {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], {tokens:.0f}")
-        for program, found in differences.items():
-            print(f"  {program} - {FULL}: {found['value']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]")
-        worth(entries, differences["r2p:candidates"])
+            print(f"  {program}: {interval_text(value)}, {tokens:.0f}")
+        for program, difference in differences.items():
+            print(f"  {program} - {FULL}: {interval_text(difference, '+')}")
+        candidate_goals(entries, differences["r2p:candidates"])
 
 
 if __name__ == "__main__":

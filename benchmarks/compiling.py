@@ -1,4 +1,4 @@
-"""Where the time of `compile` goes, what it takes again, and whether budgets hold: `python -m benchmarks.compiling`.
+"""Measure where `compile` spends its time, a second run, and its budgets: `python -m benchmarks.compiling`.
 
 The pocket model compiles a program for persona users (synthetic), with 16 calls in flight. Time inside the model is
 what its thread spends on forward passes and on choosing tokens.
@@ -22,7 +22,7 @@ from r2p_dspy.engines.local.batching import Batcher
 _THREADS = 16
 
 
-class Inside:
+class MethodTimer:
     """Sums the seconds that the model's thread spends in some of its methods."""
 
     def __init__(self, *methods: str):
@@ -41,8 +41,8 @@ class Inside:
         return timed
 
 
-def goal(met: bool, said: str) -> None:
-    print(f"{'met   ' if met else 'MISSED'} {said}")
+def goal(met: bool, text: str) -> None:
+    print(f"{'met   ' if met else 'MISSED'} {text}")
 
 
 def main() -> None:
@@ -50,19 +50,19 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60, help="examples that are reported on")
     parser.add_argument("--optimizer", default="random")
     arguments = parser.parse_args()
-    folder, options = Path(tempfile.mkdtemp()), ("--limit", str(arguments.limit), "--optimizer", arguments.optimizer)
-    asked = Options(task="lamp2", limit=arguments.limit, optimizer=arguments.optimizer, num_threads=_THREADS)
-    lm = asked.connect(cache=False)  # loads the model, which is no part of compiling
-    inside, started = Inside("_prefill", "_step"), time.perf_counter()
-    first = run_compile(asked, folder / "first", False, Reporter())
+    folder, flags = Path(tempfile.mkdtemp()), ("--limit", str(arguments.limit), "--optimizer", arguments.optimizer)
+    options = Options(task="lamp2", limit=arguments.limit, optimizer=arguments.optimizer, num_threads=_THREADS)
+    lm = options.connect(cache=False)  # loads the model before the clock starts
+    timer, started = MethodTimer("_prefill", "_step"), time.perf_counter()
+    first = run_compile(options, folder / "first", False, Reporter())
     seconds = time.perf_counter() - started
     paid = first["calls"]["spent"]["calls"]
-    share = inside.seconds / seconds
-    print(f"{paid} calls of {lm.model} in {seconds:.0f} s, {inside.seconds:.0f} s of them inside the model")
+    share = timer.seconds / seconds
+    print(f"{paid} calls of {lm.model} in {seconds:.0f} s, {timer.seconds:.0f} s of them inside the model")
     goal(share >= 0.85, f"at least 85 % of the time inside the model: {100 * share:.1f} %")
 
     started = time.perf_counter()
-    again = _command(folder / "again", *options)
+    again = _command(folder / "again", *flags)
     seconds = time.perf_counter() - started
     calls = again["calls"]
     goal(calls["spent"]["calls"] == 0, f"no call in a second run: {calls['spent']['calls']} calls, "
@@ -72,10 +72,10 @@ def main() -> None:
     goal(same, "and the same results")
 
     for most in (paid // 4, 3 * paid // 4):
-        calls = _command(folder / f"calls-{most}", *options, "--max-calls", most, "--no-cache")["calls"]
+        calls = _command(folder / f"calls-{most}", *flags, "--max-calls", most, "--no-cache")["calls"]
         goal(calls["spent"]["calls"] <= most, f"--max-calls {most}: {calls['spent']['calls']} calls")
     most = sum(first["calls"]["spent"]["tokens"].values()) // 2
-    calls = _command(folder / "tokens", *options, "--max-tokens", most, "--no-cache")["calls"]["spent"]
+    calls = _command(folder / "tokens", *flags, "--max-tokens", most, "--no-cache")["calls"]["spent"]
     tokens, mean = sum(calls["tokens"].values()), sum(calls["tokens"].values()) / calls["calls"]
     goal(tokens <= most + 3 * _THREADS * mean, f"--max-tokens {most}: {tokens} tokens, a call took {mean:.0f}")
 

@@ -50,7 +50,7 @@ def measure(what: str, folder: Path) -> None:
     from programs.data import dataset as data
     from programs.data.lamp.check import Check
     from programs.data.lamp.reading import load
-    from programs.evaluate import report
+    from programs.evaluate.baselines import trivial_baselines
     from programs.tasks import lamp3
 
     if what == "load(limit=100)":
@@ -62,8 +62,8 @@ def measure(what: str, folder: Path) -> None:
         assert not flaws
     elif what.startswith("evaluate"):
         found = data.lamp(lamp3.TASK, folder, data.DataConfig())
-        if what == "evaluate: floors":
-            report.floors(lamp3.TASK, found.test, found.train)
+        if what == "evaluate: baselines":
+            trivial_baselines(lamp3.TASK, found.test, found.train)
     # Kilobytes on Linux, bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     click.echo(f"{what:<20}{time.process_time():8.1f} s{peak:8.0f} MB at the peak")
@@ -81,7 +81,7 @@ def main(megabytes: float, whole: bool, part: tuple[str, str] | None) -> None:
         with tempfile.TemporaryDirectory() as name:
             rows = write(Path(name), "train", size / 2) + write(Path(name), "dev", size / 2)
             click.echo(f"{'train and dev':<20}{rows:8d} rows{size:5.0f} MB")
-            parts = ["importing alone", "load(limit=100)", "data check", "evaluate: data", "evaluate: floors"]
+            parts = ["importing alone", "load(limit=100)", "data check", "evaluate: data", "evaluate: baselines"]
             for what in [*parts, *(["load()"] if whole else [])]:
                 subprocess.run([sys.executable, "-m", "benchmarks.data", "--part", what, name], check=True)
 

@@ -1,7 +1,7 @@
-"""What fine-tuning reaches, and what it takes: `python -m benchmarks.finetune` (forty minutes).
+"""Measure what fine-tuning reaches and takes: `python -m benchmarks.finetune` (forty minutes).
 
-On persona tasks 2 and 3, from the student that ships: SFT and GRPO as `python cli.py finetune` runs them, each task by
-itself; then GRPO alone with three seeds; and how long the rewards of 10,000 completions take on one core.
+On persona tasks 2 and 3, from the student that ships with the project: SFT and GRPO as `python cli.py finetune` runs
+them, one task at a time; then GRPO alone with three seeds; then the rewards of 10,000 completions on one core.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def goal(met: bool, text: str) -> None:
 
 
 def scoring() -> None:
-    """Seconds for the rewards of completions, a third of them spoilt, each row with eight."""
+    """Time the rewards of completions, eight per row, a third of them cut off."""
     task = TASKS["lamp2"]
     program = student_program(task, r2p(task, default_retriever(task)), "fields")
     rng, texts, inputs, golds = random.Random(0), [], [], []
@@ -48,8 +48,8 @@ def scoring() -> None:
         fields = {**example.inputs(), task.profile: shown}
         given = Inputs(fields=fields, items=shown, labels=task.labels).model_dump_json()
         for number in range(8):
-            said = {**stages, "requirements": f"the setting and the figure {number}"}
-            text = completion(program, Outcome(fields={task.answer: item.label}, stages=said))
+            numbered = {**stages, "requirements": f"the setting and the figure {number}"}
+            text = completion(program, Outcome(fields={task.answer: item.label}, stages=numbered))
             texts.append(text if rng.random() < 0.67 else text[: rng.randrange(len(text))])
             inputs.append(given)
             golds.append(json.dumps(example[task.answer]))
@@ -65,7 +65,7 @@ def scoring() -> None:
 
 
 def run(directory: Path, *arguments: str) -> dict[str, Any]:
-    """A run of the command, and its report."""
+    """Run the command and read its report."""
     command = [sys.executable, "cli.py", "finetune", *arguments, "--output", str(directory)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return json.loads((directory / "report.json").read_text())
@@ -87,28 +87,28 @@ def both(directory: Path, task: str, more: list[str]) -> None:
     goal(shares["completion_tokens"] <= 0.25, f"{task}: {shares['completion_tokens']:.1%} of its tokens (25 %)")
     goal(done["seconds"] < 1800, f"{task}: {done['seconds'] / 60:.1f} minutes in all (30)")
     goal(done["peak_memory_gb"] < 4, f"{task}: {done['peak_memory_gb']} GB of memory at most (4)")
-    for one in done["trainings"].values():
-        if one["seconds"]:
-            spent = one["seconds"]["rewards"] / one["seconds"]["all"]
-            goal(spent < 0.05, f"{task}: rewards take {spent:.2%} of GRPO (5 %)")
+    for training in done["trainings"].values():
+        if seconds := training["seconds"]:
+            part = seconds["rewards"] / seconds["all"]
+            goal(part < 0.05, f"{task}: rewards take {part:.2%} of GRPO (5 %)")
 
 
 def alone(directory: Path, seed: int, more: list[str]) -> None:
     """GRPO without SFT."""
     done = run(directory / f"grpo-{seed}", "--method", "grpo", "--seed", str(seed), *more)
-    (one,) = done["trainings"].values()
-    first, last = one["reward"]["first"], one["reward"]["last"]
-    text = f"GRPO alone, seed {seed}: reward {first:.3f} to {last:.3f} in {one['steps']} steps, "
-    goal(last > first, text + f"{one['groups_without_spread']:.0%} of the groups without spread")
+    (training,) = done["trainings"].values()
+    first, last = training["reward"]["first"], training["reward"]["last"]
+    text = f"GRPO alone, seed {seed}: reward {first:.3f} to {last:.3f} in {training['steps']} steps, "
+    goal(last > first, text + f"{training['groups_without_spread']:.0%} of the groups without spread")
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--output", help="where the runs go; default: a directory that is removed afterwards")
-    asked.add_argument("--only", choices=["scoring", "both", "alone"], help="one part alone")
-    known, more = asked.parse_known_args()  # what else is given goes to `finetune`
-    with tempfile.TemporaryDirectory() as made:
-        directory = Path(known.output or made)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", help="where the runs go; default: a directory that is removed afterwards")
+    parser.add_argument("--only", choices=["scoring", "both", "alone"], help="run this part alone")
+    known, more = parser.parse_known_args()  # all other options go to `finetune`
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(known.output or temporary)
         if known.only in (None, "scoring"):
             scoring()
         for task in ("lamp2", "lamp3") if known.only in (None, "both") else ():

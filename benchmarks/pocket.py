@@ -1,7 +1,7 @@
-"""What the pocket model reaches on unseen persona users (synthetic): `python -m benchmarks.pocket`.
+"""Measure the pocket model on unseen persona users (synthetic): `python -m benchmarks.pocket`.
 
-Every task of the persona world, 200 users of the role `test`, the programs of the command line, with the controls; the
-goals stand beside what is measured.
+Every task of the persona world, 200 users of the role `test`, the programs of the command line, and the controls. The
+goals stand beside the results.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from programs.runs.configs import Options
 from programs.tasks import TASKS
 from programs.ui.console import Console
 
-CONTROLS = ("r2p:no-profile", "r2p:other-user", "r2p:random-items")
+CONTROLS = ("r2p:no_profile", "r2p:other_user", "r2p:random_items")
 
 
 def verdict(goal: str, value: float, met: bool) -> None:
@@ -44,20 +44,20 @@ def main() -> None:
 
 def goals(task: str, programs: dict[str, Any]) -> None:
     """Print which goals are met."""
-    found = programs["r2p"]
+    entry = programs["r2p"]
     metric = TASKS[task].metrics[0]
     sign = 1 if METRICS[metric].higher_is_better else -1
-    value = found["metrics"][metric]["value"]
-    floors = {name: floor for name, floor in found["floors"].items() if name != "blind_oracle"}
-    best = max(floors, key=lambda name: sign * floors[name])
+    value = entry["metrics"][metric]["value"]
+    baselines = {name: reached for name, reached in entry["baselines"].items() if name != "blind_oracle"}
+    best = max(baselines, key=lambda name: sign * baselines[name])
     verdict(
-        f"{metric} better than the best trivial floor ({best} {floors[best]:.3f})",
+        f"{metric} better than the best trivial baseline ({best} {baselines[best]:.3f})",
         value,
-        sign * value > sign * floors[best],
+        sign * value > sign * baselines[best],
     )
     if task == "lamp2":
         verdict("accuracy at least 0.80", value, value >= 0.80)
-        above = value - found["floors"]["blind_oracle"]
+        above = value - entry["baselines"]["blind_oracle"]
         verdict("above the profile-blind oracle by at least 0.25", above, above >= 0.25)
     for name in CONTROLS:
         control = programs[name]["metrics"][metric]["value"]
@@ -67,7 +67,7 @@ def goals(task: str, programs: dict[str, Any]) -> None:
         ("evidence validity, first attempt, at least 0.90", "evidence_validity_first", 0.90),
         ("evidence validity with assertions at least 0.99", "evidence_validity", 0.99),
     ):
-        verdict(goal, found[key], found[key] >= least)
+        verdict(goal, entry[key], entry[key] >= least)
 
 
 if __name__ == "__main__":

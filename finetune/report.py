@@ -16,6 +16,7 @@ from finetune.task_setup import TaskSetup
 from metrics.intervals import of_difference, of_mean
 from metrics.lamp import METRICS
 from programs.evaluate import report as reports
+from programs.evaluate.baselines import trivial_baselines
 from programs.tasks.task import Task
 from programs.ui.console import Console
 from programs.ui.terminal import output
@@ -58,7 +59,7 @@ def report(
     parts = {}
     for course in courses:
         task, own = course.task, rows[course.task.name]
-        floors = reports.floors(task, course.data.test, course.data.train)
+        baselines = trivial_baselines(task, course.data.test, course.data.train)
         parts[task.name] = {
             "command": "finetune",
             "task": task.name,
@@ -73,7 +74,7 @@ def report(
             "shared_users": course.data.shared_users,
             "skipped": course.data.skipped,
             "seconds": round(seconds, 1),
-            "programs": {name: reports.entry(task, found, floors, lm) for name, found in own.items()},
+            "programs": {name: reports.entry(task, found, baselines, lm) for name, found in own.items()},
             "per_answer": {name: per_answer(task, found) for name, found in own.items()},
             "to_student": {name: gained(task, own[name], own[BEFORE]) for name in own if name not in (BEFORE, TEACHER)},
             "to_teacher": {name: share(task, own[name], own[TEACHER]) for name in own if name != TEACHER},

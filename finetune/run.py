@@ -28,7 +28,7 @@ from finetune.sft import known, train_sft
 from finetune.student import Student
 from finetune.task_setup import TaskSetup
 from finetune.traces import ask_teacher, asked_file, check_source, source, write_traces
-from programs.evaluate.runner import measure
+from programs.evaluate.runner import ResultRow, measure
 from programs.runs.configs import connected, digest
 from programs.runs.directory import Rows, Run, write_json
 from programs.runs.reporter import Reporter
@@ -85,7 +85,7 @@ class Finetuning:
         self.resume = resume or not self.state.is_main_process  # the others find what the first one has begun
         self.run: Any = Run(output, self._config(), resume) if self.state.is_main_process else None
         self.state.wait_for_everyone()
-        self.rows: dict[str, dict[str, list[dict[str, Any]]]] = {course.task.name: {} for course in self.courses}
+        self.rows: dict[str, dict[str, list[ResultRow]]] = {course.task.name: {} for course in self.courses}
 
     def __call__(self) -> dict[str, Any]:
         traces = self._first(self._traces) if self.options.sft else None

@@ -19,7 +19,7 @@ from finetune.rows import Asking, completion
 from finetune.task_setup import TaskSetup
 from metrics.evidence import valid
 from metrics.structure import compliant_final
-from programs.evaluate.runner import collect, spent
+from programs.evaluate.runner import collect, usage_fields
 from programs.optimize.compiling import composite
 from programs.runs.directory import Rows, check_same, read_json, write_json
 from programs.runs.provenance import fingerprint
@@ -73,7 +73,7 @@ def _row(
         prediction: Any = course.teacher(**example.inputs())
     except AdapterParseError:
         prediction = None
-    cost = spent(usage, started)
+    cost = usage_fields(usage, started)
     why = "unread" if prediction is None else refused(scored, example, prediction)
     if why is not None:
         return {"id": example.id, "refused": why, **cost}

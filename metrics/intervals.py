@@ -1,6 +1,6 @@
 """95 % confidence intervals of a mean, a metric or a difference: the percentile bootstrap over users."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -147,6 +147,47 @@ def of_difference(
         _metric_resamples(metric, answers, golds, labels, users, resamples, seed) for answers in (ours, theirs)
     )
     return _interval(value, our_values - their_values)
+
+
+def of_differences(
+    metric: Metric,
+    programs: Mapping[str, Answers],
+    golds: Answers,
+    labels: Labels = (),
+    bases: Iterable[str] = (),
+    *,
+    users: Sequence[Hashable] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, dict[str, Interval]]:
+    """`of_difference` of every program to each of several bases, with each program resampled once.
+
+    Args:
+        metric, golds, labels, users, resamples, seed: as for `of_metric`.
+        programs: each program's predictions for the same examples, in the same order.
+        bases: names in `programs`.
+
+    Returns:
+        By base, then by program (all but the base): the program's metric minus the base's, and its interval.
+
+    Example:
+        >>> from metrics.lamp import METRICS
+        >>> of_differences(METRICS["mae"], {"r2p": ["4"], "cot": ["3"]}, ["5"], bases=["cot"])
+        {'cot': {'r2p': Interval(value=-1.0, low=-1.0, high=-1.0)}}
+    """
+    values = {name: metric.corpus(predictions, golds, labels) for name, predictions in programs.items()}
+    resampled = {
+        name: _metric_resamples(metric, predictions, golds, labels, users, resamples, seed)
+        for name, predictions in programs.items()
+    }
+    return {
+        base: {
+            name: _interval(values[name] - values[base], resampled[name] - resampled[base])
+            for name in programs
+            if name != base
+        }
+        for base in bases
+    }
 
 
 def _metric_resamples(

@@ -19,8 +19,9 @@ from programs.tasks import lamp2, lamp4
 
 NAMES = ["predict", "cot", "r2p", "compiled"]
 KEYS = {
-    "metrics", "floors", "compliance", "compliance_first", "evidence_validity", "parse_failures", "violations", "calls",
-    "tokens", "tokens_per_compliant", "interventions", "seconds", "latency", "cost_usd",
+    "metrics", "baselines", "compliance_first", "compliance", "evidence_validity_first", "evidence_validity",
+    "parse_failures", "failed_rows", "violations", "calls", "forward_passes", "tokens", "tokens_per_answer",
+    "seconds_per_answer", "cost_usd", "cost_per_correct", "tokens_per_compliant", "interventions", "seconds", "latency",
 }  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def test_verbose_shows_the_first_prompt_of_each_program_once(tmp_path):
     result = run("evaluate", "--limit", 3, "--verbose", "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     for name in ("predict", "cot", "r2p"):
-        assert result.stderr.count(f"── {name}: its first call") == result.stderr.count(f"── {name} goes on") == 1
+        assert result.stderr.count(f"── {name}: first call") == result.stderr.count(f"── {name} continues") == 1
     assert result.stderr.count("[[ ## verification ## ]]") >= 2, "the prompt and the answer"
     assert "\x1b" not in result.stderr + result.stdout
 
@@ -132,7 +133,7 @@ def test_evaluate_takes_the_compiled_program_and_controls(compiled, tmp_path):
     out = tmp_path / "run"
     result = run("evaluate", "--limit", 4, "--program", directory / "program.json", "--controls", "--output", out)
     assert result.exit_code == 0, result.stderr
-    assert list(report_of(out)["programs"]) == [*NAMES, "r2p:no-profile", "r2p:other-user", "r2p:random-items"]
+    assert list(report_of(out)["programs"]) == [*NAMES, "r2p:no_profile", "r2p:other_user", "r2p:random_items"]
 
 
 def test_an_ablation_adds_part_after_part_and_draws_it(tmp_path):
@@ -148,8 +149,9 @@ def test_an_ablation_adds_part_after_part_and_draws_it(tmp_path):
     assert entries["r2p:adaptive"]["tokens"]["completion"] < entries["r2p:candidates"]["tokens"]["completion"]
     assert entries["r2p:template"]["tokens_per_compliant"] > 0 and entries["cot"]["tokens_per_compliant"] is None
     for base in ("r2p:template", "r2p:intervention"):
-        for other, found in report["differences"][base].items():
-            assert found["low"] <= found["value"] <= found["high"] and other != base
+        for other, by_metric in report["differences"][base].items():
+            assert set(by_metric) == {"accuracy", "f1"} and other != base
+            assert all(found["low"] <= found["value"] <= found["high"] for found in by_metric.values())
     assert (tmp_path / "run" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     assert "tokens for a" in result.stdout and "paired difference to r2p:template" in result.stdout
 
@@ -230,13 +232,13 @@ def test_ratings_run_too(tmp_path):
     result = run("evaluate", "--task", "lamp3", "--limit", 4, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     entry = report_of(tmp_path / "run")["programs"]["r2p"]
-    assert set(entry["metrics"]) == {"mae", "rmse"} and "user_mean" in entry["floors"]
+    assert set(entry["metrics"]) == {"mae", "rmse"} and "user_mean" in entry["baselines"]
 
 
-def test_tasks_are_listed_with_metric_and_floor():
+def test_tasks_are_listed_with_metric_baseline_and_row_names():
     result = run("tasks")
     assert result.exit_code == 0
-    for word in ("lamp2", "lamp3", "lamp4", "accuracy", "mae", "rouge1", "persona world"):
+    for word in ("lamp2", "lamp3", "lamp4", "accuracy", "mae", "rouge1", "persona world", "description, profile"):
         assert word in result.stdout
 
 
@@ -416,7 +418,7 @@ def test_real_articles(tmp_path):
     result = run("evaluate", "--task", lamp4.TASK.name, "--data", REAL, "--limit", 2, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     entry = report_of(tmp_path / "run")["programs"]["r2p"]
-    assert set(entry["metrics"]) == {"rouge1", "rougeL"} and "most_similar" in entry["floors"]
+    assert set(entry["metrics"]) == {"rouge1", "rougeL"} and "most_similar" in entry["baselines"]
 
 
 def test_the_default_directory_is_new_each_time(tmp_path, monkeypatch):

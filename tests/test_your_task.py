@@ -10,7 +10,7 @@ import pytest
 
 from programs.data.dataset import DataConfig
 from programs.data.jsonl import jsonl, load
-from programs.evaluate.report import floors
+from programs.evaluate.baselines import trivial_baselines
 from programs.runs import configs as options
 from programs.tasks.task import TaskError
 from programs.tasks.task_file import task_of
@@ -93,11 +93,11 @@ def test_the_pages_faults_are_said_so(line, tmp_path):
         task_of(str(tmp_path / "task.yaml"))
 
 
-def test_the_pages_floors_are_measured():
+def test_the_pages_baselines_are_measured():
     task = task_of(str(ROOT / TASK))
     made = jsonl(task, ROOT / "examples" / "mail" / "mails.jsonl", DataConfig(trains=True))
     said = re.findall(r"similar\s+earlier mail reaches (\.\d+), and the mail itself as its subject (\.\d+)", PAGE)
-    found = floors(task, made.test, made.train)
+    found = trivial_baselines(task, made.test, made.train)
     assert list(found) == ["most_similar", "input"]
     assert said == [tuple(f"{value:.3f}".lstrip("0") for value in found.values())]
 
@@ -114,12 +114,12 @@ def test_the_pages_commands_run(checkout, served):
     )
     assert first["model"] == "pocket" and first["examples"] == 2 and first["task"] == "mail-subjects"
     for entry in first["programs"].values():  # as the page says
-        assert entry["parse_failures"] == 2 and entry["metrics"]["rouge1"]["value"] == 0
+        assert entry["parse_failures"] == {"malformed": 2} and entry["metrics"]["rouge1"]["value"] == 0
     for report in (compiled, second):
         entry = report["programs"]["compiled"]
         assert report["examples"] == 8 and entry["compliance"] == 1 and entry["evidence_validity"] == 1
         assert entry["metrics"]["rouge1"]["value"] > 0 and entry["violations"] == {}
-        assert entry["floors"].keys() == {"most_similar", "input"}
+        assert entry["baselines"].keys() == {"most_similar", "input"}
     program = json.loads((checkout / "runs" / "compile-mail-subjects" / "program.json").read_text())
     assert program["task"] == "mail-subjects"
     rows = [json.loads(line) for line in Path("examples/mail/mails.jsonl").read_text().splitlines()]
@@ -177,9 +177,9 @@ metrics: [mae, rmse, accuracy]
     result = run("evaluate", "--task", "stars.yaml", "--data", "rows.jsonl", "--output", "run")
     assert result.exit_code == 0, result.stderr
     entry = report_of("run")["programs"]["predict"]
-    assert entry["parse_failures"] == 2
+    assert entry["parse_failures"] == {"malformed": 2}
     assert entry["metrics"]["mae"]["value"] == 10, "no answer is as far off as the scale allows"
-    assert entry["floors"]["user_mean"] == 7
+    assert entry["baselines"]["user_mean"] == 7
 
 
 @pytest.mark.parametrize("command", ["compile", "evaluate"])

@@ -1,8 +1,8 @@
-"""The ablation: each part of R2P added in turn, beside what a DSPy user has today, on the same users and items.
+"""The ablation: each part of R2P added in turn, beside DSPy's own modules, on the same users and items.
 
-What takes part is one dictionary, in the order of the table: plain prediction and chain of thought, the template alone,
-with assertions, with intervention, with cross-referencing (all candidates, and adaptive), and `dspy.BestOfN`,
-`dspy.Refine` and `dspy.MultiChainComparison`, the first two with R2P's own checks as reward.
+In the order of the table: plain prediction, chain of thought, the template alone, then with assertions, with
+intervention, and with cross-referencing (all candidates, and adaptive). Then `dspy.BestOfN` and `dspy.Refine`, with
+R2P's checks as their reward, and `dspy.MultiChainComparison`.
 """
 
 from collections.abc import Mapping
@@ -13,36 +13,36 @@ import dspy
 from dspy.predict.refine import OfferFeedback
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
-from programs.evaluate.baselines import WithItems, baselines
+from programs.evaluate.baselines import WithRetrieval, baselines
 from programs.tasks.task import Task
 from r2p_dspy import R2P
 from r2p_dspy.modules.enforce import accepted
 
-TRIES = 3  # of BestOfN, Refine and MultiChainComparison
+ATTEMPTS = 3  # of BestOfN, Refine and MultiChainComparison
 CANDIDATES = 5
 TEMPLATE, FULL = "r2p:template", "r2p:intervention"
 
 
 def ablation(program: R2P, task: Task) -> dict[str, dspy.Module]:
-    """The programs of the ablation, by their names in the report.
+    """The programs of the ablation, by their names in a report.
 
     Args:
-        program: the R2P program (compiled or not) whose parts are taken away.
-        task: whose baselines stand beside it.
+        program: the R2P program, compiled or not, whose parts are switched off.
+        task: its task.
     """
-    # One candidate, whatever the program is set to, where none is being added.
+    # Only the variants with cross-referencing have more than one candidate, whatever the program's own setting.
     program = _variant(program, candidates=1, adaptive=False)
-    alone = _variant(program, max_backtracks=0, max_interventions=0)
+    template_only = _variant(program, max_backtracks=0, max_interventions=0)
     return {
         **baselines(task, program.retriever),
-        TEMPLATE: alone,
+        TEMPLATE: template_only,
         "r2p:assertions": _variant(program, max_interventions=0),
         FULL: _variant(program),
         "r2p:candidates": _variant(program, candidates=CANDIDATES),
         "r2p:adaptive": _variant(program, candidates=CANDIDATES, adaptive=True),
-        "dspy.BestOfN": dspy.BestOfN(alone, N=TRIES, reward_fn=checks_met, threshold=1.0),
-        "dspy.Refine": dspy.Refine(alone, N=TRIES, reward_fn=checks_met, threshold=1.0),
-        "dspy.MultiChain": WithItems(task, MultiChain(task.signature), program.retriever),
+        "dspy.BestOfN": dspy.BestOfN(template_only, N=ATTEMPTS, reward_fn=checks_met, threshold=1.0),
+        "dspy.Refine": dspy.Refine(template_only, N=ATTEMPTS, reward_fn=checks_met, threshold=1.0),
+        "dspy.MultiChain": WithRetrieval(task, MultiChain(task.signature), program.retriever),
     }
 
 
@@ -53,36 +53,39 @@ def checks_met(arguments: Mapping[str, Any], prediction: dspy.Prediction) -> flo
 
 
 class MultiChain(dspy.Module):
-    """`dspy.MultiChainComparison` with the chains that it compares.
+    """Samples several chains of thought and compares them with `dspy.MultiChainComparison`.
 
     Args:
-        signature: the task's.
+        signature: the task's signature.
     """
 
     def __init__(self, signature: type[dspy.Signature]):
         super().__init__()
         self.chain = dspy.ChainOfThought(signature)
-        self.compare = dspy.MultiChainComparison(signature, M=TRIES)
+        self.compare = dspy.MultiChainComparison(signature, M=ATTEMPTS)
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
         lm = dspy.settings.lm
-        start = (lm.kwargs.get("rollout_id") or 0) * TRIES
+        start = (lm.kwargs.get("rollout_id") or 0) * ATTEMPTS
         chains = []
-        for number in range(TRIES):
+        for number in range(ATTEMPTS):
             with dspy.context(lm=lm.copy(rollout_id=start + number, temperature=lm.kwargs.get("temperature") or 1.0)):
                 chains.append(self.chain(**kwargs))
         return self.compare(completions=chains, **kwargs)
 
 
 def not_runnable(name: str, program: dspy.Module, example: dspy.Example) -> str | None:
-    """Why a model cannot run one of DSPy's modules at all, or None where it can.
+    """Try whether the model can run one of DSPy's modules at all.
 
-    A model that cannot write the format which a module needs would get a score that says nothing of the module.
+    If it cannot write the format that a module needs, the module's score would say nothing about the module.
 
     Args:
-        name: in the ablation.
-        program: that is to be measured.
-        example: to try it on; not one of those that are reported.
+        name: the program's name in the ablation.
+        program: the program.
+        example: what to try it on; not a reported one.
+
+    Returns:
+        Why the model cannot run the program, or None if it can.
     """
     if name not in ("dspy.Refine", "dspy.MultiChain"):
         return None
@@ -95,8 +98,8 @@ def not_runnable(name: str, program: dspy.Module, example: dspy.Example) -> str 
             names = OfferFeedback.input_fields
             dspy.Predict(OfferFeedback)(**{field: ["reason"] if field == "module_names" else "0" for field in names})
     except (AdapterParseError, ContextWindowExceededError) as error:
-        what = "its advice prompt" if name == "dspy.Refine" else "its comparison"
-        return f"the model cannot answer {what} ({type(error).__name__})"
+        request = "its advice prompt" if name == "dspy.Refine" else "its comparison"
+        return f"the model cannot answer {request} ({type(error).__name__})"
     return None
 
 

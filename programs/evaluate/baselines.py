@@ -1,22 +1,25 @@
-"""The programs that are measured side by side: plain prediction, chain of thought, and R2P, on the same items."""
+"""What R2P is compared with: answers that need no model, plain prediction, and chain of thought."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dspy
 
+from metrics.lamp import METRICS
+from metrics.trivial_baselines import trivial_baselines as evaluate_baselines
 from programs.tasks.retrievers import default_retriever
 from programs.tasks.task import Task
 from r2p_dspy import Profile, active_adapter, shorten
 from r2p_dspy.retrieval.retriever import Retriever, query_text
 
 
-class WithItems(dspy.Module):
-    """A module that is given the same items as R2P: retrieved, rendered and shortened in the same way.
+class WithRetrieval(dspy.Module):
+    """A module that sees the same items as R2P: retrieved, rendered and shortened in the same way.
 
     Args:
-        task: whose signature and profile field the module has.
+        task: its signature and profile field are the module's.
         module: `dspy.Predict` or `dspy.ChainOfThought` on the task's signature.
-        retriever: the same as the R2P program's.
+        retriever: the R2P program's; None for the task's default.
     """
 
     def __init__(self, task: Task, module: dspy.Module, retriever: Retriever | None = None):
@@ -35,8 +38,40 @@ class WithItems(dspy.Module):
 
 
 def baselines(task: Task, retriever: Retriever | None = None) -> dict[str, dspy.Module]:
-    """What a DSPy user has without R2P, under the names of the reports."""
+    """Plain prediction and chain of thought, by their names in a report."""
     return {
-        "predict": WithItems(task, dspy.Predict(task.signature), retriever),
-        "cot": WithItems(task, dspy.ChainOfThought(task.signature), retriever),
+        "predict": WithRetrieval(task, dspy.Predict(task.signature), retriever),
+        "cot": WithRetrieval(task, dspy.ChainOfThought(task.signature), retriever),
     }
+
+
+def trivial_baselines(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Example]) -> dict[str, float]:
+    """What the trivial baselines reach in the task's first metric.
+
+    Args:
+        task: the task.
+        examples: what is reported on.
+        train: what the majority label is counted on.
+
+    Returns:
+        By the names of `metrics.trivial_baselines`; for personas also `blind_oracle`, the best possible answer of
+        someone who does not see the profile.
+    """
+    name = task.metrics[0]
+    golds = [example[task.answer] for example in examples]
+    written = task.answer if task.answer in task.fields else task.fields[0]  # the items' field that holds an answer
+    values = evaluate_baselines(
+        [example[task.question] for example in examples],
+        [example[task.profile] for example in examples],
+        golds,
+        [name],
+        answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[written]),
+        labels=task.labels,
+        train=[example[task.answer] for example in train],
+        match=task.match or str,
+        text=task.searched,
+    )
+    reached = {baseline: by_metric[name] for baseline, by_metric in values.items()}
+    if all("blind" in example for example in examples):
+        reached["blind_oracle"] = METRICS[name].corpus([example.blind for example in examples], golds, task.labels)
+    return reached

@@ -1,6 +1,6 @@
 """Controls: the same program without the user's history, with another user's, or with random items of it.
 
-A gain that comes from *this* user's history goes when the history goes.
+A gain that comes from this user's history vanishes with the history.
 """
 
 from collections.abc import Sequence
@@ -15,49 +15,51 @@ from r2p_dspy import R2P, Profile
 from r2p_dspy.errors import ConfigError
 
 
-class Instead(dspy.Module):
-    """A program that is given other profiles than the caller's.
+class ReplaceProfile(dspy.Module):
+    """Runs a program on other profiles than those it is called with.
 
     Args:
-        program: what to run.
+        program: the program to run.
         profile: the name of the profile input.
-        profiles: by the text of the question, what to give instead.
         question: the name of the input that holds the question.
+        replacements: the profile to use, by the text of the question.
     """
 
-    def __init__(self, program: R2P, profile: str, question: str, profiles: dict[str, Profile]):
+    def __init__(self, program: R2P, profile: str, question: str, replacements: dict[str, Profile]):
         super().__init__()
         self.program = program
-        self.profile, self.question, self.profiles = profile, question, profiles
+        self.profile, self.question, self.replacements = profile, question, replacements
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
-        return self.program(**{**kwargs, self.profile: self.profiles[kwargs[self.question]]})
+        return self.program(**{**kwargs, self.profile: self.replacements[kwargs[self.question]]})
 
 
-def controls(program: R2P, task: Task, examples: Sequence[dspy.Example], options: Any) -> dict[str, dspy.Module]:
-    """The control programs, under the names of the reports.
+def controls(
+    program: R2P, task: Task, examples: Sequence[dspy.Example], *, k: int, seed: int, tokens: int | None = None
+) -> dict[str, dspy.Module]:
+    """The control programs, by their names in a report.
 
     Args:
-        program: the program that is controlled.
+        program: the program to control.
         task: its task.
-        examples: what it is evaluated on; each user's history is swapped for that of the next other user.
-        options: with `k`, `retriever_tokens` and `seed`, for the random items.
+        examples: what it is evaluated on; "r2p:other_user" gives each user the history of the next other user.
+        k, seed, tokens: of the random items, see `retrievers.retriever`.
 
     Raises:
-        ValueError: when all examples are of one user.
+        ConfigError: when all examples belong to one user.
     """
     questions = [example[task.question] for example in examples]
     profiles = [example[task.profile] for example in examples]
-    owners = users(examples)
+    owners, count = users(examples), len(examples)
     if len(set(owners)) < 2:
-        raise ConfigError("--controls swaps users' histories, and all examples are of one user; raise --limit")
-    turned = [[*range(at + 1, len(owners)), *range(at)] for at in range(len(owners))]
-    strangers = [next(other for other in order if owners[other] != owners[at]) for at, order in enumerate(turned)]
-    others = {question: profiles[other] for question, other in zip(questions, strangers, strict=True)}
-    randomly = program.deepcopy()
-    randomly.retriever = retriever(task, "random", k=options.k, seed=options.seed, tokens=options.retriever_tokens)
+        raise ConfigError("--controls swaps users' histories, but all examples belong to one user; raise --limit")
+    following = [[(start + step) % count for step in range(1, count)] for start in range(count)]
+    others = [next(at for at in places if owners[at] != owners[start]) for start, places in enumerate(following)]
+    swapped = {question: profiles[other] for question, other in zip(questions, others, strict=True)}
+    random_items = program.deepcopy()
+    random_items.retriever = retriever(task, "random", k=k, seed=seed, tokens=tokens)
     return {
-        "r2p:no-profile": Instead(program, task.profile, task.question, dict.fromkeys(questions, Profile())),
-        "r2p:other-user": Instead(program, task.profile, task.question, others),
-        "r2p:random-items": randomly,
+        "r2p:no_profile": ReplaceProfile(program, task.profile, task.question, dict.fromkeys(questions, Profile())),
+        "r2p:other_user": ReplaceProfile(program, task.profile, task.question, swapped),
+        "r2p:random_items": random_items,
     }

@@ -1,7 +1,7 @@
 """What the experiments of the command line share: model, data, a run directory, rows, and the report."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from programs.evaluate.runner import measure
 from programs.evaluate.submission import submission
 from programs.optimize.optimizers import MIN_TRAIN
 from programs.runs import tracking
-from programs.runs.configs import Options, digest
+from programs.runs.configs import ModelConfig, Options, digest
 from programs.runs.directory import Run
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig, build, given, resolved
@@ -63,7 +63,7 @@ class Experiment:
             load_program(self.loaded, options.program, task=self.task.name)
         self.retriever = self.loaded.retriever
         self.data = self._read() if found is None else found
-        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.rows: dict[str, Sequence[report.Row]] = {}
         self.unmeasured: dict[str, str] = {}
 
     def build(self, settings: R2PConfig) -> R2P:
@@ -157,28 +157,19 @@ class Experiment:
 
     def report(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         """Write the report, and return it."""
-        options, found = self.options, report.floors(self.task, self.data.test, self.data.train)
-        done = {
-            "command": self.command,
-            "task": self.task.name,
-            "split": self.data.split,
-            "data": self.data.source,
-            "model": options.model,
-            "lm": self.lm.model,
-            "retriever": options.retriever,
-            "k": options.k,
-            "retriever_tokens": options.retriever_tokens,
-            "seed": options.seed,
-            "examples": len(self.data.test),
-            "shared_users": self.data.shared_users,
-            "skipped": self.data.skipped,
-            "seconds": round(time.monotonic() - self.started, 1),
-            "programs": {name: report.entry(self.task, rows, found, self.lm) for name, rows in self.rows.items()},
-            "differences_to_cot": report.differences(self.task, self.rows, "cot") if "cot" in self.rows else {},
-            "unmeasured": self.unmeasured,
-            "calls": self.meter.report(priced=priced(self.lm.model)),
-            **extra,
-        }
+        options = self.options
+        done = report.build_report(
+            self.command,
+            self.task,
+            self.data,
+            self.rows,
+            model=ModelConfig(options.model, options.api_base, options.temperature, options.seed),
+            lm=self.lm,
+            settings=self.settings,
+            retriever_tokens=options.retriever_tokens,
+            seconds=time.monotonic() - self.started,
+            extra={"unmeasured": self.unmeasured, "calls": self.meter.report(priced=priced(self.lm.model)), **extra},
+        )
         for name, rows in self.rows.items():
             self.run.save(f"submissions/{name}", submission(self.task, rows))
         if options.ablate:

@@ -1,4 +1,4 @@
-"""Judging what programs wrote: each program's answers by the rubric, R2P's against the chain of thought's in pairs."""
+"""Judge free text with a language model: each program by the rubric, R2P against chain of thought in pairs."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,86 +6,112 @@ from typing import Any
 
 import dspy
 
-from metrics.judge import JudgeError, Pairwise, Rubric
+from metrics.intervals import of_mean
+from metrics.judge import JudgeError, Pairwise, Rubric, first_place
 from programs.evaluate import report
-from programs.evaluate.runner import Progress, collect, spent
+from programs.evaluate.runner import Progress, collect, usage_fields
 from programs.runs.directory import Run
 from programs.tasks.task import Task
 from r2p_dspy import BM25, connect
 from r2p_dspy.errors import ConfigError
 
-_AGAINST = "cot"
+_BASE = "cot"
 _COMPARED = ("r2p", "compiled")
+
+Row = Mapping[str, Any]
 
 
 def connected(task: Task, model: str | None, api_base: str | None, seed: int) -> dspy.LM | None:
-    """The judge that was asked for, if one was.
+    """Connect to the judge; None if `model` is None.
 
     Raises:
-        ValueError: for a task whose answers are labels, and as `connect`.
+        ConfigError: for a task whose answers are labels, and as `connect` does.
     """
     if model is None:
         return None
     if task.labels:
-        raise ConfigError(f"--judge is for free text; what is right in {task.name}, its metrics say")
+        raise ConfigError(f"--judge is for free text; {task.name} has labels, which its metrics score; leave it out")
     return connect(model, api_base=api_base, seed=seed)
 
 
 def judge(
     task: Task,
     examples: Sequence[dspy.Example],
-    answers: Mapping[str, Sequence[Mapping[str, Any]]],
+    answers: Mapping[str, Sequence[Row]],
     lm: dspy.LM,
     run: Run,
     threads: int,
     start: Callable[[str, int, int], Progress],
 ) -> dict[str, Any]:
-    """Let a language model judge what programs answered to a task of free text.
+    """Let a language model judge the programs' answers to a free-text task.
 
     Args:
         task: the task.
         examples: what the programs were run on.
-        answers: the rows of `measure`, by program.
+        answers: each program's rows, see `runner.measure`.
         lm: the judge.
-        run: where its judgements go, one row each, and earlier ones are found: `judge:r2p`, `judge:r2p:cot`.
+        run: where judgements are written, one row each; earlier ones are read from it. Their names are `judge:r2p` for
+            the rubric and `judge:r2p:cot` for a comparison.
         threads: calls in flight.
-        start: is told of each program; see `Reporter.start`.
+        start: called with each program's name, see `Reporter.start`.
 
     Returns:
-        The judge's part of the report; see `report.judged`.
+        The report's `judge`: `programs` has each program's mean score, `pairwise` how often the first of two programs
+        won (a tie is half a win), both with 95 % intervals. `ties` is the share of ties, `first_place` how often the
+        text that stood first was preferred (None if the judge was never asked). The cost is the judge's alone.
 
     Raises:
-        JudgeError: at the judge's first failure, saying at which example.
+        JudgeError: at the judge's first failure; the message names the example.
     """
     retriever = BM25(text=task.fields)
     rubric, pairwise = Rubric(retriever=retriever), Pairwise(retriever=retriever)
     golds = [{"id": example.id, "answer": example[task.answer]} for example in examples]
 
-    def judged(module: dspy.Module, name: str, ours: Any, theirs: Any) -> list[dict[str, Any]]:
-        mine, others = ({row["id"]: row["answer"] for row in rows} for rows in (ours, theirs))
-        rows = run.rows(f"judge:{name}")
-        tick = start(f"judge:{name}", len(examples), len({row["id"] for row in rows}))
+    def judged(module: dspy.Module, name: str, rows: Sequence[Row], against: Sequence[Row]) -> list[dict[str, Any]]:
+        ours, theirs = ({row["id"]: row["answer"] for row in some} for some in (rows, against))
+        judgements = run.rows(f"judge:{name}")
+        tick = start(f"judge:{name}", len(examples), len({row["id"] for row in judgements}))
 
         def ask(example: dspy.Example) -> dict[str, Any]:
             try:
-                return _row(module, task, example, mine[example.id], others[example.id])
+                return _row(module, task, example, ours[example.id], theirs[example.id])
             except JudgeError as error:
-                raise JudgeError(f"{name}, example {example.id}: {error}; mend it, then go on with --resume") from error
+                raise JudgeError(f"{name}, example {example.id}: {error}; check --judge, then --resume") from error
 
-        return collect(ask, examples, rows, threads, tick)
+        return collect(ask, examples, judgements, threads, tick)
 
     with dspy.context(lm=lm.copy(cache=False)):
         rated = {name: judged(rubric, name, rows, golds) for name, rows in answers.items()}
         compared = {
-            (name, _AGAINST): judged(pairwise, f"{name}:{_AGAINST}", answers[name], answers[_AGAINST])
+            name: judged(pairwise, f"{name}:{_BASE}", answers[name], answers[_BASE])
             for name in _COMPARED
-            if name in answers and _AGAINST in answers
+            if name in answers and _BASE in answers
         }
-    return report.judged(rated, compared, report.users([{"user": example.get("user")} for example in examples]), lm)
+    users = report.users([{"user": example.get("user")} for example in examples])
+
+    def mean(rows: Sequence[Row]) -> dict[str, float]:
+        return of_mean([row["score"] for row in rows], users=users).rounded()
+
+    return {
+        "lm": lm.model,
+        "programs": {name: mean(rows) for name, rows in rated.items()},
+        "pairwise": {f"{name} against {_BASE}": mean(rows) | _ties(rows) for name, rows in compared.items()},
+        **report.usage([row for rows in (*rated.values(), *compared.values()) for row in rows], lm),
+    }
+
+
+def _ties(rows: Sequence[Row]) -> dict[str, float | None]:
+    """The share of ties, and how often the text that stood first was preferred."""
+    return {
+        "ties": round(sum(row["score"] == 0.5 for row in rows) / len(rows), 4),
+        "first_place": first_place([first for row in rows for first in row["firsts"]]),
+    }
 
 
 def _row(module: dspy.Module, task: Task, example: dspy.Example, answer: Any, against: Any) -> dict[str, Any]:
     started = time.monotonic()
     with dspy.track_usage() as usage, dspy.context(disable_history=True):
-        found = module(profile=example[task.profile], request=example[task.question], answer=answer, against=against)
-    return {"id": example.id, **found.toDict(), **spent(usage, started)}
+        judgement = module(
+            profile=example[task.profile], request=example[task.question], answer=answer, against=against
+        )
+    return {"id": example.id, **judgement.toDict(), **usage_fields(usage, started)}

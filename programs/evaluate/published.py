@@ -1,7 +1,7 @@
-"""What others report on LaMP's data with four retrieved items: figures to stand beside, not to compare in pairs.
+"""Published results on LaMP with four retrieved items.
 
-They are of other models, and of the splits and the data that each paper used; a number measured here on the persona
-world has nothing to do with them.
+They come from other models and from each paper's own data and splits, so differences to them have no interval. They
+cannot be compared with results on the persona world.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ K = 4
 
 @dataclass(frozen=True)
 class Published:
-    """One source's figures.
+    """The results of one source.
 
     Args:
-        source: the model, and how it is given the history.
-        figures: by task and metric.
+        source: the model, and how it gets the history.
+        figures: the values, by task and metric.
     """
 
     source: str
@@ -52,23 +52,23 @@ PUBLISHED = (
 
 
 def published(task: str) -> dict[str, Mapping[str, float]]:
-    """A task's figures by their source.
+    """The published results of a task, by source.
 
     Example:
         >>> published("lamp1")
         {'gpt-4o-mini + BM25': {'accuracy': 0.632}, 'FlanT5-XXL + PPlug': {'accuracy': 0.687}}
     """
-    return {one.source: one.figures[task] for one in PUBLISHED if task in one.figures}
+    return {entry.source: entry.figures[task] for entry in PUBLISHED if task in entry.figures}
 
 
 def lines(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Such figures in words, a source a line.
+    """Published results as text, one line per source.
 
     Example:
         >>> lines(published("lamp5"))
         ['FlanT5-XXL + PPlug: rouge1 .498, rougeL .448']
     """
     return [
-        f"{source}: " + ", ".join(f"{name} {value:.3f}".replace(" 0.", " .") for name, value in of_source.items())
-        for source, of_source in figures.items()
+        f"{source}: " + ", ".join(f"{name} {value:.3f}".replace(" 0.", " .") for name, value in values.items())
+        for source, values in figures.items()
     ]

@@ -1,143 +1,206 @@
-"""From rows to a report: every metric with its interval and floors, compliance, evidence, and what it cost."""
+"""`report.json`: what an experiment found, computed from the rows of its programs."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dspy
 
-from metrics.intervals import Interval, of_difference, of_mean, of_metric, of_user_means
-from metrics.judge import first_place
+from metrics.intervals import Interval, of_differences, of_metric, of_user_means
 from metrics.lamp import METRICS
-from metrics.trivial_baselines import trivial_baselines
 from programs.calls.prices import cost
 from programs.calls.usage import latency
+from programs.data.dataset import Data
+from programs.evaluate.ablation import FULL, TEMPLATE
+from programs.evaluate.baselines import trivial_baselines
+from programs.evaluate.runner import MALFORMED
+from programs.runs.configs import ModelConfig
+from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
+from r2p_dspy import __version__
 
-Row = Mapping[str, Any]
+BASES = ("cot", "predict", "r2p")  # every report compares the other programs with these
+
+Row = Mapping[str, Any]  # a `runner.ResultRow`, or one that an earlier version wrote
 
 
-def entry(task: Task, rows: Sequence[Row], floors: Mapping[str, float], lm: dspy.LM) -> dict[str, Any]:
+def build_report(
+    command: str,
+    task: Task,
+    data: Data,
+    rows: Mapping[str, Sequence[Row]],
+    *,
+    model: ModelConfig,
+    lm: dspy.LM,
+    settings: R2PConfig,
+    retriever_tokens: int | None,
+    seconds: float,
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Assemble the report of a run.
+
+    Args:
+        command: the command that ran, such as "evaluate".
+        task: the task that was run.
+        data: its examples; the reported ones are `data.test`.
+        rows: the rows of each program, see `runner.measure`.
+        model: which model was asked for.
+        lm: the connected model; its name gives the price of a token.
+        settings: R2P's settings.
+        retriever_tokens: the most tokens that retrieved items may take together; None for no limit.
+        seconds: how long the run took.
+        extra: further keys, such as `compiling` or `judge`.
+
+    Returns:
+        The contents of `report.json`. The keys up to `differences` are the same for every run; a value is None where
+        it does not apply. `differences` has the bases "cot", "predict" and "r2p", in an ablation also the template
+        alone and the template with intervention.
+    """
+    baselines = trivial_baselines(task, data.test, data.train)
+    return {
+        "version": __version__,
+        "command": command,
+        "task": task.name,
+        "split": data.split,
+        "data": data.source,
+        "model": model.name,
+        "lm": lm.model,
+        "retriever": settings.retriever,
+        "k": settings.k,
+        "temperature": model.temperature,
+        "constrain": None,  # constrained decoding does not exist yet
+        "seed": model.seed,
+        "examples": len(data.test),
+        "seconds": round(seconds, 1),
+        "programs": {name: entry(task, results, baselines, lm) for name, results in rows.items()},
+        "differences": all_differences(task, rows),
+        "retriever_tokens": retriever_tokens,
+        "shared_users": data.shared_users,
+        "skipped": data.skipped,
+        **extra,
+    }
+
+
+def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: dspy.LM) -> dict[str, Any]:
     """One program's part of the report.
 
     Args:
-        task: whose metrics to compute.
-        rows: of `measure`, at least one.
-        floors: of the task's first metric, by name.
-        lm: what was called, for the price of a token; local models cost nothing.
+        task: whose metrics are computed.
+        rows: the program's rows, at least one; see `runner.measure`.
+        baselines: what the trivial baselines reach in the task's first metric.
+        lm: the model that was called; its name gives the price of a token.
 
     Returns:
-        metrics with 95 % intervals (of users, where it is known whose each example is), the same as means of the users'
-        own means (`per_user`, where users have several examples and the metric is a mean), floors, compliance (final
-        and first attempt) and evidence validity (likewise) as shares in [0, 1] or None where they do not apply, counts
-        of parse failures and violations, calls, tokens, completion tokens for each compliant answer (None where there
-        is no template), seconds that the examples took in sum, the mean and the 95th percentile of those that a call
-        took (None where nothing was called), and US dollars (None where the price is not known). What was answered from
-        the ledger counts as it did when it was paid for.
+        - `metrics`: each with its 95 % bootstrap interval over users (over examples where users are unknown);
+        - `users`, `per_user`: only where users have several examples: the mean of the users' own means;
+        - `baselines`: as given;
+        - `compliance`, `evidence_validity` and the same with `_first`: shares in [0, 1] of the final and the first
+          attempts; None for a program without a template or without evidence;
+        - `parse_failures`, `failed_rows`: counts by cause; `violations`, `violations_first`: counts by check;
+        - `calls`, `tokens`, `seconds`: sums over the examples. A call that the cache answered counts as it did when it
+          was made;
+        - `forward_passes`: None, no engine counts them yet;
+        - `tokens_per_answer`, `tokens_per_compliant`: completion tokens per example, and per compliant example;
+        - `seconds_per_answer`: mean seconds per example; `latency`: mean and 95th percentile of a call;
+        - `cost_usd`: 0 for a local model, None where the price is unknown; `cost_per_correct`: per exact label, None
+          for free text and where no answer is correct.
     """
-    tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
+    used = usage(rows, lm)
+    tokens, cost_usd = used["tokens"], used["cost_usd"]
+    compliant, correct = sum(row["compliant"] is True for row in rows), _correct(task, rows)
     return {
         "metrics": metrics(task, rows),
         **_per_user(task, rows),
-        "floors": dict(floors),
-        "compliance": _share(rows, "compliant"),
+        "baselines": dict(baselines),
         "compliance_first": _share(rows, "compliant_first"),
-        "evidence_validity": _share(rows, "evidence"),
+        "compliance": _share(rows, "compliant"),
         "evidence_validity_first": _share(rows, "evidence_first"),
-        "parse_failures": sum(row["parse_failure"] for row in rows),
-        "violations": _violations(rows, "violations"),
-        "violations_first": _violations(rows, "violations_first"),
+        "evidence_validity": _share(rows, "evidence"),
+        "parse_failures": _count(cause for row in rows if (cause := _parse_failure(row))),
+        "failed_rows": {},  # the first call that fails stops the run, so a report has none
+        "violations": _count(check for row in rows for check in row["violations"]),
+        "violations_first": _count(check for row in rows for check in row["violations_first"]),
         "interventions": sum(row["interventions"] for row in rows),
-        "calls": sum(row["calls"] for row in rows),
-        "tokens": tokens,
-        "tokens_per_compliant": _per(tokens["completion"], [row["compliant"] for row in rows]),
-        "seconds": round(sum(row["seconds"] for row in rows), 1),
-        "latency": latency([one for row in rows for one in row.get("latency", ())]),
-        "cost_usd": _usd(lm, tokens),
+        **used,
+        "forward_passes": None,
+        "tokens_per_answer": round(tokens["completion"] / len(rows), 1),
+        "tokens_per_compliant": round(tokens["completion"] / compliant, 1) if compliant else None,
+        "seconds_per_answer": round(sum(row["seconds"] for row in rows) / len(rows), 4),
+        "cost_per_correct": None if cost_usd is None or not correct else round(cost_usd / correct, 6),
     }
 
 
-def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """The task's metrics of one program's rows, each with its 95 % interval."""
-    return {name: _metric(task, name, rows).rounded() for name in task.metrics}
-
-
-def differences(task: Task, rows: Mapping[str, Sequence[Row]], to: str) -> dict[str, dict[str, Any]]:
-    """How much each program differs from the program `to` in the task's first metric, paired by example."""
-    name, base = task.metrics[0], rows[to]
-    golds = [row["gold"] for row in base]
-    theirs = [row["answer"] for row in base]
+    answers, golds = _column(rows, "answer"), _column(rows, "gold")
     return {
-        other: of_difference(METRICS[name], _answers(mine), theirs, golds, task.labels, users=users(base)).rounded()
-        for other, mine in rows.items()
-        if other != to
+        name: of_metric(METRICS[name], answers, golds, task.labels, users=users(rows)).rounded()
+        for name in task.metrics
     }
 
 
-def judged(
-    rated: Mapping[str, Sequence[Row]], compared: Mapping[tuple[str, str], Sequence[Row]], users: Any, lm: dspy.LM
-) -> dict[str, Any]:
-    """A judge's part of the report.
+def differences(task: Task, rows: Mapping[str, Sequence[Row]], base: str) -> dict[str, dict[str, float]]:
+    """How much each program exceeds the program `base` in the task's first metric, paired by example."""
+    by_program = _differences(task, rows, task.metrics[0], [base])[base]
+    return {name: difference.rounded() for name, difference in by_program.items()}
 
-    Args:
-        rated: of `judging.judge`, for each program the rows of the rubric.
-        compared: likewise, for two programs the rows of the comparison.
-        users: whose example each row is of, or None.
-        lm: the judge.
+
+def all_differences(task: Task, rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+    """How much each program exceeds each base in each of the task's metrics, paired by example.
 
     Returns:
-        The mean score of each program, and how often the first of two programs won (a tie is half a win), with 95 %
-        intervals; the share of ties, and how often the text that stood first was preferred (None where nothing had to
-        be asked); and what the judge cost, apart from the programs.
+        `{base: {program: {metric: {value, low, high}}}}`; None for a base of `BASES` that was not measured.
     """
-    rows = [row for one in (*rated.values(), *compared.values()) for row in one]
-    tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
-    return {
-        "lm": lm.model,
-        "programs": {name: _mean(one, users) for name, one in rated.items()},
-        "pairwise": {
-            f"{ours} against {theirs}": {
-                **_mean(one, users),
-                "ties": round(sum(row["score"] == 0.5 for row in one) / len(one), 4),
-                "first_place": first_place([first for row in one for first in row["firsts"]]),
-            }
-            for (ours, theirs), one in compared.items()
-        },
-        "calls": sum(row["calls"] for row in rows),
-        "tokens": tokens,
-        "seconds": round(sum(row["seconds"] for row in rows), 1),
-        "latency": latency([one for row in rows for one in row.get("latency", ())]),
-        "cost_usd": _usd(lm, tokens),
+    bases = [base for base in (*BASES, TEMPLATE, FULL) if base in rows]
+    by_metric = {name: _differences(task, rows, name, bases) for name in task.metrics} if bases else {}
+    return dict.fromkeys(BASES) | {
+        base: {
+            program: {name: by_metric[name][base][program].rounded() for name in task.metrics}
+            for program in rows
+            if program != base
+        }
+        for base in bases
     }
 
 
-def floors(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Example]) -> dict[str, float]:
-    """The task's first metric for those who do not think: by the name of what they do."""
-    name = task.metrics[0]
-    golds = [example[task.answer] for example in examples]
-    written = task.answer if task.answer in task.fields else task.fields[0]  # the items' field that is an answer
-    found = trivial_baselines(
-        [example[task.question] for example in examples],
-        [example[task.profile] for example in examples],
-        golds,
-        [name],
-        answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[written]),
-        labels=task.labels,
-        train=[example[task.answer] for example in train],
-        match=task.match or str,
-        text=task.searched,
-    )
-    values = {floor: value[name] for floor, value in found.items()}
-    if all("blind" in example for example in examples):
-        values["blind_oracle"] = METRICS[name].corpus([example.blind for example in examples], golds, task.labels)
-    return values
+def users(rows: Sequence[Row]) -> list[str] | None:
+    """The user of each row; None unless every row has one."""
+    owners = _column(rows, "user")
+    return None if None in owners else owners
 
 
-def _answers(rows: Sequence[Row]) -> list[Any]:
-    return [row["answer"] for row in rows]
+def usage(rows: Sequence[Row], lm: dspy.LM) -> dict[str, Any]:
+    """Sum up what rows took.
+
+    Args:
+        rows: with the fields of `runner.usage_fields`.
+        lm: the model that was called; its name gives the price of a token.
+
+    Returns:
+        Calls, tokens, seconds, the mean and 95th percentile of a call's seconds (None without a call), and US dollars
+        (None where the price is unknown).
+    """
+    tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
+    dollars = cost(lm.model, tokens)
+    return {
+        "calls": sum(row["calls"] for row in rows),
+        "tokens": tokens,
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "latency": latency([seconds for row in rows for seconds in row.get("latency", ())]),
+        "cost_usd": None if dollars is None else round(dollars, 6),
+    }
 
 
-def _metric(task: Task, name: str, rows: Sequence[Row]) -> Interval:
-    return of_metric(METRICS[name], _answers(rows), [row["gold"] for row in rows], task.labels, users=users(rows))
+def _column(rows: Sequence[Row], name: str) -> list[Any]:
+    return [row.get(name) for row in rows]
+
+
+def _differences(
+    task: Task, rows: Mapping[str, Sequence[Row]], metric: str, bases: Sequence[str]
+) -> dict[str, dict[str, Interval]]:
+    answers = {name: _column(results, "answer") for name, results in rows.items()}
+    first = rows[bases[0]]
+    return of_differences(METRICS[metric], answers, _column(first, "gold"), task.labels, bases, users=users(first))
 
 
 def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
@@ -151,32 +214,22 @@ def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
     return {"users": len(set(owners)), "per_user": means}
 
 
-def users(rows: Sequence[Row]) -> list[str] | None:
-    """Whose example each row is of; None where that is not known of every one."""
-    owners = [row.get("user") for row in rows]
-    return None if None in owners else owners  # type: ignore[return-value]
-
-
-def _mean(rows: Sequence[Row], users: Any) -> dict[str, float]:
-    return of_mean([row["score"] for row in rows], users=users).rounded()
-
-
 def _share(rows: Sequence[Row], key: str) -> float | None:
     applies = [row[key] for row in rows if row[key] is not None]
     return round(sum(applies) / len(applies), 4) if applies else None
 
 
-def _per(tokens: int, compliant: Sequence[bool | None]) -> float | None:
-    """Generated tokens for each answer that keeps to the template; None where there is no template, or no such one."""
-    held = sum(one or False for one in compliant)
-    return round(tokens / held, 1) if held else None
+def _parse_failure(row: Row) -> str | None:
+    """Why a row's answer could not be read; rows of earlier versions only tell that it could not."""
+    failure = row["parse_failure"]
+    return MALFORMED if failure is True else failure or None
 
 
-def _violations(rows: Sequence[Row], key: str) -> dict[str, int]:
-    named = [check for row in rows for check in row[key]]
-    return {check: named.count(check) for check in dict.fromkeys(named)}
+def _count(names: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(names))
 
 
-def _usd(lm: dspy.LM, tokens: Mapping[str, int]) -> float | None:
-    found = cost(lm.model, tokens)
-    return None if found is None else round(found, 6)
+def _correct(task: Task, rows: Sequence[Row]) -> float:
+    """How many answers are the exact label; 0 for free text."""
+    exact = METRICS["accuracy"].example
+    return sum(exact(row["answer"], row["gold"], task.labels) for row in rows) if task.labels else 0

@@ -6,8 +6,7 @@ from typing import Any
 import dspy
 
 from programs.evaluate import judge as judging
-from programs.evaluate import report
-from programs.evaluate.ablation import FULL, TEMPLATE, ablation, not_runnable
+from programs.evaluate.ablation import ablation, not_runnable
 from programs.evaluate.baselines import baselines
 from programs.evaluate.controls import controls
 from programs.evaluate.experiment import Experiment
@@ -46,7 +45,9 @@ def evaluate(experiment: Experiment) -> dict[str, Any]:
         for name, program in programs.items():
             experiment.measure(name, program)
         if options.controls:
-            for name, program in controls(experiment.loaded, task, experiment.data.test, options).items():
+            k, seed, tokens = experiment.settings.k, options.seed, options.retriever_tokens
+            variants = controls(experiment.loaded, task, experiment.data.test, k=k, seed=seed, tokens=tokens)
+            for name, program in variants.items():
                 experiment.measure(name, program)
     if experiment.judge is not None:
         extra["judge"] = judging.judge(
@@ -58,6 +59,4 @@ def evaluate(experiment: Experiment) -> dict[str, Any]:
             options.num_threads,
             experiment.reporter.start,
         )
-    if options.ablate:
-        extra["differences"] = {base: report.differences(task, experiment.rows, base) for base in (TEMPLATE, FULL)}
     return experiment.report(extra)

@@ -1,9 +1,9 @@
-"""Running a program over examples: one row of facts for each, written as they come."""
+"""Run a program over examples. Each example gives a row, which is written as soon as it is there."""
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, cast
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
@@ -16,105 +16,138 @@ from programs.runs.directory import Rows
 from programs.tasks.task import Task
 from r2p_dspy import optimizing
 
+MALFORMED = "malformed"  # why an answer could not be read: it does not have the requested format
+
 Progress = Callable[[], None]
+RowT = TypeVar("RowT", bound=Mapping[str, Any])
+
+
+class UsageFields(TypedDict):
+    """What a row tells of its cost."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    latency: list[float]  # the seconds of each call
+
+
+class ResultRow(UsageFields):
+    """One example of one program: a line of results/PROGRAM.jsonl. None stands where a field does not apply."""
+
+    id: str
+    user: str | None
+    answer: Any  # of the type that the task's signature gives its answer
+    gold: Any
+    parse_failure: str | None  # the cause
+    compliant_first: bool | None
+    compliant: bool | None
+    evidence_first: bool | None
+    evidence: bool | None
+    violations_first: list[str]  # names of checks
+    violations: list[str]
+    cited: list[str]  # ids of items
+    attempts: int
+    interventions: int
 
 
 def measure(
     program: dspy.Module, examples: Sequence[dspy.Example], task: Task, rows: Rows, threads: int, progress: Progress
-) -> list[dict[str, Any]]:
-    """Run a program over examples, those excepted that already have a row.
+) -> list[ResultRow]:
+    """Run a program over the examples that have no row yet.
 
     Args:
         program: any module with the task's inputs and answer.
         examples: what to run it on.
         task: says which field is scored.
-        rows: where results go and where earlier ones are found.
+        rows: where rows are written; earlier ones are read from it.
         threads: calls in flight.
         progress: called after each example.
 
     Returns:
-        A row for each example, in order: id, user (None where nobody knows), answer, gold, whether it was a parse
-        failure, compliance and evidence validity (first attempt, and accepted one), violations, calls, tokens,
-        seconds, and those of each call.
+        A row for each example, in the order of the examples.
 
     Raises:
-        Exception: what the language model raises, at its first failure; an answer that cannot be read is no failure.
+        Exception: the language model's first failure. An answer that cannot be read is no failure.
     """
     return collect(lambda example: _row(program, example, task), examples, rows, threads, progress)
 
 
 def collect(
-    ask: Callable[[dspy.Example], dict[str, Any]],
+    ask: Callable[[dspy.Example], RowT],
     examples: Sequence[dspy.Example],
     rows: Rows,
     threads: int,
     progress: Progress,
-) -> list[dict[str, Any]]:
-    """A row for each example, those excepted that already have one, written as they come.
+) -> list[RowT]:
+    """Make a row for each example that has none yet, in threads, and write it as soon as it is there.
 
     Args:
-        ask: an example to its row, which has the example's `id`.
-        examples, rows, threads, progress: as of `measure`.
+        ask: makes an example's row, which has the example's `id`.
+        examples, rows, threads, progress: see `measure`.
 
     Returns:
         The rows, in the order of the examples.
 
     Raises:
-        Exception: what `ask` raises, at its first failure, or what a row that cannot be written does.
+        Exception: the first failure of `ask` or of writing a row.
     """
-    done = {row["id"]: row for row in rows}
+    done: dict[Any, RowT] = {row["id"]: cast(RowT, row) for row in rows}
     todo = [example for example in examples if example.id not in done]
-    lock, failure = threading.Lock(), []
+    lock = threading.Lock()
+    failures: list[Exception] = []
 
-    def one(example: dspy.Example) -> None:
+    def run(example: dspy.Example) -> None:
         try:
             row = ask(example)
             with lock:
-                rows.append(row)
+                rows.append(dict(row))
                 done[row["id"]] = row
                 progress()
         except Exception as error:
-            failure.append(error)
+            failures.append(error)
             raise
 
     executor = ParallelExecutor(num_threads=threads, max_errors=1, disable_progress_bar=True, timeout=0)
     try:
         if todo:
-            executor.execute(one, todo)
+            executor.execute(run, todo)
     except KeyboardInterrupt:
         raise
     except Exception as stopped:
-        raise (failure[0] if failure else stopped) from None
+        raise (failures[0] if failures else stopped) from None
     return [done[example.id] for example in examples]
 
 
-def spent(usage: UsageTracker, started: float) -> dict[str, Any]:
-    """What a row says of its cost: calls, tokens, the seconds since `started` (of `time.monotonic`) and of each call.
+def usage_fields(usage: UsageTracker, started: float) -> UsageFields:
+    """Calls, tokens and seconds of a row.
 
-    Calls that were answered from the ledger take as long as they did when they were made.
+    Args:
+        usage: has tracked the row's calls. A call that the cache answered counts as it did when it was made.
+        started: when the row was begun, by `time.monotonic`.
     """
     entries = [entry for calls in usage.usage_data.values() for entry in calls]
-    then = sum(entry["seconds"] for entry in entries if entry.get("replayed"))
+    replayed = sum(entry["seconds"] for entry in entries if entry.get("replayed"))
     return {
         "calls": len(entries),
         "prompt_tokens": sum(entry.get("prompt_tokens") or 0 for entry in entries),
         "completion_tokens": sum(entry.get("completion_tokens") or 0 for entry in entries),
-        "seconds": round(time.monotonic() - started + then, 4),
+        "seconds": round(time.monotonic() - started + replayed, 4),
         "latency": [entry["seconds"] for entry in entries if "seconds" in entry],
     }
 
 
-def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, Any]:
-    started, failed = time.monotonic(), False
-    # DSPy's silent second call through its JSON adapter would pass for an answer in the format that was asked for.
+def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
+    started, malformed = time.monotonic(), False
+    # DSPy's silent second call through its JSON adapter would pass for an answer in the requested format.
     adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
-    # Trace and history are the row's own, and gone with it: else they would grow with the examples.
-    alone = dspy.context(adapter=adapter, trace=[], disable_history=True)
-    with dspy.track_usage() as usage, optimizing(), alone:
+    # Each row has a trace and a history of its own, which would else grow with the examples.
+    isolated = dspy.context(adapter=adapter, trace=[], disable_history=True)
+    with dspy.track_usage() as usage, optimizing(), isolated:
         try:
             prediction = program(**example.inputs())
-        except (AdapterParseError, RecursionError):  # the latter of thousands of brackets, as models repeat themselves
-            prediction, failed = dspy.Prediction(), True
+        except (AdapterParseError, RecursionError):  # a model that repeats "[" gives JSON that is too deep to read
+            prediction, malformed = dspy.Prediction(), True
     answer = prediction.get(task.answer)
     violations = prediction.get("violations") or []
     attempts = prediction.get("attempts") or []
@@ -123,7 +156,7 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
         "user": example.get("user"),
         "answer": answer,
         "gold": example[task.answer],
-        "parse_failure": failed or answer is None,
+        "parse_failure": MALFORMED if malformed or answer is None else None,
         "compliant_first": compliant_first(prediction),
         "compliant": compliant_final(prediction),
         "evidence_first": valid(prediction, first=True) if attempts else None,
@@ -133,5 +166,5 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> dict[str, A
         "cited": [item.id for item in getattr(prediction.get("reasoning"), "cited", ())],
         "attempts": len(attempts) or 1,
         "interventions": len(prediction.get("interventions") or []),
-        **spent(usage, started),
+        **usage_fields(usage, started),
     }

@@ -1,4 +1,4 @@
-"""Predictions in LaMP's submission format, which is that of its golds, and scoring such a file.
+"""LaMP's submission format, which is also the format of its golds: writing it, and scoring such a file.
 
 {"task": "LaMP_2", "golds": [{"id": "110", "output": "psychology"}]}
 """
@@ -16,15 +16,15 @@ from r2p_dspy.errors import DataError
 
 
 class SubmissionError(DataError):
-    """Predictions that cannot be scored; one line says which file, why, and what to do."""
+    """Predictions that cannot be scored. One line says which file, why, and what to do."""
 
 
 def submission(task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What LaMP's official script takes as predictions.
+    """Predictions as LaMP's official script takes them.
 
     Args:
         task: the task.
-        rows: each with `id` and `answer`; no answer is the empty text.
+        rows: each with `id` and `answer`; an answer of None becomes the empty text.
 
     Returns:
         The contents of the file.
@@ -45,8 +45,8 @@ def score(predictions: Path, golds: Path) -> tuple[Task, int, dict[str, Interval
         The task, the number of examples, and each of the task's metrics with its 95 % interval.
 
     Raises:
-        SubmissionError: for a file that is not in the format, another task's, an id that stands twice (of which the
-            official script silently takes the last), and ids that are not those of the golds.
+        SubmissionError: for a file in another format, predictions for another task, a repeated id (the official script
+            silently takes the last), and ids that differ from those of the golds.
 
     Example:
         >>> import json, tempfile
@@ -58,43 +58,43 @@ def score(predictions: Path, golds: Path) -> tuple[Task, int, dict[str, Interval
     task, wanted = _read(golds)
     other, given = _read(predictions)
     if other is not task:
-        _refuse(predictions, f"the predictions are of {other.lamp} and the golds in {golds} of {task.lamp}")
+        _refuse(predictions, f"the predictions are for {other.lamp}, but the golds in {golds} are for {task.lamp}")
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     if missing or unknown:
         kinds = (("missing", missing, wanted), ("unknown", unknown, given))
-        said = [f"{len(ids)} {kind} (the first is {_first(ids, rows)})" for kind, ids, rows in kinds if ids]
-        _refuse(predictions, f"its ids are not those of {golds}: {', '.join(said)}; give one prediction for each gold")
+        counts = [f"{len(ids)} {kind} (the first is {_first(ids, rows)})" for kind, ids, rows in kinds if ids]
+        _refuse(predictions, f"its ids differ from those of {golds}: {', '.join(counts)}; give one prediction per gold")
     answers = [given[name] for name in wanted], list(wanted.values())
     try:
         return task, len(wanted), {name: of_metric(METRICS[name], *answers, task.labels) for name in task.metrics}
-    except ValueError as error:  # a gold rating that is no number
+    except ValueError as error:  # a gold rating is not a number
         _refuse(golds, str(error))
 
 
 def _read(path: Path) -> tuple[Task, dict[Any, Any]]:
-    """The task of a file and its outputs by id. Ids are compared as they are written: 110 is not "110"."""
+    """The task of a file, and its outputs by id. Ids are compared as written: 110 is not "110"."""
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:
         _refuse(path, f"it cannot be read ({error.strerror})")
     except (ValueError, RecursionError) as error:
-        _refuse(path, f"it is no whole JSON ({str(error)[:120]})")
+        _refuse(path, f"it is not valid JSON ({str(error)[:120]})")
     shape = 'LaMP\'s is {"task": "LaMP_2", "golds": [{"id": …, "output": …}]}'
     if not isinstance(data, dict) or not isinstance(data.get("golds"), list) or not data["golds"]:
-        _refuse(path, f"it holds no golds; {shape}")
-    task = next((one for one in TASKS.values() if one.lamp == data.get("task")), None)
+        _refuse(path, f"it has no golds; {shape}")
+    task = next((task for task in TASKS.values() if task.lamp == data.get("task")), None)
     if task is None:
-        _refuse(path, f"it is of the task {data.get('task')!r}; LaMP's are {', '.join(t.lamp for t in TASKS.values())}")
-    found: dict[Any, Any] = {}
+        _refuse(path, f"its task is {data.get('task')!r}; LaMP's are {', '.join(t.lamp for t in TASKS.values())}")
+    outputs: dict[Any, Any] = {}
     for number, row in enumerate(data["golds"], start=1):
         if not isinstance(row, dict) or not {"id", "output"} <= row.keys() or not isinstance(row["id"], str | int):
             _refuse(path, f"row {number} has no id or no output; {shape}")
         if isinstance(row["output"], dict | list):
-            _refuse(path, f"the output of {row['id']!r} is no text; {shape}")
-        if row["id"] in found:
-            _refuse(path, f"the id {row['id']!r} stands twice; keep one of the two")
-        found[row["id"]] = row["output"]
-    return task, found
+            _refuse(path, f"the output of {row['id']!r} is not a text; {shape}")
+        if row["id"] in outputs:
+            _refuse(path, f"the id {row['id']!r} appears twice; keep one of them")
+        outputs[row["id"]] = row["output"]
+    return task, outputs
 
 
 def _first(ids: Any, rows: Mapping[Any, Any]) -> str:

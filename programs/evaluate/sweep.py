@@ -121,7 +121,7 @@ def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
         cells: on the same examples; those of the model that others are compared with come first.
 
     Returns:
-        task, data, split, number of examples, metric, floors, what others report for LaMP's dev set, the cells (each
+        task, data, split, number of examples, metric, baselines, what others report for LaMP's dev set, the cells (each
         with its programs' entries, see `report.entry`, and with what the judge said, if one was asked), and two lists
         of differences, paired by example, with their 95 % intervals:
 
@@ -132,7 +132,7 @@ def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
     return {
         **{key: first[key] for key in ("task", "data", "split", "examples", "shared_users", "skipped")},
         "metric": task.metrics[0],
-        "floors": next(iter(first["programs"].values()))["floors"],
+        "baselines": next(iter(first["programs"].values()))["baselines"],
         "published": published(task.name) if task.lamp and first["split"] == "dev" else {},
         "cells": [
             {"model": cell.model, "lm": cell.report["lm"], "k": cell.k, "directory": cell.directory}

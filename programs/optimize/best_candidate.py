@@ -67,8 +67,9 @@ def compile_within_limits(
             reason = str(error)
     limiter.drain()
     candidate = best.program
-    improved = isinstance(candidate, R2P) and not _same_state(candidate, uncompiled)
-    winner = copy_learned_state(uncompiled, candidate) if improved else uncompiled.deepcopy()
+    improved, winner = False, uncompiled.deepcopy()
+    if isinstance(candidate, R2P) and not _same_state(candidate, uncompiled):
+        improved, winner = True, copy_learned_state(uncompiled, candidate)
     summary = {
         "optimizer": optimizer,
         "winner": "compiled" if improved else "uncompiled",

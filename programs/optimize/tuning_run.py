@@ -11,7 +11,7 @@ from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError, LMUn
 from metrics.intervals import of_mean
 from programs.evaluate import report
 from programs.evaluate.experiment import Experiment
-from programs.evaluate.runner import collect, spent
+from programs.evaluate.runner import collect, usage_fields
 from programs.optimize.safe_metric import SafeMetric
 from programs.optimize.trials import Trial, TrialRow, Tuning
 from programs.optimize.tuning import search_space, tune
@@ -90,7 +90,7 @@ def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, An
             if isinstance(error, LMUnsupportedModelError):
                 raise
             score = 0.0
-    return {"id": example.id, "user": example.get("user"), "score": score, **spent(usage, started)}
+    return {"id": example.id, "user": example.get("user"), "score": score, **usage_fields(usage, started)}
 
 
 def summarize(tuning: Tuning) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A compiled program as a person reads it, and what is different between two of them."""
+"""Show a compiled program, and what differs between two of them."""
 
 import difflib
 import json
@@ -16,19 +16,19 @@ from r2p_dspy import Artifact, artifact_of, read_artifact
 from r2p_dspy.artifact_file import Predictor
 from r2p_dspy.files import digest
 
-MOST = 400  # characters of a text that are shown
+MAX_CHARS = 400  # of a text, unless all of it is wanted
 _SAME, _OLD, _NEW = "  ", "- ", "+ "
 _UNCOMPILED = "uncompiled"
 
 
-def found(name: str) -> Artifact:
-    """What a command line names: a program's file, a run's directory, or a task for its uncompiled program.
+def load_artifact(name: str) -> Artifact:
+    """Read a program that the command line names: its file, its run's directory, or a task for its uncompiled program.
 
     Raises:
         ArtifactError: see `read_artifact`.
 
     Example:
-        >>> found("lamp2").predictors["reason"].demos
+        >>> load_artifact("lamp2").predictors["reason"].demos
         []
     """
     path = Path(name)
@@ -37,24 +37,24 @@ def found(name: str) -> Artifact:
     return read_artifact(path / "program.json" if path.is_dir() else path)
 
 
-def shown(artifact: Artifact, width: int = 100, most: int | None = MOST) -> Iterator[Line]:
-    """Provenance, then each predictor's instructions, fields and demos.
+def describe(artifact: Artifact, width: int = 100, max_chars: int | None = MAX_CHARS) -> Iterator[Line]:
+    """Describe a program: its provenance, then each predictor's instructions, fields and demos.
 
     Args:
         artifact: a compiled program.
-        width: of a line.
-        most: how much of a text is shown, in characters; None for all.
+        width: characters of a line.
+        max_chars: how much of a text is shown, in characters; None for all of it.
 
     Example:
-        >>> made = Artifact(task="mine", template=["draft"], predictors={})
-        >>> print(*(line.text for line in shown(made)), sep="\\n")
+        >>> empty = Artifact(task="mine", template=["draft"], predictors={})
+        >>> print(*(line.text for line in describe(empty)), sep="\\n")
         program for mine
           stages: draft
     """
     yield Line(one_line(f"program for {artifact.task or 'any task'}"), "bold")
     for name, value in _facts(artifact).items():
-        yield from _block(f"{name}: {value}", 2, width, most)
-    if artifact.redacted or any(one.demos for one in artifact.predictors.values()):
+        yield from _block(f"{name}: {value}", 2, width, max_chars)
+    if artifact.redacted or any(predictor.demos for predictor in artifact.predictors.values()):
         yield from _block(artifact.warning, 2, width, None, "yellow")
     for name, predictor in artifact.predictors.items():
         yield Line("")
@@ -69,118 +69,122 @@ def shown(artifact: Artifact, width: int = 100, most: int | None = MOST) -> Iter
             where = f"{number} of {len(predictor.demos)}"
             yield Line(one_line(f"{name}: demo {where} (id {demo_id(predictor, demo)})"), "bold")
             for field, value in demo.items():
-                yield from _value(field, value, width, most)
+                yield from _value(field, value, width, max_chars)
 
 
-def changes(before: Artifact, after: Artifact, width: int = 100, most: int | None = MOST) -> Iterator[Line]:
-    """What is different in the second of two programs: facts, instructions sentence by sentence, demos by id.
+def compare(before: Artifact, after: Artifact, width: int = 100, max_chars: int | None = MAX_CHARS) -> Iterator[Line]:
+    """List what the second of two programs changes: facts, instructions by sentence, fields, and demos by id.
 
     Args:
         before, after: two compiled programs.
-        width, most: as of `shown`.
+        width, max_chars: see `describe`.
 
     Example:
-        >>> one, other = (Artifact(task=name, template=[], predictors={}) for name in ("mine", "yours"))
-        >>> print(*(line.text for line in changes(one, other)), sep="\\n")
+        >>> before, after = (Artifact(task=name, template=[], predictors={}) for name in ("mine", "yours"))
+        >>> print(*(line.text for line in compare(before, after)), sep="\\n")
         program
         - task: mine
         + task: yours
         instructions, fields and demos are the same
     """
-    facts, lines = [*_facts_apart(before, after, width)], list[Line]()
+    lines = list[Line]()
     for name in dict.fromkeys([*before.predictors, *after.predictors]):
-        nothing = Predictor(instructions="", inputs={}, outputs={})
-        one, other = before.predictors.get(name, nothing), after.predictors.get(name, nothing)
-        lines += _predictor_apart(name, one, other, width, most)
-    yield from facts
+        empty = Predictor(instructions="", inputs={}, outputs={})
+        old, new = before.predictors.get(name, empty), after.predictors.get(name, empty)
+        lines += _changed_predictor(name, old, new, width, max_chars)
+    yield from _changed_facts(before, after, width)
     yield from lines or [Line("instructions, fields and demos are the same")]
 
 
 def demo_id(predictor: Predictor, demo: Mapping[str, Any]) -> str:
-    """Eight hex digits that tell a demo by what it asks: the same question about the same user has the same id."""
-    asked = {name: demo.get(name) for name in predictor.inputs}
-    return digest(json.dumps(asked, sort_keys=True))[:8]
+    """Eight hex digits of a demo's inputs: the same question about the same user has the same id."""
+    inputs = {name: demo.get(name) for name in predictor.inputs}
+    return digest(json.dumps(inputs, sort_keys=True))[:8]
 
 
 def _facts(artifact: Artifact) -> dict[str, str]:
-    """What a file says of its program as a whole, each in one text."""
-    given = {"made": artifact.made, **artifact.notes, "settings": artifact.settings, "versions": artifact.versions}
-    given["stages"] = artifact.template
-    facts = {name.replace("_", " "): _said(value) for name, value in given.items() if value not in ("", {}, [], None)}
+    """What a file says about its program as a whole, by name."""
+    values = {"made": artifact.made, **artifact.notes, "settings": artifact.settings, "versions": artifact.versions}
+    values["stages"] = artifact.template
+    facts = {name.replace("_", " "): _words(value) for name, value in values.items() if value not in ("", {}, [], None)}
     if artifact.notes.get("winner") == _UNCOMPILED:
-        facts["winner"] = "the uncompiled program: instructions as the task has them, no demos"
+        facts["winner"] = "the uncompiled program: the task's own instructions, no demos"
     return facts
 
 
-def _said(value: Any, inner: bool = False) -> str:
-    """A piece of JSON in one text: `a 1, b (c 2)`; an interval as `0.9 [0.8, 1.0]`."""
+def _words(value: Any, inner: bool = False) -> str:
+    """A piece of JSON as text: `a 1, b (c 2)`; an interval as `0.9 [0.8, 1.0]`."""
     if isinstance(value, dict) and set(value) == {"value", "low", "high"}:
-        return "{value} [{low}, {high}]".format_map({key: _said(one) for key, one in value.items()})
+        return "{value} [{low}, {high}]".format_map({key: _words(number) for key, number in value.items()})
     if isinstance(value, dict):
-        text = ", ".join(f"{key} {_said(one, inner=True)}" for key, one in value.items())
+        text = ", ".join(f"{key} {_words(part, inner=True)}" for key, part in value.items())
         return f"({text})" if inner else text
     if isinstance(value, list):
-        return ", ".join(map(_said, value))
+        return ", ".join(map(_words, value))
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _value(field: str, value: Any, width: int, most: int | None, indent: int = 2) -> Iterator[Line]:
-    """A field of a demo; a list, such as a history, with a line for each entry."""
+def _value(field: str, value: Any, width: int, max_chars: int | None, indent: int = 2) -> Iterator[Line]:
+    """A field of a demo; a list, such as a history, takes a line per entry."""
     if not isinstance(value, list) or not value:
-        yield from _block(f"{field}: {_entry(value)}", indent, width, most)
+        yield from _block(f"{field}: {_entry(value)}", indent, width, max_chars)
         return
-    yield from _block(f"{field}:", indent, width, most)
-    for one in value:
-        yield from _block(_entry(one), indent + 2, width, most)
+    yield from _block(f"{field}:", indent, width, max_chars)
+    for entry in value:
+        yield from _block(_entry(entry), indent + 2, width, max_chars)
 
 
 def _entry(value: Any) -> str:
-    return " · ".join(f"{key}: {_said(one)}" for key, one in value.items()) if isinstance(value, dict) else _said(value)
+    if isinstance(value, dict):
+        return " · ".join(f"{key}: {_words(part)}" for key, part in value.items())
+    return _words(value)
 
 
-def _block(text: str, indent: int, width: int, most: int | None, style: str = "", mark: str = "") -> list[Line]:
-    """A text on lines no longer than `width`, what goes over indented further; its own lines stay lines."""
-    if most is not None and len(text) > most:
-        text = f"{text[:most]}… ({len(text) - most:,} more characters)"
+def _block(text: str, indent: int, width: int, max_chars: int | None, style: str = "", mark: str = "") -> list[Line]:
+    """Wrap a text at `width`, and indent what is wrapped. The text's own line breaks stay."""
+    if max_chars is not None and len(text) > max_chars:
+        text = f"{text[:max_chars]}… ({len(text) - max_chars:,} more characters)"
     first, inner = f"{mark}{' ' * indent}", " " * (len(mark) + indent + 2)
     lines: list[str] = []
-    for line in [one for one in map(one_line, text.splitlines()) if one]:
+    for line in filter(None, map(one_line, text.splitlines())):
         lines += textwrap.wrap(line, max(width, 20), initial_indent=inner if lines else first, subsequent_indent=inner)
     return [Line(line, style) for line in lines]
 
 
-def _facts_apart(before: Artifact, after: Artifact, width: int) -> Iterator[Line]:
-    ours, theirs = ({"task": str(one.task), **_facts(one)} for one in (before, after))
-    apart = [name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
-    if apart:
+def _changed_facts(before: Artifact, after: Artifact, width: int) -> Iterator[Line]:
+    old, new = ({"task": str(artifact.task), **_facts(artifact)} for artifact in (before, after))
+    changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    if changed:
         yield Line("program", "bold")
-    for name in apart:
-        for facts, mark, style in ((ours, _OLD, "red"), (theirs, _NEW, "green")):
+    for name in changed:
+        for facts, mark, style in ((old, _OLD, "red"), (new, _NEW, "green")):
             if name in facts:
                 yield from _block(f"{name}: {facts[name]}", 0, width, None, style, mark)
 
 
-def _predictor_apart(name: str, before: Predictor, after: Predictor, width: int, most: int | None) -> Iterator[Line]:
+def _changed_predictor(
+    name: str, before: Predictor, after: Predictor, width: int, max_chars: int | None
+) -> Iterator[Line]:
     if before.instructions != after.instructions:
         yield Line(one_line(f"{name}: instructions"), "bold")
         yield from _diff(_sentences(before.instructions), _sentences(after.instructions), width)
     old, new = _described(before), _described(after)
     if set(old) != set(new):  # another order changes nothing
         yield Line(one_line(f"{name}: fields"), "bold")
-        yield from _diff([one for one in old if one not in new], [one for one in new if one not in old], width)
-    ours, theirs = ({demo_id(one, demo): demo for demo in one.demos} for one in (before, after))
-    if ours == theirs and before.left_out == after.left_out:
+        yield from _diff([text for text in old if text not in new], [text for text in new if text not in old], width)
+    old_demos, new_demos = ({demo_id(side, demo): demo for demo in side.demos} for side in (before, after))
+    if old_demos == new_demos and before.left_out == after.left_out:
         return
-    kept = [one for one in ours if theirs.get(one) == ours[one]]
+    kept = [key for key, demo in old_demos.items() if new_demos.get(key) == demo]
     counts = f"{_counted(before)} → {_counted(after)}, {len(kept)} of them in both"
     yield Line(one_line(f"{name}: demos {counts}"), "bold")
-    for demos, others, mark, style in ((ours, theirs, _OLD, "red"), (theirs, ours, _NEW, "green")):
-        for one, demo in demos.items():
-            if others.get(one) != demo:
-                yield Line(f"{mark}demo {one}{', what is different of it' if one in others else ''}", style)
+    for demos, others, mark, style in ((old_demos, new_demos, _OLD, "red"), (new_demos, old_demos, _NEW, "green")):
+        for key, demo in demos.items():
+            if others.get(key) != demo:
+                yield Line(f"{mark}demo {key}{', changed fields' if key in others else ''}", style)
                 for field, value in demo.items():
-                    if one not in others or others[one].get(field) != value:  # of a changed demo what changed
-                        yield from _marked(_value(field, value, width - 2, most), mark, style)
+                    if key not in others or others[key].get(field) != value:  # of a changed demo only its changes
+                        yield from _marked(_value(field, value, width - 2, max_chars), mark, style)
 
 
 def _marked(lines: Iterator[Line], mark: str, style: str) -> Iterator[Line]:
@@ -188,7 +192,7 @@ def _marked(lines: Iterator[Line], mark: str, style: str) -> Iterator[Line]:
 
 
 def _sentences(text: str) -> list[str]:
-    """The parts of a text that a reader compares: its lines, and their sentences."""
+    """The sentences of a text; a line break ends one too."""
     return [part for line in text.splitlines() for part in re.split(r"(?<=[.!?:;])\s+", line.strip()) if part]
 
 

@@ -1,6 +1,6 @@
-"""A sweep on the terminal: one table a task, with a column for each k."""
+"""A sweep on the terminal: one table per task, with a column for each k."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,83 +9,85 @@ from rich.table import Table
 
 from metrics.lamp import METRICS
 from programs.evaluate import published
-from programs.ui.terminal import output
+from programs.text import one_line
+from programs.ui.terminal import Line, interval_text, output, print_lines
 from programs.ui.terminal import table as new_table
+
+Result = Mapping[str, Any]
 
 
 def print_sweep(report: Mapping[str, Any], directory: Path) -> None:
-    """The report as one table a task on stdout, and where to find more.
+    """Print a sweep's report to stdout, the last line of which says where everything is.
 
     Args:
         report: of `sweep.run_sweep`.
-        directory: of the run.
+        directory: the run's directory.
     """
-    out = output()
-    for found in report["tasks"].values():
-        out.print(_table(found, list(report["models"]), report["ks"]))
-        floors = ", ".join(f"{floor} {value:.3f}" for floor, value in found["floors"].items())
-        out.print(f"floors ({found['metric']}): {floors}")
-        for cell in found["cells"]:
-            for program, why in cell.get("not_runnable", {}).items():
-                out.print(f"{program} is not runnable with {cell['model']} at k={cell['k']}: {why}", markup=False)
-        for line in published.lines(found["published"]):
-            out.print(f"published for LaMP at k={published.K}: {line}", markup=False)
-    for name, model in report["models"].items():
-        if name != model:
-            out.print(f"{name} is {model}", soft_wrap=True, markup=False)
-    out.print(f"{report['seconds']:.0f} s; everything is in {directory}", soft_wrap=True, markup=False)
+    for result in report["tasks"].values():
+        output().print(_table(result, list(report["models"]), report["ks"]))
+        _print(_notes(result))
+    _print(f"{name} is {model}" for name, model in report["models"].items() if name != model)
+    _print([f"{report['seconds']:.0f} s; everything is in {directory}"])
 
 
-def _table(found: Mapping[str, Any], models: Sequence[str], ks: Sequence[int]) -> Table:
-    better = "higher" if METRICS[found["metric"]].higher_is_better else "lower"
-    metric = f"{found['metric']} ({better} is better; 95 %)"
-    title = f"{found['task']} · {found['data']} · {found['examples']} examples · {metric}"
-    table = new_table(title=escape(title))
+def _print(lines: Iterable[str]) -> None:
+    print_lines(Line(one_line(line)) for line in lines)
+
+
+def _notes(result: Result) -> Iterator[str]:
+    """A task's trivial baselines, what could not run, and published results."""
+    baselines = ", ".join(f"{name} {value:.3f}" for name, value in result["baselines"].items())
+    yield f"trivial baselines ({result['metric']}): {baselines}"
+    for cell in result["cells"]:
+        for program, reason in cell.get("not_runnable", {}).items():
+            yield f"{program} cannot run with {cell['model']} at k={cell['k']}: {reason}"
+    for line in published.lines(result["published"]):
+        yield f"published for LaMP at k={published.K}: {line}"
+
+
+def _table(result: Result, models: Sequence[str], ks: Sequence[int]) -> Table:
+    metric = result["metric"]
+    better = "higher" if METRICS[metric].higher_is_better else "lower"
+    facts = (result["task"], result["data"], f"{result['examples']} examples", f"{metric} ({better} is better; 95 %)")
+    table = new_table(title=escape(" · ".join(facts)))
     table.add_column("model", overflow="fold")
     table.add_column("program", overflow="fold")
     for k in ks:
         table.add_column(f"k={k}", justify="right")
-    table.add_column("tokens out an example, by k", justify="right")
-    cells = {(cell["model"], cell["k"]): cell["programs"] for cell in found["cells"]}
-    programs = list(dict.fromkeys(program for of_cell in cells.values() for program in of_cell))
+    table.add_column("tokens out per example, by k", justify="right")
+    cells = {(cell["model"], cell["k"]): cell["programs"] for cell in result["cells"]}
+    programs = list(dict.fromkeys(program for entries in cells.values() for program in entries))
 
-    def add(
-        model: str, program: str, found: Sequence[Mapping[str, Any] | None], sign: str = "", last: str = ""
-    ) -> None:
-        if any(found):
-            table.add_row(escape(model), escape(program), *(_value(one, sign) for one in found), last)
+    def add_row(model: str, program: str, values: Sequence[Result | None], sign: str = "", tokens: str = "") -> None:
+        if any(values):
+            texts = ("–" if value is None else escape(interval_text(value, sign)) for value in values)
+            table.add_row(escape(model), escape(program), *texts, tokens)
 
     for model in models:
         for program in programs:
             entries = [cells[model, k].get(program) for k in ks]
-            spent = [f"{entry['tokens']['completion'] / found['examples']:.0f}" if entry else "–" for entry in entries]
-            add(
-                model,
-                program,
-                [entry and entry["metrics"][found["metric"]] for entry in entries],
-                "",
-                " / ".join(spent),
+            tokens = (
+                f"{entry['tokens']['completion'] / result['examples']:.0f}" if entry else "–" for entry in entries
             )
+            values = [entry and entry["metrics"][metric] for entry in entries]
+            add_row(model, program, values, tokens=" / ".join(tokens))
         table.add_section()
-    for model in models[1:]:  # what another model is worth
+    for model in models[1:]:  # against the first model
         for program in programs:
-            add(f"{model} − {models[0]}", program, _pairs(found["between_models"], ks, model, program, models[0]), "+")
+            differences = _differences(result["between_models"], ks, model, program, models[0])
+            add_row(f"{model} − {models[0]}", program, differences, "+")
         table.add_section()
-    for model in models:  # what R2P is worth
+    for model in models:  # against chain of thought
         for program in programs:
-            add(model, f"{program} − cot", _pairs(found["between_programs"], ks, model, program, "cot"), "+")
+            differences = _differences(result["between_programs"], ks, model, program, "cot")
+            add_row(model, f"{program} − cot", differences, "+")
     return table
 
 
-def _pairs(
-    found: Sequence[Mapping[str, Any]], ks: Sequence[int], model: str, program: str, to: str
-) -> list[Mapping[str, Any] | None]:
+def _differences(
+    differences: Sequence[Result], ks: Sequence[int], model: str, program: str, base: str
+) -> list[Result | None]:
     """The difference at each k; None where there is none."""
-    by_k = {one["k"]: one for one in found if (one["model"], one["program"], one["to"]) == (model, program, to)}
+    wanted = (model, program, base)
+    by_k = {row["k"]: row for row in differences if (row["model"], row["program"], row["to"]) == wanted}
     return [by_k.get(k) for k in ks]
-
-
-def _value(one: Mapping[str, float] | None, sign: str) -> str:
-    if one is None:
-        return "–"
-    return escape(f"{one['value']:{sign}.3f} [{one['low']:{sign}.3f}, {one['high']:{sign}.3f}]")

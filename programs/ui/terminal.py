@@ -1,6 +1,6 @@
-"""Where tables and texts go: styled on a terminal, plain lines elsewhere; rich honours NO_COLOR and TERM=dumb."""
+"""Print tables and texts: styled on a terminal, plain lines elsewhere. Rich honours NO_COLOR and TERM=dumb."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rich import box
@@ -10,44 +10,44 @@ from rich.text import Text
 
 from programs.text import one_line
 
-_ELSEWHERE = 160  # columns of what is no terminal, such as a file or a log
+_WIDTH = 160  # columns where there is no terminal, such as in a file or a log
 
 
 class Line(NamedTuple):
-    """A line of text, in which nothing is left that a terminal obeys, and how rich styles it."""
+    """A line of text and its rich style. The text holds nothing that a terminal obeys (see `one_line`)."""
 
     text: str
     style: str = ""
 
 
 def output() -> Terminal:
-    """What is written to stdout."""
+    """The console for stdout."""
     terminal = Terminal()
-    return terminal if terminal.is_terminal else Terminal(width=_ELSEWHERE)
+    return terminal if terminal.is_terminal else Terminal(width=_WIDTH)
 
 
 def moves(terminal: Terminal) -> bool:
-    """Whether bars can be drawn: a terminal on which a line can be written again."""
+    """Whether bars can be drawn: the terminal can overwrite a line."""
     return terminal.is_terminal and not terminal.is_dumb_terminal
 
 
 def table(*headers: str, title: str | None = None) -> Table:
-    """A table: with rules on a terminal, plain lines that Markdown takes for a table elsewhere.
+    """An empty table: with rules on a terminal, in Markdown elsewhere.
 
     Args:
-        headers: of its first columns.
-        title: above it, in rich's markup.
+        headers: the headers of the first columns.
+        title: the title, in rich's markup.
     """
     rules = box.HEAVY_HEAD if Terminal().is_terminal else box.MARKDOWN
     return Table(*headers, title=title, title_justify="left", box=rules)
 
 
 def print_lines(lines: Iterable[Line], terminal: Terminal | None = None) -> None:
-    """Print lines as they are; no markup in them is obeyed.
+    """Print lines literally: markup in them has no effect, and long lines are not wrapped.
 
     Args:
         lines: what to print.
-        terminal: where; default: stdout.
+        terminal: where to print it; None for stdout.
     """
     terminal = terminal or output()
     for line in lines:
@@ -55,7 +55,7 @@ def print_lines(lines: Iterable[Line], terminal: Terminal | None = None) -> None
 
 
 def lines_of(text: str, style: str = "") -> list[Line]:
-    """A stranger's text, line by line, with nothing in it that a terminal obeys.
+    """Split a stranger's text into lines that are safe to print, and keep their indentation.
 
     Example:
         >>> [line.text for line in lines_of("so \\x1b[2J it\\n  rained")]
@@ -66,14 +66,24 @@ def lines_of(text: str, style: str = "") -> list[Line]:
 
 
 def call_lines(name: str, messages: Iterable[Any], answer: str) -> list[Line]:
-    """A request to a model and its answer, as a person reads them.
+    """Format a request to a model and its answer.
 
     Args:
-        name: of the program that asked.
-        messages: (role, text) of each message.
+        name: the program that made the call.
+        messages: each message as (role, text).
         answer: what the model wrote.
     """
-    lines = [Line(one_line(f"── {name}: its first call"), "bold")]
+    lines = [Line(one_line(f"── {name}: first call"), "bold")]
     for role, text in messages:
         lines += [Line(one_line(f"{role}:"), "bold"), *lines_of(text, "dim")]
-    return [*lines, Line("answer:", "bold"), *lines_of(answer), Line(one_line(f"── {name} goes on"), "bold")]
+    return [*lines, Line("answer:", "bold"), *lines_of(answer), Line(one_line(f"── {name} continues"), "bold")]
+
+
+def interval_text(interval: Mapping[str, float], sign: str = "") -> str:
+    """A value and its interval to three digits, each with a sign if `sign` is "+".
+
+    Example:
+        >>> interval_text({"value": 0.9, "low": 0.85, "high": 0.95})
+        '0.900 [0.850, 0.950]'
+    """
+    return f"{interval['value']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"

@@ -1,58 +1,55 @@
-"""A search of settings on the terminal: one row a trial, and what came of it."""
+"""The tuning of R2P's settings on the terminal: one row per trial, then which setting won and by how much."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console as Terminal
 from rich.markup import escape
 from rich.table import Table
 
+from programs.text import one_line
+from programs.ui.terminal import Line, interval_text, output, print_lines
 from programs.ui.terminal import table as new_table
 
 
-def print_tuning(out: Terminal, found: Mapping[str, Any]) -> None:
-    """The trials as a table, who won and why, and how the winner does on the reported users.
+def print_tuning(tuning: Mapping[str, Any]) -> None:
+    """Print the trials and finalists as tables, and what the winner reaches on the reported users.
 
     Args:
-        out: where to.
-        found: of `tuning_run.summarize`, with `test` of `tuning_run.compared`.
+        tuning: the report's `tuning`: of `tuning_run.summarize`, with `test` of `tuning_run.compared`.
     """
-    out.print(_table("tuning: settings on dev", found["trials"], found))
-    if found["finals"]:
-        out.print(_table("finalists: on dev and train", found["finals"], found))
-    out.print("calls and tokens are for each answer; of those within a standard error of the best the cheapest wins")
-    if found["stopped"]:
-        out.print(f"tuning stopped early: {found['stopped']}", markup=False)
-    for name, one in found.get("test", {}).items():
-        shares = [f"{100 * share:.0f} % of its {kind} tokens" for kind, share in one["tokens"].items() if share]
-        apart = _interval(one["difference"], "+")
-        out.print(f"{name}, paired difference to r2p (95 %): {apart}; {', '.join(shares)}", soft_wrap=True)
+    output().print(_table("tuning: settings on dev", tuning["trials"], tuning))
+    if tuning["finals"]:
+        output().print(_table("finalists: on dev and train", tuning["finals"], tuning))
+    lines = ["calls and tokens are per answer; of the settings within a standard error of the best, the cheapest wins"]
+    if tuning["stopped"]:
+        lines.append(f"tuning stopped early: {tuning['stopped']}")
+    for name, result in tuning.get("test", {}).items():
+        shares = [f"{100 * share:.0f} % of its {kind} tokens" for kind, share in result["tokens"].items() if share]
+        difference = interval_text(result["difference"], "+")
+        lines.append(f"{name}, paired difference to r2p (95 %): {difference}; {', '.join(shares)}")
+    print_lines(Line(one_line(line)) for line in lines)
 
 
-def _table(title: str, trials: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Table:
+def _table(title: str, trials: Sequence[Mapping[str, Any]], tuning: Mapping[str, Any]) -> Table:
     table = new_table(title=title)
     table.add_column("trial", justify="right")
     table.add_column("setting", overflow="fold")
     for column in ("composite (95 %)", "difference to start (95 %)", "calls", "tokens out/all"):
         table.add_column(column, justify="right")
     table.add_column("")
-    numbers = [one["setting"] for one in found["trials"]]
+    settings = [trial["setting"] for trial in tuning["trials"]]
     for trial in trials:
-        notes = [name for name in ("start", "best", "winner") if trial["setting"] == found[name]]
+        notes = [name for name in ("start", "best", "winner") if trial["setting"] == tuning[name]]
         notes += ["frontier"] * bool(trial["frontier"])
         notes += [f"given up after {trial['examples']} examples"] * trial["given_up"]
         tokens = trial["tokens"]
         table.add_row(
-            str(numbers.index(trial["setting"])),
+            str(settings.index(trial["setting"])),
             escape(trial["setting"]),
-            _interval(trial["score"], ""),
-            _interval(trial["difference"], "+"),
+            escape(interval_text(trial["score"])),
+            escape(interval_text(trial["difference"], "+")),
             f"{trial['calls']:.2f}",
             f"{tokens['completion']:.0f}/{tokens['all']:.0f}",
             ", ".join(notes),
         )
     return table
-
-
-def _interval(found: Mapping[str, float], sign: str) -> str:
-    return f"{found['value']:{sign}.3f} \\[{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"

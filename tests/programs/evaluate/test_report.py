@@ -1,15 +1,20 @@
-"""What a report makes of rows: intervals over users, means of users' means, floors that a task can have."""
+"""What a report makes of rows: intervals over users, means of users' means, trivial baselines that a task can have."""
 
 import dspy
 import pytest
 
-from programs.evaluate.baselines import baselines
-from programs.evaluate.report import differences, entry, floors
+from metrics.intervals import of_difference
+from metrics.lamp import METRICS
+from programs.data.dataset import Data
+from programs.evaluate.baselines import baselines, trivial_baselines
+from programs.evaluate.report import all_differences, build_report, differences, entry
 from programs.evaluate.runner import measure
+from programs.runs.configs import ModelConfig
 from programs.runs.directory import Rows
 from programs.tasks import TASKS, lamp4
+from programs.tasks.program import R2PConfig
 from programs.tasks.retrievers import default_retriever
-from r2p_dspy import Profile
+from r2p_dspy import Profile, __version__
 from tests.scripted import ScriptedEngine, completion
 
 GOLDS = ["Rain On Monday", "Dry Tuesday", "Wednesday Off"]
@@ -81,12 +86,12 @@ def test_f1_and_rmse_are_no_means_so_users_have_none():
     assert set(made["metrics"]) == {"mae", "rmse"} and set(made["per_user"]) == {"mae"}
 
 
-def test_floors_of_labels_are_labels_though_the_items_bear_none():
+def test_baselines_of_labels_are_labels_though_the_items_bear_none():
     """LaMP-1's items are papers; the most similar one's title is no answer."""
     history = Profile.of([{"id": "a", "title": "Parsing", "abstract": "We parse."}])
     made = {"id": "1", "paper": "Parsing\n[1] A\n[2] B", "profile": history, "reference": "[1]"}
     examples = [dspy.Example(**made).with_inputs("paper", "profile")]
-    assert floors(TASKS["lamp1"], examples, [])["most_similar"] == 1.0
+    assert trivial_baselines(TASKS["lamp1"], examples, [])["most_similar"] == 1.0
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -102,6 +107,87 @@ def test_the_most_similar_item_is_the_one_that_the_retriever_finds_first(name, m
     ranked = lambda self, *given: found.append(self.rank(*given)) or []  # noqa: E731
     monkeypatch.setattr("metrics.trivial_baselines.BM25.__call__", ranked)
     golds = task.labels[:1] or ("?",)
-    floors(task, [example.copy(**{task.answer: golds[0]})], [])
+    trivial_baselines(task, [example.copy(**{task.answer: golds[0]})], [])
     first = default_retriever(task).rank(task.query_text(example), example[task.profile])[0]
     assert first.id == "storm" and found[0][0] == first
+
+
+TOP = (
+    "version", "command", "task", "split", "data", "model", "lm", "retriever", "k", "temperature", "constrain", "seed",
+    "examples", "seconds", "programs", "differences",
+)  # fmt: skip
+ENTRY = {
+    "metrics", "baselines", "compliance_first", "compliance", "evidence_validity_first", "evidence_validity",
+    "parse_failures", "failed_rows", "violations", "calls", "forward_passes", "tokens", "tokens_per_answer",
+    "seconds_per_answer", "cost_usd", "cost_per_correct",
+}  # fmt: skip
+
+
+def row(number, answer, gold, **changed):
+    known = {"id": str(number), "user": None, "answer": answer, "gold": gold, "parse_failure": None, "calls": 2}
+    known |= {"prompt_tokens": 100, "completion_tokens": 10, "seconds": 0.5, "latency": [0.2, 0.3], "interventions": 0}
+    known |= {"compliant": None, "compliant_first": None, "evidence": None, "evidence_first": None}
+    return known | {"violations": [], "violations_first": []} | changed
+
+
+def built(rows, **extra):
+    task = TASKS["lamp2"]
+    examples = [
+        dspy.Example(id=str(n), description="x", profile=Profile(), tag=gold).with_inputs("description", "profile")
+        for n, gold in enumerate(("comedy", "action"))
+    ]
+    data = Data(examples, [], examples, "here", "test")
+    model, lm = ModelConfig("pocket", seed=3), dspy.LM("local/none")
+    made = {"model": model, "lm": lm, "settings": R2PConfig(k=2), "retriever_tokens": None, "seconds": 1.23}
+    return build_report("evaluate", task, data, rows, **made, extra=extra)
+
+
+def test_the_keys_of_a_report_are_fixed_and_none_is_missing():
+    rows = {name: [row(0, "comedy", "comedy"), row(1, "comedy", "action")] for name in ("predict", "r2p")}
+    report = built(rows, judge={"lm": "x"})
+    assert tuple(report)[: len(TOP)] == TOP
+    assert [report[key] for key in ("version", "model", "lm", "k", "temperature", "seed", "constrain")] == [
+        __version__, "pocket", "local/none", 2, 0.0, 3, None,
+    ]  # fmt: skip
+    assert report["judge"] == {"lm": "x"} and report["seconds"] == 1.2
+    for part in report["programs"].values():
+        assert part.keys() >= ENTRY
+        assert (part["tokens_per_answer"], part["seconds_per_answer"], part["forward_passes"]) == (10.0, 0.5, None)
+        assert (part["cost_usd"], part["cost_per_correct"], part["failed_rows"]) == (0.0, 0.0, {})
+        assert part["metrics"]["accuracy"].keys() == {"value", "low", "high"}
+    assert report["differences"].keys() == {"cot", "predict", "r2p"} and report["differences"]["cot"] is None
+    assert report["differences"]["predict"]["r2p"].keys() == {"accuracy", "f1"}
+    assert built({})["differences"] == {"cot": None, "predict": None, "r2p": None}
+
+
+def test_a_correct_answer_costs_what_all_answers_cost_together():
+    rows = [row(0, "comedy", "comedy"), row(1, "comedy", "action")]
+    made = entry(TASKS["lamp2"], rows, {}, dspy.LM("openai/gpt-4o-mini"))
+    assert made["cost_usd"] > 0 and made["cost_per_correct"] == made["cost_usd"]
+    wrong = entry(TASKS["lamp2"], rows[1:], {}, dspy.LM("openai/gpt-4o-mini"))
+    assert wrong["cost_per_correct"] is None
+    assert entry(TASKS["lamp2"], rows, {}, dspy.LM("some/model"))["cost_per_correct"] is None
+    texts = entry(lamp4.TASK, [row(0, "Rain", "Rain")], {}, dspy.LM("openai/gpt-4o-mini"))
+    assert texts["cost_per_correct"] is None, "free text is not right or wrong"
+
+
+def test_parse_failures_are_counted_by_cause():
+    """Rows of earlier versions only tell that an answer could not be read."""
+    rows = [row(n, None, "comedy", parse_failure=cause) for n, cause in enumerate(("malformed", True, "refused"))]
+    made = entry(TASKS["lamp2"], [*rows, row(3, "comedy", "comedy", parse_failure=False)], {}, dspy.LM("local/none"))
+    assert made["parse_failures"] == {"malformed": 2, "refused": 1}
+
+
+def test_differences_to_several_bases_are_those_to_each():
+    answers = {"cot": ["comedy", "action", "action"], "r2p": ["comedy", "comedy", "action"], "x": ["classic"] * 3}
+    golds = ("comedy", "comedy", "action")
+    rows = {name: [row(n, *pair) for n, pair in enumerate(zip(given, golds))] for name, given in answers.items()}
+    found = all_differences(TASKS["lamp2"], rows)
+    assert found["predict"] is None and found["r2p"].keys() == {"cot", "x"}
+    for base in ("cot", "r2p"):
+        first = {name: by_metric["accuracy"] for name, by_metric in found[base].items()}
+        assert first == differences(TASKS["lamp2"], rows, base)
+        for name, by_metric in found[base].items():
+            for metric, difference in by_metric.items():
+                pair = of_difference(METRICS[metric], answers[name], answers[base], golds, TASKS["lamp2"].labels)
+                assert difference == pair.rounded()

@@ -51,14 +51,14 @@ def test_the_golds_are_a_submission_with_full_marks(tmp_path, task):
 
 ONE = [("1", "comedy"), ("2", "action")]
 REFUSED = [
-    ("one missing", ONE[:1], "1 missing (the first is '2'); give one prediction for each gold"),
+    ("one missing", ONE[:1], "1 missing (the first is '2'); give one prediction per gold"),
     ("one too many", [*ONE, ("9", "action")], "1 unknown (the first is '9')"),
     ("another", [ONE[0], ("3", "action")], "1 missing (the first is '2'), 1 unknown (the first is '3')"),
     ("numbers for texts", [(1, "comedy"), (2, "action")], "2 missing (the first is '1'), 2 unknown (the first is 1)"),
-    ("one twice", [*ONE, ONE[0]], "the id '1' stands twice; keep one of the two"),
+    ("one twice", [*ONE, ONE[0]], "the id '1' appears twice; keep one of them"),
     ("no id", [*ONE, (None, "comedy")], "row 3 has no id or no output"),
-    ("a list for a text", [ONE[0], ("2", ["action"])], "the output of '2' is no text"),
-    ("nothing", [], "it holds no golds"),
+    ("a list for a text", [ONE[0], ("2", ["action"])], "the output of '2' is not a text"),
+    ("nothing", [], "it has no golds"),
 ]
 
 
@@ -78,10 +78,10 @@ def test_predictions_that_are_not_for_these_golds_are_refused_in_a_line(tmp_path
     ("why", "content", "said"),
     [
         ("not there", None, "cannot be read"),
-        ("cut short", b'{"task": "LaMP_2", "gol', "no whole JSON"),
-        ("brackets", b"[" * 100_000, "no whole JSON"),
-        ("no text", b"\xff\xfe\x00", "no whole JSON"),
-        ("a list", b"[]", "holds no golds"),
+        ("cut short", b'{"task": "LaMP_2", "gol', "not valid JSON"),
+        ("brackets", b"[" * 100_000, "not valid JSON"),
+        ("no text", b"\xff\xfe\x00", "not valid JSON"),
+        ("a list", b"[]", "has no golds"),
         ("another task's", b'{"task": "LaMP_3", "golds": [{"id": "1", "output": "4"}]}', "LaMP_3"),
         ("no task of LaMP", b'{"task": "LaMP_9", "golds": [{"id": "1", "output": "4"}]}', "LaMP_9"),
         ("no output", b'{"task": "LaMP_2", "golds": [{"id": "1"}]}', "no output"),

@@ -130,8 +130,8 @@ def test_without_history_r2p_is_what_it_is_under_the_control_without_profile(mod
     programs = report["tasks"]["lamp2"]["cells"][0]["programs"]
     assert programs["r2p"]["violations"] == {} and programs["r2p"]["compliance"] == 1
     assert programs["r2p"]["evidence_validity"] is None, "there is nothing to cite"
-    timed = {"seconds": 0, "latency": {}}
-    assert programs["r2p:no-profile"] | timed == programs["r2p"] | timed
+    timed = {"seconds": 0, "seconds_per_answer": 0, "latency": {}}
+    assert programs["r2p:no_profile"] | timed == programs["r2p"] | timed
 
 
 @pytest.mark.parametrize("answered", [5, LIMIT * 9])
@@ -199,13 +199,13 @@ def test_a_task_has_a_table_and_a_figure(models, tmp_path, capsys):
     assert rows[HALF, "predict"] == [half, half, "5 / 5"]
     assert rows[f"{HALF} − {GOOD}", "cot"][:2] == ["-0.500 [-1.000, +0.000]"] * 2
     assert rows[GOOD, "r2p − cot"][:2] == ["+0.000 [+0.000, +0.000]"] * 2
-    floors = next(line[0] for line in lines if line[0].startswith("floors (accuracy): "))
-    assert all(f"{name} {value:.3f}" in floors for name, value in report["tasks"]["lamp2"]["floors"].items())
+    baselines = next(line[0] for line in lines if line[0].startswith("trivial baselines (accuracy): "))
+    assert all(f"{name} {value:.3f}" in baselines for name, value in report["tasks"]["lamp2"]["baselines"].items())
     picture = imread(tmp_path / "run" / "lamp2.png")
     height, width = picture.shape[:2]
     assert width > 2 * height
     left, right = picture[:, : width // 2, :3], picture[:, width // 2 :, :3]
-    for panel in (left, right):  # drawn in colours, not the grey of axes and floors alone
+    for panel in (left, right):  # drawn in colours, not the grey of axes and baselines alone
         assert ((panel.max(-1) - panel.min(-1)) > 0.3).sum() > 500
 
 
@@ -357,7 +357,7 @@ def test_two_sizes_at_the_command_line(small, tmp_path, monkeypatch):
     assert report["models"] == {"pocket": "pocket", "hf:small": f"hf:{small}"} and report["ks"] == [0, 1]
     cells = {(cell["model"], cell["k"]): cell for cell in report["tasks"]["lamp2"]["cells"]}
     assert len(cells) == 4 and cells["pocket", 1]["programs"]["r2p"]["compliance"] == 1
-    assert cells["hf:small", 1]["programs"]["predict"]["parse_failures"] == 2
+    assert cells["hf:small", 1]["programs"]["predict"]["parse_failures"] == {"malformed": 2}
     assert cells["hf:small", 1]["lm"] != cells["pocket", 1]["lm"]
     assert (directory / "lamp2.png").read_bytes().startswith(b"\x89PNG")
     for said in ("hf:small", "r2p − cot", "hf:small − pocket", f"hf:small is hf:{small}", str(directory)):

@@ -108,10 +108,10 @@ def test_a_run_is_resumed_as_what_it_was(tmp_path):
 
 def test_each_program_has_its_rows_under_a_name_that_any_disk_takes(tmp_path):
     run = Run(tmp_path, CONFIG)
-    run.rows("r2p:no-profile").append({"id": "1"})
+    run.rows("r2p:no_profile").append({"id": "1"})
     run.rows("r2p").append({"id": "2"})
-    assert sorted(one.name for one in (tmp_path / "results").iterdir()) == ["r2p-no-profile.jsonl", "r2p.jsonl"]
-    assert list(run.rows("r2p:no-profile")) == [{"id": "1"}]
+    assert sorted(one.name for one in (tmp_path / "results").iterdir()) == ["r2p-no_profile.jsonl", "r2p.jsonl"]
+    assert list(run.rows("r2p:no_profile")) == [{"id": "1"}]
     assert list(run.rows("cot")) == []
 
 
@@ -152,5 +152,5 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
 
 def test_a_runs_own_files_have_a_name_that_any_disk_takes_and_any_text(tmp_path):
     run = Run(tmp_path, CONFIG)
-    run.save("submissions/r2p:no-profile", {"output": "half \ud83d"})
-    assert json.loads((tmp_path / "submissions" / "r2p-no-profile.json").read_text()) == {"output": "half \ud83d"}
+    run.save("submissions/r2p:no_profile", {"output": "half \ud83d"})
+    assert json.loads((tmp_path / "submissions" / "r2p-no_profile.json").read_text()) == {"output": "half \ud83d"}

@@ -36,9 +36,9 @@ def test_a_directory_becomes_a_database_in_it(uri, address):
 
 
 def test_metrics_are_numbers_under_names_that_mlflow_takes():
-    entry = {"floors": {"always “one”": 0.1}, "tokens": {"prompt": 3}, "compliance": None, "lm": "x"}
+    entry = {"baselines": {"always “one”": 0.1}, "tokens": {"prompt": 3}, "compliance": None, "lm": "x"}
     assert tracking.metrics({"programs": {"r2p:template": entry}}) == {
-        "r2p-template/floors.always -one-": 0.1,
+        "r2p-template/baselines.always -one-": 0.1,
         "r2p-template/tokens.prompt": 3.0,
     }
 

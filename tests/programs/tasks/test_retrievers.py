@@ -49,7 +49,7 @@ def test_a_budget_shortens_what_every_program_is_shown(encoder_dir, tmp_path):
             program: entry["tokens"]["prompt"] / entry["calls"] for program, entry in report["programs"].items()
         }
     shorter = {program for program, size in prompts[30].items() if size < prompts[10_000][program]}
-    assert shorter == {"predict", "cot", "r2p", "r2p:other-user", "r2p:random-items"}
+    assert shorter == {"predict", "cot", "r2p", "r2p:other_user", "r2p:random_items"}
 
 
 @pytest.mark.parametrize(

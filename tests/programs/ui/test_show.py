@@ -3,7 +3,7 @@
 import dspy
 import pytest
 
-from programs.ui.show import changes, demo_id, found, shown
+from programs.ui.show import compare, demo_id, describe, load_artifact
 from r2p_dspy import Artifact, ArtifactError, Profile, artifact_of, redacted, write_artifact
 from r2p_dspy.artifact_file import Predictor
 from tests.film import HISTORY, program
@@ -26,7 +26,7 @@ def lines(made):
 
 
 def test_provenance_instructions_fields_and_demos_are_shown():
-    told = lines(shown(compiled()))
+    told = lines(describe(compiled()))
     for line in (
         "program for film",
         "  model: pocket",
@@ -52,20 +52,20 @@ def test_provenance_instructions_fields_and_demos_are_shown():
 
 
 def test_a_redacted_one_says_what_was_left_out():
-    told = lines(shown(redacted(compiled())))
+    told = lines(describe(redacted(compiled())))
     assert "reason: demos: 0 (2 left out)" in told and any("not quite the program" in line for line in told)
     assert not [line for line in told if "lighthouse" in line]
 
 
 def test_an_uncompiled_one_says_so():
-    told = lines(shown(found("lamp2")))
+    told = lines(describe(load_artifact("lamp2")))
     assert any("winner: the uncompiled program" in line for line in told) and "reason: demos: 0" in told
 
 
 def test_texts_are_wrapped_and_cut_unless_all_is_asked_for():
     artifact = compiled(films=["rain " * 300])
-    assert max(map(len, lines(shown(artifact, width=50)))) <= 50
-    short, whole = ("\n".join(lines(shown(artifact, 80, most))) for most in (400, None))
+    assert max(map(len, lines(describe(artifact, width=50)))) <= 50
+    short, whole = ("\n".join(lines(describe(artifact, 80, most))) for most in (400, None))
     assert "(1,106 more characters)" in short and short.count("rain ") < 90 < whole.count("rain")
 
 
@@ -81,7 +81,11 @@ def test_a_strangers_text_is_no_command(most):
     artifact.notes, artifact.settings, artifact.versions = {EVIL: {EVIL: EVIL}}, {EVIL: [EVIL]}, {EVIL: EVIL}
     artifact.task = artifact.made = artifact.warning = EVIL
     artifact.template = [EVIL]
-    for told in (shown(artifact, 200, most), changes(artifact, compiled(), 200, most), changes(compiled(), artifact)):
+    for told in (
+        describe(artifact, 200, most),
+        compare(artifact, compiled(), 200, most),
+        compare(compiled(), artifact),
+    ):
         text = lines(told)
         assert all(line.isprintable() for line in text) and "\n".join(text).encode()
         assert any("[bold red]it[/] :smile:" in line for line in text), "and it is shown as it is"
@@ -89,7 +93,7 @@ def test_a_strangers_text_is_no_command(most):
 
 class TestChanges:
     def test_instructions_by_sentences(self):
-        told = lines(changes(compiled("Choose well. Be brief."), compiled("Choose well. Be kind.\nStop.")))
+        told = lines(compare(compiled("Choose well. Be brief."), compiled("Choose well. Be kind.\nStop.")))
         at = told.index("reason: instructions")
         assert told[at + 1 : at + 5] == ["  Choose well.", "- Be brief.", "+ Be kind.", "+ Stop."]
 
@@ -100,13 +104,13 @@ class TestChanges:
             for one in (before, after)
             for demo in one.predictors["reason"].demos
         ]
-        told = lines(changes(before, after))
+        told = lines(compare(before, after))
         assert "reason: demos 2 → 2, 1 of them in both" in told
         assert f"- demo {ids[0]}" in told and f"+ demo {ids[3]}" in told
         assert ids[1] == ids[2] and not [line for line in told if ids[1] in line]
 
     def test_of_a_demo_that_changed_only_what_changed(self):
-        told = lines(changes(compiled(films=["one"]), compiled(films=["one"], draft="fantasy")))
+        told = lines(compare(compiled(films=["one"]), compiled(films=["one"], draft="fantasy")))
         assert [line for line in told if line[:1] in "+-" and "demo" not in line] == [
             "-   draft: romance",
             "+   draft: fantasy",
@@ -116,7 +120,7 @@ class TestChanges:
         before, after = compiled(), compiled()
         after.notes = {"model": "pocket", "test": {"accuracy": 0.95}}
         after.settings = {"k": 8}
-        told = lines(changes(before, after))
+        told = lines(compare(before, after))
         assert told == [
             "program",
             "- test: accuracy 0.9",
@@ -130,14 +134,14 @@ class TestChanges:
         before, after = compiled(), compiled()
         held = after.predictors["reason"]
         held.inputs = dict(reversed(held.inputs.items()))
-        assert lines(changes(before, after)) == ["instructions, fields and demos are the same"]
+        assert lines(compare(before, after)) == ["instructions, fields and demos are the same"]
         held.inputs["film"] = "what happens"
-        assert lines(changes(before, after)) == ["reason: fields", "- film", "+ film: what happens"]
+        assert lines(compare(before, after)) == ["reason: fields", "- film", "+ film: what happens"]
 
     def test_predictors_that_only_one_has(self):
         before, after = compiled(), compiled()
         after.predictors["synthesize"] = Predictor(instructions="Compare.", inputs={}, outputs={"tag": ""})
-        assert lines(changes(before, after)) == [
+        assert lines(compare(before, after)) == [
             "synthesize: instructions",
             "+ Compare.",
             "synthesize: fields",
@@ -145,7 +149,7 @@ class TestChanges:
         ]
 
     def test_what_redacting_changed(self):
-        told = lines(changes(compiled(), redacted(compiled())))
+        told = lines(compare(compiled(), redacted(compiled())))
         assert "reason: demos 2 → 0 (2 left out), 0 of them in both" in told
 
 
@@ -153,22 +157,22 @@ class TestFound:
     def test_a_file_a_run_or_a_task(self, tmp_path):
         write_artifact(compiled(), tmp_path / "program.json")
         for name in (tmp_path, tmp_path / "program.json"):
-            assert found(str(name)).task == "film"
-        assert found("lamp3").task == "lamp3"
+            assert load_artifact(str(name)).task == "film"
+        assert load_artifact("lamp3").task == "lamp3"
 
     def test_a_file_of_a_tasks_name_is_a_file(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         write_artifact(compiled(), tmp_path / "lamp2")
-        assert found("lamp2").task == "film"
+        assert load_artifact("lamp2").task == "film"
 
     @pytest.mark.parametrize("name", ["nowhere.json", "lamp9", ".", "/dev/zero", "program.py"])
     def test_what_is_none(self, tmp_path, monkeypatch, name):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "program.py").write_text("raise SystemExit('run')")
         with pytest.raises(ArtifactError):
-            found(name)
+            load_artifact(name)
 
 
 def test_a_program_without_anything_is_shown():
     nothing = Artifact(task=None, template=[], predictors={})
-    assert lines(shown(nothing)) == ["program for any task"]
+    assert lines(describe(nothing)) == ["program for any task"]

@@ -70,7 +70,7 @@ def test_bars_where_a_line_can_be_written_again(environment, monkeypatch, isatty
     file = io.StringIO()
     file.isatty = lambda: isatty
     monkeypatch.setattr("sys.stderr", file)
-    monkeypatch.setattr(console, "_EVERY", 0.0)
+    monkeypatch.setattr(console, "_INTERVAL", 0.0)
     with console.Console() as told:
         tick = told.start("r2p [x]", 3, 1)
         tick()
@@ -96,8 +96,8 @@ def test_first_calls_are_shown_if_asked_for(monkeypatch, verbose):
     file = io.StringIO()
     monkeypatch.setattr("sys.stderr", file)
     console.Console(verbose).call("r2p", [("system", "Be [b]brief[/b].\n  So."), ("user", "x\x1b[2Jy")], "yes")
-    lines = ["── r2p: its first call", "system:", "Be [b]brief[/b].", "  So.", "user:", "x\ufffd[2Jy", "answer:", "yes"]
-    assert file.getvalue().splitlines() == ([*lines, "── r2p goes on"] if verbose else [])
+    lines = ["── r2p: first call", "system:", "Be [b]brief[/b].", "  So.", "user:", "x\ufffd[2Jy", "answer:", "yes"]
+    assert file.getvalue().splitlines() == ([*lines, "── r2p continues"] if verbose else [])
 
 
 def test_what_an_optimizer_says_is_no_command(monkeypatch):

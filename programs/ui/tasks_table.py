@@ -1,0 +1,60 @@
+"""The tasks on the terminal: their metrics and baselines, their data, and the names in their rows."""
+
+from rich.table import Table
+
+from metrics.lamp import METRICS
+from programs.data.at_hand import ROOTS, folders
+from programs.data.dataset import personas
+from programs.data.personas import MAKERS
+from programs.evaluate import published
+from programs.evaluate.baselines import trivial_baselines
+from programs.tasks import TASKS
+from programs.tasks.task import Task
+from programs.ui.terminal import output
+from programs.ui.terminal import table as new_table
+
+_USERS = 200  # personas on which the trivial baselines are computed
+
+
+def print_tasks() -> None:
+    """Print the tasks to stdout, then the names in the rows of each."""
+    output().print(_tasks())
+    output().print(_rows())
+
+
+def _tasks() -> Table:
+    table = new_table("task", "LaMP", "what", "metrics", "best trivial baseline\n(persona world)")
+    table.add_column(f"published (LaMP, k={published.K})", no_wrap=True)
+    table.add_column("data at hand", overflow="fold")
+    for task in TASKS.values():
+        synthetic = ["persona world"] if task.name in MAKERS else []
+        data = [*synthetic, *(f"--data {folder}" for folder in folders(task, *ROOTS))]
+        table.add_row(
+            task.name,
+            task.lamp,
+            (task.signature.__doc__ or "").strip().splitlines()[0],
+            ", ".join(task.metrics),
+            _best_baseline(task) if synthetic else "–",
+            "\n".join(published.lines(published.published(task.name))) or "–",
+            "\n".join(data) or "none",
+        )
+    return table
+
+
+def _best_baseline(task: Task) -> str:
+    examples = personas(task, seed=0, limit=_USERS)
+    values = trivial_baselines(task, examples.test, examples.train)
+    values.pop("blind_oracle", None)  # it knows the golds
+    better = max if METRICS[task.metrics[0]].higher_is_better else min
+    best = better(values, key=values.__getitem__)
+    return f"{best} {values[best]:.3f}"
+
+
+def _rows() -> Table:
+    """The names in a task's JSONL rows, which `--data` and `predict` read."""
+    table = new_table("task", "inputs", "answer", "fields of a profile item", title="names in JSONL rows")
+    for task in TASKS.values():
+        item = ["id", *task.fields, *([task.label] if task.label else []), "date (optional)"]
+        inputs = ["id", "user (optional)", *task.inputs, task.profile]
+        table.add_row(task.name, ", ".join(inputs), task.answer, ", ".join(item))
+    return table
