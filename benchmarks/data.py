@@ -48,7 +48,7 @@ def write(folder: Path, split: str, megabytes: float) -> int:
 def measure(what: str, folder: Path) -> None:
     """Print the processor's seconds and the peak memory of one way to read the files, imports included."""
     from programs.data import dataset as data
-    from programs.data.lamp.check import Check
+    from programs.data.lamp.check import FolderCheck
     from programs.data.lamp.reading import load
     from programs.evaluate import report
     from programs.tasks import lamp3
@@ -58,7 +58,7 @@ def measure(what: str, folder: Path) -> None:
     elif what == "load()":
         load(lamp3.TASK, folder, "dev")
     elif what == "data check":
-        flaws = len(list(Check(folder)))
+        flaws = len(list(FolderCheck(folder)))
         assert not flaws
     elif what.startswith("evaluate"):
         found = data.lamp(lamp3.TASK, folder, data.DataConfig())
