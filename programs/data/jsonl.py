@@ -73,10 +73,10 @@ def jsonl(task: Task, path: Path, config: DataConfig) -> Data:
     return Data(train, in_memory(dev[:few]), test[: config.limit], str(path), reported, shared, skipped)
 
 
-def load(
+def iter_examples(
     task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[RowError], None] | None = None
-) -> list[dspy.Example]:
-    """Load the examples of one file into memory.
+) -> Iterator[dspy.Example]:
+    """Read the examples of one file, one after another. Flawed rows are raised after the last example.
 
     Args:
         task: the names of a row's inputs, answer and item fields.
@@ -85,7 +85,7 @@ def load(
         left_out: is called with the error of each flawed row, and the row is left out. If it is None, a flawed row is
             an error.
 
-    Returns:
+    Yields:
         Examples in the file's order: the inputs, the profile (each item's id, the task's text fields, date and label),
         the answer as a string, the row's `id`, and `user` if the row has one.
 
@@ -100,16 +100,9 @@ def load(
         >>> row = {"id": "1", "article": "It rained.", "profile": [{"id": "a", "title": "Wet", "text": "Rain in May."}]}
         >>> file = Path(tempfile.mkdtemp()) / "rows.jsonl"
         >>> _ = file.write_text(json.dumps({**row, "headline": "Rain Again"}))
-        >>> load(TASK, file)[0].headline
+        >>> next(iter_examples(TASK, file)).headline
         'Rain Again'
     """
-    return list(iter_examples(task, file, skip=skip, left_out=left_out))
-
-
-def iter_examples(
-    task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[RowError], None] | None = None
-) -> Iterator[dspy.Example]:
-    """Like `load`, one example after another. Flawed rows are raised after the last example."""
     reader = Reader(task, file)
     seen: set[str] = set()
     errors: list[RowError] = []

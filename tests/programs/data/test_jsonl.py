@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 
 from programs.data.dataset import Data, DataConfig
-from programs.data.jsonl import is_jsonl, jsonl, load
+from programs.data.jsonl import is_jsonl, iter_examples, jsonl
 from programs.tasks import lamp4
 from programs.tasks.task_file import task_of
 from r2p_dspy.errors import DataError
 from tests.programs.tasks.test_task_file import GOOD, STARS, written
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "mail"
+
+
+def load(task, file, **options):
+    return list(iter_examples(task, file, **options))
 
 
 def row(key="1", **changes):
