@@ -49,14 +49,14 @@ def measure(what: str, folder: Path) -> None:
     """Print the CPU seconds and the peak memory of one way to read the files, imports included."""
     from programs.data import dataset as data
     from programs.data.lamp.check import FolderCheck
-    from programs.data.lamp.reading import load
+    from programs.data.lamp.reading import iter_examples
     from programs.evaluate import report
     from programs.tasks import lamp3
 
     if what == "load(limit=100)":
-        load(lamp3.TASK, folder, "dev", limit=100)
+        list(iter_examples(lamp3.TASK, folder, "dev", limit=100))
     elif what == "load()":
-        load(lamp3.TASK, folder, "dev")
+        list(iter_examples(lamp3.TASK, folder, "dev"))
     elif what == "data check":
         assert not list(FolderCheck(folder))
     elif what.startswith("evaluate"):
@@ -69,9 +69,7 @@ def measure(what: str, folder: Path) -> None:
 
 
 @click.command()
-@click.option(
-    "--megabytes", default=300.0, show_default=True, type=click.FloatRange(1), help="Set the files' size."
-)
+@click.option("--megabytes", default=300.0, show_default=True, type=click.FloatRange(1), help="Set the files' size.")
 @click.option("--whole", is_flag=True, help="Also load all of dev into memory.")
 @click.option("--part", nargs=2, hidden=True)
 def main(megabytes: float, whole: bool, part: tuple[str, str] | None) -> None:

@@ -109,7 +109,7 @@ def lamp(task: Task, directory: Path, config: DataConfig) -> Data:
         config: which of its examples.
 
     Raises:
-        DataError: see `lamp_data.load` and `splits.check_apart`.
+        DataError: see `lamp.reading.iter_examples` and `splits.check_apart`.
     """
     skipped: dict[str, list[str]] = {}
 

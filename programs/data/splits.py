@@ -20,7 +20,7 @@ def split(
     """Split examples into train and dev, so that no user is in both.
 
     Args:
-        examples: as `programs.data.lamp.reading.load` returns them.
+        examples: examples with a profile.
         seed: the same seed makes the same split.
         dev_share: share of the examples for dev, above 0 and below 1. Users are not divided, so it is met roughly.
 
@@ -60,7 +60,7 @@ def check_apart(train: Sequence[dspy.Example], evaluation: Sequence[dspy.Example
     """Refuse a question that is both trained and evaluated on, and count the users that are on both sides.
 
     Args:
-        train, evaluation: examples as `programs.data.lamp.reading.load` returns them.
+        train, evaluation: examples with a profile.
 
     Returns:
         The number of users of the evaluation set who are in the training set too (as in LaMP's time-based splits).

@@ -11,7 +11,7 @@ from programs.tasks.task import Task
 from r2p_dspy.errors import ConfigError, DataError
 
 
-def load(
+def iter_examples(
     task: Task,
     directory: Path | str,
     split: str,
@@ -19,19 +19,21 @@ def load(
     limit: int | None = None,
     skip: Collection[str] = (),
     left_out: Callable[[RowError], None] | None = None,
-) -> list[dspy.Example]:
-    """Load the examples of one split of a LaMP task into memory.
+) -> Iterator[dspy.Example]:
+    """Read the examples of one split of a LaMP task, one after another. Flawed rows are raised after the last example.
+
+    The questions are read as a stream: a `limit` reads no more of them than it needs.
 
     Args:
         task: how LaMP's rows become examples.
         directory: the folder with `{split}_questions.json` and `{split}_outputs.json`.
         split: "train" or "dev", or another text that the files' names begin with.
-        limit: the most examples to load, at least 1; None for all. Questions after the last one are not checked.
+        limit: the most examples to read, at least 1; None for all. Questions after the last one are not checked.
         skip: ids of rows to leave out, for files with known errors (row 110 of LaMP-2's dev set).
         left_out: is called with the first error of each flawed row, and the row is left out. If it is None, a flawed
             row is an error.
 
-    Returns:
+    Yields:
         Examples in the file's order, with the task's question, its profile (each item's id, the task's text fields,
         date and label, and nothing else), the gold as a string under the task's answer, the row's `id`, and `user` if
         the row has a `user_id`. Question and profile are marked as inputs. "4.0" is read as the label "4" if the task
@@ -53,27 +55,11 @@ def load(
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "dev_questions.json").write_text(json.dumps(rows))
         >>> _ = (folder / "dev_outputs.json").write_text(json.dumps(golds))
-        >>> load(TASK, folder, "dev")[0].headline
+        >>> next(iter_examples(TASK, folder, "dev")).headline
         'Rain Again'
     """
-    return list(iter_examples(task, directory, split, limit=limit, skip=skip, left_out=left_out))
-
-
-def iter_examples(
-    task: Task,
-    directory: Path | str,
-    split: str,
-    *,
-    limit: int | None = None,
-    skip: Collection[str] = (),
-    left_out: Callable[[RowError], None] | None = None,
-) -> Iterator[dspy.Example]:
-    """Like `load`, one example after another. Flawed rows are raised after the last example.
-
-    The questions are read as a stream: a `limit` reads no more of them than it needs.
-    """
     if limit is not None and limit < 1:
-        raise ConfigError(f"limit is the most examples to load, at least 1, not {limit}")
+        raise ConfigError(f"limit is the most examples to read, at least 1, not {limit}")
     directory = Path(directory)
     if not directory.is_dir():
         raise DataError(f"{directory}: no such directory; name the one with {task.lamp}'s files")

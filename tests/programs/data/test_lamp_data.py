@@ -8,10 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from programs.data.lamp.reading import load
 from programs.tasks import lamp2, lamp3, lamp4
 from r2p_dspy.errors import DataError
-from tests.lamp import GOLDS, SAMPLES, item, question, write
+from tests.lamp import GOLDS, SAMPLES, item, load, question, write
 
 REUSED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 

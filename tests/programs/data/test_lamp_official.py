@@ -5,10 +5,9 @@ import json
 import pytest
 
 from programs.data.lamp.official import get, official_urls
-from programs.data.lamp.reading import load
 from programs.tasks import TASKS, lamp2, lamp3, lamp4
 from r2p_dspy.errors import DataError
-from tests.lamp import question, write
+from tests.lamp import load, question, write
 from tests.web import serve
 
 HOST = "https://ciir.cs.umass.edu/downloads/LaMP"

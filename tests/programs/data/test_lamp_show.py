@@ -3,11 +3,10 @@
 import pytest
 
 from programs.data.dataset import personas
-from programs.data.lamp.reading import load
 from programs.data.lamp.show import found, persona, text
 from programs.tasks import TASKS, lamp1, lamp2, lamp4
 from r2p_dspy.errors import DataError
-from tests.lamp import item, question, write
+from tests.lamp import item, load, question, write
 
 
 def test_history_from_old_to_new(tmp_path):

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.lamp import METRICS
-from programs.data.lamp import reading as lamp_data
 from programs.data.personas import MAKERS, films, headlines, papers, products, scholarly, tweets, words
 from programs.data.personas.world import ROLES, draw, example, lamp_files
 from programs.tasks import TASKS
+from tests.lamp import load
 
 PEOPLE = sorted(set(ROLES))
 NUMBERS = st.integers(0, 999_999)
@@ -230,7 +230,7 @@ def test_same_examples_from_lamp_files(task, tmp_path):
     questions, golds = lamp_files(TASKS[task], made)
     (tmp_path / "dev_questions.json").write_text(json.dumps(questions))
     (tmp_path / "dev_outputs.json").write_text(json.dumps(golds))
-    loaded = lamp_data.load(TASKS[task], tmp_path, "dev")
+    loaded = load(TASKS[task], tmp_path, "dev")
     direct = [example(TASKS[task], one) for one in made]
     assert [one.toDict() for one in loaded] == [one.without("blind").toDict() for one in direct]
     assert [set(one.inputs().keys()) for one in loaded] == [set(one.inputs().keys()) for one in direct]

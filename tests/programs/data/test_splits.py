@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from programs.data.lamp.reading import load
 from programs.data.splits import check_apart, split, users
 from programs.tasks import lamp4
 from r2p_dspy.errors import ConfigError, DataError
 from r2p_dspy.profile import Profile
+from tests.lamp import load
 
 SAMPLES = Path(__file__).parents[3].parent / "shared/lamp_format"
 

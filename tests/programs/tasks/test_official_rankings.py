@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
-from programs.data.lamp.reading import load
 from programs.tasks import TASKS
 from programs.tasks.retrievers import default_retriever
 from r2p_dspy import BM25, Recency
 from r2p_dspy.retrieval.retriever import query_text
+from tests.lamp import load
 
 
 def after(marker):
