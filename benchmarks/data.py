@@ -1,7 +1,7 @@
-"""How much memory big questions files take: `python -m benchmarks.data`.
+"""Measure the memory that large questions files take: `python -m benchmarks.data`.
 
-Writes files of task 3 in LaMP's format (synthetic) of two sizes, then measures the peak memory of what streams them,
-each time in a process of its own, beside that of importing alone.
+It writes synthetic files of task 3 in LaMP's format, in two sizes. Then it measures the peak memory of each way to read
+them, each in its own process, and that of the imports alone.
 """
 
 import json
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import click
 
-_ITEMS = 185  # a row, as in LaMP-3
+_ITEMS = 185  # in a row, as in LaMP-3
 
 
 def write(folder: Path, split: str, megabytes: float) -> int:
-    """A questions file of about that size and its golds; returns how many rows they have."""
+    """Write a questions file of about this size, and its golds. Return the number of rows."""
     from programs.tasks import lamp3
 
     rng = random.Random(split)
@@ -37,8 +37,8 @@ def write(folder: Path, split: str, megabytes: float) -> int:
                 }
                 for n in range(_ITEMS)
             ]
-            asked = lamp3.TASK.wording(" ".join(rng.choices(words, k=90)))
-            file.write(",\n" * bool(number) + json.dumps({"id": f"{split}-{number}", "input": asked, "profile": items}))
+            text = lamp3.TASK.wording(" ".join(rng.choices(words, k=90)))
+            file.write(",\n" * bool(number) + json.dumps({"id": f"{split}-{number}", "input": text, "profile": items}))
             golds.append({"id": f"{split}-{number}", "output": str(rng.randint(1, 5))})
         file.write("]")
     (folder / f"{split}_outputs.json").write_text(json.dumps({"task": "LaMP_3", "golds": golds}))
@@ -46,20 +46,19 @@ def write(folder: Path, split: str, megabytes: float) -> int:
 
 
 def measure(what: str, folder: Path) -> None:
-    """Print the processor's seconds and the peak memory of one way to read the files, imports included."""
+    """Print the CPU seconds and the peak memory of one way to read the files, imports included."""
     from programs.data import dataset as data
-    from programs.data.lamp.check import Check
-    from programs.data.lamp.reading import load
+    from programs.data.lamp.check import FolderCheck
+    from programs.data.lamp.reading import iter_examples
     from programs.evaluate.baselines import trivial_baselines
     from programs.tasks import lamp3
 
     if what == "load(limit=100)":
-        load(lamp3.TASK, folder, "dev", limit=100)
+        list(iter_examples(lamp3.TASK, folder, "dev", limit=100))
     elif what == "load()":
-        load(lamp3.TASK, folder, "dev")
+        list(iter_examples(lamp3.TASK, folder, "dev"))
     elif what == "data check":
-        flaws = len(list(Check(folder)))
-        assert not flaws
+        assert not list(FolderCheck(folder))
     elif what.startswith("evaluate"):
         found = data.lamp(lamp3.TASK, folder, data.DataConfig())
         if what == "evaluate: baselines":
@@ -70,11 +69,11 @@ def measure(what: str, folder: Path) -> None:
 
 
 @click.command()
-@click.option("--megabytes", default=300.0, show_default=True, type=click.FloatRange(1), help="Size of the files.")
-@click.option("--whole", is_flag=True, help="Also load dev whole, which holds all its examples.")
+@click.option("--megabytes", default=300.0, show_default=True, type=click.FloatRange(1), help="Set the files' size.")
+@click.option("--whole", is_flag=True, help="Also load all of dev into memory.")
 @click.option("--part", nargs=2, hidden=True)
 def main(megabytes: float, whole: bool, part: tuple[str, str] | None) -> None:
-    """Print seconds and peak memory of reading train and dev of together MEGABYTES, and of a third of that."""
+    """Print the seconds and peak memory of reading train and dev, of MEGABYTES together and of a third of that."""
     if part:
         return measure(part[0], Path(part[1]))
     for size in (megabytes / 3, megabytes):

@@ -1,4 +1,4 @@
-"""Texts from strangers, made safe and short enough for one line of a terminal."""
+"""Make strangers' texts safe and short enough for one line of a terminal."""
 
 import re
 from typing import Any

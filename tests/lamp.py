@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from programs.data.lamp.reading import iter_examples
+
 GOLDS = {"LaMP_1": "[1]", "LaMP_2": "comedy", "LaMP_3": "4", "LaMP_4": "Rain Again", "LaMP_5": "On Rain"}
 SAMPLES = Path(__file__).parents[1].parent / "shared/lamp_format"  # real data, where it lies beside the checkout
 
@@ -22,3 +24,7 @@ def write(folder, task, questions, golds, split="dev"):
     outputs = golds if isinstance(golds, str) else json.dumps({"task": task.lamp, "golds": rows})
     (folder / f"{split}_questions.json").write_text(questions if isinstance(questions, str) else json.dumps(questions))
     (folder / f"{split}_outputs.json").write_text(outputs)
+
+
+def load(*where, **options):
+    return list(iter_examples(*where, **options))

@@ -56,7 +56,7 @@ def test_flaws_are_named_counted_and_make_the_exit_code(tmp_path):
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     file = tmp_path / "dev_questions.json"
-    assert lines[0] == f"{file}: question 0: its input is '', not a text; mend it"
+    assert lines[0] == f"{file}: question 0: its input is '', not a text; correct it"
     assert lines[20:] == [
         f"{file}: … 5 more of “malformed”; --all names them",
         "LaMP_4 dev: 5 of 30 rows are good; their profiles hold 5 items, no dates",

@@ -9,7 +9,7 @@ import dspy
 import pytest
 
 from programs.data.dataset import DataConfig
-from programs.data.jsonl import jsonl, load
+from programs.data.jsonl import iter_examples, jsonl
 from programs.evaluate.baselines import trivial_baselines
 from programs.runs import configs as options
 from programs.tasks.task import TaskError
@@ -62,7 +62,7 @@ def test_the_pages_file_is_that_of_the_examples():
 def test_the_pages_row_is_one(tmp_path):
     (block,) = BLOCKS["json"]
     (tmp_path / "rows.jsonl").write_text(json.dumps(json.loads(block)))
-    (example,) = load(task_of(str(ROOT / TASK)), tmp_path / "rows.jsonl")
+    (example,) = iter_examples(task_of(str(ROOT / TASK)), tmp_path / "rows.jsonl")
     assert example.user == "ada" and len(example.profile) == 2
 
 
@@ -198,4 +198,12 @@ def test_bad_input_is_one_line(command, why, arguments, said, checkout):
     Path("bad.yaml").write_text(Path(TASK).read_text().replace("\ntask:", "\ntsak:"))
     result = run(command, *arguments)
     assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert not Path("runs").exists(), "nothing half-written"
+
+
+def test_python_fault_shows_the_users_frame_and_one_line(checkout):
+    Path("task.py").write_text("import dspy\n1 / 0\n")
+    result = run("evaluate", "--task", "task.py", *MAILS[2:])
+    assert result.exit_code == 2 and "    1 / 0\n" in result.stderr and "task_file.py" not in result.stderr
+    assert result.stderr.splitlines()[-1] == "Error: task.py: line 2: ZeroDivisionError: division by zero"
     assert not Path("runs").exists(), "nothing half-written"

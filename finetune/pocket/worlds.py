@@ -8,7 +8,7 @@ from finetune.pocket import teach, wording
 from finetune.pocket.teach import Lesson
 from programs.data.personas import MAKERS
 from programs.data.personas.products import clamp
-from programs.data.personas.world import Case, Draw
+from programs.data.personas.world import Case, CaseMaker
 from programs.tasks import lamp1, lamp2, lamp3, lamp4, lamp5, lamp7
 from programs.tasks.task import Task
 from r2p_dspy.profile import Profile
@@ -48,7 +48,7 @@ class World:
     """
 
     task: Task
-    maker: Draw | None
+    maker: CaseMaker | None
     teach: Callable[[Case, Profile], Lesson]
     misread: Callable[[random.Random, Case], Case]
 

@@ -1,1 +1,1 @@
-"""Where examples come from: LaMP's files, JSONL rows, the persona world."""
+"""The examples of tasks: LaMP's files, JSONL rows, the persona world, and how they are split."""

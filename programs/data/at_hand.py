@@ -1,23 +1,23 @@
-"""LaMP's files that lie about: what a directory holds is told by its golds, not by its name."""
+"""Find directories with LaMP's files. The golds say which task a directory is of, not its name."""
 
 import json
 from pathlib import Path
 
 from programs.tasks.task import Task
 
-ROOTS = (Path("lamp"), Path("data"))  # where `python cli.py data get` puts them, and where people do
-_DEPTHS = ("", "*/", "*/*/")  # LaMP's own folders go as deep as LaMP_2/new
+ROOTS = (Path("lamp"), Path("data"))  # where `python cli.py data get` puts files, and where people do
+_DEPTHS = ("", "*/", "*/*/")  # LaMP's own folders are up to two deep: LaMP_2/new
 
 
 def folders(task: Task, *roots: Path) -> list[Path]:
-    """The directories with the dev set of a task of LaMP's, which `--data` takes.
+    """Find the directories with the dev set of a LaMP task, for `--data`.
 
     Args:
-        task: whose files to look for.
-        roots: where to look: in these directories and two levels below.
+        task: the task of the files.
+        roots: directories to search, and two levels below them.
 
     Returns:
-        The directories, sorted; none for a task that is not LaMP's.
+        The directories, sorted; an empty list for a task that is not LaMP's.
 
     Example:
         >>> import tempfile
@@ -30,12 +30,12 @@ def folders(task: Task, *roots: Path) -> list[Path]:
         ['mine']
     """
     outputs = {path for root in roots for depth in _DEPTHS for path in root.glob(f"{depth}dev_outputs.json")}
-    whole = [path for path in sorted(outputs) if path.with_name("dev_questions.json").exists()]
-    return [path.parent for path in whole if task.lamp and _told(path) == task.lamp]
+    complete = [path for path in sorted(outputs) if path.with_name("dev_questions.json").exists()]
+    return [path.parent for path in complete if task.lamp and _lamp_name(path) == task.lamp]
 
 
-def _told(path: Path) -> str | None:
-    """The task that a file's golds are of; None where it does not say."""
+def _lamp_name(path: Path) -> str | None:
+    """The task that an outputs file names; None if it names none."""
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dspy
 
-from programs.data.lamp.reading import read
+from programs.data.lamp.reading import iter_examples
 from programs.data.lamp.row_errors import RowError
 from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, example
@@ -109,14 +109,14 @@ def lamp(task: Task, directory: Path, config: DataConfig) -> Data:
         config: which of its examples.
 
     Raises:
-        DataError: see `lamp_data.load` and `splits.check_apart`.
+        DataError: see `lamp.reading.iter_examples` and `splits.check_apart`.
     """
     skipped: dict[str, list[str]] = {}
 
     def part(name: str, limit: int | None) -> list[dspy.Example]:
         flawed: list[RowError] = []
         left_out = flawed.append if config.skip_bad else None
-        examples = stored(read(task, directory, name, limit=limit, skip=config.skip, left_out=left_out))
+        examples = stored(iter_examples(task, directory, name, limit=limit, skip=config.skip, left_out=left_out))
         if flawed:
             skipped[name] = [flaw.id for flaw in flawed]
         return examples

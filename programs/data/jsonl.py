@@ -1,4 +1,4 @@
-"""A user's own data as DSPy examples: JSONL, one row a line, in the task's own names.
+"""A user's own JSONL rows as DSPy examples. A row's keys are the names of the task's fields.
 
 {"id": "m1", "mail": "Hi all, …", "profile": [{"id": "e1", "subject": "…", "text": "…"}], "subject": "…", "user": "ada"}
 """
@@ -10,44 +10,45 @@ import dspy
 
 from programs.data.dataset import FEW, Data, DataConfig
 from programs.data.jsonl_rows import Reader
-from programs.data.lamp.row_errors import FlawError, RowError, refusal
+from programs.data.lamp.row_errors import InvalidDataError, RowError, summarize
 from programs.data.splits import check_apart, split, users
 from programs.data.stored import in_memory, stored
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
 
-_TEST_SHARE = 0.25  # of one file
+_TEST_SHARE = 0.25  # of the rows of a single file
 _SPLITS = ("train", "dev", "test")
 
 
 def is_jsonl(path: Path) -> bool:
-    """Whether it is a file, or a directory with one that is named as a split."""
+    """Whether the path is a file, or a directory with a JSONL file that is named after a split."""
     return path.is_file() or any((path / f"{name}.jsonl").exists() for name in _SPLITS)
 
 
 def jsonl(task: Task, path: Path, config: DataConfig) -> Data:
     """A user's own rows, from one file or from a directory.
 
-    One file is split by user: a quarter is reported, of the rest one half is to train on and one to choose by. Of a
-    directory `test.jsonl` is reported, and where it has none `dev.jsonl`, as with LaMP; `train.jsonl` is split where no
-    file is left to choose by.
+    One file is split by user: a quarter is reported, and the rest is halved into train and dev. Of a directory,
+    `test.jsonl` is reported, or without one `dev.jsonl`, as with LaMP. If no file is left for dev, `train.jsonl` is
+    split.
 
     Args:
-        task: whose data it is.
-        path: of the file, or of the directory.
-        config: which of its examples.
+        task: whose examples these are.
+        path: the file or the directory.
+        config: which of them to read.
 
     Raises:
-        DataError: for a missing file, rows that are at fault, rows of one user alone where they are to be split, a
-            question that stands on both sides.
+        DataError: for a missing file, flawed rows, rows of a single user that need a split, and a question that is both
+            trained and evaluated on.
     """
     skipped: dict[str, list[str]] = {}
 
     def rows(file: Path) -> list[dspy.Example]:
-        flawed: list[RowError] = []
-        examples = stored(read(task, file, skip=config.skip, left_out=flawed.append if config.skip_bad else None))
-        if flawed:
-            skipped[file.stem] = [flaw.id for flaw in flawed]
+        errors: list[RowError] = []
+        left_out = errors.append if config.skip_bad else None
+        examples = stored(iter_examples(task, file, skip=config.skip, left_out=left_out))
+        if errors:
+            skipped[file.stem] = [error.id for error in errors]
         return examples
 
     if path.is_file():
@@ -59,7 +60,7 @@ def jsonl(task: Task, path: Path, config: DataConfig) -> Data:
     reported = "test" if "test" in files else "dev"
     if reported not in files or (config.trains and "train" not in files):
         needed = f"dev.jsonl or test.jsonl{', and train.jsonl' if config.trains else ''}"
-        raise DataError(f"{path}: it is no file of rows, and no directory with {needed}; docs/your-task.md shows both")
+        raise DataError(f"{path} is neither a file of rows nor a directory with {needed}; docs/your-task.md shows both")
     train, test = files.get("train", []), files[reported]
     dev = files.get("dev", []) if reported == "test" else []
     shared = check_apart([*train, *dev], test)
@@ -72,25 +73,26 @@ def jsonl(task: Task, path: Path, config: DataConfig) -> Data:
     return Data(train, in_memory(dev[:few]), test[: config.limit], str(path), reported, shared, skipped)
 
 
-def load(
+def iter_examples(
     task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[RowError], None] | None = None
-) -> list[dspy.Example]:
-    """The examples of one file.
+) -> Iterator[dspy.Example]:
+    """Read the examples of one file, one after another. Flawed rows are raised after the last example.
 
     Args:
-        task: says what a row and an item have.
-        file: one JSON object a line; blank lines are passed over.
+        task: the names of a row's inputs, answer and item fields.
+        file: the file, with one JSON object a line. Blank lines are skipped.
         skip: ids of rows to leave out.
-        left_out: is told the flaw of each flawed row, which is left out; None refuses the file for one.
+        left_out: is called with the error of each flawed row, and the row is left out. If it is None, a flawed row is
+            an error.
 
-    Returns:
-        Examples in the file's order, as of `lamp_data.load`: inputs, profile (of every item its id, the task's text
-        fields, date and label), the answer as a string, the row's `id`, and `user`, where the row has one.
+    Yields:
+        Examples in the file's order: the inputs, the profile (each item's id, the task's text fields, date and label),
+        the answer as a string, the row's `id`, and `user` if the row has one.
 
     Raises:
-        DataError: for a file that cannot be read, a line that is no JSON object, duplicate ids, a row without one of
-            the inputs, without profile or without answer, an item without one of the task's fields or with no text in
-            them, a label that the task does not have.
+        DataError: for a file that cannot be read, and for flawed rows. A row is flawed if it is not a JSON object, has
+            a duplicate id, lacks an input, the profile or the answer, has an item that lacks one of the task's fields
+            or has no text in them, or has a label that the task does not have.
 
     Example:
         >>> import json, tempfile
@@ -98,19 +100,12 @@ def load(
         >>> row = {"id": "1", "article": "It rained.", "profile": [{"id": "a", "title": "Wet", "text": "Rain in May."}]}
         >>> file = Path(tempfile.mkdtemp()) / "rows.jsonl"
         >>> _ = file.write_text(json.dumps({**row, "headline": "Rain Again"}))
-        >>> load(TASK, file)[0].headline
+        >>> next(iter_examples(TASK, file)).headline
         'Rain Again'
     """
-    return list(read(task, file, skip=skip, left_out=left_out))
-
-
-def read(
-    task: Task, file: Path, *, skip: Collection[str] = (), left_out: Callable[[RowError], None] | None = None
-) -> Iterator[dspy.Example]:
-    """As `load`, one example after another; that rows are flawed is said behind the last one."""
     reader = Reader(task, file)
     seen: set[str] = set()
-    flawed: list[RowError] = []
+    errors: list[RowError] = []
     for number, line in reader.lines():
         try:
             row = reader.row(f"line {number}", line)
@@ -119,17 +114,18 @@ def read(
             if name in skip:
                 continue
             if name in seen:
-                reader.fail(where, "the id stands twice", "keep one of the two", name)
+                reader.fail(where, "an earlier row has the same id", "keep one of the two", name)
             example = reader.example(where, name, row)
-        except FlawError as error:
-            (flawed.append if left_out is None else left_out)(error.flaw)
+        except InvalidDataError as error:
+            (errors.append if left_out is None else left_out)(error.row_error)
         else:
             seen.add(name)
             yield example
-    if flawed:
-        raise DataError(refusal(file, flawed, ""))
+    if errors:
+        raise DataError(summarize(file, errors))
     if not seen:
-        reader.fail("the file", "it holds no rows" + " but skipped ones" * bool(skip or left_out), "give one a line")
+        what = "it has no rows except skipped ones" if skip or left_out else "it has no rows"
+        reader.fail("the file", what, "write one row a line")
 
 
 def _split(
@@ -137,5 +133,5 @@ def _split(
 ) -> tuple[list[dspy.Example], list[dspy.Example]]:
     try:
         return split(examples, seed, share)
-    except ValueError as error:
+    except DataError as error:
         raise DataError(f"{path}: {error}") from None

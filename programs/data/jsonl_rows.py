@@ -1,4 +1,4 @@
-"""A row of a user's own file: an example, or what is wrong with it."""
+"""Read one row of a user's own file: an example, or what is wrong with it."""
 
 import json
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import dspy
 
-from programs.data.lamp.row import date, identity, readable
-from programs.data.lamp.row_errors import FlawError, RowError, keys
+from programs.data.lamp.row_errors import InvalidDataError, RowError, key_names
+from programs.data.values import item_date, repair_text, row_id
 from programs.tasks.task import Task
 from programs.text import short_repr
 from r2p_dspy.profile import Item, Profile
@@ -17,47 +17,47 @@ from r2p_dspy.profile import Item, Profile
 
 @dataclass(frozen=True)
 class Reader:
-    """One file of rows, and how to say what is wrong in it."""
+    """Reads one file of rows. Its methods raise InvalidDataError for what cannot be used."""
 
     task: Task
     file: Path
 
     def fail(self, where: str, what: str, remedy: str, name: str = "") -> NoReturn:
         """Refuse a row, or the file."""
-        raise FlawError(RowError(self.file, name or where.partition(", item")[0], where, what, remedy))
+        raise InvalidDataError(RowError(self.file, name or where.partition(", item")[0], where, what, remedy))
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """The lines that are not blank, numbered."""
+        """The lines that are not blank, with their numbers from 1."""
         try:
-            with self.file.open("rb") as file:  # as bytes, for a text may hold other line separators
+            with self.file.open("rb") as file:  # as bytes, because a text may contain other line separators
                 for number, raw in enumerate(file, start=1):
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                     if line.strip():
                         yield number, line
         except OSError as error:
-            self.fail("the file", f"it cannot be read ({error.strerror})", "give the rows' file")
+            self.fail("the file", f"it cannot be read ({error.strerror})", "give the file of the rows")
         except UnicodeDecodeError:
-            self.fail("the file", "it is no text in UTF-8", "save it as one")
+            self.fail("the file", "it is not UTF-8 text", "save it as UTF-8")
 
     def row(self, where: str, line: str | bytes) -> dict[str, Any]:
-        """A line's row."""
+        """The row of a line."""
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            self.fail(where, f"it is no JSON ({' '.join(str(error).split())[:80]})", "give a row a line")
+            self.fail(where, f"it is not valid JSON ({' '.join(str(error).split())[:80]})", "write one row a line")
         if not isinstance(row, dict):
             self.fail(where, f"it is {short_repr(row)}, not an object", 'a row is {"id": …, "profile": […], …}')
         return row
 
     def id_of(self, row: Any, where: str) -> str:
-        """The id of a row or an item: a text, or a number."""
-        name = identity(row)
+        """The id of a row or an item."""
+        name = row_id(row)
         if name is None:
-            self.fail(where, f"it has no id: {short_repr(row)}", "give it one that is its own")
+            self.fail(where, f"it has no id: {short_repr(row)}", "give it a unique id")
         return name
 
     def example(self, where: str, name: str, row: dict[str, Any]) -> dspy.Example:
-        """A row as an example."""
+        """The row as an example."""
         inputs = self.inputs(where, row)
         known = {"id": name, self.task.answer: self.answer(where, row)}
         if (user := self._user(where, row)) is not None:
@@ -65,21 +65,21 @@ class Reader:
         return dspy.Example(**known, **inputs).with_inputs(*inputs)
 
     def inputs(self, where: str, row: dict[str, Any]) -> dict[str, Any]:
-        """What a program is called with."""
+        """The arguments that a program is called with for the row."""
         texts = {name: self._text(where, name, row) for name in self.task.inputs}
         entries = row.get(self.task.profile)
         if not isinstance(entries, list):
-            self.fail(where, f"its {self.task.profile} is {short_repr(entries)}, not a list of items", _has(row))
+            self.fail(where, f"its {self.task.profile} is {short_repr(entries)}, not a list of items", _keys(row))
         items: dict[str, Item] = {}
         for number, entry in enumerate(entries, start=1):
             key = self.id_of(entry, f"{where}, item {number}")
             if key in items:
-                self.fail(f"{where}, item {key}", "the id stands twice in the profile", "keep one of the two")
+                self.fail(f"{where}, item {key}", "the profile has this id twice", "keep one of the two")
             items[key] = self._item(f"{where}, item {key}", key, entry)
         return {**texts, self.task.profile: Profile(items=list(items.values()))}
 
     def answer(self, where: str, row: dict[str, Any]) -> str:
-        """What a program should answer."""
+        """The answer that is right for the row."""
         if self.task.labels:
             return self._label(where, self.task.answer, row)
         return self._text(where, self.task.answer, row)
@@ -89,39 +89,38 @@ class Reader:
         if not any(value.strip() for value in fields.values()):
             self.fail(where, f"it has no text in {', '.join(fields)}", "leave the item out")
         label = None if self.task.label is None else self._label(where, self.task.label, entry)
-        return Item(id=key, fields=fields, label=label, date=date(entry.get("date")))
+        return Item(id=key, fields=fields, label=label, date=item_date(entry.get("date")))
 
     def _user(self, where: str, row: dict[str, Any]) -> str | None:
-        """Whose row it is; None where it does not say: a table that lacks some users has NaN there."""
+        """The row's user; None if it has none. A table with missing users has NaN there."""
         value = row.get("user")
         if value is None or value == "" or value != value:
             return None
-        name = identity({"id": _whole(value)})
+        name = row_id({"id": _without_fraction(value)})
         if name is None:
-            self.fail(
-                where, f"its user is {short_repr(value)}, no name and no number", "name the user, or leave it out"
-            )
+            what = f"its user is {short_repr(value)}, neither a name nor a number"
+            self.fail(where, what, "name the user, or leave the user out")
         return name
 
     def _text(self, where: str, name: str, row: dict[str, Any], blank: bool = False) -> str:
         value = row.get(name)
         if not isinstance(value, str) or not (blank or value.strip()):
-            self.fail(where, f"its {name} is {short_repr(value)}, not a text", _has(row))
-        return readable(value)
+            self.fail(where, f"its {name} is {short_repr(value)}, not a text", _keys(row))
+        return repair_text(value)
 
     def _label(self, where: str, name: str, row: dict[str, Any]) -> str:
         value = row.get(name)
-        text = str(_whole(value)).strip() if isinstance(value, str | int | float) else ""
+        text = str(_without_fraction(value)).strip() if isinstance(value, str | int | float) else ""
         if text not in self.task.labels:
-            legal = f"the task has only {', '.join(self.task.labels)}"
-            self.fail(where, f"its {name} is {short_repr(value)}, no label of the task", legal)
+            remedy = f"the task has only {', '.join(self.task.labels)}"
+            self.fail(where, f"its {name} is {short_repr(value)}, not a label of the task", remedy)
         return text
 
 
-def _whole(value: Any) -> Any:
-    """4 for 4.0, as tables are written; anything else as it is."""
+def _without_fraction(value: Any) -> Any:
+    """4 for 4.0, which tables write for whole numbers; any other value as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _has(row: dict[str, Any]) -> str:
-    return f"it has {keys(row)}"
+def _keys(row: dict[str, Any]) -> str:
+    return f"it has {key_names(row)}"

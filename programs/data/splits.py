@@ -1,4 +1,4 @@
-"""Keeping training and evaluation apart: splitting by user, and refusing a question that stands on both sides."""
+"""Keep training and evaluation apart: split by user, and refuse a question that is on both sides."""
 
 import random
 from collections import Counter
@@ -11,24 +11,25 @@ import numpy as np
 from r2p_dspy.errors import ConfigError, DataError
 from r2p_dspy.profile import Profile
 
-_TELLING = 3  # so many items of one history inside another tell a user; fewer may be two users' common taste
+_MIN_ITEMS = 3  # a history inside another is the same user's; with fewer items it may be two users' common taste
 
 
 def split(
     examples: Sequence[dspy.Example], seed: int, dev_share: float = 0.2
 ) -> tuple[list[dspy.Example], list[dspy.Example]]:
-    """Split examples in two, such that no user is in both.
+    """Split examples into train and dev, so that no user is in both.
 
     Args:
-        examples: as `lamp_data.load` gives them.
-        seed: the same seed splits the same way.
-        dev_share: how much of the examples to put aside, between 0 and 1; by whole users, so about so much.
+        examples: examples with a profile.
+        seed: the same seed makes the same split.
+        dev_share: share of the examples for dev, above 0 and below 1. Users are not divided, so it is met roughly.
 
     Returns:
-        The two parts, to train on and to compare with, neither empty, each in the order of `examples`.
+        Train and dev, neither empty, each in the order of `examples`.
 
     Raises:
-        ValueError: for a share outside (0, 1), or when all examples are of one user.
+        ConfigError: for a share outside (0, 1).
+        DataError: if all examples are of one user.
 
     Example:
         >>> rows = [dspy.Example(q=str(n), profile=Profile()).with_inputs("q", "profile") for n in range(10)]
@@ -36,67 +37,67 @@ def split(
         [8, 2]
     """
     if not 0 < dev_share < 1:
-        raise ConfigError(f"dev_share is the part to put aside, between 0 and 1, not {dev_share}")
-    owners = users(examples)
-    order = sorted(set(owners))
+        raise ConfigError(f"dev_share is a share between 0 and 1, not {dev_share}")
+    user_of = users(examples)
+    order = sorted(set(user_of))
     if len(order) < 2:
-        raise ConfigError("splitting by user needs at least two users; load more examples")
+        raise DataError("a split by user needs at least two users; load more examples")
     random.Random(seed).shuffle(order)
-    sizes = Counter(owners)
-    aside: set[int] = set()
+    sizes = Counter(user_of)
+    dev_users: set[int] = set()
     missing = dev_share * len(examples)
-    for owner in order[:-1]:  # one user always stays
+    for user in order[:-1]:  # one user always stays in train
         if missing <= 0:
             break
-        aside.add(owner)
-        missing -= sizes[owner]
-    train = [example for example, owner in zip(examples, owners, strict=True) if owner not in aside]
-    dev = [example for example, owner in zip(examples, owners, strict=True) if owner in aside]
+        dev_users.add(user)
+        missing -= sizes[user]
+    train = [example for example, user in zip(examples, user_of, strict=True) if user not in dev_users]
+    dev = [example for example, user in zip(examples, user_of, strict=True) if user in dev_users]
     return train, dev
 
 
 def check_apart(train: Sequence[dspy.Example], evaluation: Sequence[dspy.Example]) -> int:
-    """Refuse training on what is evaluated on, and count the users that are on both sides.
+    """Refuse a question that is both trained and evaluated on, and count the users that are on both sides.
 
     Args:
-        train, evaluation: examples as `lamp_data.load` gives them.
+        train, evaluation: examples with a profile.
 
     Returns:
-        How many users of the evaluation set are in the training set as well (as in LaMP's time-based splits).
+        The number of users of the evaluation set who are in the training set too (as in LaMP's time-based splits).
 
     Raises:
-        DataError: when a question of the evaluation set stands in the training set, with the same text and the same
-            id. (The same text under another id is another user's question: two tag one film, two write one paper.)
+        DataError: if the training set has a question of the evaluation set, with the same text and the same id. (The
+            same text under another id is another user's question: two users tag one film, two authors write one paper.)
 
     Example:
         >>> row = dspy.Example(id="1", q="what", profile=Profile()).with_inputs("q", "profile")
         >>> check_apart([row], [row])
         Traceback (most recent call last):
-        r2p_dspy.errors.DataError: question 1 stands in the training and in the evaluation set; take it out of one
+        r2p_dspy.errors.DataError: question 1 is in the training and in the evaluation set; take it out of one of them
     """
-    trained = {hash(key(example)) for example in train}  # which holds no texts
+    trained = {hash(question_key(example)) for example in train}  # hashes, because texts take much memory
     for example in evaluation:
-        if hash(key(example)) in trained:
-            name = example.get("id")
-            raise DataError(f"question {name} stands in the training and in the evaluation set; take it out of one")
-    owners = users([*train, *evaluation])
-    return len(set(owners[: len(train)]) & set(owners[len(train) :]))
+        if hash(question_key(example)) in trained:
+            where = "in the training and in the evaluation set; take it out of one of them"
+            raise DataError(f"question {example.get('id')} is {where}")
+    user_of = users([*train, *evaluation])
+    return len(set(user_of[: len(train)]) & set(user_of[len(train) :]))
 
 
 def users(examples: Sequence[dspy.Example]) -> list[int]:
-    """Which user each example is of, as numbers from 0.
+    """The user of each example, as a number from 0.
 
-    Examples with a `user` are told by that. Others are of one user when their histories are the same, or when one
-    history stands within the other (the same user, later) and is no shorter than three items: LaMP names no users,
-    and its items' ids differ from question to question, so texts and labels have to tell.
+    An example's `user` names its user. Without it, two examples are of one user if their histories are equal, or if one
+    history of at least three items is inside the other (the same user, later). LaMP names no users, and its items' ids
+    differ from question to question, so histories are compared by texts and labels.
     """
-    return grouped([telling(example) for example in examples])
+    return group_users([user_fingerprint(example) for example in examples])
 
 
-def telling(example: dspy.Example) -> str | bytes:
-    """What tells an example's user: the `user`, or the history as a few bytes an item; empty where nothing does.
+def user_fingerprint(example: dspy.Example) -> str | bytes:
+    """An example's `user`, or else a hash of each item of its history; empty if it has neither.
 
-    The bytes are good for this process only.
+    The hashes are valid in this process only.
     """
     if "user" in example:
         return example["user"]
@@ -104,9 +105,9 @@ def telling(example: dspy.Example) -> str | bytes:
     return np.unique(np.array([hash((item.text, item.label)) for item in profile], dtype=np.int64)).tobytes()
 
 
-def grouped(tellings: Sequence[str | bytes]) -> list[int]:
-    """The users that are told so, as numbers from 0; what tells nothing is a user of its own."""
-    leader = list(range(len(tellings)))
+def group_users(fingerprints: Sequence[str | bytes]) -> list[int]:
+    """The user of each fingerprint, as a number from 0; every empty fingerprint is a user of its own."""
+    leader = list(range(len(fingerprints)))
 
     def find(number: int) -> int:
         while leader[number] != number:
@@ -114,28 +115,28 @@ def grouped(tellings: Sequence[str | bytes]) -> list[int]:
             number = leader[number]
         return number
 
-    first: dict[str | bytes, int] = {}  # where a name or a history stood first
-    for number, told_by in enumerate(tellings):
-        if told_by:
-            leader[number] = first.setdefault(told_by, number)
-    histories = [told_by for told_by in first if isinstance(told_by, bytes)]
-    for inner, outer in _within([np.frombuffer(history, np.int64) for history in histories]):
+    first: dict[str | bytes, int] = {}  # the first place of each fingerprint
+    for number, fingerprint in enumerate(fingerprints):
+        if fingerprint:
+            leader[number] = first.setdefault(fingerprint, number)
+    histories = [fingerprint for fingerprint in first if isinstance(fingerprint, bytes)]
+    for inner, outer in _contained_pairs([np.frombuffer(history, np.int64) for history in histories]):
         leader[find(first[histories[inner]])] = find(first[histories[outer]])
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(find(number), len(numbers)) for number in range(len(tellings))]
+    return [numbers.setdefault(find(number), len(numbers)) for number in range(len(fingerprints))]
 
 
-def _within(histories: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
-    """The pairs of which the first stands within the second, which is longer."""
+def _contained_pairs(histories: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
+    """The pairs of histories of which the second is longer and has all items of the first."""
     if not histories:
         return
     items = np.concatenate(histories)
     order = np.argsort(items, kind="stable")
-    items, holders = items[order], np.repeat(np.arange(len(histories)), [len(one) for one in histories])[order]
+    items, holders = items[order], np.repeat(np.arange(len(histories)), [*map(len, histories)])[order]
     for inner, history in enumerate(histories):
-        if len(history) < _TELLING:
+        if len(history) < _MIN_ITEMS:
             continue
-        # A history that holds this one holds its rarest item, so only that item's holders need a look.
+        # A history that has all these items has the rarest one, so only the holders of that item are compared.
         left, right = (np.searchsorted(items, history, side) for side in ("left", "right"))
         rarest = (right - left).argmin()
         for outer in holders[left[rarest] : right[rarest]]:
@@ -144,6 +145,6 @@ def _within(histories: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
                 yield inner, int(outer)
 
 
-def key(example: dspy.Example) -> tuple[Any, ...]:
-    """What tells a question: its id and its texts."""
+def question_key(example: dspy.Example) -> tuple[Any, ...]:
+    """The id and the texts of a question, by which two questions are the same."""
     return (example.get("id"), *(value for value in example.inputs().values() if not isinstance(value, Profile)))

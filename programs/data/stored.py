@@ -1,9 +1,9 @@
-"""Histories in a file, read when they are used: so examples that take more than memory can be worked on."""
+"""Keep histories in a file and read them when they are used, so that examples need not fit in memory."""
 
 import pickle
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import dspy
@@ -12,21 +12,21 @@ from r2p_dspy.errors import DataError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.cache import LRUCache
 
-_IN_MEMORY = 16 << 20  # bytes; with more, all of it lies on disk
-_LAST = 64  # so many histories that were read last are kept
+_IN_MEMORY = 16 << 20  # bytes; a larger file goes to disk
+_LAST = 64  # histories that stay in memory after they were read
 
 
 def stored(examples: Iterable[dspy.Example]) -> list[dspy.Example]:
-    """Examples whose histories lie in a file that has no name, and is gone with them.
+    """Move the histories of examples to a temporary file, which is deleted with the last example.
 
     Args:
-        examples: taken one after another.
+        examples: are read one after another.
 
     Returns:
-        Examples as they were, but for the items of their profiles, which are read whenever somebody looks at them.
+        Equal examples. The items of their profiles are read from the file each time they are used.
 
     Raises:
-        DataError: where there is no room for the file.
+        DataError: if the file cannot be written.
 
     Example:
         >>> row = dspy.Example(id="1", profile=Profile.of([{"id": "a", "text": "Rain in May."}])).with_inputs("profile")
@@ -43,28 +43,28 @@ def in_memory(examples: Iterable[dspy.Example]) -> list[dspy.Example]:
 
 
 class _File:
-    """Where histories lie, one behind another."""
+    """A file of histories, one after another."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed with its last profile
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed when its last profile is deleted
         self._lock = threading.Lock()
         self._size = 0
         self._last: LRUCache[list[Item]] = LRUCache(_LAST)
 
     def keep(self, profile: Profile) -> Profile:
-        """The profile, its items in the file."""
-        raw = pickle.dumps(profile.items)  # of our own making, in a file that nobody else can open
+        """The same profile, with its items in the file."""
+        raw = pickle.dumps(profile.items)  # pickle is safe here: nobody else can open the file
         try:
             self._file.write(raw)
             self._file.flush()
         except OSError as error:
-            why = f"histories lie in a temporary file, which cannot be written ({error.strerror})"
-            raise DataError(f"{why}; let TMPDIR name a directory with room, or give --limit") from None
+            what = f"the temporary file of the histories cannot be written ({error.strerror})"
+            raise DataError(f"{what}; set TMPDIR to a directory with more space, or give --limit") from None
         start, self._size = self._size, self._size + len(raw)
         return Profile.model_construct(items=_Items(self, start, self._size, len(profile)))
 
     def items(self, start: int, end: int) -> list[Item]:
-        """The items that lie between two places."""
+        """The items between two positions of the file."""
 
         def read() -> list[Item]:
             with self._lock:
@@ -75,7 +75,7 @@ class _File:
 
 
 class _Items(Sequence[Item]):
-    """A profile's items, of which only the place is in memory; a copy of them is a plain list."""
+    """A profile's items, of which only the position is in memory. A copy of them is a plain list."""
 
     def __init__(self, file: _File, start: int, end: int, count: int) -> None:
         self._file, self._start, self._end, self._count = file, start, end, count
@@ -99,7 +99,7 @@ class _Items(Sequence[Item]):
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, list | _Items) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # as of a list
+    __hash__ = None  # type: ignore[assignment]  # a list has none either
 
     def __repr__(self) -> str:
         return repr(list(self))
@@ -108,5 +108,5 @@ class _Items(Sequence[Item]):
         return list, (list(self),)
 
 
-def _with_profiles(example: dspy.Example, made: Any) -> dspy.Example:
-    return example.copy(**{name: made(value) for name, value in example.items() if isinstance(value, Profile)})
+def _with_profiles(example: dspy.Example, convert: Callable[[Profile], Profile]) -> dspy.Example:
+    return example.copy(**{name: convert(value) for name, value in example.items() if isinstance(value, Profile)})

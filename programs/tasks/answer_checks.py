@@ -1,4 +1,4 @@
-"""Ready-made checks of an answer, which a task file names with an argument: `max_words: 10`."""
+"""Ready-made checks of an answer. A YAML task file names them with an argument: `max_words: 10`."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from r2p_dspy.outcome import Inputs, Outcome
 
 
 def max_words(most: int) -> CheckFunction:
-    """At most so many words."""
+    """The answer has at most this number of words."""
     return _check(
         lambda text: len(text.split()) <= most,
         lambda name, text: f"Shorten the {name} to at most {most} words; it has {len(text.split())}.",
@@ -19,7 +19,7 @@ def max_words(most: int) -> CheckFunction:
 
 
 def min_words(least: int) -> CheckFunction:
-    """At least so many words."""
+    """The answer has at least this number of words."""
     return _check(
         lambda text: len(text.split()) >= least,
         lambda name, text: f"Let the {name} be at least {least} words; it has {len(text.split())}.",
@@ -27,23 +27,23 @@ def min_words(least: int) -> CheckFunction:
 
 
 def max_characters(most: int) -> CheckFunction:
-    """At most so many characters."""
+    """The answer has at most this number of characters."""
     return _check(
         lambda text: len(text) <= most,
         lambda name, text: f"Shorten the {name} to at most {most} characters; it has {len(text)}.",
     )
 
 
-def one_line(wanted: bool) -> CheckFunction:
-    """All on one line."""
+def one_line(enabled: bool) -> CheckFunction:
+    """The answer is on one line; False disables the check."""
     return _check(
-        lambda text: len(text.splitlines()) <= 1 or not wanted,
+        lambda text: len(text.splitlines()) <= 1 or not enabled,
         lambda name, text: f"Write the {name} on one line.",
     )
 
 
 def avoid(phrases: list[str]) -> CheckFunction:
-    """None of these words and phrases, upper or lower case.
+    """The answer has none of these words and phrases, in upper or lower case.
 
     Example:
         >>> check = avoid(["asap"])
@@ -52,16 +52,16 @@ def avoid(phrases: list[str]) -> CheckFunction:
     """
     patterns = {phrase: re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE) for phrase in phrases}
 
-    def found(text: str) -> list[str]:
+    def matches(text: str) -> list[str]:
         return [f'"{phrase}"' for phrase, pattern in patterns.items() if pattern.search(text)]
 
     return _check(
-        lambda text: not found(text),
-        lambda name, text: f"Leave {', '.join(found(text))} out of the {name}.",
+        lambda text: not matches(text),
+        lambda name, text: f"Leave {', '.join(matches(text))} out of the {name}.",
     )
 
 
-READY: dict[str, Callable[[Any], CheckFunction]] = {
+READY_CHECKS: dict[str, Callable[[Any], CheckFunction]] = {
     "max_words": max_words,
     "min_words": min_words,
     "max_characters": max_characters,
@@ -70,8 +70,8 @@ READY: dict[str, Callable[[Any], CheckFunction]] = {
 }
 
 
-class Rules(BaseModel, extra="forbid"):
-    """The arguments of ready-made checks, as a task file has them, by name."""
+class CheckArguments(BaseModel, extra="forbid"):
+    """The arguments of ready-made checks in a task file, by the check's name; None for a check that is not used."""
 
     max_words: PositiveInt | None = None
     min_words: PositiveInt | None = None
@@ -80,12 +80,12 @@ class Rules(BaseModel, extra="forbid"):
     avoid: list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]] | None = None
 
     def functions(self) -> dict[str, CheckFunction]:
-        """The check functions that are asked for, by name."""
-        return {name: READY[name](argument) for name, argument in self if argument is not None}
+        """The check functions with these arguments, by name."""
+        return {name: READY_CHECKS[name](argument) for name, argument in self if argument is not None}
 
 
 def _check(holds: Callable[[str], bool], advice: Callable[[str, str], str]) -> CheckFunction:
-    """A check of the text of the signature's first output."""
+    """A check of the text of the signature's first output, from a condition and a message for the model."""
 
     def check(inputs: Inputs, outcome: Outcome) -> Answer:
         name = outcome.answers[0]

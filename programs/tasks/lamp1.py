@@ -34,7 +34,7 @@ _QUESTION = re.compile(r"(.*)\n\[1\] (.*)\n\[2\] (.*)", re.DOTALL)
 
 
 def query(text: str) -> str:
-    """The title and the two references on a line each; the whole input where it is not worded so.
+    """The title and the two references, each on a line; the whole input if it has another wording.
 
     Example:
         >>> print(query(wording("Parsing With Less\\n[1] A Grammar of News\\n[2] Deep Sea Sensors")))
@@ -42,20 +42,20 @@ def query(text: str) -> str:
         [1] A Grammar of News
         [2] Deep Sea Sensors
     """
-    found = _INPUT.fullmatch(text.strip())
-    return "{}\n[1] {}\n[2] {}".format(*found.groups()) if found else text.strip()
+    parts = _INPUT.fullmatch(text.strip())
+    return "{}\n[1] {}\n[2] {}".format(*parts.groups()) if parts else text.strip()
 
 
 def wording(question: str) -> str:
     """LaMP's input for a question."""
-    found = _QUESTION.fullmatch(question)
-    return _WORDING.format(*(found.groups() if found else (question, "", "")))
+    parts = _QUESTION.fullmatch(question)
+    return _WORDING.format(*(parts.groups() if parts else (question, "", "")))
 
 
 def match(question: str) -> str:
-    """The two references, as LaMP's script takes them: the second and third text in quotes, whatever stands in them.
+    """The two references, as LaMP's script extracts them: the second and third text in quotes, whatever they are.
 
-    A question that is not worded so is matched as it is.
+    A question with another wording is matched as it is.
     """
     return " ".join(wording(question).split('"')[3:6:2]) if _QUESTION.fullmatch(question) else question
 

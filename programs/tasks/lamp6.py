@@ -1,4 +1,4 @@
-"""LaMP-6, personalized e-mail subjects, for who has a licence of its data (the Avocado collection).
+"""LaMP-6, personalized e-mail subjects. Its data (the Avocado collection) needs a licence.
 
 input:   Generate a subject for the following email: Hi all, the meeting moves to Thursday …
 profile: {"id": "12", "title": "Budget, last call", "text": "Please send me your figures …"}

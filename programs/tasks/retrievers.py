@@ -1,4 +1,4 @@
-"""The retrievers of the command line, by name."""
+"""Retrievers by the names that the command line takes."""
 
 from functools import lru_cache
 
@@ -12,23 +12,23 @@ RETRIEVERS = ("bm25", "recency", "random", "all", "dense:NAME", "hybrid:NAME")
 
 
 def default_retriever(task: Task, k: int = 4) -> BM25:
-    """BM25 that matches what LaMP's official script matches."""
+    """BM25 over the texts that LaMP's official script matches (`rank_profiles.py`)."""
     return BM25(k=k).bind(query=task.query_text if task.match else task.question, text=task.searched)
 
 
 def retriever(task: Task, name: str, *, k: int = 4, seed: int = 0, tokens: int | None = None) -> Retriever:
-    """A task's retriever; all but `recency`, `random` and `all` match what LaMP's official script matches.
+    """A task's retriever by name. BM25, dense and hybrid ones match the texts that LaMP's official script matches.
 
     Args:
-        task: says what a query and an item's text are.
+        task: the task, which defines the query and an item's text.
         name: one of `RETRIEVERS`, with an embedding model's name for NAME (see
-            `r2p_dspy.retrieval.embedders.embedder`); a hybrid joins BM25 and that dense one.
-        k: how many items, at least 0; `all` leaves it aside.
+            `r2p_dspy.retrieval.embedders.embedder`). `hybrid` joins BM25 and the dense retriever.
+        k: number of items, at least 0; `all` ignores it.
         seed: of `random`.
-        tokens: what the items may take together, see `r2p_dspy.Budget`; None for no such limit.
+        tokens: limit on the tokens of all items together, at least 1 (see `r2p_dspy.Budget`); None for no limit.
 
     Raises:
-        ValueError: one line, for an unknown name, a model that cannot be loaded, and numbers that cannot be.
+        ConfigError: one line, for an unknown name, an embedding model that cannot be loaded, and a number out of range.
 
     Example:
         >>> from programs.tasks.lamp4 import TASK
@@ -41,16 +41,16 @@ def retriever(task: Task, name: str, *, k: int = 4, seed: int = 0, tokens: int |
     bm25 = default_retriever(task, k)
     known: dict[str, Retriever] = {"bm25": bm25, "recency": Recency(k), "random": Random(k, seed), "all": All()}
     if name in known:
-        made = known[name]
+        selected = known[name]
     elif kind in ("dense", "hybrid") and model:
-        # Not by cosine: what is to be of unit length is so already, and Contriever's is not to be.
+        # Without normalizing: the embedder returns unit vectors where the model needs them, and Contriever does not.
         dense = Dense(_loaded(model), k, bm25.query, bm25.text, normalize=False)
-        made = dense if kind == "dense" else Hybrid(bm25, dense, k=k)
+        selected = dense if kind == "dense" else Hybrid(bm25, dense, k=k)
     else:
         raise ConfigError(f"unknown retriever {name!r}; the retrievers are {', '.join(RETRIEVERS)}")
-    return made if tokens is None else Budget(made, tokens)
+    return selected if tokens is None else Budget(selected, tokens)
 
 
-@lru_cache(maxsize=1)  # a sweep asks for it at every k of every model
+@lru_cache(maxsize=1)  # a sweep loads it for every k of every model
 def _loaded(name: str) -> Embedder:
     return embedder(name)

@@ -1,4 +1,4 @@
-"""What a task is: a signature, and how rows of data become its examples."""
+"""A task: a signature, its metrics, and how rows of data become its examples."""
 
 import difflib
 from collections.abc import Callable, Collection, Mapping
@@ -13,23 +13,27 @@ from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.retriever import item_text
 
-# Names that a signature's field cannot have: those of a row, what DSPy takes for itself, what a report reads.
-_TAKEN = {"id", "user", "blind", "self", "signature", "new_signature", "demos", "config", "lm", "completed"}
-_TAKEN |= {"reasoning", "attempts", "violations", "interventions", "outcome", "retrieved"}
-_OF_ITEMS = {"id", "item", "label", "date", "ref", "fields"}  # what an item has beside its texts
+# Names that a field of a signature cannot have: a row's own keys, DSPy's arguments, what reports read.
+_RESERVED_FIELDS = {"id", "user", "blind", "self", "signature", "new_signature", "demos", "config", "lm", "completed"}
+_RESERVED_FIELDS |= {"reasoning", "attempts", "violations", "interventions", "outcome", "retrieved"}
+_ITEM_ATTRIBUTES = {"id", "item", "label", "date", "ref", "fields"}  # an item's own, which no text field can be named
 
 
 class TaskError(ConfigError):
-    """A task that cannot be.
+    """A task, or a task file, that cannot be used.
 
     Args:
-        message: in one line, what is wrong and what to do.
-        where: the argument of `Task` that is wrong, and its entry.
+        message: one line: what is wrong, and what to do.
+        where: the wrong argument of `Task`, and the position in it.
+
+    Attributes:
+        traceback: of an exception in the user's own task file, from the user's frame on; else empty.
     """
 
     def __init__(self, message: str, *where: str | int):
         super().__init__(message)
         self.where = where
+        self.traceback = ""
 
 
 @dataclass(frozen=True)
@@ -37,26 +41,26 @@ class Task:
     """A personalization task.
 
     Args:
-        name: what the command line calls it, such as `lamp2`.
-        signature: inputs, among them one `Profile`; outputs, among them `answer`.
-        question: the input field that holds what is asked now.
+        name: its name on the command line, such as `lamp2`.
+        signature: its inputs include one `Profile`, its outputs include `answer`.
+        question: the input field with the current question.
         answer: the output field that is scored.
-        fields: the profile's text fields, in order.
-        metrics: the names of its metrics, the first one is the task's own (see `metrics`).
-        label: the profile's field that holds the item's label, or None.
+        fields: the text fields of the profile's items, in order.
+        metrics: names of its metrics (see `metrics.lamp`); the first one is the task score.
+        label: the item field with the item's label, or None.
         labels: the legal answers, or () for free text.
-        threshold: the task score from which an answer passes the gate of demos, in [0, 1].
-        match: takes a question and returns what retrieval matches with (LaMP's `rank_profiles.py`); None: the question.
-        matched: those of `fields` that retrieval matches it with; () for all.
-        profile: the input field that holds the history.
-        checks: the program's own, beside the built-in ones.
-        lamp: what LaMP's output files call it, such as `LaMP_2`; "" for a task that is none of LaMP's.
-        query: takes the `input` text of LaMP's rows and returns the part that is asked about.
-        wording: the inverse of `query`: LaMP's input text for a question.
+        threshold: the task score from which an answer may become a demo, in [0, 1].
+        match: takes a question and returns the query of retrieval (LaMP's `rank_profiles.py`); None for the question.
+        matched: the `fields` that retrieval compares with the query; () for all.
+        profile: the input field with the history.
+        checks: checks of the task's programs, in addition to the built-in ones.
+        lamp: its name in LaMP's output files, such as `LaMP_2`; "" for a task that is not LaMP's.
+        query: takes the `input` text of LaMP's rows and returns the question in it.
+        wording: the inverse of `query`: makes LaMP's input text from a question.
 
     Raises:
         TaskError: for a field or metric that does not exist (with the nearest one that does), fields or labels that
-            cannot be, metrics that the labels do not fit.
+            cannot be used, and metrics that do not fit the labels.
     """
 
     name: str
@@ -78,35 +82,35 @@ class Task:
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").replace("_", "").isalnum():
-            raise TaskError(f"a task's name is letters, digits, - and _, not {self.name!r}", "name")
-        for several in ("fields", "matched", "metrics", "labels", "checks"):
-            if isinstance(one := getattr(self, several), str):
-                raise TaskError(f"{several} is a text; write a tuple of one, ({one!r},)", several)
+            raise TaskError(f"a task's name has only letters, digits, - and _, not {self.name!r}", "name")
+        for argument in ("fields", "matched", "metrics", "labels", "checks"):
+            if isinstance(value := getattr(self, argument), str):
+                raise TaskError(f"{argument} is a text; write a tuple of one, ({value!r},)", argument)
         self._check_signature()
         self._check_profile()
         self._check_labels()
         self._check_metrics()
         for number, check in enumerate(self.checks):
             if not isinstance(check, Check):
-                raise TaskError(f"{check!r} is no check; wrap it in Assert(...) or Suggest(...)", "checks", number)
+                raise TaskError(f"{check!r} is not a check; wrap it in Assert(...) or Suggest(...)", "checks", number)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The signature's inputs beside the profile, which every row has as texts."""
+        """The signature's inputs without the profile; every row has a text for each."""
         return tuple(name for name in self.signature.input_fields if name != self.profile)
 
     def query_text(self, inputs: Mapping[str, Any]) -> str:
-        """What LaMP's official retrieval matches with, from a program's inputs."""
+        """The query of LaMP's official retrieval, from a program's inputs."""
         question = inputs[self.question]
         return question if self.match is None else self.match(question)
 
     def item_text(self, item: Item) -> str:
-        """An item's text as LaMP's official retrieval indexes it, there without `--use_date`."""
+        """An item's text as LaMP's official retrieval indexes it (without `--use_date`)."""
         return item_text(item, self.searched)
 
     @property
     def searched(self) -> tuple[str, ...]:
-        """The fields of an item that retrieval matches."""
+        """The fields of an item that retrieval compares with the query."""
         return self.matched or self.fields
 
     def _check_signature(self) -> None:
@@ -124,24 +128,24 @@ class Task:
         if not self.fields:
             raise TaskError("the profile needs at least one field with text", "fields")
         for number, name in enumerate(self.fields):
-            if not name.strip() or name in _OF_ITEMS:
+            if not name.strip() or name in _ITEM_ATTRIBUTES:
                 raise TaskError(f"a field of the profile cannot be named {name!r}; rename it", "fields", number)
-        check_once("field", self.fields, "fields")
+        check_unique("field", self.fields, "fields")
         if self.label in self.fields:
-            raise TaskError(f"{self.label!r} is a field already; an item shows its label anyway", "label")
+            raise TaskError(f"{self.label!r} is a field already; take it out, items show their label", "label")
         if self.label is not None and not self.labels:
             raise TaskError("an item's label is one of the task's labels; give them, or make it a field", "label")
 
     def _check_labels(self) -> None:
         for number, label in enumerate(self.labels):
             if label != label.strip() or not label:
-                raise TaskError(f"a label is a text without space around it, not {label!r}", "labels", number)
-        check_once("label", self.labels, "labels")
+                raise TaskError(f"a label is a text without spaces around it, not {label!r}", "labels", number)
+        check_unique("label", self.labels, "labels")
         if len(self.labels) == 1:
             raise TaskError("one label leaves nothing to choose; give more, or none for free text", "labels")
         annotation = self.signature.output_fields[self.answer].annotation
         if get_origin(annotation) is Literal and {*map(str, get_args(annotation))} != {*self.labels}:
-            raise TaskError(f"the labels are not those that the signature gives {self.answer!r}", "labels")
+            raise TaskError(f"the labels differ from those of {self.answer!r} in the signature", "labels")
 
     def _check_metrics(self) -> None:
         if not self.metrics:
@@ -150,57 +154,57 @@ class Task:
             if name not in METRICS:
                 raise TaskError(unknown("metric", name, METRICS), "metrics", number)
             if name in ("accuracy", "f1") and not self.labels:
-                raise TaskError(f"{name} needs labels; for free text take rouge1 or rougeL", "metrics", number)
+                raise TaskError(f"{name} needs labels; for free text use rouge1 or rougeL", "metrics", number)
             if name in ("mae", "rmse") and not (self.labels and all(map(_is_number, self.labels))):
-                raise TaskError(f"{name} needs labels that are numbers; for others take accuracy", "metrics", number)
-        check_once("metric", self.metrics, "metrics")
+                raise TaskError(f"{name} needs labels that are numbers; for others use accuracy", "metrics", number)
+        check_unique("metric", self.metrics, "metrics")
 
 
 def after(marker: str) -> Callable[[str], str]:
-    """A `query`: what follows the first `marker` of a row's input, stripped; the whole input where there is none."""
+    """Make a `query` that returns the stripped text after the first `marker`, or the whole input without a marker."""
 
     def query(text: str) -> str:
-        _, found, rest = text.partition(marker)
-        return (rest if found else text).strip()
+        _, separator, rest = text.partition(marker)
+        return (rest if separator else text).strip()
 
     return query
 
 
 def check_name(name: str, *where: str | int) -> None:
-    """Refuse what cannot be a field of a task's signature.
+    """Check that a name can be a field of a task's signature.
 
     Raises:
-        TaskError: with `where`.
+        TaskError: with `where`, if it cannot.
     """
     if not name.isidentifier() or name.startswith("_"):
         raise TaskError(f"a field's name is one word of letters, digits and _, not {name!r}", *where)
-    if name in _TAKEN or hasattr(dspy.Signature, name):
-        raise TaskError(f"a field cannot be named {name!r}, which means something else; rename it", *where)
+    if name in _RESERVED_FIELDS or hasattr(dspy.Signature, name):
+        raise TaskError(f"a field cannot be named {name!r}, which is reserved; rename it", *where)
 
 
-def check_once(what: str, names: Collection[str], *where: str | int) -> None:
-    """Refuse a name that stands twice.
+def check_unique(what: str, names: Collection[str], *where: str | int) -> None:
+    """Check that no name is a duplicate.
 
     Raises:
-        TaskError: with `where`, and the name's place.
+        TaskError: with `where` and the position of the duplicate.
     """
     seen: set[str] = set()
     for number, name in enumerate(names):
         if name in seen:
-            raise TaskError(f"the {what} {name!r} stands twice; keep one of the two", *where, number)
+            raise TaskError(f"duplicate {what} {name!r}; keep one of the two", *where, number)
         seen.add(name)
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> str:
-    """Says that there is no such name, and which one is the nearest, or all where none is near.
+    """The message for an unknown name, with the nearest known name, or with all of them if none is near.
 
     Example:
         >>> unknown("metric", "rouge", ["accuracy", "rouge1"])
         "unknown metric 'rouge'; did you mean 'rouge1'?"
     """
-    lower = {one.lower(): one for one in known}
+    lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), lower, n=1)
-    advice = f"did you mean {lower[near[0]]!r}?" if near else f"there is {', '.join(known)}"
+    advice = f"did you mean {lower[near[0]]!r}?" if near else f"known: {', '.join(known)}"
     return f"unknown {what} {name!r}; {advice}"
 
 

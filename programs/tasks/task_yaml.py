@@ -1,4 +1,4 @@
-"""A user's task file in YAML: its keys, and what is wrong in which line."""
+"""A user's task file in YAML: its keys, and errors with their line."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -7,18 +7,18 @@ import dspy
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from programs.tasks.answer_checks import READY, Rules
-from programs.tasks.task import Task, TaskError, check_name, check_once, unknown
+from programs.tasks.answer_checks import READY_CHECKS, CheckArguments
+from programs.tasks.task import Task, TaskError, check_name, check_unique, unknown
 from r2p_dspy.checks import Assert, Check, Suggest
 from r2p_dspy.profile import Profile
 
 _HELP = "docs/your-task.md shows one"
-_OF_TEXTS = 0.2  # the task score of a text that is good enough for a demo: no text is the gold itself
-_FORCES = {"assert": Assert, "suggest": Suggest}
+_TEXT_THRESHOLD = 0.2  # the task score from which a text may become a demo; few texts equal the gold
+_KINDS = {"assert": Assert, "suggest": Suggest}
 
 
 class History(BaseModel, extra="forbid"):
-    """What an item of the profile has."""
+    """The fields of the profile's items."""
 
     fields: list[str]
     label: str | None = None
@@ -36,23 +36,23 @@ class TaskFile(BaseModel, extra="forbid"):
     metrics: list[str]
     labels: list[str] = []
     query: str | None = None
-    checks: dict[Literal["assert", "suggest"], Rules] = {}
+    checks: dict[Literal["assert", "suggest"], CheckArguments] = {}
 
-    def made(self) -> Task:
-        """The task.
+    def build(self) -> Task:
+        """Build the task.
 
         Raises:
-            TaskError: see `Task`; what it says of a field's name leads through the file's keys.
+            TaskError: see `Task`. For a field's name, its `where` is the path of keys in the file.
         """
         (answer,) = self.answer
         for key, names in (("inputs", self.inputs), ("answer", self.answer)):
             for name in names:
                 check_name(name, key, name)
-        check_once("field", ("profile", *self.inputs, answer), "inputs")
+        check_unique("field", ("profile", *self.inputs, answer), "inputs")
         fields: dict[str, Any] = {name: (str, dspy.InputField(**_desc(desc))) for name, desc in self.inputs.items()}
         fields["profile"] = (Profile, dspy.InputField(**_desc(self.profile.desc)))
-        kind: Any = Literal[tuple(self.labels)] if self.labels else str  # type: ignore[misc]
-        fields[answer] = (kind, dspy.OutputField(**_desc(self.answer[answer])))
+        answer_type: Any = Literal[tuple(self.labels)] if self.labels else str  # type: ignore[misc]
+        fields[answer] = (answer_type, dspy.OutputField(**_desc(self.answer[answer])))
         return Task(
             name=self.task,
             signature=dspy.make_signature(fields, self.instructions),
@@ -62,39 +62,39 @@ class TaskFile(BaseModel, extra="forbid"):
             label=self.profile.label,
             labels=tuple(self.labels),
             metrics=tuple(self.metrics),
-            threshold=1.0 if self.labels else _OF_TEXTS,
+            threshold=1.0 if self.labels else _TEXT_THRESHOLD,
             checks=self._checks(),
         )
 
     def _checks(self) -> tuple[Check, ...]:
-        made = {force: rules.functions() for force, rules in self.checks.items()}
-        for name in made.get("suggest", {}):
-            if name in made.get("assert", {}):
+        functions = {kind: arguments.functions() for kind, arguments in self.checks.items()}
+        for name in functions.get("suggest", {}):
+            if name in functions.get("assert", {}):
                 raise TaskError(f"{name} is an assert already; keep one of the two", "checks", "suggest", name)
-        return tuple(_FORCES[force](check, name=name) for force in made for name, check in made[force].items())
+        return tuple(_KINDS[kind](check, name=name) for kind in functions for name, check in functions[kind].items())
 
 
 class _Loader(yaml.BaseLoader):
-    """YAML in which every scalar is a text (`no` and `1` may be labels), and no key stands twice."""
+    """YAML in which every scalar is a text (`no` and `1` may be labels), and duplicate keys are errors."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def from_yaml(path: Path, text: str) -> Task:
-    """The task that a file's text says.
+    """Build the task of a YAML file. Nothing in the file is run.
 
     Args:
-        path: of the file, for what is said of it.
-        text: what it holds; nothing of it is run.
+        path: the file, for error messages.
+        text: its contents.
 
     Raises:
-        TaskError: in one line, with the file's line, and the nearest key, metric, check or input to an unknown one.
+        TaskError: one line, with the line in the file; for an unknown key, metric, check or input with the nearest one.
     """
 
     def fail(message: str, *where: str | int, line: int | None = None) -> NoReturn:
@@ -110,48 +110,48 @@ def from_yaml(path: Path, text: str) -> Task:
         mark = error.problem_mark or error.context_mark
         fail(f"{error.problem or error.context}; {_HELP}", line=mark.line + 1 if mark else 1)
     except (yaml.YAMLError, RecursionError) as error:
-        raise TaskError(f"{path}: it is no YAML ({' '.join(str(error).split())[:120]}); {_HELP}") from None
+        raise TaskError(f"{path}: it is not valid YAML ({' '.join(str(error).split())[:120]}); {_HELP}") from None
     if not isinstance(data, dict):
-        what = f"a task file is keys with values, not {_show(data)}" if node else "it is empty"
+        what = f"a task file is a mapping of keys to values, not {_show(data)}" if node else "it is empty"
         fail(f"{what}; {_HELP}", line=1)
     try:
-        return TaskFile.model_validate(data).made()
+        return TaskFile.model_validate(data).build()
     except TaskError as error:
-        fail(str(error), *_place(error.where))
+        fail(str(error), *_key_path(error.where))
     except ValidationError as error:
-        # An unknown key first: what is missing may be what it was meant to be.
-        fault = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        fail(_said(fault["type"], fault["msg"], fault["input"], [*map(str, fault["loc"])]), *fault["loc"])
+        # An unknown key first: it may be a missing key with a typo.
+        fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+        fail(_explain(fault["type"], fault["msg"], fault["input"], [*map(str, fault["loc"])]), *fault["loc"])
 
 
-def _place(where: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Where an argument of `Task` stands in the file."""
-    places = {"name": ("task",), "question": ("query",), "fields": ("profile", "fields"), "label": ("profile", "label")}
-    return (*places.get(str(where[0]), where[:1]), *where[1:])
+def _key_path(where: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The path of keys in the file for an argument of `Task`."""
+    paths = {"name": ("task",), "question": ("query",), "fields": ("profile", "fields"), "label": ("profile", "label")}
+    return (*paths.get(str(where[0]), where[:1]), *where[1:])
 
 
 def _line(node: Any, where: tuple[str | int, ...]) -> int:
-    """The line of what a way through keys and numbers leads to, or of the last that there is on the way."""
+    """The line of the value at a path of keys and positions, or of the last part of the path that exists."""
     line = node.start_mark.line
     for part in where:
         if isinstance(node, yaml.MappingNode):
-            found = [(key.start_mark.line, value) for key, value in node.value if key.value == part]
+            matches = [(key.start_mark.line, value) for key, value in node.value if key.value == part]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            found = [(value.start_mark.line, value) for value in node.value[part : part + 1]]
+            matches = [(value.start_mark.line, value) for value in node.value[part : part + 1]]
         else:
-            found = []
-        if not found:
+            matches = []
+        if not matches:
             break
-        line, node = found[0]
+        line, node = matches[0]
     return int(line) + 1
 
 
-_WANTED = {
+_EXPECTED = {
     "string_type": "a text",
     "string_too_short": "a text",
     "list_type": "a list such as [a, b]",
-    "dict_type": "keys with values",
-    "model_type": "keys with values",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
     "int_parsing": "a whole number",
     "int_type": "a whole number",
     "greater_than": "at least 1",
@@ -162,19 +162,19 @@ _WANTED = {
 }
 
 
-def _said(fault: str, message: str, value: Any, where: list[str]) -> str:
-    """A fault that pydantic found, in words."""
+def _explain(fault: str, message: str, value: Any, where: list[str]) -> str:
+    """A fault that pydantic reports, in plain words."""
     *above, key = where
     if fault == "missing":
         return f"{key} is missing{f' in {above[-1]}' if above else ''}; {_HELP}"
     if fault == "literal_error":
-        return unknown("key", value, tuple(_FORCES))
+        return unknown("key", value, tuple(_KINDS))
     if fault == "extra_forbidden":
         models: dict[str, type[BaseModel]] = {"": TaskFile, "profile": History}
         known = models.get("".join(above))
-        return unknown("key", key, tuple(known.model_fields)) if known else unknown("check", key, tuple(READY))
+        return unknown("key", key, tuple(known.model_fields)) if known else unknown("check", key, tuple(READY_CHECKS))
     name = f"entry {int(key) + 1} of {above[-1]}" if key.isdigit() else key
-    return f"{name} is {_show(value)}, not {_WANTED.get(fault, message)}"
+    return f"{name} is {_show(value)}, not {_EXPECTED.get(fault, message)}"
 
 
 def _desc(text: str) -> dict[str, str]:
@@ -182,7 +182,7 @@ def _desc(text: str) -> dict[str, str]:
 
 
 def _show(value: Any) -> str:
-    """A value in a few words; one that is no text may be endless, by what it refers to."""
+    """A value in a few words. Only texts are shown, because references can make other values endless."""
     if not isinstance(value, str):
         return "a list" if isinstance(value, list) else "a mapping"
     shown = repr(value)

@@ -11,7 +11,7 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from programs.data.lamp import show
-from programs.data.lamp.check import Check
+from programs.data.lamp.check import FolderCheck
 from programs.data.lamp.official import By
 from programs.data.lamp.official import get as get_files
 from programs.tasks import TASKS
@@ -83,7 +83,7 @@ def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
             if status is not None:
                 status.update(f"{split}: {rows:,} rows read")
 
-        checked = Check(Path(directory), None if task is None else _task(task), tell)
+        checked = FolderCheck(Path(directory), None if task is None else _task(task), tell)
         for flaw in checked:
             counts[flaw.note, flaw.kind] += 1
             lines[flaw.file, flaw.note, flaw.kind] += 1

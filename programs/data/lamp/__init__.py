@@ -1,1 +1,1 @@
-"""LaMP's own files: getting them, reading them row by row, checking and showing them."""
+"""LaMP's own files: download them, read them row by row, check them, show an example."""

@@ -13,63 +13,65 @@ from typing import IO, Any, NoReturn
 
 import ijson
 
-from programs.data.lamp.row import Row, identity
-from programs.data.lamp.row_errors import DUPLICATE, UNUSABLE, FlawError, RowError
+from programs.data.lamp.row import LampRow
+from programs.data.lamp.row_errors import DUPLICATE, UNUSABLE, InvalidDataError, RowError
+from programs.data.values import row_id
 from programs.tasks.task import Task
 from programs.text import short_repr
 
-_DEEPEST = 1000  # brackets more that are opened than closed in one block; LaMP's files have three
+_MAX_DEPTH = 1000  # brackets that a block may open and not close; LaMP's files have three
 
 
-def rows(task: Task, directory: Path, split: str, golds: bool = True) -> Iterator[Row]:
-    """The rows of one split, one at a time: the questions with their golds, then the golds that have no question.
+def read_rows(task: Task, directory: Path, split: str, golds: bool = True) -> Iterator[LampRow]:
+    """Read the rows of one split, one at a time: the questions with their golds, then the golds without a question.
 
     Args:
-        task: says how LaMP's rows become examples.
-        directory: holds the split's two files.
-        split: "train" or "dev", or what else the files' names begin with.
-        golds: whether the split has outputs, which LaMP's test set has not.
+        task: how LaMP's rows become examples.
+        directory: the folder with the split's two files.
+        split: "train" or "dev", or another text that the files' names begin with.
+        golds: whether the split has outputs; LaMP's test set has none.
 
-    Returns:
-        Rows, each with an example or with flaws. Of the questions no more than one row is in memory.
+    Yields:
+        Rows, each with an example or with errors. Memory holds one question at a time.
 
     Raises:
-        FlawError: for a file that is of no use as a whole: missing, truncated, empty, or another task's.
+        InvalidDataError: for a file that cannot be used as a whole: missing, truncated, empty, or another task's.
     """
-    questions, outputs = (File(task, directory / f"{split}_{kind}.json") for kind in ("questions", "outputs"))
+    questions, outputs = (LampFile(task, directory / f"{split}_{kind}.json") for kind in ("questions", "outputs"))
     known: dict[str, list[Any]] = {}
     for number, data in enumerate(outputs.golds() if golds else (), start=1):
-        name = identity(data)
+        name = row_id(data)
         if name is None:
-            yield outputs.nameless(f"gold {number}", data)
+            yield outputs.row_without_id(f"gold {number}", data)
         else:
             known.setdefault(name, []).append(data.get("output"))
-    asked: set[str] = set()
+    seen: set[str] = set()
     number = 0
     for number, data in enumerate(questions.stream(), start=1):
-        name = identity(data)
+        name = row_id(data)
         if name is None:
-            yield questions.nameless(f"row {number}", data)
+            yield questions.row_without_id(f"row {number}", data)
             continue
-        row = Row(task, questions.path, name)
-        if name in asked:
-            row.add(f"question {name}", "the id stands twice", "keep one of the two", DUPLICATE)
+        row = LampRow(task, questions.path, name)
+        if name in seen:
+            row.add_error(f"question {name}", "the file has this id twice", "keep one of the two", DUPLICATE)
         else:
-            asked.add(name)
+            seen.add(name)
             row.read(data, known.get(name, ()) if golds else None, outputs.path)
         yield row
     if not number:
-        questions.fail("the file", "it holds no questions", "LaMP's is a list of {id, input, profile}")
+        questions.fail("the file", "it has no questions", "LaMP's is a list of {id, input, profile}")
     for name in known:
-        if name not in asked:
-            row = Row(task, outputs.path, name)
-            row.add(f"gold {name}", f"it has no question in {questions.path.name}", "take both from the same download")
+        if name not in seen:
+            row = LampRow(task, outputs.path, name)
+            remedy = "take both files from the same download"
+            row.add_error(f"gold {name}", f"it has no question in {questions.path.name}", remedy)
             yield row
 
 
 @dataclass(frozen=True)
-class File:
-    """One file of a task, and how to say that it is of no use."""
+class LampFile:
+    """One file of a task. Its methods raise InvalidDataError if the file cannot be used."""
 
     task: Task
     path: Path
@@ -78,24 +80,24 @@ class File:
         """The rows of the file's list, one at a time."""
         try:
             with self.path.open("rb") as stream:
-                if stream.read(len(BOM_UTF8)) != BOM_UTF8:  # as some editors begin a file
+                if stream.read(len(BOM_UTF8)) != BOM_UTF8:  # some editors begin a file with it
                     stream.seek(0)
-                yield from ijson.items(_Shallow(stream), "item", use_float=True)
+                yield from ijson.items(_DepthLimited(stream), "item", use_float=True)
         except OSError as error:
-            self._unreadable(error)
+            self._fail_unreadable(error)
         except (ijson.JSONError, UnicodeDecodeError) as error:
-            self._broken(error)
+            self._fail_invalid(error)
 
     def golds(self) -> list[Any]:
         """The rows of the golds."""
         data = self.read()
         if not isinstance(data, dict) or not isinstance(data.get("golds"), list):
-            self.fail("the file", "it holds no golds", 'LaMP\'s is {"task": …, "golds": [{"id": …, "output": …}]}')
+            self.fail("the file", "it has no golds", 'LaMP\'s is {"task": …, "golds": [{"id": …, "output": …}]}')
         if data.get("task") != self.task.lamp:
-            remedy = f"name the directory of {self.task.lamp}, or the task that these files are of"
+            remedy = f"name the directory of {self.task.lamp}, or the task of these files"
             self.fail("task", f"the golds are of {short_repr(data.get('task'))}, not of {self.task.lamp}", remedy)
         if not data["golds"]:
-            self.fail("golds", "the list is empty", "take the split whose golds are public")
+            self.fail("golds", "the list is empty", "take a split with public golds")
         return data["golds"]
 
     def read(self) -> Any:
@@ -103,38 +105,38 @@ class File:
         try:
             return json.loads(self.path.read_bytes())
         except OSError as error:
-            self._unreadable(error)
+            self._fail_unreadable(error)
         except (ValueError, RecursionError) as error:
-            self._broken(error)
+            self._fail_invalid(error)
 
-    def nameless(self, where: str, data: Any) -> Row:
-        """The row that a row without an id comes to."""
-        row = Row(self.task, self.path, where)
-        row.add(where, f"it has no id: {short_repr(data)}", "give it one that is its own")
+    def row_without_id(self, where: str, data: Any) -> LampRow:
+        """A row that has the error that it has no id."""
+        row = LampRow(self.task, self.path, where)
+        row.add_error(where, f"it has no id: {short_repr(data)}", "give it a unique id")
         return row
 
     def fail(self, where: str, what: str, remedy: str) -> NoReturn:
         """Refuse the file as a whole."""
-        raise FlawError(RowError(self.path, "", where, what, remedy, UNUSABLE))
+        raise InvalidDataError(RowError(self.path, "", where, what, remedy, UNUSABLE))
 
-    def _unreadable(self, error: OSError) -> NoReturn:
+    def _fail_unreadable(self, error: OSError) -> NoReturn:
         remedy = f"put {self.task.lamp}'s there, or name another directory"
         self.fail("the file", f"it cannot be read ({error.strerror})", remedy)
 
-    def _broken(self, error: Exception) -> NoReturn:
+    def _fail_invalid(self, error: Exception) -> NoReturn:
         reason = " ".join(str(error).split())
-        self.fail("the file", f"it is no whole JSON ({reason[:120]})", "it may be cut short: download it again")
+        self.fail("the file", f"it is not valid JSON ({reason[:120]})", "it may be truncated: download it again")
 
 
 @dataclass(frozen=True)
-class _Shallow:
-    """A stream that stops at a heap of brackets: ijson keeps the way to where it is, and that would take all memory."""
+class _DepthLimited:
+    """A stream that stops at deep nesting: ijson keeps the path to where it is, which would take all memory."""
 
     stream: IO[bytes]
 
     def read(self, size: int) -> bytes:
         block = self.stream.read(size)
         for opening, closing in (b"[]", b"{}"):
-            if block.count(opening) - block.count(closing) > _DEEPEST:
-                raise ijson.JSONError("brackets in brackets in brackets")
+            if block.count(opening) - block.count(closing) > _MAX_DEPTH:
+                raise ijson.JSONError("too many nested brackets")
         return block

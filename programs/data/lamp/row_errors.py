@@ -1,4 +1,4 @@
-"""What can be wrong with data, and how that is said: in one line, whatever stands in the data."""
+"""What can be wrong with a row of data, and the one line that says so, whatever characters the data has."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,31 +8,31 @@ from typing import Any
 from programs.text import one_line, truncate
 from r2p_dspy.errors import DataError
 
-# What sorts of flaws there are: those of a file, those of a row, and what only a look at all rows can tell.
-UNUSABLE = "file of no use"
-MALFORMED, DUPLICATE, NEWS = "malformed", "id given twice", "of the old LaMP_2"
+# The kinds of errors: of a file, of a row, and those that only a look at all rows can tell.
+UNUSABLE = "unusable file"
+MALFORMED, DUPLICATE, OLD_LAMP_2 = "malformed", "duplicate id", "old LaMP_2"
 LEAK, DATE, SHARED, REPEATED = "gold in the profile", "date missing", "user in two splits", "question in two splits"
 
-_NAMED = 3  # so many flawed rows an error names
-_LONGEST = 200  # characters of an id or of a row's keys that are shown
+_NAMED = 3  # flawed rows that an error names
+_LONGEST = 200  # characters that are shown of an id or of a row's keys
 
 
 @dataclass(frozen=True)
 class RowError:
-    """Something that is wrong with a row, or with a file.
+    """An error in a row, or in a file as a whole.
 
     Args:
-        file: where it stands.
-        id: the row's id, its place in the file where it has none; empty for the file as a whole.
-        where: the row, or what of it is wrong.
+        file: the file that has the row.
+        id: the row's id, or its place in the file if it has none; empty for the file as a whole.
+        where: the row, or the part of it, that is wrong.
         what: what is wrong.
         remedy: what to do.
-        kind: which sort of flaw it is, to count by.
-        note: whether it only is something to know.
+        kind: the kind of error, to count by.
+        note: whether this is only worth knowing, and not wrong.
 
     Example:
-        >>> print(RowError(Path("dev_questions.json"), "110", "question 110", "its input is None", "mend it"))
-        dev_questions.json: question 110: its input is None; mend it
+        >>> print(RowError(Path("dev_questions.json"), "110", "question 110", "its input is None", "correct it"))
+        dev_questions.json: question 110: its input is None; correct it
     """
 
     file: Path
@@ -48,35 +48,35 @@ class RowError:
 
     @property
     def brief(self) -> str:
-        """The flaw without its file and remedy."""
+        """The error without its file and remedy."""
         return one_line(f"{truncate(self.where, _LONGEST)}: {self.what}")
 
 
-class FlawError(DataError):
-    """A flaw that whoever reads on must deal with, such as a file that is of no use as a whole."""
+class InvalidDataError(DataError):
+    """A row or a file that cannot be used; `row_error` has the parts of the message."""
 
-    def __init__(self, flaw: RowError):
-        super().__init__(str(flaw))
-        self.flaw = flaw
+    def __init__(self, row_error: RowError):
+        super().__init__(str(row_error))
+        self.row_error = row_error
 
 
-def refusal(files: Path, flawed: Sequence[RowError], every: str) -> str:
-    """What is said of the flawed rows of a file: how many, the first few, and where to see them all.
+def summarize(files: Path, errors: Sequence[RowError], advice: str = "") -> str:
+    """One line about the flawed rows of a file: their number, the first few, and what to do.
 
     Args:
-        files: where they stand.
-        flawed: at least one.
-        every: how to see every flaw; "" where there is no way but to mend these.
+        files: the file, or the pattern of the files.
+        errors: one error of each flawed row, at least one.
+        advice: how to see every error, ending with a comma and a space; empty if there is no way.
     """
-    if len(flawed) == 1:
-        return f"{flawed[0]}; --skip-bad leaves it out"
-    few = "; ".join(flaw.brief for flaw in flawed[:_NAMED])
-    more = "; …" if len(flawed) > _NAMED else ""
-    if len({flaw.remedy for flaw in flawed}) == 1:
-        more += f"; {flawed[0].remedy}"
-    return one_line(f"{files}: {len(flawed)} flawed rows: {few}{more}; {every}--skip-bad leaves these rows out")
+    if len(errors) == 1:
+        return f"{errors[0]}; --skip-bad leaves it out"
+    few = "; ".join(error.brief for error in errors[:_NAMED])
+    more = "; …" if len(errors) > _NAMED else ""
+    if len({error.remedy for error in errors}) == 1:
+        more += f"; {errors[0].remedy}"
+    return one_line(f"{files}: {len(errors)} flawed rows: {few}{more}; {advice}--skip-bad leaves these rows out")
 
 
-def keys(row: Mapping[str, Any]) -> str:
-    """What an object has, by name, shortened."""
+def key_names(row: Mapping[str, Any]) -> str:
+    """The names of an object's keys, shortened."""
     return truncate(", ".join(row), _LONGEST)

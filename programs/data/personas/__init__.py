@@ -1,4 +1,4 @@
-"""The persona world: LaMP-format data with known truth, one file a task."""
+"""The persona world: synthetic data in LaMP's format with known truth, one file for each task."""
 
 from programs.data.personas import citations, films, headlines, products, scholarly, tweets
 

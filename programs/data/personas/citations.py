@@ -1,8 +1,8 @@
 """Task 1's world: which of two references an author cites.
 
-An author works on each topic with a method of their own, and cites what is about that method. The two references are
-about two methods that the author uses, one of them for the paper's topic. So it takes both items that show these
-methods, and which of the two shares the paper's topic; official retrieval matches the references alone.
+An author works on each topic with one method, and cites papers about that method. The two references are about two
+methods that the author uses, one of them for the paper's topic. The answer takes the two items that show these methods,
+and which of them shares the paper's topic. Official retrieval matches the references alone.
 """
 
 import random
@@ -16,12 +16,12 @@ _FOR = ("for", "of", "in", "after", "beyond")
 
 
 def title(topic: str, method: str, rng: random.Random) -> str:
-    """The title of a paper on a topic, by a method."""
+    """The title of a paper on a topic that uses a method."""
     return f"{topic} {rng.choice(_BY)} {method} {rng.choice(_FOR)} {name(rng)}"
 
 
 def case(persona: int, rng: random.Random) -> Case:
-    """The citation question of one persona (see the module's text)."""
+    """The citation question of one persona (see the module's docstring)."""
     topics, methods = [*TOPICS], [*METHODS]
     rng.shuffle(topics)
     rng.shuffle(methods)
@@ -32,7 +32,7 @@ def case(persona: int, rng: random.Random) -> Case:
         {"id": f"{persona}-{index}", "title": title(*paper, rng), "abstract": f"the author {aside(rng)}"}
         for index, paper in enumerate(papers)
     ]
-    # The paper's own title names no method, or it would not take the history.
+    # The paper's own title names no method; else the history would not be needed.
     paper = f"{topic} {rng.choice(_FOR)} {name(rng)}"
     references = [cited, other]
     rng.shuffle(references)

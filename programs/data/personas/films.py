@@ -1,10 +1,9 @@
 """Task 2's world: which of several plausible tags a persona gives to a film.
 
-A film has a setting and a figure, and each suggests three tags. A persona goes by one of the two (its *focus*) and
-reads each of them its own way. So the tag of a new film follows from two things that the history shows in different
-items: what the persona goes by, and how it reads this setting or figure. One item that shares the setting and one
-that shares the figure disagree; which of them decides takes the focus, and the focus shows only in which detail of a
-film its tag fits.
+A film has a setting and a figure, and each suggests three tags. A persona decides by one of the two (its *focus*) and
+always reads the same setting or figure as the same tag. The tag of a new film follows from two things that different
+items of the history show: the focus, and the tag for this setting or figure. One item shares the setting, another the
+figure, and they disagree. The focus tells which of them decides; it shows only in which detail of a film its tag fits.
 """
 
 import random
@@ -85,7 +84,7 @@ _LINKS = ("where", "and", "with", "meets", "against", "haunts")
 
 
 def describe(setting: str, figure: str, rng: random.Random) -> str:
-    """A film's description that mentions the two, in either order."""
+    """A film's description that mentions both, in either order."""
     place = f"{setting} {rng.choice(_PLACED)} {name(rng)}"
     who = f"{figure} {rng.choice(_CALLED)} {name(rng)}"
     first, second = (place, who) if rng.random() < 0.5 else (who, place)
@@ -93,16 +92,16 @@ def describe(setting: str, figure: str, rng: random.Random) -> str:
 
 
 def case(persona: int, rng: random.Random) -> Case:
-    """The film question of one persona (see the module's text)."""
+    """The film question of one persona (see the module's docstring)."""
     focus = rng.choice(KINDS)
     reading = {kind: {word: rng.choice(tags) for word, tags in words.items()} for kind, words in PLAUSIBLE.items()}
     settings, figures = ([*PLAUSIBLE[kind]] for kind in KINDS)
     rng.shuffle(settings)
     rng.shuffle(figures)
-    asked = settings.pop(), figures.pop()
+    target = settings.pop(), figures.pop()
 
-    # The history: a film that shares the setting, one that shares the figure, and others, which share neither.
-    pairs = [(asked[0], figures.pop()), (settings.pop(), asked[1])]
+    # The history: a film that shares the setting, one that shares the figure, and others that share neither.
+    pairs = [(target[0], figures.pop()), (settings.pop(), target[1])]
     pairs += [(settings.pop(), figures.pop()) for _ in range(rng.randint(5, 10))]
     rng.shuffle(pairs)
 
@@ -113,11 +112,11 @@ def case(persona: int, rng: random.Random) -> Case:
         {"id": f"{persona}-{index}", "description": describe(*pair, rng), "tag": tag(*pair)}
         for index, pair in enumerate(pairs)
     ]
-    cues = tuple(Cue(kind, word, reading[kind][word]) for kind, word in zip(KINDS, asked, strict=True))
-    return Case(persona, describe(*asked, rng), items, tag(*asked), _blind(*asked), cues, focus)
+    cues = tuple(Cue(kind, word, reading[kind][word]) for kind, word in zip(KINDS, target, strict=True))
+    return Case(persona, describe(*target, rng), items, tag(*target), _blind(*target), cues, focus)
 
 
 def _blind(setting: str, figure: str) -> str:
-    """The likeliest tag when focus and readings are unknown: one that both details suggest, if there is one."""
+    """The most likely tag if focus and readings are unknown: one that both details suggest, if there is one."""
     by_setting, by_figure = PLAUSIBLE["setting"][setting], PLAUSIBLE["figure"][figure]
     return next((tag for tag in by_setting if tag in by_figure), by_setting[0])

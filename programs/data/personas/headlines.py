@@ -2,7 +2,7 @@
 
 import random
 
-from programs.data.personas.titles import Frame, World
+from programs.data.personas.titles import Frame, TitleWorld
 from programs.data.personas.words import aside, table
 from programs.data.personas.world import Case
 
@@ -50,7 +50,7 @@ def _body(event: str, place: str, figure: str, rng: random.Random) -> str:
     return f"{event} {rng.choice(_IN)} {place} {rng.choice(_LINKS)} {figure} {aside(rng)}"
 
 
-WORLD = World(
+WORLD = TitleWorld(
     "event",
     EVENTS,
     FIGURES,

@@ -1,8 +1,8 @@
-"""What the papers of tasks 1 and 5 are about: topics, and what they rest on."""
+"""The topics and methods of the papers of tasks 1 and 5."""
 
 from programs.data.personas.words import table
 
-# A topic, and what an author may call it in a title.
+# Topics, and the words that an author may use for each in a title.
 TOPICS = table("""
     parsing: analysis, bracketing, structure
     translation: transfer, rendering, interpreting

@@ -1,8 +1,8 @@
 """Task 3's world: how a persona weighs two aspects of a product into one rating.
 
-A review praises or blames aspects. To a persona an aspect counts 0, 1 or 2; the rating is 3, plus what the praised
-aspects count, minus what the blamed ones count, kept within 1 to 5. The history holds reviews of single aspects, so a
-rating of two aspects takes two items, the sign of what each review said, and a sum.
+A review praises or blames aspects. For a persona each aspect has a weight of 0, 1 or 2. The rating is 3, plus the
+weights of the praised aspects, minus the weights of the blamed ones, kept within 1 to 5. The history has reviews of
+single aspects, so a rating of two aspects takes two items, the sign of each review, and a sum.
 """
 
 import itertools
@@ -28,17 +28,17 @@ def clamp(rating: int) -> int:
 
 
 def remark(aspect: str, sign: int, rng: random.Random) -> str:
-    """What a review says of one aspect."""
+    """A review's remark on one aspect; a positive sign praises, a negative one blames."""
     return f"{aspect} {rng.choice(_MAKERS)} {name(rng)} was {rng.choice(PRAISE if sign > 0 else BLAME)}"
 
 
 def case(persona: int, rng: random.Random) -> Case:
-    """The rating question of one persona (see the module's text)."""
+    """The rating question of one persona (see the module's docstring)."""
     aspects = [*ASPECTS]
     rng.shuffle(aspects)
     weight = {aspect: rng.choice(WEIGHTS) for aspect in aspects}
-    asked = aspects[:2]
-    known = [*asked, *aspects[2 : 2 + rng.randint(5, 10)]]
+    targets = aspects[:2]
+    known = [*targets, *aspects[2 : 2 + rng.randint(5, 10)]]
     rng.shuffle(known)
 
     items = []
@@ -47,14 +47,14 @@ def case(persona: int, rng: random.Random) -> Case:
         text = f"{remark(aspect, sign, rng)} {aside(rng)}"
         items.append({"id": f"{persona}-{index}", "text": text, "score": str(clamp(3 + sign * weight[aspect]))})
 
-    cues = tuple(Cue("aspect", aspect, str(weight[aspect]), rng.choice((1, -1))) for aspect in asked)
+    cues = tuple(Cue("aspect", aspect, str(weight[aspect]), rng.choice((1, -1))) for aspect in targets)
     remarks = f" {rng.choice(_JOINS)} ".join(remark(cue.word, cue.sign, rng) for cue in cues)
     rating = clamp(3 + sum(cue.sign * int(cue.value) for cue in cues))
     return Case(persona, f"{remarks} {aside(rng)}", items, str(rating), _blind(*(cue.sign for cue in cues)), cues)
 
 
 def _blind(*signs: int) -> str:
-    """The median rating over all weights: the least mean absolute error that knowing the signs alone allows."""
+    """The median rating over all weights, which has the least mean absolute error if only the signs are known."""
     ratings = sorted(
         clamp(3 + sum(sign * weight for sign, weight in zip(signs, weights, strict=True)))
         for weights in itertools.product(WEIGHTS, repeat=len(signs))

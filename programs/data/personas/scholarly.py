@@ -3,7 +3,7 @@
 import random
 
 from programs.data.personas.papers import METHODS, TOPICS
-from programs.data.personas.titles import Frame, World
+from programs.data.personas.titles import Frame, TitleWorld
 from programs.data.personas.words import aside
 from programs.data.personas.world import Case
 
@@ -15,7 +15,7 @@ def _body(topic: str, system: str, method: str, rng: random.Random) -> str:
     return f"{topic} {rng.choice(_BY)} {method} {rng.choice(_ON)} {system} {aside(rng)}"
 
 
-WORLD = World(
+WORLD = TitleWorld(
     "topic",
     TOPICS,
     METHODS,

@@ -1,8 +1,8 @@
-"""Task 7's world: how a persona would say a tweet.
+"""Task 7's world: how a persona would write a tweet.
 
-A tweet has a thing and a mood. A persona opens a tweet by its mood and closes it by its thing, in words of its own
-among three that fit. The history shows the opening of this mood in one item and the closing of this thing in another,
-so a paraphrase takes both, and the rest from the tweet.
+A tweet has a thing and a mood. A persona opens a tweet with a phrase for the mood and closes it with a phrase for the
+thing; three phrases fit each. The history shows the opening for this mood in one item and the closing for this thing in
+another. A paraphrase takes both, and the rest from the tweet.
 """
 
 import random
@@ -81,25 +81,25 @@ _AT = ("by", "near", "at", "in", "behind")
 
 
 def case(persona: int, rng: random.Random) -> Case:
-    """The paraphrase question of one persona (see the module's text)."""
+    """The paraphrase question of one persona (see the module's docstring)."""
     own = {kind: {word: rng.choice(phrases) for word, phrases in words.items()} for kind, words in PLAUSIBLE.items()}
     moods, things = ([*PLAUSIBLE[kind]] for kind in KINDS)
     rng.shuffle(moods)
     rng.shuffle(things)
-    asked = moods.pop(), things.pop()
+    target = moods.pop(), things.pop()
 
     def where() -> str:
         return f"{rng.choice(_AT)} {name(rng)}"
 
-    def said(mood: str, thing: str, place: str) -> str:
+    def tweet(mood: str, thing: str, place: str) -> str:
         return f"{own['mood'][mood]} the {mood} {thing} {place} {own['thing'][thing]}"
 
-    # The history: a tweet of the mood, one of the thing, and others, which share neither.
-    pairs = [(asked[0], things.pop()), (moods.pop(), asked[1])]
+    # The history: a tweet with the mood, one with the thing, and others that share neither.
+    pairs = [(target[0], things.pop()), (moods.pop(), target[1])]
     pairs += [(moods.pop(), things.pop()) for _ in range(rng.randint(4, 8))]
     rng.shuffle(pairs)
-    items = [{"id": f"{persona}-{index}", "text": said(*pair, where())} for index, pair in enumerate(pairs)]
-    (mood, thing), place = asked, where()
+    items = [{"id": f"{persona}-{index}", "text": tweet(*pair, where())} for index, pair in enumerate(pairs)]
+    (mood, thing), place = target, where()
     blind = f"{PLAUSIBLE['mood'][mood][0]} the {mood} {thing} {place} {PLAUSIBLE['thing'][thing][0]}"
-    cues = tuple(Cue(kind, word, own[kind][word]) for kind, word in zip(KINDS, asked, strict=True))
-    return Case(persona, f"the {thing} {place} is {mood}", items, said(mood, thing, place), blind, cues)
+    cues = tuple(Cue(kind, word, own[kind][word]) for kind, word in zip(KINDS, target, strict=True))
+    return Case(persona, f"the {thing} {place} is {mood}", items, tweet(mood, thing, place), blind, cues)

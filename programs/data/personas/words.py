@@ -1,4 +1,4 @@
-"""Names and turns of phrase, so that no two texts of the persona world are alike."""
+"""Invented names and filler clauses, so that no two texts of the persona world are equal."""
 
 import random
 
@@ -26,22 +26,22 @@ _THINGS = (
 
 
 def table(text: str) -> dict[str, tuple[str, ...]]:
-    """What stands on each line before a colon, with what stands behind it, separated by commas.
+    """Parse lines of a word, a colon, and texts separated by commas.
 
     Example:
         >>> table("flood: deluge, torrent")
         {'flood': ('deluge', 'torrent')}
     """
     rows = (line.split(":") for line in text.strip().splitlines())
-    return {word.strip(): tuple(one.strip() for one in others.split(",")) for word, others in rows}
+    return {word.strip(): tuple(map(str.strip, others.split(","))) for word, others in rows}
 
 
 def name(rng: random.Random) -> str:
-    """An invented proper name, one of some twenty thousand."""
+    """An invented proper name, one of about twenty thousand."""
     middle = rng.choice(_MIDDLES) if rng.random() < 0.6 else ""
     return rng.choice(_ONSETS) + middle + rng.choice(_CODAS)
 
 
 def aside(rng: random.Random) -> str:
-    """A clause that says nothing about anybody's preferences."""
+    """A clause that shows no preference."""
     return f"{rng.choice(_VERBS)} {name(rng)} with the {rng.choice(_THINGS)}"

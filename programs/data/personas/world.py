@@ -1,8 +1,8 @@
-"""The persona world: LaMP-format data with known truth.
+"""Personas and their cases: LaMP-format data with known truth.
 
 A persona is a user with hidden preferences. Everything about persona `n` follows from its number alone; a seed only
-chooses which personas are drawn. A persona's number also fixes its role, so that, whatever the seed, nobody is
-evaluated on whom anything was trained or compiled.
+chooses which personas are drawn. The number also fixes the persona's role. So no persona is both trained and evaluated
+on, whatever the seed.
 """
 
 import random
@@ -16,20 +16,20 @@ from programs.tasks.task import Task
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Profile
 
-# Persona n has role ROLES[n % len(ROLES)]: half of them train the pocket model.
+# Persona n has role ROLES[n % len(ROLES)]; half of the personas train the pocket model.
 ROLES = ("pocket", "train", "pocket", "dev", "pocket", "test", "pocket", "pilot")
 _POPULATION = 1_000_000
 
 
 @dataclass(frozen=True)
 class Cue:
-    """A detail of the question that matters, and what the truth makes of it.
+    """A detail of the question that decides the answer, and what it means to the persona.
 
     Args:
-        kind: which sort of detail, such as `setting`.
+        kind: the kind of detail, such as `setting`.
         word: the word in the question.
-        sign: what the text says of it, where that matters: 1 or -1.
-        value: what it is to this persona: a label, or a weight.
+        value: what the detail means to this persona: a label, a word or a weight.
+        sign: 1 if the text praises the detail, -1 if it blames it, 0 in tasks without praise and blame.
     """
 
     kind: str
@@ -40,16 +40,17 @@ class Cue:
 
 @dataclass(frozen=True)
 class Case:
-    """One persona's question with its truth.
+    """One persona's question and its right answer.
 
     Args:
         persona: the persona's number.
-        question: what is asked now.
+        question: the question of the task.
         items: the history, as rows of LaMP's profile.
-        answer: what this persona answers (the full oracle, right by construction).
-        blind: the best answer of one who knows the world but not the persona (the profile-blind oracle).
-        cues: the details of the question that decide.
-        focus: which kind of detail this persona goes by, where the task has such a thing.
+        answer: the persona's answer (the full oracle, right by construction).
+        blind: the best answer for someone who knows the world but not the persona (the profile-blind oracle).
+        cues: the details of the question that decide the answer.
+        focus: the kind of detail that this persona decides by; empty in tasks without one.
+        extra: further facts that a training task needs.
     """
 
     persona: int
@@ -62,23 +63,23 @@ class Case:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-Draw = Callable[[int, random.Random], Case]
+CaseMaker = Callable[[int, random.Random], Case]
 
 
-def draw(maker: Draw, role: str, count: int, seed: int = 0) -> list[Case]:
-    """The cases of `count` different personas of a role.
+def draw(maker: CaseMaker, role: str, count: int, seed: int = 0) -> list[Case]:
+    """Draw the cases of `count` different personas of a role.
 
     Args:
-        maker: a task's world, such as `films.case`.
+        maker: makes the cases of a task, such as `films.case`.
         role: one of `ROLES`.
-        count: how many personas, at least 0.
-        seed: which personas.
+        count: number of personas, at least 0.
+        seed: chooses the personas.
 
     Returns:
-        The cases, in an order that depends on the seed alone; a smaller count gives a prefix.
+        The cases, in an order that depends on the seed alone. A smaller count gives a prefix.
 
     Raises:
-        ValueError: for an unknown role, a negative count, or more personas than there are.
+        ConfigError: for an unknown role, a negative count, or more personas than there are.
     """
     if role not in ROLES:
         raise ConfigError(f"unknown role {role!r}; the roles are {', '.join(sorted(set(ROLES)))}")
@@ -94,20 +95,20 @@ def draw(maker: Draw, role: str, count: int, seed: int = 0) -> list[Case]:
     return [case(maker, persona) for persona in chosen]
 
 
-def case(maker: Draw, persona: int) -> Case:
+def case(maker: CaseMaker, persona: int) -> Case:
     """The case of one persona, whatever its role."""
     if not 0 <= persona < _POPULATION:
-        raise ConfigError(f"there is no persona {persona}; their numbers are 0 to {_POPULATION - 1}")
+        raise ConfigError(f"there is no persona {persona}; the numbers are 0 to {_POPULATION - 1}")
     return maker(persona, rng_of(maker, persona))
 
 
-def rng_of(maker: Draw, persona: int) -> random.Random:
-    """A persona's own random numbers. The seed keeps an old module name: another seed would be another world."""
+def rng_of(maker: CaseMaker, persona: int) -> random.Random:
+    """A persona's own random generator. The seed keeps an old module name; another seed would change the world."""
     return random.Random(f"programs.personas.{maker.__module__.rpartition('.')[2]} {persona}")
 
 
 def history(task: Task, case: Case) -> Profile:
-    """The case's items as a profile: what LaMP's rows call by the task's own name (`tag`, `score`) is their label."""
+    """The case's items as a profile. The key with the name of the task's label (`tag`, `score`) becomes the label."""
     rows = [{("label" if key == task.label else key): value for key, value in row.items()} for row in case.items]
     return Profile.model_validate(rows)
 
@@ -126,7 +127,7 @@ def example(task: Task, case: Case) -> dspy.Example:
 
 
 def lamp_files(task: Task, cases: list[Case]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The cases as the contents of LaMP's questions file and outputs file."""
+    """The cases in LaMP's format: the contents of the questions file and of the outputs file."""
     questions = [{"id": str(c.persona), "input": task.wording(c.question), "profile": c.items} for c in cases]
     golds = [{"id": str(c.persona), "output": c.answer} for c in cases]
     return questions, {"task": task.lamp, "golds": golds}

@@ -38,7 +38,7 @@ def alone(target):
     return [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_a_file_comes_whole_and_progress_is_told(tmp_path):
+def test_whole_file_and_progress(tmp_path):
     told = []
     with serve({"/f": BODY}) as (address, web):
         download(f"{address}/f", tmp_path / "f", progress=lambda done, total: told.append((done, total)))
@@ -61,7 +61,7 @@ def test_a_file_comes_whole_and_progress_is_told(tmp_path):
         ("does not tell the length, and drops", {"chunked": True, "drops": [HALF]}, [None, REST], ALL),
     ],
 )  # fmt: skip
-def test_a_server_that(tmp_path, why, how, asked, sent):
+def test_resumes_from_a_server_that(tmp_path, why, how, asked, sent):
     with serve({"/f": BODY}, **how) as (address, web):
         download(f"{address}/f", tmp_path / "f")
     assert (tmp_path / "f").read_bytes() == BODY and alone(tmp_path / "f")
@@ -70,7 +70,7 @@ def test_a_server_that(tmp_path, why, how, asked, sent):
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drops=st.lists(st.integers(1, HALF), max_size=6), chunked=st.booleans(), etag=st.sampled_from(['"1"', None]))
-def test_wherever_it_drops_the_file_is_the_same(tmp_path, drops, chunked, etag):
+def test_any_drops_give_the_same_file(tmp_path, drops, chunked, etag):
     (tmp_path / "f").unlink(missing_ok=True)
     with serve({"/f": BODY}, drops=drops, chunked=chunked, etag=etag) as (address, _):
         for _ in range(len(drops) + 1):
@@ -92,14 +92,14 @@ def begun(tmp_path):
     return tmp_path / "f"
 
 
-def test_a_later_call_goes_on(begun):
+def test_later_call_continues(begun):
     with serve({"/f": BODY}) as (address, web):
         download(f"{address}/f", begun)
     assert begun.read_bytes() == BODY and alone(begun)
     assert web.asked == [REST]
 
 
-def test_later_calls_that_get_nothing_keep_what_is_there(begun):
+def test_failed_calls_keep_the_part(begun):
     with pytest.raises(Unreachable):
         download(f"{nobody()}/f", begun)
     for statuses in ([404], [403], [429, 429, 429]):
@@ -117,14 +117,14 @@ def test_later_calls_that_get_nothing_keep_what_is_there(begun):
 
 @pytest.mark.parametrize("careless", [False, True], ids=["", "and the server does not look"])
 @pytest.mark.parametrize("new", [BODY[::-1], BODY[:100], BODY[HALF:], b""], ids=["others", "fewer", "half", "none"])
-def test_a_file_that_changed_meanwhile_is_the_new_one(begun, new, careless):
+def test_changed_file_is_downloaded_anew(begun, new, careless):
     with serve({"/f": new}, etag='"2"', careless=careless) as (address, _):
         download(f"{address}/f", begun)
     assert begun.read_bytes() == new and alone(begun)
 
 
 @pytest.mark.parametrize(("there", "sent"), [(BODY, 0), (BODY + b"more", ALL)], ids=["whole", "too long"])
-def test_one_that_was_killed_before_its_last_step(begun, there, sent):
+def test_kill_before_the_last_step(begun, there, sent):
     begun.with_name("f.part").write_bytes(there)
     with serve({"/f": BODY}) as (address, web):
         download(f"{address}/f", begun)
@@ -142,7 +142,7 @@ def test_one_that_was_killed_before_its_last_step(begun, there, sent):
         ("a server that drops at once", {"drops": [0]}, "cannot be reached"),
     ],
 )
-def test_what_gives_no_file_is_said_at_once_and_leaves_nothing(tmp_path, why, how, said):
+def test_refusal_fails_at_once_and_leaves_nothing(tmp_path, why, how, said):
     with serve(**({"files": {"/f": BODY}} | how)) as (address, web):
         with pytest.raises(DownloadError) as caught:
             download(f"{address}/f", tmp_path / "f")
@@ -151,7 +151,7 @@ def test_what_gives_no_file_is_said_at_once_and_leaves_nothing(tmp_path, why, ho
     assert not any(path.stat().st_size for path in tmp_path.glob("*.part"))
 
 
-def test_nobody_there(tmp_path, monkeypatch):
+def test_unreachable_server(tmp_path, monkeypatch):
     with pytest.raises(Unreachable, match=r"/f cannot be reached \(.*refused"):
         download(f"{nobody()}/f", tmp_path / "f")
     monkeypatch.setattr("socket.getaddrinfo", no_names)
@@ -160,14 +160,14 @@ def test_nobody_there(tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_server_that_says_nothing(tmp_path, monkeypatch):
+def test_silent_server_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_TIMEOUT", 0.1)
     with serve({"/f": BODY}, silent=1) as (address, _):
         with pytest.raises(Unreachable, match="timed out"):
             download(f"{address}/f", tmp_path / "f")
 
 
-def test_what_does_not_pass_the_check_is_removed(tmp_path):
+def test_file_that_fails_the_check_is_removed(tmp_path):
     def check(path):
         assert path.read_bytes() == BODY
         raise ValueError("no good")
@@ -178,7 +178,7 @@ def test_what_does_not_pass_the_check_is_removed(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_unwritable_target(tmp_path):
     (tmp_path / "f.part").mkdir()
     with serve({"/f": BODY}) as (address, _):
         with pytest.raises(DownloadError, match=r"f.part cannot be written \(Is a directory\)"):

@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 
 from programs.data.dataset import Data, DataConfig
-from programs.data.jsonl import is_jsonl, jsonl, load
+from programs.data.jsonl import is_jsonl, iter_examples, jsonl
 from programs.tasks import lamp4
 from programs.tasks.task_file import task_of
 from r2p_dspy.errors import DataError
 from tests.programs.tasks.test_task_file import GOOD, STARS, written
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "mail"
+
+
+def load(task, file, **options):
+    return list(iter_examples(task, file, **options))
 
 
 def row(key="1", **changes):
@@ -31,7 +35,7 @@ def mails(tmp_path):
     return task_of(written(tmp_path, GOOD))
 
 
-def test_a_row_becomes_an_example(tmp_path, mails):
+def test_row_becomes_example(tmp_path, mails):
     item = {"id": 7, "subject": "", "text": "It rained.", "odd": 1, "date": "2026-05-31"}
     path = rows(tmp_path, [row(1, profile=[item], user=5), "", row("2", user=None, mail="a\u2028b"), " "])
     first, second = load(mails, path)
@@ -52,24 +56,24 @@ def test_a_row_becomes_an_example(tmp_path, mails):
 @pytest.mark.parametrize(
     ("written", "user"), [("ann", "ann"), (5, "5"), (5.0, "5"), (None, None), ("", None), (float("nan"), None)]
 )
-def test_users_as_tables_have_them(tmp_path, mails, written, user):
+def test_users_from_tables(tmp_path, mails, written, user):
     (made,) = load(mails, rows(tmp_path, [row(user=written)]))
     assert made.get("user") == user
 
 
-def test_files_as_other_systems_write_them(tmp_path, mails):
+def test_byte_order_mark_and_crlf(tmp_path, mails):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n\r\n".join(json.dumps(row(key)).encode() for key in "12") + b"\r\n")
     assert [one.id for one in load(mails, path)] == ["1", "2"]
 
 
-def test_halves_of_characters_are_replaced(tmp_path, mails):
+def test_lone_surrogates_are_replaced(tmp_path, mails):
     item = {"id": "a", "subject": "so\ud83d", "text": "It rained."}
     (made,) = load(mails, rows(tmp_path, [row(mail="\udc00 hi", profile=[item])]))
     assert (made.mail, made.profile[0].text) == ("\ufffd hi", "so\ufffd It rained.")
 
 
-def test_labels_of_rows(tmp_path):
+def test_labels(tmp_path):
     stars = task_of(written(tmp_path, STARS))
     item = {"id": "a", "remark": "fine", "stars": 10.0}
     (made,) = load(stars, rows(tmp_path, [{"id": 1, "remark": "x", "place": "y", "stars": 0, "profile": [item]}]))
@@ -81,12 +85,12 @@ def test_labels_of_rows(tmp_path):
 
 
 FLAWS = [
-    ("{", "line 2: it is no JSON"),
+    ("{", "line 2: it is not valid JSON"),
     ("[1]", "line 2: it is [1], not an object"),
-    ("[" * 100_000, "line 2: it is no JSON"),
+    ("[" * 100_000, "line 2: it is not valid JSON"),
     ({"id": None}, "line 2: it has no id"),
     ({"id": True}, "line 2: it has no id"),
-    ({"id": "1"}, "line 2, row 1: the id stands twice"),
+    ({"id": "1"}, "line 2, row 1: an earlier row has the same id"),
     ({"mail": None}, "line 2, row 2: its mail is None, not a text; it has id, mail, profile"),
     ({"mail": " "}, "line 2, row 2: its mail is ' '"),
     ({"subject": 5}, "line 2, row 2: its subject is 5, not a text"),
@@ -97,15 +101,15 @@ FLAWS = [
         "line 2, row 2, item a: its subject is None, not a text; it has id, text",
     ),
     ({"profile": [{"id": "a", "text": " ", "subject": ""}]}, "item a: it has no text in subject, text"),
-    ({"profile": [{"id": "a", "text": "x", "subject": "y"}] * 2}, "item a: the id stands twice"),
-    ({"user": ["ann"]}, "line 2, row 2: its user is ['ann'], no name and no number"),
-    ({"user": True}, "line 2, row 2: its user is True, no name and no number"),
+    ({"profile": [{"id": "a", "text": "x", "subject": "y"}] * 2}, "item a: the profile has this id twice"),
+    ({"user": ["ann"]}, "line 2, row 2: its user is ['ann'], neither a name nor a number"),
+    ({"user": True}, "line 2, row 2: its user is True, neither a name nor a number"),
     ({"mail": float("nan")}, "line 2, row 2: its mail is nan, not a text"),
 ]
 
 
 @pytest.mark.parametrize(("flaw", "said"), FLAWS, ids=[str(row[0])[:40] for row in FLAWS])
-def test_a_flawed_row_is_said_in_one_line_with_its_place(tmp_path, mails, flaw, said):
+def test_flawed_row_is_one_line_with_its_place(tmp_path, mails, flaw, said):
     path = rows(tmp_path, [row("1"), flaw if isinstance(flaw, str) else row("2", **flaw)])
     with pytest.raises(DataError) as caught:
         load(mails, path)
@@ -114,16 +118,16 @@ def test_a_flawed_row_is_said_in_one_line_with_its_place(tmp_path, mails, flaw, 
     assert "; " in message, "what to do"
 
 
-def test_a_flawed_label_a_skipped_row_and_files_with_nothing(tmp_path, mails):
+def test_flawed_label_skipped_rows_empty_files(tmp_path, mails):
     stars = task_of(written(tmp_path, STARS))
     flawed = {"id": "1", "remark": "x", "place": "y", "stars": 11, "profile": []}
-    with pytest.raises(DataError, match="row 1: its stars is 11, no label of the task; the task has only 0, 1"):
+    with pytest.raises(DataError, match="row 1: its stars is 11, not a label of the task; the task has only 0, 1"):
         load(stars, rows(tmp_path, [flawed]))
     path = rows(tmp_path, [row("1", subject=None), row("2")])
     assert [one.id for one in load(mails, path, skip=["1"])] == ["2"]
-    with pytest.raises(DataError, match="no rows but skipped ones"):
+    with pytest.raises(DataError, match="no rows except skipped ones"):
         load(mails, path, skip=["1", "2"])
-    with pytest.raises(DataError, match="no rows; give"):
+    with pytest.raises(DataError, match="no rows; write"):
         load(mails, rows(tmp_path, [""]))
     path.write_bytes(b'{"id": "\xff"}')
     with pytest.raises(DataError, match="UTF-8"):
@@ -134,7 +138,7 @@ def of(task, path, **options):
     return jsonl(task, path, DataConfig(**{"trains": True, **options}))
 
 
-def test_one_file_is_split_by_user_the_same_way_for_the_same_seed(mails):
+def test_one_file_is_split_by_user_and_seed(mails):
     made = of(mails, EXAMPLE / "mails.jsonl")
     parts = (made.train, made.dev, made.test)
     people = [{example.user for example in part} for part in parts]
@@ -156,7 +160,7 @@ def test_one_file_is_split_by_user_the_same_way_for_the_same_seed(mails):
         (("train", "dev"), (1, 2, 2), "dev"),
     ],
 )
-def test_a_directory(tmp_path, mails, names, sizes, reported):
+def test_directory_of_splits(tmp_path, mails, names, sizes, reported):
     for name, keys in {"train": "abc", "dev": "de", "test": "f"}.items():
         if name in names:
             rows(tmp_path, [row(key, profile=[]) for key in keys], f"{name}.jsonl")
@@ -165,8 +169,8 @@ def test_a_directory(tmp_path, mails, names, sizes, reported):
     assert is_jsonl(tmp_path) and len(of(mails, tmp_path, trains=False).test) == sizes[2]
 
 
-def test_directories_that_do_not_do(tmp_path, mails):
-    with pytest.raises(DataError, match=r"no directory with dev.jsonl or test.jsonl, and train.jsonl"):
+def test_unusable_directories(tmp_path, mails):
+    with pytest.raises(DataError, match=r"nor a directory with dev.jsonl or test.jsonl, and train.jsonl"):
         of(mails, tmp_path)
     assert not is_jsonl(tmp_path)
     rows(tmp_path, [row("1"), row("2")], "dev.jsonl")
@@ -174,7 +178,7 @@ def test_directories_that_do_not_do(tmp_path, mails):
         of(mails, tmp_path)
     assert len(of(mails, tmp_path, trains=False).test) == 2
     rows(tmp_path, [row("1")], "train.jsonl")
-    with pytest.raises(DataError, match="question 1 stands in the training and in the evaluation set"):
+    with pytest.raises(DataError, match="question 1 is in the training and in the evaluation set"):
         of(mails, tmp_path)
     alone = rows(tmp_path, [row(key, user="u") for key in "123"])
     with pytest.raises(DataError, match=r"rows.jsonl: .*two users"):
@@ -185,12 +189,17 @@ def test_directories_that_do_not_do(tmp_path, mails):
     assert len(of(mails, two, trains=False).test) == 1, "enough to evaluate on"
 
 
+THREE_ROWS = r"3 flawed rows: line 2: it is not valid JSON .*; line 3, row 1: its article is 4"
+
+
 def test_flawed_rows_are_counted_or_left_out(tmp_path):
     file = tmp_path / "rows.jsonl"
     good = [{"id": str(n), "article": f"Rain {n}.", "headline": "Wet", "profile": []} for n in range(3)]
     lines = [json.dumps(good[0]), "{", json.dumps({**good[1], "article": 4}), json.dumps(good[2]), "[]"]
     file.write_text("\n".join(lines))
-    with pytest.raises(DataError, match=r"3 flawed rows: line 2: it is no JSON .*; line 3, row 1: its article is 4"):
+    with pytest.raises(
+        DataError, match=r"3 flawed rows: line 2: it is not valid JSON .*; line 3, row 1: its article is 4"
+    ):
         load(lamp4.TASK, file)
     flaws = []
     assert [one.id for one in load(lamp4.TASK, file, left_out=flaws.append)] == ["0", "2"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from programs.data.lamp.check import Check
+from programs.data.lamp.check import FolderCheck
 from programs.data.lamp.row_errors import RowError
 from programs.tasks import lamp1, lamp2, lamp3, lamp4
 from programs.text import one_line
@@ -26,8 +26,8 @@ def folder(path, task, train=(), dev=()):
     return path
 
 
-def found(path):
-    return [(flaw.kind, flaw.id, flaw.note) for flaw in Check(path)]
+def errors_of(path):
+    return [(error.kind, error.id, error.note) for error in FolderCheck(path)]
 
 
 def history(task, keys, **more):
@@ -61,9 +61,9 @@ ASKED = {"id": "5", "input": lamp3.TASK.wording("Good.")}
         ("no wording", lamp3, {"input": "?"}, {}, [("malformed", "train1", False)]),
         ("two faults", lamp3, {}, {"profile": [{"id": "a"}]}, [("malformed", "dev1", False)] * 2),
         ("no id", lamp3, {"id": None}, {}, [("malformed", "row 2", False)]),
-        ("an id twice", lamp3, {"id": "train"}, {}, [("id given twice", "train", False)]),
-        ("an item twice", lamp3, {"profile": history(lamp3.TASK, "aa")}, {}, [("id given twice", "train1", False)]),
-        ("the news", lamp2, NEWS, {}, [("of the old LaMP_2", "train1", False)]),
+        ("an id twice", lamp3, {"id": "train"}, {}, [("duplicate id", "train", False)]),
+        ("an item twice", lamp3, {"profile": history(lamp3.TASK, "aa")}, {}, [("duplicate id", "train1", False)]),
+        ("the news", lamp2, NEWS, {}, [("old LaMP_2", "train1", False)]),
         ("a user of both", lamp4, {"user_id": 7}, {"user_id": "7"}, [("user in two splits", "dev1", False)]),
         (
             "a user of both, told by the history",
@@ -83,13 +83,13 @@ ASKED = {"id": "5", "input": lamp3.TASK.wording("Good.")}
         ("an id of both", lamp3, ASKED, {"id": "5"}, []),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_by_id(tmp_path, why, module, train, dev, expected):
+def test_errors_by_id(tmp_path, why, module, train, dev, expected):
     changes = [[more] if more else [] for more in (train, dev)]
-    assert found(folder(tmp_path, module.TASK, *changes)) == expected
+    assert errors_of(folder(tmp_path, module.TASK, *changes)) == expected
 
 
-def test_what_is_there_is_counted(tmp_path):
-    checked = Check(
+def test_counts(tmp_path):
+    checked = FolderCheck(
         folder(tmp_path, lamp4.TASK, [{"input": None}], [{"profile": history(lamp4.TASK, "xy", date=2020)}])
     )
     assert len(list(checked)) == 3
@@ -104,37 +104,37 @@ def test_test_questions_need_no_golds(tmp_path):
     folder(tmp_path, lamp4.TASK)
     write(tmp_path, lamp4.TASK, [row(lamp4.TASK, "test"), row(lamp4.TASK, "test1", input="")], {}, "test")
     (tmp_path / "test_outputs.json").unlink()
-    assert found(tmp_path) == [("malformed", "test1", False)]
+    assert errors_of(tmp_path) == [("malformed", "test1", False)]
 
 
-def test_a_broken_file_does_not_hide_what_is_wrong_in_the_next(tmp_path):
+def test_broken_file_does_not_hide_the_next(tmp_path):
     folder(tmp_path, lamp4.TASK, [{"input": ""}], [{"input": ""}])
     path = tmp_path / "train_questions.json"
     path.write_text(path.read_text()[:-1])
     (tmp_path / "pilot_questions.json").write_text("[]")
-    unusable = ("file of no use", "", False)
-    assert found(tmp_path) == [("malformed", "train1", False), unusable, ("malformed", "dev1", False), unusable]
+    unusable = ("unusable file", "", False)
+    assert errors_of(tmp_path) == [("malformed", "train1", False), unusable, ("malformed", "dev1", False), unusable]
 
 
-def test_the_task_is_what_the_files_say_or_what_one_says(tmp_path):
+def test_task_from_the_files_or_given(tmp_path):
     folder(tmp_path, lamp4.TASK)
-    assert [flaw.kind for flaw in Check(tmp_path, lamp3.TASK)] == ["file of no use"] * 2
+    assert [flaw.kind for flaw in FolderCheck(tmp_path, lamp3.TASK)] == ["unusable file"] * 2
     (tmp_path / "dev_outputs.json").write_text("{")
-    assert Check(tmp_path).task is lamp4.TASK
+    assert FolderCheck(tmp_path).task is lamp4.TASK
     for task in ("LaMP_9", ["LaMP_4"], {}, None):
         (tmp_path / "train_outputs.json").write_text(json.dumps({"task": task}))
-        with pytest.raises(DataError, match="which of LaMP_1.* give --task"):
-            Check(tmp_path)
+        with pytest.raises(DataError, match="names its task, which of LaMP_1.* give --task"):
+            FolderCheck(tmp_path)
     for path in tmp_path.iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="it holds no {train,dev}"):
-        Check(tmp_path)
+    with pytest.raises(DataError, match="it has no {train,dev}"):
+        FolderCheck(tmp_path)
     with pytest.raises(DataError, match="no such directory"):
-        Check(tmp_path / "elsewhere")
+        FolderCheck(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\nb\u2028c", "a\ud800b", "a\u202eb", "tab\tbed", "a\x00b\x9bc"])
-def test_a_message_is_one_line_that_no_terminal_obeys(tmp_path, text):
+def test_message_is_one_safe_line(tmp_path, text):
     said = str(RowError(tmp_path, text, f"question {text}", text, text))
     assert said.isprintable() and said.startswith(f"{tmp_path}: question a" if text[0] == "a" else str(tmp_path))
     assert one_line("naïve 漢字 🙂") == "naïve 漢字 🙂"
@@ -148,8 +148,8 @@ def test_a_message_is_one_line_that_no_terminal_obeys(tmp_path, text):
         ("blog18f_LaMP4like", {"gold in the profile": 1, "date missing": 47, "user in two splits": 36}),
     ],
 )
-def test_real_data_has_no_flaws(name, notes):
-    flaws = list(Check(SAMPLES / name))
+def test_real_data_has_no_errors(name, notes):
+    flaws = list(FolderCheck(SAMPLES / name))
     assert all(flaw.note for flaw in flaws)
     assert {kind: sum(flaw.kind == kind for flaw in flaws) for kind in notes} == notes and len(flaws) == sum(
         notes.values()

@@ -8,15 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from programs.data.lamp.reading import load
 from programs.tasks import lamp2, lamp3, lamp4
 from r2p_dspy.errors import DataError
-from tests.lamp import GOLDS, SAMPLES, item, question, write
+from tests.lamp import GOLDS, SAMPLES, item, load, question, write
 
 REUSED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 
 
-def test_a_row_becomes_an_example(tmp_path):
+def test_row_becomes_example(tmp_path):
     row = question(
         lamp2.TASK, profile=[item(lamp2.TASK, 7, date="2020-01-02", odd=1), item(lamp2.TASK, "b")], user_id=5
     )
@@ -41,7 +40,7 @@ def test_a_row_becomes_an_example(tmp_path):
     titles=st.lists(st.text(min_size=1).filter(str.strip), min_size=5, max_size=5),
     limit=st.integers(1, 6),
 )
-def test_whatever_the_texts_are_they_come_out_as_they_went_in(tmp_path, texts, titles, limit):
+def test_texts_are_unchanged(tmp_path, texts, titles, limit):
     rows = [
         question(lamp4.TASK, str(n), text, profile=[item(lamp4.TASK, str(m), text=one) for m, one in enumerate(titles)])
         for n, text in enumerate(texts)
@@ -54,19 +53,19 @@ def test_whatever_the_texts_are_they_come_out_as_they_went_in(tmp_path, texts, t
 
 
 @pytest.mark.parametrize("written", [4, 4.0, "4", "4.0", " 4 "])
-def test_ratings_are_read_as_whole_numbers_however_they_are_written(tmp_path, written):
+def test_ratings_are_whole_numbers(tmp_path, written):
     write(tmp_path, lamp3.TASK, [question(lamp3.TASK, profile=[item(lamp3.TASK, score=written)])], {"1": written})
     (example,) = load(lamp3.TASK, tmp_path, "dev")
     assert (example.score, example.profile[0].label) == ("4", "4")
 
 
 @pytest.mark.parametrize("written", [None, "None", "", "unknown", True, ["2020-01-02"], {"year": 2020}])
-def test_what_has_no_number_is_no_date(tmp_path, written):
+def test_values_that_are_no_date(tmp_path, written):
     write(tmp_path, lamp3.TASK, [question(lamp3.TASK, profile=[item(lamp3.TASK, date=written)])], {"1": "4"})
     assert load(lamp3.TASK, tmp_path, "dev")[0].profile[0].date is None
 
 
-def test_halves_of_characters_are_replaced_for_no_model_takes_them(tmp_path):
+def test_lone_surrogates_are_replaced(tmp_path):
     items = [item(lamp4.TASK, text="by the \ud83d sea", title="so\ud83d")]
     write(tmp_path, lamp4.TASK, [question(lamp4.TASK, text="it \ud83d rained", profile=items)], {"1": "a"})
     (example,) = load(lamp4.TASK, tmp_path, "dev")
@@ -74,7 +73,7 @@ def test_halves_of_characters_are_replaced_for_no_model_takes_them(tmp_path):
         assert re.sub("[?\ufffd]", "_", text) == rest, "by whichever of them, as ijson's parsers differ"
 
 
-def test_a_user_with_no_history_yet_is_a_user(tmp_path):
+def test_empty_history_is_allowed(tmp_path):
     write(tmp_path, lamp3.TASK, [question(lamp3.TASK, profile=[])], {"1": "4"})
     assert not load(lamp3.TASK, tmp_path, "dev")[0].profile
 
@@ -90,8 +89,8 @@ BAD = [
         {"1": "a", "9": "b", "8": "c"},
         ["2 flawed rows", "gold 9", "gold 8", "dev_questions.json"],
     ),
-    ("a duplicate question", lamp4, [question(lamp4.TASK)] * 2, None, ["question 1", "stands twice"]),
-    ("a duplicate gold", lamp4, {}, [{"id": "1", "output": "a"}] * 2, ["gold 1", "stands twice"]),
+    ("a duplicate question", lamp4, [question(lamp4.TASK)] * 2, None, ["question 1", "twice"]),
+    ("a duplicate gold", lamp4, {}, [{"id": "1", "output": "a"}] * 2, ["gold 1", "twice"]),
     ("a duplicate item", lamp4, {"profile": [item(lamp4.TASK)] * 2}, None, ["question 1, item a", "twice"]),
     ("an item without text", lamp4, {"profile": [item(lamp4.TASK, text=" ", title="")]}, None, ["item a", "no text"]),
     ("an item's text is null", lamp4, {"profile": [item(lamp4.TASK, text=None)]}, None, ["text is None"]),
@@ -114,22 +113,22 @@ BAD = [
     ("old items of LaMP_2", lamp2, {"profile": [{"id": "a", "text": "", "category": ""}]}, None, ["LaMP_2/new"]),
     ("old inputs of LaMP_2", lamp2, {"input": "Which category … article: Rain"}, None, ["wording", "LaMP_2/new"]),
     ("another wording", lamp3, {"input": "Rate this: good"}, None, ["question 1", "'Rate this: good'", "review: …"]),
-    ("nothing after the wording", lamp3, {"input": lamp3.TASK.wording(" ")}, None, ["question 1", "what follows it"]),
+    ("nothing after the wording", lamp3, {"input": lamp3.TASK.wording(" ")}, None, ["question 1", "nothing after it"]),
     ("no input", lamp3, {"input": None}, None, ["question 1", "input is None"]),
     ("no id", lamp3, {"id": None}, None, ["row 1", "no id"]),
     ("a row that is none", lamp3, ["x"], None, ["row 1", "no id: 'x'"]),
-    ("truncated questions", lamp4, '[{"id": "1", "inp', None, ["dev_questions.json", "no whole JSON"]),
-    ("truncated after a whole row", lamp4, json.dumps([question(lamp4.TASK)])[:-1], None, ["no whole JSON"]),
-    ("truncated outputs", lamp4, {}, '{"task": "LaMP_4", "gol', ["dev_outputs.json", "no whole JSON"]),
-    ("nothing but brackets", lamp4, "[" * 200_000, None, ["dev_questions.json", "no whole JSON", "brackets"]),
+    ("truncated questions", lamp4, '[{"id": "1", "inp', None, ["dev_questions.json", "not valid JSON"]),
+    ("truncated after a whole row", lamp4, json.dumps([question(lamp4.TASK)])[:-1], None, ["not valid JSON"]),
+    ("truncated outputs", lamp4, {}, '{"task": "LaMP_4", "gol', ["dev_outputs.json", "not valid JSON"]),
+    ("nothing but brackets", lamp4, "[" * 200_000, None, ["dev_questions.json", "not valid JSON", "brackets"]),
     (
         "objects in objects",
         lamp4,
         '[{"a":' + '{"a":' * 9_000,
         None,
-        ["dev_questions.json", "no whole JSON", "brackets"],
+        ["dev_questions.json", "not valid JSON", "brackets"],
     ),
-    ("empty questions", lamp4, "", None, ["dev_questions.json", "no whole JSON"]),
+    ("empty questions", lamp4, "", None, ["dev_questions.json", "not valid JSON"]),
     ("no question", lamp4, [], None, ["dev_questions.json", "no questions"]),
     ("questions that are no list", lamp4, "{}", None, ["dev_questions.json", "no questions"]),
     ("no gold", lamp4, {}, {}, ["dev_outputs.json", "empty"]),
@@ -149,7 +148,7 @@ BAD = [
         None,
         ["score is a list of many levels"],
     ),
-    ("an endless number", lamp3, {"profile": [item(lamp3.TASK, score=10**4000)]}, None, ["no whole JSON"]),
+    ("an endless number", lamp3, {"profile": [item(lamp3.TASK, score=10**4000)]}, None, ["not valid JSON"]),
     ("an item of many keys", lamp4, {"profile": [{"id": "a"} | dict.fromkeys(map(str, range(999)))]}, None, ["1, 2,"]),
     ("a long id", lamp4, {"id": "x" * 9999}, None, ["xxx…"]),
     ("a message of one line", lamp4, {"input": "one\ntwo\r\n", "id": "1\n2"}, {"1\n2": "a"}, ["wording"]),
@@ -157,7 +156,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("why", "module", "questions", "golds", "named"), BAD, ids=[row[0] for row in BAD])
-def test_bad_data_is_refused_in_one_line_that_says_where_and_what_to_do(tmp_path, why, module, questions, golds, named):
+def test_bad_data_is_one_line_with_place_and_remedy(tmp_path, why, module, questions, golds, named):
     task = module.TASK
     rows = [question(task) | questions] if isinstance(questions, dict) else questions
     write(tmp_path, task, rows, {"1": GOLDS[task.lamp]} if golds is None else golds)
@@ -172,7 +171,7 @@ def test_bad_data_is_refused_in_one_line_that_says_where_and_what_to_do(tmp_path
 
 
 @pytest.mark.parametrize(("gone", "named"), [("questions", "train_questions"), ("outputs", "train_outputs")])
-def test_a_missing_file_is_named(tmp_path, gone, named):
+def test_missing_file_is_named(tmp_path, gone, named):
     write(tmp_path, lamp4.TASK, [question(lamp4.TASK)], {"1": "a"}, split="train")
     (tmp_path / f"train_{gone}.json").unlink()
     with pytest.raises(DataError, match=named):
@@ -181,17 +180,17 @@ def test_a_missing_file_is_named(tmp_path, gone, named):
         load(lamp4.TASK, tmp_path / "elsewhere", "train")
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_invalid_utf8(tmp_path):
     write(tmp_path, lamp4.TASK, [question(lamp4.TASK)], {"1": "a"})
     whole = (tmp_path / "dev_questions.json").read_bytes()
     (tmp_path / "dev_questions.json").write_bytes(whole.replace(b"rained", b"r\xff\xfened"))
-    with pytest.raises(DataError, match="no whole JSON"):
+    with pytest.raises(DataError, match="not valid JSON"):
         load(lamp4.TASK, tmp_path, "dev")
 
 
 @REUSED
 @given(cut=st.floats(0, 1, exclude_max=True), which=st.sampled_from(["questions", "outputs"]))
-def test_a_file_cut_anywhere_is_refused(tmp_path, cut, which):
+def test_truncated_file(tmp_path, cut, which):
     write(tmp_path, lamp4.TASK, [question(lamp4.TASK, key) for key in "123"], dict.fromkeys("123", "a"))
     file = tmp_path / f"dev_{which}.json"
     os.truncate(file, int(cut * file.stat().st_size))
@@ -199,7 +198,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, cut, which):
         load(lamp4.TASK, tmp_path, "dev")
 
 
-def test_a_limit_reads_no_further_than_it_must(tmp_path):
+def test_limit_stops_reading(tmp_path):
     rows = json.dumps([question(lamp4.TASK, key) for key in "123"])
     write(tmp_path, lamp4.TASK, rows[:-20], dict.fromkeys("123", "a"))
     assert [one.id for one in load(lamp4.TASK, tmp_path, "dev", limit=2)] == ["1", "2"]
@@ -207,7 +206,7 @@ def test_a_limit_reads_no_further_than_it_must(tmp_path):
         load(lamp4.TASK, tmp_path, "dev", limit=0)
 
 
-def test_many_flawed_rows_are_counted_and_the_first_are_named(tmp_path):
+def test_many_flawed_rows_are_counted(tmp_path):
     rows = [question(lamp4.TASK, str(n), **({} if n % 2 else {"input": None, "profile": None})) for n in range(20)]
     write(tmp_path, lamp4.TASK, rows, {str(n): "a" for n in range(20)})
     with pytest.raises(DataError) as caught:
@@ -218,14 +217,14 @@ def test_many_flawed_rows_are_counted_and_the_first_are_named(tmp_path):
     assert f"data check {tmp_path}" in message and "--skip-bad" in message
 
 
-def test_files_of_the_old_task_2_are_said_to_be_so(tmp_path):
+def test_old_lamp_2_is_recognized(tmp_path):
     rows = [{"id": str(n), "input": "Which category … article: Rain", "profile": []} for n in range(9)]
     write(tmp_path, lamp2.TASK, rows, {str(n): "politics" for n in range(9)})
     with pytest.raises(DataError, match="9 flawed rows: .*the movies are in the folder LaMP_2/new"):
         load(lamp2.TASK, tmp_path, "dev")
 
 
-def test_flawed_rows_are_left_out_where_they_are_asked_for(tmp_path):
+def test_flawed_rows_can_be_left_out(tmp_path):
     rows = [
         question(lamp2.TASK, "1"),
         question(lamp2.TASK, "2", profile=[{}, {}]),
@@ -265,7 +264,7 @@ PLACES += [("profile", 0, name) for name in ("id", "text", "score", "date")]
 
 @REUSED
 @given(place=st.sampled_from(PLACES), value=JSON, gold=st.sampled_from("12345") | JSON)
-def test_whatever_stands_in_a_row_it_is_an_example_or_a_flaw(tmp_path, place, value, gold):
+def test_any_row_is_an_example_or_an_error(tmp_path, place, value, gold):
     spoiled = question(lamp3.TASK, "2")
     within = spoiled
     for step in place[:-1]:
@@ -285,7 +284,7 @@ def test_whatever_stands_in_a_row_it_is_an_example_or_a_flaw(tmp_path, place, va
             load(lamp3.TASK, tmp_path, "dev")
 
 
-def test_known_dirt_can_be_skipped(tmp_path):
+def test_skipped_rows(tmp_path):
     rows = [question(lamp2.TASK, "1"), question(lamp2.TASK, "110", profile=None)]
     write(tmp_path, lamp2.TASK, rows, {"1": "comedy", "110": "no tag"})
     assert [one.id for one in load(lamp2.TASK, tmp_path, "dev", skip=["110"])] == ["1"]

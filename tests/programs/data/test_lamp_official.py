@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from programs.data.lamp.official import files, get
-from programs.data.lamp.reading import load
+from programs.data.lamp.official import get, official_urls
 from programs.tasks import TASKS, lamp2, lamp3, lamp4
 from r2p_dspy.errors import DataError
-from tests.lamp import question, write
+from tests.lamp import load, question, write
 from tests.web import serve
 
 HOST = "https://ciir.cs.umass.edu/downloads/LaMP"
@@ -30,11 +29,11 @@ def unhurried(monkeypatch):
         ("lamp7", "time", "time/LaMP_7"),
     ],
 )
-def test_where_the_files_are(task, by, folder):
+def test_addresses(task, by, folder):
     kinds = [(split, kind) for split in ("train", "dev") for kind in ("questions", "outputs")]
     expected = {f"{split}_{kind}.json": f"{HOST}/{folder}/{split}/{split}_{kind}.json" for split, kind in kinds}
-    assert files(TASKS[task], by) == expected
-    assert files(TASKS[task], by, test=True) == expected | {
+    assert official_urls(TASKS[task], by) == expected
+    assert official_urls(TASKS[task], by, test=True) == expected | {
         "test_questions.json": f"{HOST}/{folder}/test/test_questions.json"
     }
 
@@ -56,7 +55,7 @@ def site(tmp_path):
     return {f"/time/LaMP_4/{name.split('_')[0]}/{name}": (source / name).read_bytes() for name in names}
 
 
-def test_the_files_are_got_once_and_can_be_loaded(tmp_path, site):
+def test_download_once_and_load(tmp_path, site):
     out, told = tmp_path / "deep" / "out", []
     with serve(site, drops=[20]) as (address, web):
         got = get(lamp4.TASK, "time", out, base=address, progress=lambda *what: told.append(what))
@@ -72,28 +71,33 @@ def test_the_files_are_got_once_and_can_be_loaded(tmp_path, site):
     assert all(sizes[name] == ((out / name).stat().st_size,) * 2 for name in got)
 
 
-def test_files_of_another_split_do_not_get_mixed_in(tmp_path, site):
+def test_splits_are_not_mixed(tmp_path, site):
     with serve(site) as (address, _):
         get(lamp4.TASK, "time", tmp_path / "out", base=address)
         (tmp_path / "out" / "dev_outputs.json").unlink()
         with pytest.raises(DataError, match="is for other files .*split time"):
             get(lamp4.TASK, "user", tmp_path / "out", base=address)
         (tmp_path / "out" / "source.json").write_text("[")
-        with pytest.raises(DataError, match=r"source.json is no account"):
+        with pytest.raises(DataError, match=r"source.json does not describe"):
             get(lamp4.TASK, "time", tmp_path / "out", base=address)
 
 
 @pytest.mark.parametrize(
     ("why", "name", "body", "said"),
     [
-        ("cut short, and the server knows of no more", "dev_questions", b'[{"id": "1"', "no whole JSON"),
+        ("cut short, and the server knows of no more", "dev_questions", b'[{"id": "1"', "not valid JSON"),
         ("golds of another task", "train_outputs", b'{"task": "LaMP_5", "golds": [{}]}', "of 'LaMP_5', not of LaMP_4"),
-        ("questions of another", "train_questions", json.dumps([question(lamp3.TASK)]).encode(), "is one of LaMP_4"),
-        ("no questions", "train_questions", b"{}", "is one of LaMP_4"),
+        (
+            "questions of another",
+            "train_questions",
+            json.dumps([question(lamp3.TASK)]).encode(),
+            "no question of LaMP_4",
+        ),
+        ("no questions", "train_questions", b"{}", "no question of LaMP_4"),
         ("a page in their place", "dev_questions", b"<html>", "a web page"),
     ],
 )
-def test_what_is_no_good_file_is_not_kept(tmp_path, site, why, name, body, said):
+def test_bad_files_are_not_kept(tmp_path, site, why, name, body, said):
     path = next(path for path in site if path.endswith(f"{name}.json"))
     with serve(site | {path: body}) as (address, _):
         with pytest.raises(DataError) as caught:
@@ -106,7 +110,7 @@ def test_what_is_no_good_file_is_not_kept(tmp_path, site, why, name, body, said)
 
 
 @pytest.mark.parametrize("there", [[], ["dev_outputs.json", "train_questions.json"]], ids=["at all", "any more"])
-def test_without_network_what_is_missing_is_named_and_where_to_put_it(tmp_path, site, there):
+def test_no_network_names_missing_files_and_directory(tmp_path, site, there):
     out = tmp_path / "out"
     with serve(site) as (address, _):
         pass
@@ -116,13 +120,15 @@ def test_without_network_what_is_missing_is_named_and_where_to_put_it(tmp_path, 
     with pytest.raises(DataError) as caught:
         get(lamp4.TASK, "time", out, base=address)
     message = str(caught.value)
-    _, _, named = message.partition(f"fetch by other means, and put into {out}: ")
-    assert named.split() == [url for name, url in files(lamp4.TASK, "time", base=address).items() if name not in there]
+    _, _, named = message.partition(f"download by other means, and put into {out}: ")
+    assert named.split() == [
+        url for name, url in official_urls(lamp4.TASK, "time", base=address).items() if name not in there
+    ]
     assert "cannot be reached" in message and message.splitlines() == [message]
     assert sorted(path.name for path in out.iterdir()) == sorted([*there, "source.json"])
 
 
-def test_a_directory_that_cannot_be_made(tmp_path):
+def test_unwritable_directory(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="cannot write to .*file/out"):
         get(lamp2.TASK, "user", tmp_path / "file" / "out")

@@ -3,14 +3,13 @@
 import pytest
 
 from programs.data.dataset import personas
-from programs.data.lamp.reading import load
 from programs.data.lamp.show import found, persona, text
 from programs.tasks import TASKS, lamp1, lamp2, lamp4
 from r2p_dspy.errors import DataError
-from tests.lamp import item, question, write
+from tests.lamp import item, load, question, write
 
 
-def test_the_history_is_shown_from_old_to_new(tmp_path):
+def test_history_from_old_to_new(tmp_path):
     dates = {"a": "2020-03-01", "b": None, "c": "2019-12-31"}
     profile = [item(lamp2.TASK, key, date=date) for key, date in dates.items()]
     write(tmp_path, lamp2.TASK, [question(lamp2.TASK, profile=profile)], {"1": "comedy"})
@@ -22,7 +21,7 @@ def test_the_history_is_shown_from_old_to_new(tmp_path):
     assert lines[-2:] == ["gold", "  tag: comedy"]
 
 
-def test_long_texts_are_cut_unless_all_is_asked_for():
+def test_long_texts_are_cut_by_default():
     task, long = lamp4.TASK, "rain " * 300
     example = persona(TASKS["lamp2"], "dev")
     example = type(example)(id="1", article=long, headline="x", profile=[])
@@ -32,7 +31,7 @@ def test_long_texts_are_cut_unless_all_is_asked_for():
     assert max(map(len, short.splitlines())) <= 60
 
 
-def test_a_strangers_text_does_not_move_the_cursor(tmp_path):
+def test_control_characters_are_replaced(tmp_path):
     bad = "so\x1b[2J it\r\n\u202erained"
     profile = [item(lamp2.TASK, bad, description=bad, date=f"1{bad}")]
     write(tmp_path, lamp2.TASK, [question(lamp2.TASK, bad, bad, profile=profile)], {bad: "comedy"})
@@ -41,7 +40,7 @@ def test_a_strangers_text_does_not_move_the_cursor(tmp_path):
     assert shown.encode() and shown.count("rained") == 5
 
 
-def test_the_lines_of_a_question_stay_lines(tmp_path):
+def test_lines_of_a_question_are_kept(tmp_path):
     asked = "Parsing\n[1] Grammars\n[2] Deep Sea"
     write(tmp_path, lamp1.TASK, [question(lamp1.TASK, text=asked)], {"1": "[2]"})
     shown = text(lamp1.TASK, found(lamp1.TASK, tmp_path, "dev"))
@@ -49,7 +48,7 @@ def test_the_lines_of_a_question_stay_lines(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
-def test_a_persona_of_the_split_or_any_by_number(split):
+def test_persona_by_split_or_number(split):
     task = TASKS["lamp3"]
     first = persona(task, split)
     assert first.id == getattr(personas(task, seed=0, limit=1), split)[0].id
@@ -58,12 +57,12 @@ def test_a_persona_of_the_split_or_any_by_number(split):
 
 
 @pytest.mark.parametrize("name", ["x", "-1", "1.5", "1000000", "", "٣x"])
-def test_what_is_no_persona(name):
+def test_unknown_persona(name):
     with pytest.raises(ValueError, match="number"):
         persona(TASKS["lamp2"], "dev", name)
 
 
-def test_rows_are_found_by_id_and_flawed_ones_say_why(tmp_path):
+def test_rows_by_id_and_errors_of_flawed_ones(tmp_path):
     rows = [question(lamp4.TASK, "1", profile=None), question(lamp4.TASK, "2"), question(lamp4.TASK, "3")]
     write(tmp_path, lamp4.TASK, rows, dict.fromkeys("123", "a"))
     assert found(lamp4.TASK, tmp_path, "dev").id == "2"

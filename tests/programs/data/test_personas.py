@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.lamp import METRICS
-from programs.data.lamp import reading as lamp_data
 from programs.data.personas import MAKERS, films, headlines, papers, products, scholarly, tweets, words
 from programs.data.personas.world import ROLES, draw, example, lamp_files
 from programs.tasks import TASKS
+from tests.lamp import load
 
 PEOPLE = sorted(set(ROLES))
 NUMBERS = st.integers(0, 999_999)
@@ -32,7 +32,7 @@ def mentions(text, word):
 
 @QUICK
 @given(NUMBERS)
-def test_films_the_answer_follows_from_the_history_alone(persona):
+def test_films_answer_follows_from_history(persona):
     made = case("lamp2", persona)
     setting, figure = made.cues
     assert (setting.kind, figure.kind) == films.KINDS
@@ -61,7 +61,7 @@ def test_films_the_answer_follows_from_the_history_alone(persona):
 
 @QUICK
 @given(NUMBERS)
-def test_products_the_rating_follows_from_the_history_alone(persona):
+def test_products_rating_follows_from_history(persona):
     made = case("lamp3", persona)
     assert len({cue.word for cue in made.cues}) == 2
 
@@ -84,7 +84,7 @@ def test_products_the_rating_follows_from_the_history_alone(persona):
 
 @QUICK
 @given(NUMBERS)
-def test_citations_the_reference_follows_from_the_history_alone(persona):
+def test_citations_reference_follows_from_history(persona):
     made = case("lamp1", persona)
     paper, *references = made.question.splitlines()
     topic = paper.split()[0]
@@ -98,7 +98,7 @@ def test_citations_the_reference_follows_from_the_history_alone(persona):
 @pytest.mark.parametrize(("task", "world"), [("lamp4", headlines.WORLD), ("lamp5", scholarly.WORLD)])
 @QUICK
 @given(persona=NUMBERS)
-def test_titles_the_words_follow_from_the_history_alone(task, world, persona):
+def test_titles_words_follow_from_history(task, world, persona):
     made = case(task, persona)
     patterns = [re.compile(re.sub(r"{(\w+)}", r"(?P<\1>\\S+)", frame.pattern)) for frame in world.frames]
     read = [[pattern.fullmatch(item["title"]) for pattern in patterns] for item in made.items]
@@ -115,7 +115,7 @@ def test_titles_the_words_follow_from_the_history_alone(task, world, persona):
 
 @QUICK
 @given(NUMBERS)
-def test_tweets_the_paraphrase_follows_from_the_history_alone(persona):
+def test_tweets_paraphrase_follows_from_history(persona):
     made = case("lamp7", persona)
     thing, where, _, mood = re.fullmatch(r"the (\S+) (\S+ \S+) (is) (\S+)", made.question).groups()
     (with_mood,) = [item["text"] for item in made.items if f" the {mood} " in item["text"]]
@@ -128,7 +128,7 @@ def test_tweets_the_paraphrase_follows_from_the_history_alone(persona):
 @BOTH
 @QUICK
 @given(persona=NUMBERS)
-def test_a_persona_is_its_number(task, persona):
+def test_persona_follows_from_its_number(task, persona):
     made = case(task, persona)
     assert made == case(task, persona)
     assert {made.answer, made.blind} <= set(TASKS[task].labels or (made.answer, made.blind))
@@ -139,7 +139,7 @@ def test_a_persona_is_its_number(task, persona):
 
 
 @BOTH
-def test_no_word_of_the_world_is_one_of_the_decoration(task):
+def test_cues_and_filler_share_no_word(task):
     """Else a cue would stand where nothing is meant by it."""
     deciding = {*products.ASPECTS, *products.PRAISE, *products.BLAME}
     if task == "lamp2":
@@ -170,7 +170,7 @@ def numbers(role, seed, count=40):
     return [one.persona for one in draw(lambda persona, rng: case("lamp3", persona), role, count, seed)]
 
 
-def test_roles_never_overlap_whatever_the_seed():
+def test_roles_never_overlap():
     drawn = {role: {n for seed in range(30) for n in numbers(role, seed)} for role in PEOPLE}
     for role, people in drawn.items():
         assert {ROLES[n % len(ROLES)] for n in people} == {role}
@@ -179,7 +179,7 @@ def test_roles_never_overlap_whatever_the_seed():
 
 
 @BOTH
-def test_a_drawing_is_repeatable_and_a_smaller_one_its_beginning(task):
+def test_draw_is_repeatable_and_prefix_stable(task):
     maker = MAKERS[task]
     made = draw(maker, "test", 30, seed=7)
     assert draw(maker, "test", 30, seed=7) == made
@@ -203,13 +203,13 @@ def test_a_drawing_is_repeatable_and_a_smaller_one_its_beginning(task):
         ("more than the half that trains", "pocket", 500_001, "from 0 to 500000"),
     ],
 )
-def test_what_cannot_be_drawn_says_why(why, role, count, named):
+def test_invalid_draws(why, role, count, named):
     with pytest.raises(ValueError, match=named):
         draw(films.case, role, count)
 
 
 @BOTH
-def test_the_blind_oracle_is_far_from_the_full_one(task):
+def test_blind_oracle_is_far_from_full_oracle(task):
     made, metric = draw(MAKERS[task], "test", 400), METRICS[TASKS[task].metrics[0]]
 
     def score(answers):
@@ -225,12 +225,12 @@ def test_the_blind_oracle_is_far_from_the_full_one(task):
 
 
 @BOTH
-def test_as_lamps_files_it_is_the_same(task, tmp_path):
+def test_same_examples_from_lamp_files(task, tmp_path):
     made = draw(MAKERS[task], "test", 25)
     questions, golds = lamp_files(TASKS[task], made)
     (tmp_path / "dev_questions.json").write_text(json.dumps(questions))
     (tmp_path / "dev_outputs.json").write_text(json.dumps(golds))
-    loaded = lamp_data.load(TASKS[task], tmp_path, "dev")
+    loaded = load(TASKS[task], tmp_path, "dev")
     direct = [example(TASKS[task], one) for one in made]
     assert [one.toDict() for one in loaded] == [one.without("blind").toDict() for one in direct]
     assert [set(one.inputs().keys()) for one in loaded] == [set(one.inputs().keys()) for one in direct]
@@ -239,7 +239,7 @@ def test_as_lamps_files_it_is_the_same(task, tmp_path):
 
 
 @BOTH
-def test_an_example_hides_no_answer_in_its_inputs(task):
+def test_inputs_do_not_leak_the_answer(task):
     (made,) = draw(MAKERS[task], "test", 1)
     one = example(TASKS[task], made)
     assert set(one.inputs().keys()) == {TASKS[task].question, TASKS[task].profile}

@@ -34,7 +34,7 @@ def example(name, texts, **more):
 
 @settings(max_examples=50)
 @given(st.lists(st.lists(TEXTS, max_size=4), min_size=1, max_size=4))
-def test_histories_come_out_as_they_went_in(histories):
+def test_histories_are_unchanged(histories):
     plain = [example(str(n), texts, gold="x") for n, texts in enumerate(histories)]
     kept = stored.stored(plain)
     assert kept == plain and plain == kept and stored.in_memory(kept) == plain
@@ -52,7 +52,7 @@ def test_histories_come_out_as_they_went_in(histories):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
-def test_a_copy_is_a_plain_example(copied):
+def test_copy_is_a_plain_example(copied):
     (kept,) = stored.stored([example("1", ["a storm", "rain"])])
     made = copied(kept)
     assert made == kept and type(made.profile.items) is list
@@ -63,13 +63,13 @@ def test_a_copy_is_a_plain_example(copied):
     [BM25(2), Recency(2), Random(2), All(), DENSE, Hybrid(BM25(2), DENSE, k=2)],
     ids=lambda one: type(one).__name__,
 )
-def test_retrievers_find_the_same(retriever):
+def test_retrievers_return_the_same(retriever):
     plain = example("1", ["rain", "a storm again", "the sea", "a ship"])
     (kept,) = stored.stored([plain])
     assert retriever("a storm", kept.profile) == retriever("a storm", plain.profile)
 
 
-def test_what_is_on_disk_is_read_by_many_threads(monkeypatch):
+def test_many_threads_read_from_disk(monkeypatch):
     monkeypatch.setattr(stored, "_IN_MEMORY", 100)
     monkeypatch.setattr(stored, "_LAST", 2)
     plain = [example(str(n), [f"text {n} {m}" for m in range(5)]) for n in range(100)]
@@ -78,7 +78,7 @@ def test_what_is_on_disk_is_read_by_many_threads(monkeypatch):
         assert [*pool.map(lambda one: [*one.profile], kept * 3)] == [[*one.profile] for one in plain * 3]
 
 
-def test_items_are_not_held(monkeypatch):
+def test_items_are_not_kept_in_memory(monkeypatch):
     monkeypatch.setattr(stored, "_LAST", 1)
     kept = stored.stored(example(str(n), ["x"]) for n in range(3))
     held = [one.profile.items for one in kept]
@@ -87,7 +87,7 @@ def test_items_are_not_held(monkeypatch):
     assert held[1][0] is not None and held[0][0] is not first, "read anew"
 
 
-def test_users_are_told_apart_as_before():
+def test_users_are_the_same():
     histories = [["a", "b", "c"], ["a", "b", "c", "d"], ["e", "f", "g"]]
     plain = [example(str(n), texts) for n, texts in enumerate(histories)]
     kept = stored.stored(plain)
@@ -95,7 +95,7 @@ def test_users_are_told_apart_as_before():
     assert check_apart(kept[:1], kept[1:]) == 1
 
 
-def test_the_sets_that_programs_are_compiled_on_are_in_memory(tmp_path):
+def test_training_sets_are_in_memory(tmp_path):
     for split in ("train", "dev"):
         names = [f"{split}{n}" for n in range(20)]
         rows = [question(lamp2.TASK, name, name, profile=[item(lamp2.TASK, name)]) for name in names]
@@ -107,7 +107,7 @@ def test_the_sets_that_programs_are_compiled_on_are_in_memory(tmp_path):
     assert [one.profile[0].text for one in found.test] == [one.id for one in found.test]
 
 
-def test_no_room_is_one_line(monkeypatch):
+def test_full_disk_is_one_line(monkeypatch):
     class Full:
         def write(self, raw):
             raise OSError(errno.ENOSPC, "No space left on device")

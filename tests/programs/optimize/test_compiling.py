@@ -329,7 +329,7 @@ def test_a_seed_repeats_everything(optimizer):
             "a question on both sides",
             "random",
             {"dev": [*DEV, TRAIN[3]]},
-            f"question {TRAIN[3].id} stands in the train",
+            f"question {TRAIN[3].id} is in the train",
         ),
         ("weights that are none", "random", {"weights": {"style": 1.0}}, "unknown part 'style'"),
         ("a threshold that is none", "random", {"threshold": 2.0}, "threshold of the task's score"),

@@ -188,9 +188,9 @@ def test_nothing_is_kept_of_rows_that_are_settled(model, tmp_path):
 
 
 FLAWED = [
-    (b"{half a row", "no JSON"),
-    (b"\xff\xfe", "no JSON"),
-    (b"[" * 100_000, "no JSON"),
+    (b"{half a row", "not valid JSON"),
+    (b"\xff\xfe", "not valid JSON"),
+    (b"[" * 100_000, "not valid JSON"),
     (["a", "list"], "not an object"),
     ({"film": "x", "profile": []}, "it has no id"),
     (row(1, id=True), "it has no id"),
@@ -200,7 +200,7 @@ FLAWED = [
     (row(1, profile=None), "its profile is None, not a list"),
     (row(1, profile={"m": 1}), "not a list"),
     (row(1, profile=["text"]), "item 1: it has no id"),
-    (row(1, profile=[*HISTORY, HISTORY[0]]), "item m7: the id stands twice"),
+    (row(1, profile=[*HISTORY, HISTORY[0]]), "item m7: the profile has this id twice"),
     (row(1, profile=[{"id": "a", "label": "romance"}]), "item a: its text is None"),
     (row(1, profile=[{"id": "a", "text": "", "label": "romance"}]), "item a: it has no text"),
     (row(1, profile=[{"id": "a", "text": "x", "label": "boring"}]), "item a: its label is 'boring'"),

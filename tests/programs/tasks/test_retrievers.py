@@ -22,7 +22,7 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_dense_one_matches_what_bm25_matches(name, encoder_dir):
+def test_dense_matches_the_texts_of_bm25(name, encoder_dir):
     task = TASKS[name]
     sparse, dense = (retriever(task, one, k=3) for one in ("bm25", f"dense:{encoder_dir}"))
     assert (dense.k, dense.query, dense.text) == (sparse.k, sparse.query, sparse.text) and not dense.normalize
@@ -31,12 +31,12 @@ def test_a_dense_one_matches_what_bm25_matches(name, encoder_dir):
     assert [type(part).__name__ for part in hybrid.retrievers] == ["BM25", "Dense"]
 
 
-def test_a_budget_goes_round_any():
+def test_budget_wraps_any_retriever():
     made = retriever(TASKS["lamp2"], "all", tokens=40)
     assert made == Budget(All(), 40) and made("q", Profile()) == Profile()
 
 
-def test_a_budget_shortens_what_every_program_is_shown(encoder_dir, tmp_path):
+def test_budget_shortens_every_prompt(encoder_dir, tmp_path):
     prompts = {}
     for tokens in (30, 10_000):
         name, out = f"hybrid:{encoder_dir}", tmp_path / str(tokens)
@@ -67,7 +67,7 @@ def test_a_budget_shortens_what_every_program_is_shown(encoder_dir, tmp_path):
         ("half a token", ["--retriever-tokens", "0.5"], ["--retriever-tokens", "0.5"]),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(why, options, said, tmp_path, monkeypatch):
+def test_invalid_retrievers_are_one_line(why, options, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("evaluate", *options)
     assert result.exit_code == 2, why
@@ -75,7 +75,7 @@ def test_what_cannot_be_is_told_in_one_line(why, options, said, tmp_path, monkey
     assert not any(tmp_path.iterdir()), "nothing half-written"
 
 
-def test_a_served_embedding_model_without_a_key_is_one_line(tmp_path, monkeypatch):
+def test_embedding_model_without_key_is_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     arguments = ["--retriever", "dense:openai/text-embedding-3-small", "--limit", 1, "--output", tmp_path / "run"]
     result = run("evaluate", *arguments)

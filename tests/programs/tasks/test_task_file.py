@@ -1,11 +1,13 @@
 """A user's task file: what comes out of good ones, and the one line that comes out of bad ones."""
 
+import pickle
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import programs
-from programs.tasks.answer_checks import READY, Rules
+from programs.tasks.answer_checks import READY_CHECKS, CheckArguments
 from programs.tasks.task import TaskError
 from programs.tasks.task_file import task_of
 from r2p_dspy import Inputs, Outcome, Profile
@@ -47,7 +49,7 @@ def written(folder, text, name="task.yaml"):
     return str(path)
 
 
-def test_a_file_becomes_a_task(tmp_path):
+def test_yaml_file_becomes_task(tmp_path):
     task = task_of(written(tmp_path, STARS))
     assert (task.name, task.question, task.answer, task.inputs) == ("stars", "place", "stars", ("remark", "place"))
     assert (task.fields, task.label, task.metrics) == (("remark",), "stars", ("mae", "accuracy"))
@@ -58,65 +60,65 @@ def test_a_file_becomes_a_task(tmp_path):
     assert [(check.kind, check.name) for check in task.checks] == [("assert", "one_line"), ("suggest", "max_words")]
 
 
-def test_labels_that_yaml_would_take_for_other_things_stay_texts(tmp_path):
+def test_labels_stay_texts(tmp_path):
     text = GOOD.replace("metrics: [rouge1, rougeL]", "metrics: [accuracy]\nlabels: [yes, no, ~, 1.0, 2020-01-01, 0o7]")
     assert task_of(written(tmp_path, text)).labels == ("yes", "no", "~", "1.0", "2020-01-01", "0o7")
 
 
 @pytest.mark.parametrize("name", ["task.yml", "mein Ordner.yaml"])
 @pytest.mark.parametrize("change", [lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n")])
-def test_files_as_some_editors_write_them(tmp_path, name, change):
+def test_byte_order_mark_and_crlf(tmp_path, name, change):
     assert task_of(written(tmp_path, change(GOOD), name)).name == "mails"
 
 
 # What is changed in a good file, the line that is at fault, and what is said of it.
 FAULTS = [
     ("metrics:", "metric:", 6, "unknown key 'metric'; did you mean 'metrics'?"),
-    ("metrics:", "zzz:", 6, "unknown key 'zzz'; there is task, instructions"),
+    ("metrics:", "zzz:", 6, "unknown key 'zzz'; known: task, instructions"),
     ("[rouge1, rougeL]", "[rouge1, rougel]", 6, "unknown metric 'rougel'; did you mean 'rougeL'?"),
     ("[rouge1, rougeL]", "\n- rouge1\n- roug2", 8, "unknown metric 'roug2'; did you mean 'rouge"),
-    ("[rouge1, rougeL]", "[bleu]", 6, "unknown metric 'bleu'; there is accuracy, f1"),
-    ("[rouge1, rougeL]", "[rouge1, rouge1]", 6, "metric 'rouge1' stands twice"),
+    ("[rouge1, rougeL]", "[bleu]", 6, "unknown metric 'bleu'; known: accuracy, f1"),
+    ("[rouge1, rougeL]", "[rouge1, rouge1]", 6, "duplicate metric 'rouge1'"),
     ("[rouge1, rougeL]", "[]", 6, "needs a metric"),
     ("[rouge1, rougeL]", "rouge1", 6, "metrics is 'rouge1', not a list"),
     ("[rouge1, rougeL]", "[[rouge1]]", 6, "not a text"),
     ("[rouge1, rougeL]", "[accuracy]", 6, "accuracy needs labels"),
     ("[rouge1, rougeL]", "[mae]\nlabels: [good, bad]", 6, "mae needs labels that are numbers"),
     ("[rouge1, rougeL]", "[mae]\nlabels: [1, nan]", 6, "mae needs labels that are numbers"),
-    ("[rouge1, rougeL]", "[accuracy]\nlabels: [a, b, a]", 7, "label 'a' stands twice"),
-    ("[rouge1, rougeL]", "[accuracy]\nlabels:\n- a\n- ' b'", 9, "without space around it, not ' b'"),
+    ("[rouge1, rougeL]", "[accuracy]\nlabels: [a, b, a]", 7, "duplicate label 'a'"),
+    ("[rouge1, rougeL]", "[accuracy]\nlabels:\n- a\n- ' b'", 9, "without spaces around it, not ' b'"),
     ("[rouge1, rougeL]", "[accuracy]\nlabels: [a]", 7, "one label leaves nothing to choose"),
     ("[rouge1, rougeL]", "[accuracy]\nlabels: {a: b}", 7, "labels is a mapping, not a list"),
     ("metrics:", "query: mial\nmetrics:", 6, "unknown input 'mial'; did you mean 'mail'?"),
-    ("metrics:", "query: subject\nmetrics:", 6, "unknown input 'subject'; there is mail"),
-    ("metrics:", "task: mails\nmetrics:", 6, "the key 'task' stands twice"),
+    ("metrics:", "query: subject\nmetrics:", 6, "unknown input 'subject'; known: mail"),
+    ("metrics:", "task: mails\nmetrics:", 6, "duplicate key 'task'"),
     ("{fields: [subject, text]}", "{field: [subject, text]}", 4, "unknown key 'field'; did you mean 'fields'?"),
     ("{fields: [subject, text]}", "\n  fields: [text]\n  labels: a", 6, "unknown key 'labels'; did you mean 'label'?"),
-    ("{fields: [subject, text]}", "{fields: [text, text]}", 4, "field 'text' stands twice"),
+    ("{fields: [subject, text]}", "{fields: [text, text]}", 4, "duplicate field 'text'"),
     ("{fields: [subject, text]}", "{fields: []}", 4, "at least one field"),
     ("{fields: [subject, text]}", "{fields: [id, text]}", 4, "cannot be named 'id'"),
     ("{fields: [subject, text]}", "{fields: text}", 4, "fields is 'text', not a list"),
-    ("{fields: [subject, text]}", "[subject, text]", 4, "not keys with values"),
+    ("{fields: [subject, text]}", "[subject, text]", 4, "not a mapping of keys to values"),
     ("{fields: [subject, text]}", "{fields: [text], label: text}", 4, "'text' is a field already"),
     ("{fields: [subject, text]}", "{fields: [text], label: tag}", 4, "one of the task's labels"),
     ("profile:", "profil:", 4, "unknown key 'profil'; did you mean 'profile'?"),
     ("profile: {fields: [subject, text]}\n", "", 1, "profile is missing"),
     ("profile: {fields: [subject, text]}", "profile: {desc: mails}", 4, "fields is missing in profile"),
-    ("profile: {fields: [subject, text]}", "profile:", 4, "profile is '', not keys with values"),
+    ("profile: {fields: [subject, text]}", "profile:", 4, "profile is '', not a mapping of keys to values"),
     ("{mail: the mail}", "{}", 3, "inputs is a mapping, not one name"),
-    ("{mail: the mail}", "[mail]", 3, "inputs is a list, not keys with values"),
+    ("{mail: the mail}", "[mail]", 3, "inputs is a list, not a mapping of keys to values"),
     ("{mail: the mail}", "{the mail: x}", 3, "one word of letters"),
     ("{mail: the mail}", "{config: x}", 3, "cannot be named 'config'"),
     ("{mail: the mail}", "{copy: x}", 3, "cannot be named 'copy'"),
-    ("{mail: the mail}", "{profile: x}", 3, "field 'profile' stands twice"),
-    ("{mail: the mail}", "{subject: x}", 3, "field 'subject' stands twice"),
+    ("{mail: the mail}", "{profile: x}", 3, "duplicate field 'profile'"),
+    ("{mail: the mail}", "{subject: x}", 3, "duplicate field 'subject'"),
     ("{mail: the mail}", "{mail: {a: b}}", 3, "not a text"),
-    ("{mail: the mail}", "\n  mail: x\n  mail: y", 5, "the key 'mail' stands twice"),
+    ("{mail: the mail}", "\n  mail: x\n  mail: y", 5, "duplicate key 'mail'"),
     ("{subject: the subject}", "{subject: x, title: y}", 5, "not one name and what it is"),
     ("{subject: the subject}", "{reasoning: x}", 5, "cannot be named 'reasoning'"),
-    ("{subject: the subject}", "subject", 5, "answer is 'subject', not keys with values"),
-    ("task: mails", "task: ../mails", 1, "a task's name is letters"),
-    ("task: mails", "task: ''", 1, "a task's name is letters"),
+    ("{subject: the subject}", "subject", 5, "answer is 'subject', not a mapping of keys to values"),
+    ("task: mails", "task: ../mails", 1, "a task's name has only letters"),
+    ("task: mails", "task: ''", 1, "a task's name has only letters"),
     ("task: mails", "task: [mails]", 1, "not a text"),
     ("instructions: Write the subject.", "instructions:", 2, "instructions is '', not a text"),
     ("instructions: Write the subject.", "instructions: ' '", 2, "instructions is ' ', not a text"),
@@ -128,7 +130,7 @@ FAULTS = [
     ("metrics:", "checks: {suggest: {one_line: perhaps}}\nmetrics:", 6, "not true or false"),
     ("metrics:", "checks: {suggest: {avoid: asap}}\nmetrics:", 6, "avoid is 'asap', not a list"),
     ("metrics:", "checks: {sugest: {max_words: 9}}\nmetrics:", 6, "unknown key 'sugest'; did you mean 'suggest'?"),
-    ("metrics:", "checks: [max_words]\nmetrics:", 6, "checks is a list, not keys with values"),
+    ("metrics:", "checks: [max_words]\nmetrics:", 6, "checks is a list, not a mapping of keys to values"),
     ("metrics:", "checks:\n  assert: {max_words: 3}\n  suggest: {max_words: 2}\nmetrics:", 8, "max_words is an assert"),
     ("metrics:", "metrics: [\n", 8, "expected"),
     ("metrics:", "\tmetrics:", 6, "cannot start any token"),
@@ -144,7 +146,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("before", "after", "line", "said"), FAULTS, ids=[f"{row[1]!r}"[:40] for row in FAULTS])
-def test_a_fault_is_said_in_one_line_with_its_place(tmp_path, before, after, line, said):
+def test_yaml_fault_is_one_line_with_its_place(tmp_path, before, after, line, said):
     assert before in GOOD
     path = written(tmp_path, GOOD.replace(before, after))
     with pytest.raises(TaskError) as caught:
@@ -155,7 +157,7 @@ def test_a_fault_is_said_in_one_line_with_its_place(tmp_path, before, after, lin
     assert message.splitlines() == [message]
 
 
-def test_a_file_that_says_three_to_the_sixtieth_things_is_refused_at_once(tmp_path):
+def test_exponential_aliases_are_refused_at_once(tmp_path):
     nested = "&x0 [ha]" + "".join(f", &x{n} [*x{n - 1}, *x{n - 1}, *x{n - 1}]" for n in range(1, 60))
     with pytest.raises(TaskError, match="line 6: entry 1 of metrics is a list, not a text"):
         task_of(written(tmp_path, GOOD.replace("[rouge1, rougeL]", f"[{nested}]")))
@@ -164,12 +166,12 @@ def test_a_file_that_says_three_to_the_sixtieth_things_is_refused_at_once(tmp_pa
 
 
 @pytest.mark.parametrize("text", ["\0", "a: \x07", "[" * 100_000, "{a: " * 100_000], ids=["nul", "bell", "[[[", "{{{"])
-def test_what_is_no_yaml_at_all(tmp_path, text):
+def test_not_yaml(tmp_path, text):
     with pytest.raises(TaskError, match=r"task.yaml: .*docs/your-task.md"):
         task_of(written(tmp_path, text))
 
 
-def test_nothing_of_a_yaml_file_is_run(tmp_path):
+def test_yaml_is_not_run(tmp_path):
     mark = tmp_path / "mark"
     text = GOOD.replace("task: mails", f'task: !!python/object/apply:os.mkdir ["{mark}"]')
     with pytest.raises(TaskError, match="line 1"):
@@ -181,7 +183,7 @@ def test_nothing_of_a_yaml_file_is_run(tmp_path):
 @given(
     text=st.text(st.sampled_from("task: mails\n[]{}-&*!|>'\"#%@`,?\t0\\é"), max_size=40), at=st.integers(0, len(GOOD))
 )
-def test_whatever_is_put_into_a_file_it_is_a_task_or_one_line(tmp_path, text, at):
+def test_any_text_is_a_task_or_one_line(tmp_path, text, at):
     try:
         assert task_of(written(tmp_path, GOOD[:at] + text + GOOD[at:])).metrics
     except TaskError as error:
@@ -198,17 +200,17 @@ def test_whatever_is_put_into_a_file_it_is_a_task_or_one_line(tmp_path, text, at
         ("nowhere.py", "nowhere.py: it cannot be read"),
     ],
 )
-def test_names_that_name_nothing(name, said):
+def test_unknown_names_and_missing_files(name, said):
     with pytest.raises(TaskError) as caught:
         task_of(name)
     assert said in str(caught.value)
 
 
-def test_a_folder_and_bytes_and_a_name_that_is_taken(tmp_path):
+def test_unreadable_files_and_reserved_names(tmp_path):
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "bytes.yaml").write_bytes(b"task: \xff")
     taken = written(tmp_path, GOOD.replace("task: mails", "task: lamp2"))
-    cases = [("folder.yaml", "cannot be read"), ("bytes.yaml", "UTF-8"), (taken, "'lamp2' is a task of LaMP's")]
+    cases = [("folder.yaml", "cannot be read"), ("bytes.yaml", "UTF-8"), (taken, "'lamp2' is one of LaMP's tasks")]
     for name, said in cases:
         with pytest.raises(TaskError, match=said):
             task_of(str(tmp_path / name))
@@ -238,14 +240,14 @@ TASK = Task(
 '''
 
 
-def test_a_python_file_is_run(tmp_path):
+def test_python_file_is_run(tmp_path):
     task = task_of(written(tmp_path, PYTHON, "task.py"))
     assert (task.name, task.inputs, task.checks[0].name) == ("mails", ("mail",), "calm")
     assert "calm" in [check.name for check in programs.load(str(tmp_path / "task.py")).checks]
     assert [path.name for path in tmp_path.iterdir()] == ["task.py"], "and leaves nothing beside it"
 
 
-def test_a_python_file_is_run_once_and_again_when_it_was_changed(tmp_path, capsys):
+def test_python_file_is_run_once_per_content(tmp_path, capsys):
     for said in ("one", "two"):
         path = written(tmp_path, f"{PYTHON}print({said!r})\n", "task.py")
         assert task_of(path) is task_of(path)
@@ -261,7 +263,7 @@ PYTHON_FAULTS = [
     ("    mail: str", "    config: str", 17, "cannot be named 'config'"),
     ('fields=("subject", "text")', "fields=()", 17, "at least one field"),
     ("(Assert(calm),)", "(calm,)", 17, "wrap it in Assert(...)"),
-    ("subject: str =", 'subject: __import__("typing").Literal["a", "b"] =', 17, "labels are not those"),
+    ("subject: str =", 'subject: __import__("typing").Literal["a", "b"] =', 17, "the labels differ"),
     ("TASK = Task(", "TASK = Task((", 17, "SyntaxError"),
     ("def calm", "1 / 0\ndef calm", 12, "ZeroDivisionError"),
     ("def calm", "raise SystemExit(3)\ndef calm", 12, "SystemExit"),
@@ -272,7 +274,7 @@ PYTHON_FAULTS = [
 
 
 @pytest.mark.parametrize(("before", "after", "line", "said"), PYTHON_FAULTS, ids=[row[1] for row in PYTHON_FAULTS])
-def test_a_fault_in_python_is_said_likewise(tmp_path, before, after, line, said):
+def test_python_fault_is_one_line_with_its_place(tmp_path, before, after, line, said):
     path = written(tmp_path, PYTHON.replace(before, after), "task.py")
     with pytest.raises(TaskError) as caught:
         task_of(path)
@@ -281,8 +283,32 @@ def test_a_fault_in_python_is_said_likewise(tmp_path, before, after, line, said)
     assert message.startswith(f"{path}: line ") and abs(int(message.split()[2][:-1]) - line) <= 2
 
 
-def test_a_python_file_without_a_task(tmp_path):
-    with pytest.raises(TaskError, match="binds no TASK"):
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("def calm", "1 / 0\ndef calm", ["Traceback", "line 12, in <module>\n    1 / 0\n", "ZeroDivisionError"]),
+        ("def calm(", "def calm(:", ["line 12\n    def calm(:inputs, outcome):\n", "SyntaxError"]),
+        ("import dspy", "import dspy, nonesuch", ["    import dspy, nonesuch\n", "ModuleNotFoundError"]),
+    ],
+)
+def test_python_fault_keeps_the_users_traceback(tmp_path, before, after, shown):
+    path = written(tmp_path, PYTHON.replace(before, after), "task.py")
+    with pytest.raises(TaskError) as caught:
+        task_of(path)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert all(text in error.traceback for text in [f'File "{path}"', *shown])
+    assert "task_file.py" not in error.traceback, "the user's own frames only"
+
+
+def test_wrong_arguments_of_task_have_no_traceback(tmp_path):
+    for before, after in [("metrics=", "metric="), ("rouge1", "rouge-1")]:
+        with pytest.raises(TaskError) as caught:
+            task_of(written(tmp_path, PYTHON.replace(before, after), "task.py"))
+        assert caught.value.traceback == "" and caught.value.__cause__ is None
+
+
+def test_python_file_without_task(tmp_path):
+    with pytest.raises(TaskError, match="does not bind TASK"):
         task_of(written(tmp_path, "TASK = 'mails'\n", "task.py"))
 
 
@@ -301,7 +327,7 @@ def test_a_python_file_without_a_task(tmp_path):
     ],
 )
 def test_ready_made_checks(rule, argument, good, bad, said):
-    check = Rules(**{rule: argument}).functions()[rule]
+    check = CheckArguments(**{rule: argument}).functions()[rule]
 
     def of(text):
         return check(Inputs(fields={}), Outcome(fields={"subject": text}, answers=("subject",)))
@@ -312,5 +338,5 @@ def test_ready_made_checks(rule, argument, good, bad, said):
     assert not of(None)[0] if rule == "min_words" else of(None)[0]
 
 
-def test_every_ready_made_check_can_be_named():
-    assert list(READY) == list(Rules.model_fields)
+def test_every_ready_made_check_has_arguments():
+    assert list(READY_CHECKS) == list(CheckArguments.model_fields)

@@ -40,13 +40,13 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_what_lamps_files_hold_is_asked_and_matched_as_officially(name):
+def test_question_and_query_as_officially(name):
     task, (text, question, matched) = TASKS[name], INPUTS[name]
     assert task.query(text) == question and task.wording(question) == text
     assert query_text({task.question: question}, default_retriever(task).query) == matched
 
 
-def test_titles_with_quotes_are_matched_as_the_official_script_takes_them():
+def test_quotes_in_titles_are_matched_as_officially():
     # It takes the second and third text in quotes, whatever stands there.
     text = CITED.replace("Parsing With Less", 'On "Less" Data')
     task = TASKS["lamp1"]
@@ -57,20 +57,20 @@ def test_titles_with_quotes_are_matched_as_the_official_script_takes_them():
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "lamp1"])
 @given(question=st.text(min_size=1).filter(lambda text: text == text.strip() and text))
-def test_any_question_comes_back_from_its_wording(name, question):
+def test_question_survives_its_wording(name, question):
     task = TASKS[name]
     assert task.query(task.wording(question)) == question
 
 
 @given(st.tuples(*[st.text(st.characters(exclude_characters='"\n', codec="utf-8"), min_size=1)] * 3))
-def test_any_three_titles_come_back_from_their_wording(titles):
+def test_three_titles_survive_their_wording(titles):
     paper, first, second = (title.strip() or "x" for title in titles)
     task, question = TASKS["lamp1"], f"{paper}\n[1] {first}\n[2] {second}"
     assert task.query(task.wording(question)) == question
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_each_has_a_program(name, scripted):
+def test_each_task_has_a_program(name, scripted):
     task = TASKS[name]
     program = load(name)
     answer = (task.labels or ("Rain Again",))[0]
