@@ -141,12 +141,9 @@ def of_difference(
         >>> of_difference(METRICS["mae"], ["4", "3"], ["3", "2"], ["5", "5"])
         Interval(value=-1.0, low=-1.0, high=-1.0)
     """
-    value = metric.corpus(ours, golds, labels) - metric.corpus(theirs, golds, labels)
-    # The draws depend only on the seed and the users, so both calls get the same ones.
-    our_values, their_values = (
-        _metric_resamples(metric, answers, golds, labels, users, resamples, seed) for answers in (ours, theirs)
-    )
-    return _interval(value, our_values - their_values)
+    pair = {"ours": ours, "theirs": theirs}
+    differences = of_differences(metric, pair, golds, labels, ["theirs"], users=users, resamples=resamples, seed=seed)
+    return differences["theirs"]["ours"]
 
 
 def of_differences(
@@ -176,6 +173,7 @@ def of_differences(
         {'cot': {'r2p': Interval(value=-1.0, low=-1.0, high=-1.0)}}
     """
     values = {name: metric.corpus(predictions, golds, labels) for name, predictions in programs.items()}
+    # The draws depend only on the seed and the users, so all programs get the same ones.
     resampled = {
         name: _metric_resamples(metric, predictions, golds, labels, users, resamples, seed)
         for name, predictions in programs.items()
