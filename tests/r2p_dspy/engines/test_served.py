@@ -11,7 +11,7 @@ from dspy.lm15 import Config, Message, Request
 from r2p_dspy import optimizing
 from r2p_dspy.decoding.steering import Correction, steering
 from r2p_dspy.engines import connect
-from r2p_dspy.engines.served.lm import ServedEngine, Threaded
+from r2p_dspy.engines.served.engine import ServedEngine, ThreadedEngine
 from r2p_dspy.engines.served.server import Server
 from tests.film import FILM, HISTORY, ask, program
 from tests.r2p_dspy.decoding.test_steering import Once
@@ -387,7 +387,7 @@ class TestFaults:
 
     def test_cancelling_a_task_stops_the_server(self, serve):
         server = serve(Hangs("x" * 100_000))
-        engine = Threaded(ServedEngine(Server(server.api_base, "none", 60.0), {}))
+        engine = ThreadedEngine(ServedEngine(Server(server.api_base, "none", 60.0), {}))
         request = Request("hosted_vllm/test", (Message.user("Tell me."),))
 
         async def cancelled():
@@ -412,7 +412,7 @@ class TestKeys:
         assert server.keys == {"Bearer of-the-environment"}
 
     def test_and_from_nowhere_else(self):
-        with pytest.raises(ValueError, match="api_key: keys are taken from the environment only"):
+        with pytest.raises(ValueError, match="api_key: set the key in the environment"):
             connect("hosted_vllm/test", api_key="of-the-call")
 
 
