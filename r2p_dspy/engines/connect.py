@@ -161,7 +161,8 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
         from r2p_dspy.engines.local.engine import TransformersEngine
     except ModuleNotFoundError as missing:
         raise ConfigError(
-            f"model {weights.spoken(source)!r} runs in this process, which needs {missing.name}: pip install '.[local]'"
+            f"model {weights.option_value(source)!r} runs in this process, which needs {missing.name}: "
+            "pip install '.[local]'"
         ) from missing
 
     options = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}

@@ -42,7 +42,7 @@ def locate(source: str, label: str | None = None) -> str:
     Raises:
         ConfigError: there is no such model; one line that says what to do.
     """
-    label = label or f"model {spoken(source)!r}"
+    label = label or f"model {option_value(source)!r}"
     if source == "pocket":
         if not list(POCKET.glob("*.safetensors")):
             raise ConfigError(
@@ -60,7 +60,7 @@ def locate(source: str, label: str | None = None) -> str:
     return source
 
 
-def spoken(source: str) -> str:
+def option_value(source: str) -> str:
     """A source as the `--model` option takes it."""
     return source if source == "pocket" else f"hf:{source}"
 
@@ -114,7 +114,7 @@ def load(source: str, *, device: str | None, dtype: str | None) -> tuple[PreTrai
         directory = Path(name) if Path(name).is_dir() else Path(cached_file(name, "config.json")).parent
         return model.to(device).eval(), tokenizer, directory
 
-    return from_disk_or_hub(name, f"model {spoken(source)!r}", read)
+    return from_disk_or_hub(name, f"model {option_value(source)!r}", read)
 
 
 def from_disk_or_hub(name: str, label: str, read: Callable[[bool], Read]) -> Read:

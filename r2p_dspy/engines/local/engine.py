@@ -85,7 +85,7 @@ class TransformersEngine:
             ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
             self._batch = Batcher(model, ends, max_rows=max_batch, cache_bytes=cache_bytes, threads=threads)
         except ValueError as cause:
-            raise ConfigError(f"model {weights.spoken(source)!r}: {cause}") from cause
+            raise ConfigError(f"model {weights.option_value(source)!r}: {cause}") from cause
         self.source = source
         self.fingerprint = weights.fingerprint(directory)
         self.supports_reasoning = reasoning

@@ -33,7 +33,6 @@ class Prefill:
         self._model = model
         self._room = limit // _CHUNK
         self._known: OrderedDict[bytes, _Layers] = OrderedDict()
-        self.remembered = 0  # prompt tokens taken from memory so far
 
     def __call__(self, prompt: list[int]) -> tuple[DynamicCache, torch.Tensor]:
         """The keys and values of a prompt (at least one token), and the logits after it, of shape (1, vocabulary)."""
@@ -44,7 +43,6 @@ class Prefill:
                 break
             chunks.append(layers)
         cache = _joined(chunks)
-        self.remembered += len(chunks) * _CHUNK
         for index in range(len(chunks), len(names)):
             self._compute(prompt[index * _CHUNK : (index + 1) * _CHUNK], cache)
             self._remember(names[index], cache)

@@ -23,7 +23,7 @@ EVIDENCE = STAGES["evidence"]
 INPUTS = Inputs(fields={"film": FILM}, items=Profile.of(HISTORY).local())
 
 
-class ScriptedLeg:
+class ScriptedSegment:
     """Writes a text, letter by letter; what it is stopped at and continued with is written into `log`."""
 
     def __init__(self, texts, log):
@@ -39,18 +39,18 @@ class ScriptedLeg:
 
     def resume(self, kept, note, opening):
         self.log.append((kept, note, opening))
-        return ScriptedLeg(self.texts[1:], self.log) if len(self.texts) > 1 else None
+        return ScriptedSegment(self.texts[1:], self.log) if len(self.texts) > 1 else None
 
 
 class SteerableEngine(ScriptedEngine):
-    """A scripted engine that can be steered: its texts are the legs of its answers, one after another."""
+    """A scripted engine that can be steered: its texts are the segments of its answers, in order."""
 
     def complete(self, request):
         if (steer := next_steer()) is None:
             return super().complete(request)
         self.requests.append(request)
         self.log = []
-        text, _ = generate_steered(ScriptedLeg(self.texts, self.log), steer)
+        text, _ = generate_steered(ScriptedSegment(self.texts, self.log), steer)
         usage = Usage(input_tokens=10, output_tokens=5)
         message = Message.assistant([TextPart(text)])
         return Response(id=None, model="test", message=message, finish_reason="stop", usage=usage)
@@ -58,7 +58,7 @@ class SteerableEngine(ScriptedEngine):
 
 @pytest.fixture
 def steerable():
-    """steerable(leg, …) configures a model that writes these legs, and returns its engine."""
+    """steerable(text, …) configures a model that writes these segments, and returns its engine."""
 
     def make(*texts, **attributes):
         engine = SteerableEngine(*texts, **attributes)
