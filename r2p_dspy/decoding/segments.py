@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 from dspy.lm15 import Usage
+
+from r2p_dspy.decoding.steering import Segment
 
 Content = TypeVar("Content")  # of a beginning: token ids, or text
 NO_TOKENS = Usage(input_tokens=0, output_tokens=0)
@@ -26,8 +28,8 @@ class Piece(Generic[Content]):
     shown: str
 
 
-class ResumableSegment(ABC, Generic[Content]):
-    """A segment that resumes from pieces; children say how they generate, encode and cut.
+class ResumableSegment(Segment, Generic[Content]):
+    """A segment that resumes from pieces; subclasses generate, encode and cut.
 
     Args:
         began: what stands already.
@@ -40,13 +42,6 @@ class ResumableSegment(ABC, Generic[Content]):
         self._began: Sequence[Piece[Content]] = began
         self._earlier = earlier
 
-    @abstractmethod
-    def __iter__(self) -> Iterator[str]: ...
-
-    @abstractmethod
-    def stop(self) -> None:
-        """End the generation and wait until it has ended."""
-
     @property
     def usage(self) -> Usage:
         """Tokens of this segment and of those before, with those that a correction threw away."""
@@ -57,7 +52,6 @@ class ResumableSegment(ABC, Generic[Content]):
         )
 
     def resume(self, kept: int, note: str, opening: str) -> Self | None:
-        """The segment after `kept` characters of the answer, a note and an opening; None when no room is left."""
         began: list[Piece[Content]] = []
         loose = ""  # kept text whose tokens are not kept, because it was cut, or because they are not known
         for content, shown in (*((piece.content, piece.shown) for piece in self._began), *self._written()):
@@ -95,15 +89,3 @@ class ResumableSegment(ABC, Generic[Content]):
     @abstractmethod
     def _following(self, began: Sequence[Piece[Content]]) -> Self | None:
         """The segment that goes on after a beginning; None when no room is left."""
-
-
-def tokens_left(limit: int, generated: int, context: int, prompt: Sequence[int]) -> int:
-    """Tokens that a resumed answer may still take.
-
-    Args:
-        limit: tokens that the segment before was given.
-        generated: tokens that it generated. Those that were thrown away count, so that no answer exceeds its limit.
-        context: tokens that prompt and answer may have together.
-        prompt: token ids of the prompt, with the beginning of the answer.
-    """
-    return min(limit - generated, context - len(prompt))

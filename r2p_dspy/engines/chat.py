@@ -86,8 +86,7 @@ class Chat:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids without control tokens; half a character becomes U+FFFD."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
     def _render(self, messages: list[dict[str, str]], prompts: bool, thinks: bool | None) -> list[int]:
         options = {} if thinks is None else {"enable_thinking": thinks}

@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 
 from dspy.lm15 import Usage
 
-from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment, tokens_left
+from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment
 from r2p_dspy.engines.answer import TextStream
 from r2p_dspy.engines.chat import Chat
 from r2p_dspy.engines.local.batching import Batcher
@@ -93,7 +93,8 @@ class LocalSegment(ResumableSegment[list[int]]):
         row = self._row
         chat = row.prompt[: len(row.prompt) - sum(len(piece.content) for piece in self._began)]
         prompt = chat + [token for piece in began for token in piece.content]
-        limit = tokens_left(row.limit, self._read, row.reserved, prompt)
+        # Tokens that were thrown away count, so that no answer takes more than its limit.
+        limit = min(row.limit - self._read, row.reserved - len(prompt))
         if limit < 1:
             return None
         return LocalSegment(self._batch, row.resume(prompt, limit), self._chat, began, self.usage)

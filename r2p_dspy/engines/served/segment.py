@@ -8,7 +8,7 @@ from typing import Any
 
 from dspy.lm15 import Usage
 
-from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment, tokens_left
+from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment
 from r2p_dspy.engines.served.server import Prompt, Server
 
 
@@ -97,7 +97,8 @@ class ServedSegment(ResumableSegment[list[int]]):
     def _following(self, began: Sequence[Piece[list[int]]]) -> ServedSegment | None:
         chat = self._call.prompt
         prompt = chat.ids + [token for piece in began for token in piece.content]
-        limit = tokens_left(self._limit, self._generated, chat.context, prompt)
+        # Tokens that were thrown away count, so that no answer takes more than its limit.
+        limit = min(self._limit - self._generated, chat.context - len(prompt))
         if limit < 1:
             return None
         return ServedSegment(self._call.resume(), prompt, limit, began, self.usage)

@@ -1,9 +1,9 @@
-"""Cutting an answer and continuing it: what the model reads, what the answer shows, and how many tokens are left."""
+"""Cutting an answer and continuing it: what the model reads, and what the answer shows."""
 
 import pytest
 from dspy.lm15 import Usage
 
-from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment, tokens_left
+from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment
 
 
 class TokenSegment(ResumableSegment[list[str]]):
@@ -87,11 +87,3 @@ def test_a_second_correction(kept, prompt):
 def test_usage_counts_what_was_thrown_away():
     second = TokenSegment(WHOLE).resume(2, "(N)", "so").write((["xy"], "xy"))
     assert (second.usage.input_tokens, second.usage.output_tokens) == (0 + len(second.prompt), 7 + 2)
-
-
-@pytest.mark.parametrize(
-    ("limit", "generated", "context", "prompt", "left"),
-    [(10, 4, 100, 20, 6), (10, 10, 100, 20, 0), (50, 4, 30, 20, 10), (50, 4, 30, 31, -1)],
-)
-def test_tokens_left(limit, generated, context, prompt, left):
-    assert tokens_left(limit, generated, context, [0] * prompt) == left
