@@ -32,8 +32,8 @@ def respond(request: Request, text: str, inside: bool | None, finish: str | None
     if inside is not None:
         pieces = Thoughts(inside).push(text, last=True)
         thought, text = ("".join(piece for kind, piece in pieces if kind == wanted) for wanted in ("thinking", "text"))
-    parts = [ThinkingPart(thought), TextPart(text)] if thought else [TextPart(text)]
-    message = Message.assistant(parts)
+    parts: list[ThinkingPart | TextPart] = [ThinkingPart(thought)] if thought else []
+    message = Message.assistant([*parts, TextPart(text)])
     return Response(id=None, model=request.model, message=message, finish_reason=finish_reason(finish), usage=usage)
 
 

@@ -86,7 +86,8 @@ class ServedLM(LocalLM):
 
     def dump_state(self) -> dict[str, Any]:
         own = {"reasoning": self.reasoning, "prefix": self.prefix}
-        return {**super().dump_state(), **{name: value for name, value in own.items() if value is not None}}
+        state: dict[str, Any] = super().dump_state()  # type: ignore[no-untyped-call, unused-ignore]
+        return {**state, **{name: value for name, value in own.items() if value is not None}}
 
     def _steerable(self) -> Iterator[ServedLM]:
         """This LM on each engine that may be able to steer the call, the best first; nothing if it is not steered."""
@@ -115,7 +116,8 @@ class ServedLM(LocalLM):
 
     def _on(self, engine: ServedEngine | StagedEngine) -> ServedLM:
         settings: dict[str, Any] = {"engine": engine, "async_engine": ThreadedEngine(engine), "num_retries": 0}
-        lm: ServedLM = self.copy(**settings, **dict.fromkeys(_CONNECTION))
+        settings |= dict.fromkeys(_CONNECTION)
+        lm: ServedLM = self.copy(**settings)  # type: ignore[no-untyped-call, unused-ignore]
         lm.history = self.history
         return lm
 
