@@ -1,7 +1,4 @@
-"""Language models for DSPy: in-process (the pocket model, transformers) and served.
-
-Importing this package does not import torch; using an in-process engine does.
-"""
+"""Language models for DSPy: in-process and served. Importing this does not import torch."""
 
 from typing import Any
 
