@@ -1,7 +1,7 @@
 """Tokens per second with one call in flight and with many, side by side: `python -m benchmarks.engine`.
 
-The calls are those of the R2P program of task 2, for a different persona user (synthetic) each. Both are measured in
-turns, so that whatever else the machine does hits both.
+The calls are those of the R2P program of task 2, each for another synthetic persona. The two rates are measured in
+turns, so that other work on the machine affects both.
 """
 
 import resource
@@ -57,13 +57,13 @@ def main(model: str, api_base: str | None, in_flight: int, rounds: int, threads:
         alone.append(rate(4, 1))
         together.append(rate(2 * in_flight, in_flight))
 
-    one, many = statistics.median(alone), statistics.median(together)
+    single, batched = statistics.median(alone), statistics.median(together)
     # Kilobytes on Linux, bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     click.echo(f"model            {lm.model}")
-    click.echo(f"1 in flight      {one:8.0f} tokens/s")
-    click.echo(f"{in_flight:<3d} in flight    {many:8.0f} tokens/s")
-    click.echo(f"ratio            {many / one:8.1f}")
+    click.echo(f"1 in flight      {single:8.0f} tokens/s")
+    click.echo(f"{in_flight:<3d} in flight    {batched:8.0f} tokens/s")
+    click.echo(f"ratio            {batched / single:8.1f}")
     click.echo(f"peak memory      {peak:8.0f} MB")
 
 

@@ -1,7 +1,7 @@
-"""What an uninterrupted R2P call costs beside the model: `python -m benchmarks.overhead`.
+"""The overhead of an R2P call over a bare `dspy.Predict`: `python -m benchmarks.overhead`.
 
-An engine that answers at once, and in turns a bare `dspy.Predict` with the same output fields and R2P with everything
-that stands around it: retrieval, rendering, checks.
+Both have the same output fields and an engine that answers at once, and they run in turns. R2P's call includes
+retrieval, rendering and checks.
 """
 
 import statistics
@@ -36,7 +36,7 @@ a tag
 
 
 class Instant:
-    """An engine that always gives one answer, at once."""
+    """An engine that always gives the same answer, at once."""
 
     def __init__(self, text: str):
         self.response = Response(
@@ -71,11 +71,11 @@ def main(rounds: int = 400) -> None:
                 call()
                 if number >= 20:
                     spent[name].append(1000 * (time.perf_counter() - started))
-    middle = {name: statistics.median(times) for name, times in spent.items()}
-    for name, value in middle.items():
+    medians = {name: statistics.median(times) for name, times in spent.items()}
+    for name, value in medians.items():
         print(f"{name}: {value:.2f} ms a call")
-    more = middle["r2p"] - middle["predict"]
-    print(f"{'met   ' if more <= 1.5 else 'MISSED'} R2P costs at most 1.5 ms more: {more:.2f} ms")
+    overhead = medians["r2p"] - medians["predict"]
+    print(f"{'met   ' if overhead <= 1.5 else 'MISSED'} R2P costs at most 1.5 ms more: {overhead:.2f} ms")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A server that answers over HTTP as vLLM does, and writes what it is told to."""
+"""A server that answers over HTTP as vLLM does, and writes prepared texts."""
 
 import json
 import socket
@@ -52,7 +52,7 @@ class ScriptedServer(ThreadingHTTPServer):
             step,
             context,
         )
-        self.asked, self.keys = [], set()  # (path, body) of every request
+        self.requests, self.keys = [], set()  # (path, body) of every request
         self.hung_up, self.written = 0, 0
         self.lock, self.over = threading.Lock(), threading.Event()
         self.api_base = f"http://127.0.0.1:{self.server_address[1]}/v1"
@@ -70,8 +70,8 @@ class ScriptedServer(ThreadingHTTPServer):
             self.hung_up += 1
 
     def bodies(self, path):
-        """What was asked of one path, in order."""
-        return [body for at, body in self.asked if at == path]
+        """The bodies of the requests to a path, in order."""
+        return [body for at, body in self.requests if at == path]
 
     def prompts(self):
         """The prompts of the completions, as text."""
@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with server.lock:
-            server.asked.append((self.path, body))
+            server.requests.append((self.path, body))
             server.keys.add(self.headers.get("Authorization"))
         if self.path == "/tokenize" and server.vllm:
             self._tokenize(body)
@@ -118,13 +118,13 @@ class _Handler(BaseHTTPRequestHandler):
             text = text[: min(ends)] if ends else str(text)
             usage = {"prompt_tokens": 3, "completion_tokens": len(text), "total_tokens": 3 + len(text)}
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-            told = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-            self._json({**told, "usage": usage})
+            completion = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+            self._json({**completion, "usage": usage})
         else:
             self._json({"detail": "Not Found"}, 404)
 
-    def _json(self, told, status=200):
-        data = json.dumps(told).encode()
+    def _json(self, answer, status=200):
+        data = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -133,12 +133,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _tokenize(self, body):
         if "messages" in body:
-            turns = "".join(f"<|{one['role']}|>{one['content']}" for one in body["messages"])
+            turns = "".join(f"<|{message['role']}|>{message['content']}" for message in body["messages"])
             text = turns + self.server.opens
         else:
             text = body["prompt"]
-        told = {"tokens": [ord(letter) for letter in text], "max_model_len": self.server.context}
-        self._json({**told, "token_strs": list(text), "count": len(text)})
+        answer = {"tokens": [ord(letter) for letter in text], "max_model_len": self.server.context}
+        self._json({**answer, "token_strs": list(text), "count": len(text)})
 
     def _stream(self, body, text):
         server = self.server

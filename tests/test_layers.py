@@ -67,9 +67,7 @@ def unless(paths, reasons):
     return [pytest.param(path, id=name_of(path), marks=marks.get(name_of(path), ())) for path in paths]
 
 
-@pytest.mark.parametrize(
-    "folder", unless(FOLDERS, {"finetune": "16 modules", "r2p_dspy/engines": "a docstring of two paragraphs"})
-)
+@pytest.mark.parametrize("folder", unless(FOLDERS, {"finetune": "16 modules"}))
 def test_a_folder_holds_at_most_14_modules_and_says_what_lives_there(folder):
     modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
     assert len(modules) <= 14, f"{len(modules)} modules: {', '.join(sorted(modules))}"
@@ -77,9 +75,7 @@ def test_a_folder_holds_at_most_14_modules_and_says_what_lives_there(folder):
     assert docstring and "\n" not in docstring and docstring.endswith(".")
 
 
-@pytest.mark.parametrize(
-    "path", unless(FILES, {"cli.py": "447 lines", "r2p_dspy/engines/local/engine.py": "325 lines"})
-)
+@pytest.mark.parametrize("path", unless(FILES, {"cli.py": "447 lines"}))
 def test_a_module_has_at_most_300_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 

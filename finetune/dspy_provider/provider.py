@@ -178,7 +178,7 @@ def trainable(lm: dspy.LM, directory: str | Path, template: Template = TEMPLATE)
 
 def _running(model: str, like: Any) -> dict[str, Any]:
     """What a `dspy.LM` needs to run an in-process model, with the options of an engine."""
-    from r2p_dspy.engines.local.engine import AsyncTransformersEngine, TransformersEngine
+    from r2p_dspy.engines import AsyncTransformersEngine, TransformersEngine
 
     options = {name: value for name, value in like.dump_state().items() if name not in ("source", "fingerprint")}
     engine = TransformersEngine.shared(model.removeprefix("hf:"), **options)

@@ -19,7 +19,7 @@ from finetune.pocket.worlds import ALL, FEW, TASKS, WORLDS, World
 from programs.data.personas.world import ROLES, Case, history, rng_of
 from programs.tasks.task import Task
 from r2p_dspy.checks import BUILT_IN, feedback, judge
-from r2p_dspy.decoding.carriers import FieldMarkers, Running, ThoughtTags
+from r2p_dspy.decoding.carriers import FieldMarkers, StageMarks, ThoughtTags
 from r2p_dspy.decoding.monitor import Monitor
 from r2p_dspy.engines.chat import CLOSE, OPEN
 from r2p_dspy.outcome import Inputs, Outcome
@@ -219,13 +219,13 @@ class Rows:
             text = written(asked, form, wrong, lesson_fields(task, form, wrong, template), template)
             if fault in ("missing", "mixed"):
                 text = disordered(rng, text, form, self.words)
-            running: Running = ThoughtTags(template)
+            marks: StageMarks = ThoughtTags(template)
             if form == "r2p":
-                running = FieldMarkers({stage.name: stage.name for stage in template.leaves()}, (task.answer,))
-            monitor = Monitor(running, template, BUILT_IN, self._seen(task, shown), most=1)
+                marks = FieldMarkers({stage.name: stage.name for stage in template.leaves()}, (task.answer,))
+            monitor = Monitor(marks, template, BUILT_IN, self._seen(task, shown), max_interventions=1)
             if (correction := monitor(text)) is not None:
                 stage = monitor.interventions[0].stage
-                opened = running.opening(stage, "").rstrip("\n").splitlines()[-1] + "\n"
+                opened = marks.opening(stage, "").rstrip("\n").splitlines()[-1] + "\n"
                 given = text[: correction.kept] + correction.note + correction.opening
                 return given, right[right.index(opened) + len(opened) :].lstrip("\n")
         return "", right

@@ -16,8 +16,8 @@ from dspy.utils.usage_tracker import UsageTracker
 from programs.calls.cache import Call, CallCache, CallCacheFailed, Usage
 from programs.calls.prices import cost, priced
 from programs.calls.usage import UsageLimiter
-from r2p_dspy.decoding.replay import Reading, noting, read_again
-from r2p_dspy.decoding.steering import Steer, awaited
+from r2p_dspy.decoding.replay import Reading, record_readings, replay_readings
+from r2p_dspy.decoding.steering import Steer, steer_factory
 from r2p_dspy.dspy_internals import attribute_outputs, copy_as, is_streaming, plain_outputs
 from r2p_dspy.errors import ConfigError
 
@@ -109,7 +109,7 @@ class _RecordingLM(dspy.LM):
             "messages": messages,
             "settings": {name: value for name, value in settings.items() if value is not None},
             "kind": [getattr(self, name, None) for name in ("model_type", "reasoning", "prefix")],
-            "read_along": awaited(),
+            "read_along": steer_factory() is not None,
         }
         try:
             return dspy.cache.cache_key(request)
@@ -124,7 +124,7 @@ class _RecordingLM(dspy.LM):
             call = self.call_cache.get(key)
         if call is None:
             return None, ()
-        readers = read_again(call.readings)
+        readers = replay_readings(call.readings)
         return (call, ()) if readers is None else (None, readers)
 
     def _replay(self, call: Call, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
@@ -145,7 +145,7 @@ class _RecordingLM(dspy.LM):
         record, tracker, readings = _Record(), UsageTracker(), list[Reading]()
         started, token = time.monotonic(), _model_under_way.set(self.model)
         try:
-            with dspy.context(usage_tracker=tracker), noting(readings, readers):
+            with dspy.context(usage_tracker=tracker), record_readings(readings, readers):
                 yield record
         finally:
             _model_under_way.reset(token)

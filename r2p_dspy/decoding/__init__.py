@@ -1,1 +1,1 @@
-"""Reading a generation while it runs, and correcting it: monitor, carriers, steering, replay."""
+"""Steering a generation while it runs: the monitor, the carriers' marks, resumable segments, and replay."""

@@ -1,4 +1,4 @@
-"""How each carrier marks the stages of a running answer, and how a stage is opened in it."""
+"""How each carrier marks the stages in a running answer."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,36 +9,32 @@ from r2p_dspy.prompting import tags
 from r2p_dspy.prompting.tags import Section
 from r2p_dspy.template import Template
 
-ANSWER = ""  # the name of the section that begins where the stages are over
+ANSWER = ""  # the name of the section after the last stage
 
 
-class Running(Protocol):
-    """One carrier's running text."""
+class StageMarks(Protocol):
+    """The marks of one carrier."""
 
     def sections(self, text: str) -> Iterator[Section]:
-        """The stages so far as they stand, and at the end the answer, if it has begun."""
-        ...
+        """The stages in the text so far, in the order in which they stand, then the answer if it has begun."""
 
-    def begins(self, text: str) -> int:
-        """Where the stages can begin at the earliest."""
-        ...
+    def earliest(self, text: str) -> int:
+        """The first position at which a stage may begin."""
 
     def opening(self, name: str, text: str) -> str:
-        """What opens a stage, or the answer, on a new line after a text."""
-        ...
+        """The mark that opens a stage, or the answer, on a new line after `text`."""
 
     def ending(self, name: str) -> str:
-        """The mark with which a stage is over."""
-        ...
+        """The mark that ends a stage."""
 
 
 @dataclass(frozen=True)
 class FieldMarkers:
-    """The fields carrier, as DSPy's chat adapter writes it.
+    """The marks of the fields carrier, as DSPy's chat adapter writes them.
 
     Args:
-        stages: for each stage, its field.
-        answers: the signature's own outputs.
+        stages: the field of each stage.
+        answers: names of the signature's own outputs.
     """
 
     stages: Mapping[str, str]
@@ -56,7 +52,7 @@ class FieldMarkers:
                 yield Section(ANSWER, mark.start(), "", len(text), False)
                 return
 
-    def begins(self, text: str) -> int:
+    def earliest(self, text: str) -> int:
         return 0
 
     def opening(self, name: str, text: str) -> str:
@@ -72,10 +68,10 @@ class FieldMarkers:
 
 @dataclass(frozen=True)
 class ThoughtTags:
-    """The thinking carrier.
+    """The marks of the thinking carrier: tags.
 
     Args:
-        template: whose stages stand between tags.
+        template: the stages.
     """
 
     template: Template
@@ -86,7 +82,7 @@ class ThoughtTags:
         if closed:
             yield Section(ANSWER, len(before), "", len(text), False)
 
-    def begins(self, text: str) -> int:
+    def earliest(self, text: str) -> int:
         start = len(text) - len(text.lstrip())
         return start + len("<think>") if text.startswith("<think>", start) else 0
 

@@ -1,4 +1,4 @@
-"""What somebody who read along with an answer was shown and said, noted such that it can be read again later."""
+"""Recording what a steer read and answered, and replaying it to the steers of a later run."""
 
 from __future__ import annotations
 
@@ -7,89 +7,99 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from r2p_dspy.decoding.steering import Correction, Steer, reader, steering
+from r2p_dspy.decoding.steering import Correction, NewSteer, PausingSteer, Steer, steer_factory, steering
 
-# Of one answer, in order, as JSON: ["read", kept, more, correction], where the text is what was kept of the one before
-# and more; and ["pause", mark].
+# What one steer read, in order, as JSON (hence `Any`): ["read", kept, added, correction], where the text is the first
+# `kept` characters of the text before and `added`; and ["pause", mark].
 Reading: TypeAlias = list[list[Any]]
 
 
-class _Noted:
-    """A reader whose readings are noted."""
+class RecordingSteer:
+    """Writes down what another steer reads and answers."""
 
     def __init__(self, steer: Steer, reading: Reading) -> None:
         self._steer, self._reading, self._text = steer, reading, ""
-        if (pause := getattr(steer, "pause", None)) is not None:
-            self._asked = pause
-            self.pause = self._pause
 
-    def __call__(self, text: str) -> Correction | None:
+    def __call__(self, text: str, /) -> Correction | None:
         correction = self._steer(text)
         kept = len(self._text) if text.startswith(self._text) else 0
-        self._reading.append(["read", kept, text[kept:], _plain(correction)])
+        self._reading.append(["read", kept, text[kept:], _as_json(correction)])
         self._text = text
         return correction
 
-    def _pause(self) -> str | None:
-        self._reading.append(["pause", mark := self._asked()])
+
+class RecordingPausingSteer(RecordingSteer):
+    """The same for a steer that pauses."""
+
+    def __init__(self, steer: PausingSteer, reading: Reading) -> None:
+        super().__init__(steer, reading)
+        self._pausing = steer
+
+    def pause(self) -> str | None:
+        mark = self._pausing.pause()
+        self._reading.append(["pause", mark])
         return mark
 
 
 @contextmanager
-def noting(readings: list[Reading], ready: Sequence[Steer] = ()) -> Iterator[None]:
-    """Within it, what readers are shown and say is noted, for each answer that somebody reads along with.
+def record_readings(readings: list[Reading], ready: Sequence[Steer] = ()) -> Iterator[None]:
+    """Record what the steers within read and answer.
 
     Args:
-        readings: takes a reading an answer.
-        ready: readers that were made before, and have read nothing; they come first.
+        readings: receives one reading for each steered answer.
+        ready: steers that `replay_readings` returned; they read the first answers.
     """
-    make, waiting = reader(), [*ready]
-    if make is None:
+    new_steer, waiting = steer_factory(), [*ready]
+    if new_steer is None:
         yield
         return
 
-    def noted() -> Steer:
+    def recorded() -> Steer:
+        steer = waiting.pop(0) if waiting else new_steer()
         readings.append([])
-        return _Noted(waiting.pop(0) if waiting else make(), readings[-1])
+        if isinstance(steer, PausingSteer):
+            return RecordingPausingSteer(steer, readings[-1])
+        return RecordingSteer(steer, readings[-1])
 
-    with steering(noted):
+    with steering(recorded):
         yield
 
 
-def read_again(readings: Sequence[Reading]) -> list[Steer] | None:
-    """Let those who want to read along now read noted answers instead of new ones.
+def replay_readings(readings: Sequence[Reading]) -> list[Steer] | None:
+    """Let new steers read recorded answers.
 
     Args:
         readings: of the answers of one call.
 
     Returns:
-        None when each reader said what was said then, so that the answers stand; else the readers, who have read
-        nothing: the checks behind them are not those of then, and the model has to be asked.
+        None when each steer answered as recorded, so that the recorded answers hold. Otherwise the steers, which have
+        read nothing: the checks behind them have changed, and the model must be called again.
     """
-    make = reader()
-    readers = [make() for _ in readings] if make is not None else []
-    if len(readers) != len(readings):
-        return readers
-    if not all(_agrees(copy.copy(one), reading) for one, reading in zip(readers, readings, strict=True)):
-        return readers
-    for one, reading in zip(readers, readings, strict=True):
-        _agrees(one, reading)
+    new_steer: NewSteer | None = steer_factory()
+    steers = [new_steer() for _ in readings] if new_steer is not None else []
+    if len(steers) != len(readings):
+        return steers
+    # Copies read first: a steer that has read something could not read another answer.
+    if not all(_agrees(copy.copy(steer), reading) for steer, reading in zip(steers, readings, strict=True)):
+        return steers
+    for steer, reading in zip(steers, readings, strict=True):
+        _agrees(steer, reading)
     return None
 
 
-def _agrees(steer: Any, reading: Reading) -> bool:
+def _agrees(steer: Steer, reading: Reading) -> bool:
     text = ""
-    for kind, *noted in reading:
+    for kind, *recorded in reading:
         if kind == "pause":
-            if not hasattr(steer, "pause") or steer.pause() != noted[0]:
+            if not isinstance(steer, PausingSteer) or steer.pause() != recorded[0]:
                 return False
         else:
-            kept, more, said = noted
-            text = text[:kept] + more
-            if _plain(steer(text)) != said:
+            kept, added, correction = recorded
+            text = text[:kept] + added
+            if _as_json(steer(text)) != correction:
                 return False
     return True
 
 
-def _plain(correction: Correction | None) -> list[Any] | None:
+def _as_json(correction: Correction | None) -> list[Any] | None:
     return None if correction is None else [correction.kept, correction.note, correction.opening]

@@ -1,4 +1,4 @@
-"""Steering: whoever reads a running answer may stop it and let it go on from a corrected beginning."""
+"""The seam between an engine and a reader: the reader stops a running answer and gives it a corrected beginning."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeAlias, TypeVar
+from typing import Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 
 @dataclass(frozen=True)
 class Correction:
-    """How a running answer is to go on.
+    """How a running answer goes on.
 
     Args:
-        kept: how many characters of it stay.
-        note: what the model is to read after them, which is no part of the answer.
-        opening: the answer's next words.
+        kept: characters of the answer that stay.
+        note: text that the model reads after them; it is no part of the answer.
+        opening: the next words of the answer.
     """
 
     kept: int
@@ -24,60 +24,74 @@ class Correction:
     opening: str
 
 
-# Reads the answer so far; None lets it go on. One with a method `pause` also says where it wants to read next, for
-# engines that cannot stream: before which string, or, with None, at the end. `copy.copy` makes one that has read as
-# much.
-Steer: TypeAlias = Callable[[str], Correction | None]
+class Steer(Protocol):
+    """Reads one running answer.
+
+    Engines call it with the whole text so far, each time the text has grown; it returns a correction, or None to let
+    the answer go on. A copy by `copy.copy` reads on by itself from the same state.
+    """
+
+    def __call__(self, text: str, /) -> Correction | None: ...
+
+
+@runtime_checkable
+class PausingSteer(Steer, Protocol):
+    """A steer for engines that cannot stream as well: it says where it wants to read next."""
+
+    def pause(self) -> str | None:
+        """The string at which to stop next; None writes the rest in one go."""
+
+
+NewSteer: TypeAlias = Callable[[], Steer]  # called once for each answer
 
 
 class Segment(Protocol):
-    """One stretch of a generation; iterated, it yields the pieces of text that follow its beginning."""
+    """One stretch of a generation. Iterating yields the pieces of text that follow its beginning."""
 
     def __iter__(self) -> Iterator[str]: ...
 
     def stop(self) -> None:
-        """End the generation, wait until it has ended, and be done; also after its end, and more than once."""
+        """End the generation and wait until it has ended. May be called after the end, and more than once."""
 
     def resume(self, kept: int, note: str, opening: str) -> Self | None:
-        """The stretch after so many characters of the answer, a note and an opening; None when no room is left."""
+        """The stretch after `kept` characters of the answer, a note and an opening; None when no room is left."""
 
 
 AnySegment = TypeVar("AnySegment", bound=Segment)
-_active: ContextVar[Callable[[], Steer] | None] = ContextVar("r2p_steer", default=None)
+_active: ContextVar[NewSteer | None] = ContextVar("r2p_steer", default=None)
 
 
 @contextmanager
-def steering(make: Callable[[], Steer] | None) -> Iterator[None]:
-    """Within it, an engine that can be steered asks for a reader for each answer; others know nothing of it."""
-    token = _active.set(make)
+def steering(new_steer: NewSteer | None) -> Iterator[None]:
+    """Let engines that support it steer the answers within. Other engines ignore this.
+
+    Args:
+        new_steer: makes a steer for each answer; None turns steering off.
+    """
+    token = _active.set(new_steer)
     try:
         yield
     finally:
         _active.reset(token)
 
 
-def reader() -> Callable[[], Steer] | None:
-    """What makes a reader for each answer, if somebody wants to read along."""
+def steer_factory() -> NewSteer | None:
+    """What makes a steer for each answer; None where answers are not steered."""
     return _active.get()
 
 
-def awaited() -> bool:
-    """Whether somebody wants to read along with the next answer."""
-    return _active.get() is not None
+def next_steer() -> Steer | None:
+    """A new steer for the next answer; None where answers are not steered."""
+    new_steer = _active.get()
+    return None if new_steer is None else new_steer()
 
 
-def active() -> Steer | None:
-    """Who reads along with the next answer."""
-    make = reader()
-    return None if make is None else make()
-
-
-def steered(leg: AnySegment, steer: Steer) -> tuple[str, AnySegment]:
+def generate_steered(segment: AnySegment, steer: Steer) -> tuple[str, AnySegment]:
     """Run a generation to its end, from correction to correction.
 
     Args:
-        leg: its first stretch.
-        steer: who reads along.
+        segment: its first stretch.
+        steer: reads the answer.
 
     Returns:
         The answer, without the notes, and the last stretch.
@@ -86,16 +100,16 @@ def steered(leg: AnySegment, steer: Steer) -> tuple[str, AnySegment]:
     while True:
         correction = None
         try:
-            for piece in leg:
+            for piece in segment:
                 text += piece
                 if (correction := steer(text)) is not None:
                     break
         finally:
-            leg.stop()
+            segment.stop()
         if correction is None:
-            return text, leg
+            return text, segment
         text = text[: correction.kept]
-        following = leg.resume(correction.kept, correction.note, correction.opening)
+        following = segment.resume(correction.kept, correction.note, correction.opening)
         if following is None:
-            return text, leg
-        text, leg = text + correction.opening, following
+            return text, segment
+        text, segment = text + correction.opening, following

@@ -1,16 +1,19 @@
-"""Language models for DSPy: the embedded one, transformers in this process, and everything that DSPy reaches.
+"""Language models for DSPy: in-process and served. Importing this does not import torch."""
 
-Importing this needs no torch; the in-process engine is imported when it is first used.
-"""
+from typing import Any
 
 from r2p_dspy.engines.connect import connect, context_window, count_tokens
 
 __all__ = ["AsyncTransformersEngine", "TransformersEngine", "connect", "context_window", "count_tokens"]
 
 
-def __getattr__(name: str):
-    if name in ("AsyncTransformersEngine", "TransformersEngine"):
-        from r2p_dspy.engines.local import engine as local
+def __getattr__(name: str) -> Any:  # Any: as every module's `__getattr__`
+    if name == "TransformersEngine":
+        from r2p_dspy.engines.local.engine import TransformersEngine
 
-        return getattr(local, name)
+        return TransformersEngine
+    if name == "AsyncTransformersEngine":
+        from r2p_dspy.engines.local.async_engine import AsyncTransformersEngine
+
+        return AsyncTransformersEngine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Messages of a request to the token ids that a chat model continues."""
+"""Encoding the messages of a request as the token ids that a chat model continues."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ OPEN, CLOSE = "<think>", "</think>"
 class Chat:
     """A tokenizer and its chat template, safe to use from many threads.
 
-    Only the template writes control tokens: `<|im_end|>` inside a message is encoded as the ten characters that it is.
+    Only the template writes control tokens: `<|im_end|>` inside a message is encoded as its ten characters.
 
     Args:
         tokenizer: a transformers tokenizer.
 
     Raises:
-        ValueError: the tokenizer has no chat template.
+        ConfigError: the tokenizer has no chat template.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any) -> None:  # Any: transformers builds its tokenizer classes at run time
         template = tokenizer.chat_template
         if not template:
-            raise ConfigError("its tokenizer has no chat template; take a chat or instruct model, or add a template")
+            raise ConfigError("its tokenizer has no chat template: use a chat or instruct model, or add a template")
         if tokenizer.chat_control_tokens is None:
             # The tags of a thought are no control tokens: an assistant's earlier or half-finished thought holds them.
             # Some models' control tokens (DeepSeek's <｜User｜>) are not marked special; the template names those.
@@ -39,7 +39,7 @@ class Chat:
                 if token.content not in (OPEN, CLOSE)
             ]
         self._tokenizer = tokenizer
-        self._marking: dict[int, bool] = {}
+        self._mark_ends: dict[int, bool] = {}
         self._lock = threading.Lock()  # encoding sets options on the tokenizer
 
     def encode(
@@ -48,14 +48,14 @@ class Chat:
         """The token ids to continue, and whether they end inside a thought.
 
         Args:
-            request: its system text and messages; of the parts only text and thoughts.
-            continues: the last message is the beginning of the answer, to be continued where it ends.
-            prompts: end with the template's opening of an assistant's turn; always so when `continues`.
-            thinks: handed to the template as `enable_thinking`; None leaves it to the template.
+            request: its system text and messages; their parts must be text or thoughts.
+            continues: continue the last message, an assistant's, where it ends.
+            prompts: end with the template's opening of an assistant's turn; `continues` implies it.
+            thinks: passed to the template as `enable_thinking`; None leaves it to the template.
 
         Raises:
             InvalidRequestError: the template refused the messages, or there is nothing to continue.
-            UnsupportedFeatureError: images, tools and other parts that are no text.
+            UnsupportedFeatureError: a part is an image, a tool call or anything else but text.
         """
         messages = conversation(request, continues=continues)
         prefix = ""
@@ -68,64 +68,68 @@ class Chat:
         if inside and prefix.startswith(OPEN):  # the template has opened the thought already
             prefix = prefix.removeprefix(OPEN).removeprefix("\n")
         if prefix:
-            # Encoded by itself, as the model would have gone on: its tokens never reach back over the template's end.
-            ids = ids + self.plain(prefix)
+            # Encoded by itself, as the model would have written it: no token spans the end of the template.
+            ids = ids + self.encode_text(prefix)
             inside = CLOSE not in prefix and (inside or prefix.lstrip().startswith(OPEN))
         return ids, inside
 
     def count(self, text: str) -> int:
-        """Tokens of a text that stands inside a message."""
-        return len(self.plain(text))
+        """The number of tokens of a text inside a message."""
+        return len(self.encode_text(text))
 
-    def marks(self, token: int) -> bool:
-        """Whether a token holds what ends a tag or a field's mark."""
-        if token not in self._marking:
+    def may_end_mark(self, token: int) -> bool:
+        """Whether a token has a character that ends a tag or a field marker."""
+        if token not in self._mark_ends:
             text = self.decode([token])
-            self._marking[token] = "]" in text or ">" in text
-        return self._marking[token]
+            self._mark_ends[token] = "]" in text or ">" in text
+        return self._mark_ends[token]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, control tokens left out; half a character becomes U+FFFD."""
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        """The text of token ids without control tokens; half a character becomes U+FFFD."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
     def _render(self, messages: list[dict[str, str]], prompts: bool, thinks: bool | None) -> list[int]:
         options = {} if thinks is None else {"enable_thinking": thinks}
         with self._lock:
             try:
-                return self._tokenizer.apply_chat_template(
+                ids: list[int] = self._tokenizer.apply_chat_template(
                     messages, add_generation_prompt=prompts, return_dict=False, sanitize_control_tokens=True, **options
                 )
-            except Exception as cause:  # a template raises what it likes, e.g. for two user turns in a row
+                return ids
+            except Exception as cause:  # a template may raise anything, e.g. for two user turns in a row
                 raise InvalidRequestError(f"the chat template refused the messages: {cause}") from cause
 
-    def plain(self, text: str) -> list[int]:
+    def encode_text(self, text: str) -> list[int]:
         """The token ids of a text as a model would write it."""
         with self._lock:
-            # Not verbose: what is too long for the model is counted all the same, and then cut.
-            return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+            # Not verbose: a text that is too long for the model is counted without a warning, and then shortened.
+            ids: list[int] = self._tokenizer.encode(
+                text, add_special_tokens=False, split_special_tokens=True, verbose=False
+            )
+            return ids
 
 
 def conversation(request: Request, *, continues: bool = False) -> list[dict[str, str]]:
-    """A request's system text and messages as chat templates take them.
+    """The system text and messages of a request as chat templates take them.
 
     Args:
-        request: of its parts only text and thoughts.
+        request: its parts must be text or thoughts.
         continues: the last message is unfinished, so a thought at its end stays open.
 
     Raises:
-        UnsupportedFeatureError: images, tools and other parts that are no text.
+        UnsupportedFeatureError: a part is an image, a tool call or anything else but text.
     """
     messages = [] if request.system is None else [{"role": "system", "content": _system(request.system)}]
     last = len(request.messages) - 1
     return messages + [_message(i, m, unfinished=continues and i == last) for i, m in enumerate(request.messages)]
 
 
-def _system(system: Any) -> str:
+def _system(system: str | Sequence[Any]) -> str:  # Any: DSPy has no public type for the part of a message
     return system if isinstance(system, str) else "\n".join(_text("system", i, part) for i, part in enumerate(system))
 
 
 def _message(index: int, message: Message, *, unfinished: bool) -> dict[str, str]:
-    """A message as templates take it; a thought stands in its tags, left open at the end of an unfinished message."""
+    """A message as templates take it, with thoughts in tags. A thought that ends an unfinished message stays open."""
     content, after_text = "", False
     for i, part in enumerate(message.parts):
         text = _text(f"messages[{index}]", i, part)
@@ -141,6 +145,6 @@ def _message(index: int, message: Message, *, unfinished: bool) -> dict[str, str
 def _text(where: str, index: int, part: Any) -> str:
     if not isinstance(part, TextPart | ThinkingPart):
         raise UnsupportedFeatureError(
-            f"only text can be read here, not a part of type {part.type!r}", feature=f"{where}.parts[{index}]"
+            f"this model reads only text, not a part of type {part.type!r}", feature=f"{where}.parts[{index}]"
         )
-    return part.text
+    return part.text or ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from r2p_dspy.errors import ConfigError
 
 _ENGINE_OPTIONS = ("device", "dtype", "max_batch", "cache_bytes", "reasoning", "threads", "timeout")
 
-# Served through LiteLLM; the rest of its hundred names is asked from it, which takes seconds to import.
+# Common providers that LiteLLM serves. It knows the others, but takes seconds to import.
 _LITELLM = {
     "azure_ai",
     "bedrock",
@@ -49,28 +50,29 @@ def connect(
     max_tokens: int | None = None,
     seed: int | None = None,
     cache: bool = True,
-    **kwargs: Any,
+    **kwargs: Any,  # those of `dspy.LM`, which are untyped
 ) -> dspy.LM:
     """A language model for DSPy.
 
     Args:
         model: `pocket` (the embedded model), `hf:DIR_OR_NAME` (transformers in this process), or a DSPy/LiteLLM name
             (`openai/…`, `anthropic/…`, `ollama_chat/…`, `hosted_vllm/NAME` with `api_base`).
-        api_base: address of a server, of served models only.
-        temperature: 0 takes the likeliest token; above, up to 2, tokens are drawn; None leaves it to the model.
-        max_tokens: of one answer; default: the provider's, in-process 1024.
-        seed: makes drawing repeatable. In-process it is so anyway; there it picks another of the possible answers.
+        api_base: address of a server, for served models only.
+        temperature: between 0 and 2; 0 takes the likeliest token; None leaves it to the model.
+        max_tokens: tokens of one answer; default: the provider's; in-process 1024.
+        seed: makes drawing repeatable. In-process models are repeatable anyway; there it picks another answer.
         cache: answer a repeated request from DSPy's cache.
-        **kwargs: in-process `device`, `dtype`, `max_batch`, `cache_bytes`, `reasoning`, `threads` and `timeout` go to
-            `TransformersEngine`; of served models `prefix` and `reasoning` to `ServedLM`; everything else to `dspy.LM`.
+        **kwargs: for in-process models `device`, `dtype`, `max_batch`, `cache_bytes`, `reasoning`, `threads` and
+            `timeout` go to `TransformersEngine`; for served models `prefix` and `reasoning` go to `ServedLM`; all
+            others go to `dspy.LM`.
 
     Returns:
-        A `dspy.LM`. Connecting to the same in-process model again takes no further memory. Its name holds a
-        fingerprint of the weights, so that answers of other weights are never taken from the cache.
+        A `dspy.LM`. Connecting to the same in-process model again takes no further memory. The name of an in-process
+        model holds a fingerprint of its weights, so that the cache never answers with those of other weights.
 
     Raises:
-        ValueError: one line that names the value and says what to do. Keys are taken from the environment alone, and
-            a missing one shows at the first call.
+        ConfigError: a value cannot be used; one line that names it and says what to do. Keys come from the environment;
+            a missing key shows at the first call.
 
     Example:
         >>> lm = connect("openai/gpt-4o-mini", max_tokens=200)
@@ -79,7 +81,7 @@ def connect(
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else prices are fetched from the network
     if "api_key" in kwargs:
-        raise ConfigError("api_key: keys are taken from the environment only, e.g. OPENAI_API_KEY")
+        raise ConfigError("api_key: set the key in the environment instead, e.g. OPENAI_API_KEY")
     if temperature is not None and not 0 <= temperature <= 2:
         raise ConfigError(f"temperature must be between 0 and 2, not {temperature}")
     if seed is not None:
@@ -91,8 +93,8 @@ def connect(
     if temperature == 0 and _FIXED_TEMPERATURE.match(model):
         kwargs["temperature"] = None  # these models take no temperature but their own
     kwargs = {"temperature": temperature, **({"api_base": api_base} if api_base else {}), **kwargs}
-    told = kwargs.get("prefix") is not None or isinstance(kwargs.get("reasoning"), bool)
-    if model.startswith("hosted_vllm/") or told:
+    has_own_settings = kwargs.get("prefix") is not None or isinstance(kwargs.get("reasoning"), bool)
+    if model.startswith("hosted_vllm/") or has_own_settings:
         from r2p_dspy.engines.served.lm import ServedLM
 
         return ServedLM(model, **kwargs)
@@ -100,18 +102,18 @@ def connect(
 
 
 def in_process(model: str) -> bool:
-    """Whether a model runs in this process, and is not served."""
+    """Whether a model runs in this process, not on a server."""
     return model == "pocket" or model.startswith("hf:")
 
 
 def check_name(model: str, api_base: str | None = None) -> None:
-    """Refuse a name, or an address with it, that `connect` refuses; nothing is loaded, and nobody is called.
+    """Refuse a name or an address that `connect` refuses, without loading or calling anything.
 
     Args:
-        model, api_base: as of `connect`.
+        model, api_base: as for `connect`.
 
     Raises:
-        ValueError: as of `connect`.
+        ConfigError: as for `connect`.
 
     Example:
         >>> check_name("hosted_vllm/Qwen3-4B")
@@ -120,30 +122,33 @@ def check_name(model: str, api_base: str | None = None) -> None:
         from r2p_dspy.engines.weights import locate
 
         if api_base is not None:
-            raise ConfigError(f"model {model!r} runs in this process: drop api_base, or say hosted_vllm/NAME")
+            raise ConfigError(f"model {model!r} runs in this process: drop api_base, or use hosted_vllm/NAME")
         locate(model.removeprefix("hf:"))
     else:
         _check_provider(model)
 
 
 def context_window(lm: dspy.LM) -> int | None:
-    """Tokens that a prompt and its answer may have together; None if nothing is known about the model."""
-    for known in (lm, getattr(lm, "engine", None)):
-        if (window := getattr(known, "context_window", None)) is not None:
+    """Tokens that a prompt and its answer may have together; None if the model is unknown."""
+    for source in (lm, getattr(lm, "engine", None)):
+        window: int | None = getattr(source, "context_window", None)
+        if window is not None:
             return window
     return _known_window(lm.model)
 
 
 @cache
 def _known_window(model: str) -> int | None:
-    known = model_info(model)
-    return known.get("max_input_tokens") or known.get("max_tokens")
+    info = model_info(model)
+    window: int | None = info.get("max_input_tokens") or info.get("max_tokens")
+    return window
 
 
 def count_tokens(lm: dspy.LM, text: str) -> int:
-    """Tokens of a text: exact in-process and on a vLLM server, else an estimate from its length."""
-    for known in (lm, getattr(lm, "engine", None)):
-        if (count := getattr(known, "count_tokens", None)) is not None and (tokens := count(text)) is not None:
+    """Tokens of a text: exact in-process and on a vLLM server, otherwise estimated from its length."""
+    for source in (lm, getattr(lm, "engine", None)):
+        count: Callable[[str], int | None] | None = getattr(source, "count_tokens", None)
+        if count is not None and (tokens := count(text)) is not None:
             return tokens
     return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
 
@@ -152,17 +157,19 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
     from r2p_dspy.engines import weights
 
     try:
-        from r2p_dspy.engines.local.engine import AsyncTransformersEngine, TransformersEngine
+        from r2p_dspy.engines.local.async_engine import AsyncTransformersEngine
+        from r2p_dspy.engines.local.engine import TransformersEngine
     except ModuleNotFoundError as missing:
         raise ConfigError(
-            f"model {weights.spoken(source)!r} runs in this process, which needs {missing.name}: pip install '.[local]'"
+            f"model {weights.option_value(source)!r} runs in this process, which needs {missing.name}: "
+            "pip install '.[local]'"
         ) from missing
 
     options = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}
     if source == "pocket":
         options.setdefault("reasoning", True)
     engine = TransformersEngine.shared(source, **options)
-    # No retries: an engine that repeats itself fails again.
+    # No retries: a repeatable engine would fail again.
     kwargs.setdefault("num_retries", 0)
     return LocalLM(engine.model_name, engine=engine, async_engine=AsyncTransformersEngine(engine), **kwargs)
 
@@ -171,18 +178,18 @@ def _check_provider(model: str) -> None:
     provider, slash, name = model.partition("/")
     if not (slash and provider and name):
         raise ConfigError(
-            f"model {model!r}: say pocket, hf:DIR_OR_NAME, or PROVIDER/NAME (openai/…, anthropic/…, ollama_chat/…, "
+            f"model {model!r}: use pocket, hf:DIR_OR_NAME, or PROVIDER/NAME (openai/…, anthropic/…, ollama_chat/…, "
             "hosted_vllm/NAME with an api_base)"
         )
     if is_served(model):
         return
     raise ConfigError(
-        f"model {model!r}: {provider!r} is no provider that DSPy knows; for a model in this process say hf:{model}"
+        f"model {model!r}: DSPy knows no provider {provider!r}; to run the model in this process use hf:{model}"
     )
 
 
 def is_served(model: str) -> bool:
-    """Whether a name is that of a served model: PROVIDER/NAME, with a provider that DSPy knows."""
+    """Whether a name is PROVIDER/NAME with a provider that DSPy knows."""
     provider, _, name = model.partition("/")
     return bool(provider and name) and (provider in _LITELLM or _is_known(provider))
 
@@ -190,10 +197,10 @@ def is_served(model: str) -> bool:
 def _is_known(provider: str) -> bool:
     if is_known_provider(provider):
         return True
-    if not re.fullmatch(r"[a-z0-9_-]+", provider):  # an organization on the hub, a path; LiteLLM has no such name
+    if not re.fullmatch(r"[a-z0-9_-]+", provider):  # an organization on the hub, or a path
         return False
     try:
         import litellm
     except ImportError:
-        return True  # nobody to ask
+        return True  # cannot be checked
     return provider in {getattr(known, "value", known) for known in litellm.provider_list}

@@ -1,20 +1,23 @@
-"""Where an in-process model comes from."""
+"""Finding, fingerprinting and loading the weights of in-process models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.files import digest
+
+if TYPE_CHECKING:  # importing it takes seconds
+    from transformers import PreTrainedModel
 
 Read = TypeVar("Read")
 
 POCKET = Path(__file__).resolve().parent.parent / "pocket"
 
-# What decides the answers. A model card, a training log or the optimizer's state beside them does not.
-_PARTS = (
+# The files that decide the answers. A model card, a training log or an optimizer's state does not.
+_FILES = (
     "*.safetensors",
     "pytorch_model*.bin",
     "config.json",
@@ -29,17 +32,17 @@ _PARTS = (
 _WINDOW, _WINDOWS = 1 << 20, 64
 
 
-def locate(source: str, said: str | None = None) -> str:
+def locate(source: str, label: str | None = None) -> str:
     """The directory, or the name on the Hugging Face hub, that a source stands for.
 
     Args:
         source: `pocket`, a directory that holds a transformers model, or a hub name such as `Qwen/Qwen3-0.6B`.
-        said: what an error calls it; default: as the `--model` option takes it.
+        label: the name of the model in errors; default: as the `--model` option takes it.
 
     Raises:
-        ValueError: one line that names the source and what to do.
+        ConfigError: there is no such model; one line that says what to do.
     """
-    said = said or f"model {spoken(source)!r}"
+    label = label or f"model {option_value(source)!r}"
     if source == "pocket":
         if not list(POCKET.glob("*.safetensors")):
             raise ConfigError(
@@ -50,29 +53,28 @@ def locate(source: str, said: str | None = None) -> str:
     path = Path(source).expanduser()
     if source and path.is_dir():
         if not (path / "config.json").is_file():
-            raise ConfigError(f"{said}: the directory holds no config.json; name the one that does")
+            raise ConfigError(f"{label}: the directory holds no config.json; name the directory that does")
         return str(path.resolve())
     if source.startswith((".", "/", "~")) or source.count("/") != 1 or " " in source:
-        raise ConfigError(f"{said}: no such directory; give a model directory or a hub name (ORG/NAME)")
+        raise ConfigError(f"{label}: no such directory; give a model directory or a hub name (ORG/NAME)")
     return source
 
 
-def spoken(source: str) -> str:
+def option_value(source: str) -> str:
     """A source as the `--model` option takes it."""
     return source if source == "pocket" else f"hf:{source}"
 
 
 def fingerprint(directory: str | Path) -> str:
-    """Sixteen hex digits that change with the weights, the tokenizer, the chat template and the configurations.
+    """A hash of the weights, the tokenizer, the chat template and the configuration, as 16 hex digits.
 
-    Files above 64 MiB are sampled in 64 windows of 1 MiB, so that a model of many gigabytes is told from its
-    fine-tuned copy in a second.
+    Files above 64 MiB are sampled in 64 windows of 1 MiB, so that a model of many gigabytes takes a second.
     """
     return digest(_sampled(Path(directory)))
 
 
 def _sampled(directory: Path) -> Iterator[bytes]:
-    for path in sorted({path for part in _PARTS for path in directory.glob(part)}):
+    for path in sorted({path for pattern in _FILES for path in directory.glob(pattern)}):
         size = path.stat().st_size
         yield f"{path.name}\0{size}\0".encode()
         with path.open("rb") as file:
@@ -84,19 +86,19 @@ def _sampled(directory: Path) -> Iterator[bytes]:
                     yield file.read(_WINDOW)
 
 
-def load(source: str, *, device: str | None, dtype: str | None):
-    """Load a causal language model and its tokenizer, from disk where they are there, else from the hub.
+def load(source: str, *, device: str | None, dtype: str | None) -> tuple[PreTrainedModel, Any, Path]:
+    """Load a causal language model and its tokenizer from disk, or from the hub where the disk has none.
 
     Args:
         source: as for `locate`.
-        device: as torch names it; default: the first GPU, else the CPU.
-        dtype: as torch names it; default: float32 on a CPU (narrower ones are slow there), else the checkpoint's own.
+        device: torch's name; default: the first GPU, else the CPU.
+        dtype: torch's name; default: float32 on a CPU (narrower types are slow there), else the checkpoint's own.
 
     Returns:
-        The model in evaluation mode, the tokenizer, and the directory that they came from.
+        The model in evaluation mode, its tokenizer (transformers builds its class at run time), and their directory.
 
     Raises:
-        ValueError: one line that names the source and what to do.
+        ConfigError: the model cannot be loaded; one line that says what to do.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -106,39 +108,39 @@ def load(source: str, *, device: str | None, dtype: str | None):
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")
 
-    def read(here: bool):
+    def read(here: bool) -> tuple[PreTrainedModel, Any, Path]:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=here)
         directory = Path(name) if Path(name).is_dir() else Path(cached_file(name, "config.json")).parent
         return model.to(device).eval(), tokenizer, directory
 
-    return from_disk_or_hub(name, f"model {spoken(source)!r}", read)
+    return from_disk_or_hub(name, f"model {option_value(source)!r}", read)
 
 
-def from_disk_or_hub(name: str, said: str, read: Callable[[bool], Read]) -> Read:
-    """What `read(local_files_only)` makes of a model: from disk where it is there, else from the hub.
+def from_disk_or_hub(name: str, label: str, read: Callable[[bool], Read]) -> Read:
+    """Call `read(local_files_only)`: first with the disk alone, then with the hub.
 
     Args:
         name: as `locate` returns it.
-        said: what an error calls it.
-        read: raises whatever it will.
+        label: the name of the model in errors.
+        read: loads the model; may raise anything.
 
     Raises:
-        ValueError: one line that says why it cannot be loaded.
+        ConfigError: the model cannot be loaded; one line that says why.
     """
     from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
     shown = is_progress_bar_enabled()
     disable_progress_bar()
     try:
-        for here in (True, False):  # what is on disk needs no network, and no waiting for one
+        for here in (True, False):  # the disk first: a network may be missing or slow
             try:
                 return read(here)
-            except Exception as cause:  # whatever transformers, the hub or a broken file raise
+            except Exception as cause:  # transformers, the hub and broken files raise errors of many kinds
                 if here and not Path(name).is_dir():
                     continue
                 reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-                raise ConfigError(f"{said} cannot be loaded ({reason}); check the name") from cause
+                raise ConfigError(f"{label} cannot be loaded ({reason}); check the name") from cause
     finally:
         if shown:
             enable_progress_bar()

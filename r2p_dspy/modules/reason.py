@@ -8,7 +8,7 @@ import dspy
 from dspy.signatures.signature import ensure_signature
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy.decoding.carriers import FieldMarkers, Running, ThoughtTags
+from r2p_dspy.decoding.carriers import FieldMarkers, StageMarks, ThoughtTags
 from r2p_dspy.decoding.monitor import CorrectionMode, Intervention, Monitor, enforced
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.modules.profile_predict import ProfilePredict
@@ -116,9 +116,9 @@ class Reason(ProfilePredict):
     ) -> Callable[[], Monitor] | None:
         """What makes a monitor for each answer of a call, or None where nothing is to be monitored, or nothing can."""
         checks, most = enforced()
-        running: Running = ThoughtTags(self.template)
+        marks: StageMarks = ThoughtTags(self.template)
         if self.thought is None:
-            running = FieldMarkers(self.stages, self.answers)
+            marks = FieldMarkers(self.stages, self.answers)
             # The other adapters are its children, and write no such marks.
             if not isinstance(adapter, dspy.ChatAdapter) or isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter):
                 return None
@@ -128,7 +128,7 @@ class Reason(ProfilePredict):
         inputs = Inputs(fields=fields, items=kwargs[self.profile], labels=self.labels)
 
         def monitor() -> Monitor:
-            monitors.append(Monitor(running, self.template, checks, inputs, most))
+            monitors.append(Monitor(marks, self.template, checks, inputs, most))
             return monitors[-1]
 
         return monitor
@@ -150,6 +150,6 @@ class Reason(ProfilePredict):
         """What was made, a prediction or the error that it cannot be read, with a note of how."""
         # An underscore keeps it off the prediction's fields, and so out of traces, demos and saved programs.
         interventions = tuple(monitors[0].interventions) if monitors else None
-        grade: CorrectionMode = monitors[0].grade if monitors else "retry"
+        grade: CorrectionMode = monitors[0].correction_mode if monitors else "retry"
         made._run = Run(kwargs[self.profile], texts[0] if texts else "", cut, interventions, grade)
         return made

@@ -1,7 +1,7 @@
 """Continuous batching: calls of many threads share the forward passes of one model.
 
-One background thread owns the model. A call that arrives while others run joins them at the next token, a call that
-is finished or cancelled leaves at once, and the rest go on.
+One background thread owns the model. A new call joins the running ones at the next token; a call that is finished or
+cancelled leaves at once.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from r2p_dspy.engines.local.rows import Row, Stopped, choose
 from r2p_dspy.engines.local.slots import SlotCache
 from r2p_dspy.errors import ConfigError
 
-# Why not transformers' own: `generate()` draws all rows from one generator and can neither drop nor add a row, and its
-# continuous batching (`generate_batch`) took 21 s for 192 tokens from a cold start on one core.
+# Not transformers' own batching: `generate()` draws all rows from one generator and cannot drop or add a row, and
+# `generate_batch` took 21 s for 192 tokens from a cold start on one core.
 
-_SMALL_MODEL = 50_000_000  # parameters below which a second core costs more in waiting than it computes
+_SMALL_MODEL = 50_000_000  # parameters; below, a second core waits more than it computes
 
 
 @dataclass
-class Served:
-    """What a batch has done so far."""
+class BatchStatistics:
+    """Counts of a batch so far."""
 
     calls: int = 0
     cancelled: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    steps: int = 0  # forward passes that each gave every running row one token
+    steps: int = 0  # forward passes, each of which gave every running row one token
 
 
 class Batcher:
@@ -43,13 +43,13 @@ class Batcher:
     Args:
         model: a decoder-only transformers model whose layers all have full attention.
         end: ids of the tokens that end a turn.
-        max_rows: rows in flight; more wait for their turn in the order of arrival.
-        cache_bytes: bound on all keys and values: a quarter for beginnings of prompts that may come again, the rest for
-            the rows in flight. A single row is always let in.
+        max_rows: rows in flight; more rows wait in the order of their arrival.
+        cache_bytes: bytes of all keys and values: a quarter for beginnings of prompts that may come again, the rest for
+            the rows in flight. A single row always runs.
         threads: cores for one forward pass; default: one for a small model on a CPU, else torch's own choice.
 
     Raises:
-        ValueError: this kind of model cannot be batched here; the message says why.
+        ConfigError: this kind of model cannot be batched; the message says why.
     """
 
     def __init__(
@@ -71,11 +71,12 @@ class Batcher:
         self.threads = threads
         if threads is None and model.device.type == "cpu" and model.num_parameters() < _SMALL_MODEL:
             self.threads = 1
-        self._vocabulary: int = model.get_input_embeddings().num_embeddings  # type: ignore[assignment]
-        self.served = Served()
+        embeddings: Any = model.get_input_embeddings()  # typed as any module
+        self._vocabulary: int = embeddings.num_embeddings
+        self.served = BatchStatistics()
         self.closed = False
         self._work = threading.Condition()
-        # A row goes from one to the next: waiting, admitted (its prompt is due), running (in the cache).
+        # A row moves through these: waiting, admitted (its prompt is due), running (in the cache).
         self._waiting: deque[Row] = deque()
         self._admitted: deque[Row] = deque()
         self._running: list[Row] = []
@@ -84,9 +85,14 @@ class Batcher:
         self._thread: threading.Thread | None = None
 
     def submit(self, row: Row) -> Row:
-        """Queue a row and return it at once. Raises ValueError for a prompt that cannot be run, Stopped if closed."""
+        """Queue a row and return it at once.
+
+        Raises:
+            ConfigError: the prompt or the limit of the row cannot be run.
+            Stopped: the batch is closed.
+        """
         if not row.prompt or not 0 <= min(row.prompt) <= max(row.prompt) < self._vocabulary:
-            raise ConfigError("a prompt needs at least one token, and only tokens that the model knows")
+            raise ConfigError("a prompt needs at least one token, and each must be in the model's vocabulary")
         if row.limit < 1:
             raise ConfigError(f"limit must be at least 1, not {row.limit}")
         with self._work:
@@ -100,7 +106,7 @@ class Batcher:
         return row
 
     def close(self) -> None:
-        """Fail what still runs and end the thread. Idempotent."""
+        """Fail the rows that still run, and end the thread. Idempotent."""
         with self._work:
             self.closed = True
             self._work.notify()
@@ -110,10 +116,10 @@ class Batcher:
 
     # ---- everything below runs in the model's thread ----
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator, unused-ignore]
     def _run(self) -> None:
         if self.threads is not None:
-            torch.set_num_threads(self.threads)  # of this thread, and of those that first use torch from now on
+            torch.set_num_threads(self.threads)  # of this thread, and of threads that first use torch later
         try:
             while True:
                 with self._work:
@@ -129,11 +135,11 @@ class Batcher:
                     self._admitted.popleft()
                 if self._running:
                     self._step()
-        except BaseException as cause:  # whatever it is, nobody may be left waiting
+        except BaseException as cause:  # whatever it is, no caller may be left waiting
             self._fail_all(cause)
 
     def _admit(self) -> None:
-        """Take the waiting rows that may start now, in their order; cancelled ones are let go."""
+        """Admit the waiting rows that may start now, in their order; drop the cancelled ones."""
         for row in [row for row in self._waiting if row.cancelled]:
             self._waiting.remove(row)
             self._finish(row, "cancelled")
@@ -146,18 +152,18 @@ class Batcher:
             self._admitted.append(self._waiting.popleft())
 
     def _prefill(self, row: Row) -> None:
-        """The forward pass over a row's prompt, which yields its first token."""
+        """Run the forward pass over a row's prompt, which gives its first token."""
         try:
-            # By itself: a prompt fills the cores anyway, and padded beside others it would round differently.
+            # One prompt at a time: it fills the cores anyway, and beside others, padded, it would round differently.
             cache, logits = self._prefilled(row.prompt)
             if self._accept(row, choose(logits, [row])[0]):
                 self._cache.join(cache)
                 self._running.append(row)
-        except Exception as cause:  # out of memory, say: this row fails, the running ones go on
+        except Exception as cause:  # e.g. out of memory: this row fails, the others continue
             self._finish(row, error=_stopped(cause))
 
     def _step(self) -> None:
-        """One forward pass that gives every running row its next token."""
+        """Run one forward pass, which gives every running row its next token."""
         inputs = self._cache.inputs([row.tokens[-1] for row in self._running], self.model.device, self.model.dtype)
         logits = self.model(**inputs, use_cache=True, logits_to_keep=1).logits[: len(self._running), -1]
         self._cache.advance()
@@ -191,7 +197,7 @@ class Batcher:
         self._cache.leave(slot)
         last = self._running.pop()
         if slot < len(self._running):
-            self._running[slot] = last  # as the cache did
+            self._running[slot] = last  # as in the cache
         if finish is not None:
             self._finish(row, finish)
 
@@ -207,7 +213,7 @@ class Batcher:
             row.done.set_exception(error)
         try:
             row.tell(None)
-        except Exception:  # a listener that is gone (its event loop closed) has nothing to be told
+        except Exception:  # the listener is gone, e.g. with its event loop
             pass
 
     def _fail_all(self, cause: BaseException) -> None:
@@ -217,7 +223,7 @@ class Batcher:
             self._prefilled.clear()
             self._admitted.clear()
             self._waiting.clear()
-            self._thread = None  # the next call starts afresh
+            self._thread = None  # the next call starts a new one
         for row in rows:
             if not row.done.done():
                 self._finish(row, error=_stopped(cause))
@@ -231,11 +237,13 @@ def _stopped(cause: BaseException) -> Stopped:
     return error
 
 
-def _token_bytes(config: Any, dtype: torch.dtype) -> int:
-    """Bytes of keys and values that one token of one row takes."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * heads * width * dtype.itemsize
+def _token_bytes(config: Any, dtype: torch.dtype) -> int:  # Any: attributes of a config depend on the model
+    """Bytes of the keys and values of one token."""
+    heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    layers: int = config.num_hidden_layers
+    size: int = dtype.itemsize
+    return 2 * layers * heads * width * size
 
 
 def _check(model: PreTrainedModel) -> None:
@@ -246,7 +254,7 @@ def _check(model: PreTrainedModel) -> None:
     takes = inspect.signature(model.forward).parameters
     missing = {"position_ids", "past_key_values", "logits_to_keep"} - set(takes)
     if kinds - {"full_attention"} or missing or config._attn_implementation not in ("sdpa", "eager"):
-        found = ", ".join(sorted(kinds - {"full_attention"}) or sorted(missing) or [config._attn_implementation])
+        reasons = ", ".join(sorted(kinds - {"full_attention"}) or sorted(missing) or [config._attn_implementation])
         raise ConfigError(
-            f"{type(model).__name__} cannot run in-process ({found}): serve it with vLLM and use hosted_vllm/NAME"
+            f"{type(model).__name__} cannot run in-process ({reasons}): serve it with vLLM and use hosted_vllm/NAME"
         )

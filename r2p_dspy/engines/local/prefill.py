@@ -1,4 +1,4 @@
-"""The forward passes over prompts: what prompts begin with in common is computed once."""
+"""The forward passes over prompts. Beginnings that prompts share are computed once."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-# Instructions and demos come first in a program's prompts, and a retry begins with all of the first attempt. Smaller
-# chunks share more of them, larger ones need fewer passes.
+# Prompts of a program begin with the same instructions and demos, and a retry begins with the first attempt. Smaller
+# chunks share more of that; larger chunks need fewer passes.
 _CHUNK = 256
 
 _Layers = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values of one chunk, layer by layer
 
 
 class Prefill:
-    """Computes prompts, and remembers the beginnings of the latest ones.
+    """Computes prompts, and remembers the beginnings of the latest prompts.
 
-    A prompt is computed chunk by chunk, each upon those before it, whether these are remembered or computed now. So
-    the numbers are the same, to the bit, whatever was asked before.
+    A prompt is always computed chunk by chunk, whether the chunks before are remembered or computed now. So its keys
+    and values are the same to the bit, whatever ran before.
 
     Args:
-        model: as of `Batcher`.
+        model: as for `Batcher`.
         limit: tokens to remember at most; 0 remembers nothing.
     """
 
@@ -33,36 +33,36 @@ class Prefill:
         self._model = model
         self._room = limit // _CHUNK
         self._known: OrderedDict[bytes, _Layers] = OrderedDict()
-        self.remembered = 0  # prompt tokens that needed no computing so far
 
     def __call__(self, prompt: list[int]) -> tuple[DynamicCache, torch.Tensor]:
         """The keys and values of a prompt (at least one token), and the logits after it, of shape (1, vocabulary)."""
         names = list(_names(prompt))
-        found = []
+        chunks = []
         for name in names:
             if (layers := self._known.get(name)) is None:
                 break
-            found.append(layers)
-        cache = _joined(found)
-        self.remembered += len(found) * _CHUNK
-        for index in range(len(found), len(names)):
+            chunks.append(layers)
+        cache = _joined(chunks)
+        for index in range(len(chunks), len(names)):
             self._compute(prompt[index * _CHUNK : (index + 1) * _CHUNK], cache)
             self._remember(names[index], cache)
-        # The earliest chunk is the latest used: without it, the others could not be found.
+        # The first chunk is dropped last: without it the others could not be found.
         for name in reversed(names):
             if name in self._known:
                 self._known.move_to_end(name)
         return cache, self._compute(prompt[len(names) * _CHUNK :], cache)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all chunks."""
         self._known.clear()
 
     def _compute(self, ids: list[int], cache: DynamicCache) -> torch.Tensor:
         tokens = torch.tensor([ids], device=self._model.device)
-        return self._model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        output = self._model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
 
-    def _remember(self, name: bytes, cache: Any) -> None:
+    def _remember(self, name: bytes, cache: Any) -> None:  # Any: transformers does not type the layers of a cache
         if not self._room:
             return
         last = slice(-_CHUNK, None)
@@ -74,7 +74,7 @@ class Prefill:
 
 
 def _names(prompt: list[int]) -> Iterator[bytes]:
-    """A name for each whole chunk of a prompt, which depends on all before it; the last token is never in one."""
+    """A hash of each whole chunk of a prompt and all tokens before it. The last token is never part of a chunk."""
     digest = hashlib.blake2b(digest_size=16)
     for start in range(0, (len(prompt) - 1) // _CHUNK * _CHUNK, _CHUNK):
         digest.update(array("q", prompt[start : start + _CHUNK]).tobytes())

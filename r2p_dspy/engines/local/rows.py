@@ -1,4 +1,4 @@
-"""One call in a batch: what it asks for, what it has got, and how its next token is chosen."""
+"""One call in a batch: its settings, its tokens so far, and how its next token is chosen."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 import torch
+from dspy.lm15 import Usage
 
 
 class Stopped(RuntimeError):
-    """The batch is closed, or its loop broke; `__cause__` is what broke it."""
+    """The batch is closed, or its loop failed; `__cause__` is what failed it."""
 
 
 @dataclass(eq=False)
 class Row:
-    """One call: what it asks for, and what it has got so far. Made by the caller, run by `Batcher.submit`.
+    """One call. `Batcher.submit` runs it.
+
+    A row is a context manager: leaving its block cancels it if it still runs.
 
     Args:
-        prompt: token ids to continue; any prefix of an answer may stand at the end.
-        limit: tokens to generate at most, from 1.
-        temperature: 0 takes the likeliest token; above, tokens are drawn.
+        prompt: token ids to continue; they may end with the beginning of an answer.
+        limit: tokens to generate at most; at least 1.
+        temperature: 0 takes the likeliest token; above 0, tokens are drawn.
         top_p: draw from the smallest set of tokens whose probability reaches this, in [0, 1].
-        seed: of this row's own random numbers, which no other row shares.
-        stop: called with the tokens so far after each one, in the model's thread; True ends the row.
-        emit: called with each token and at the end with None, in the model's thread; by default they are queued for
+        seed: seed of this row's own random numbers.
+        stop: called in the model's thread with the tokens so far after each token; True ends the row.
+        emit: called in the model's thread with each token, and with None at the end; by default tokens are queued for
             iterating over the row.
-        timeout: seconds to wait for the end, in iterating for the next token.
-
-    A row is a context manager: what still runs when its block is left is cancelled.
+        timeout: seconds to wait for the end; when iterating, for the next token.
     """
 
     prompt: list[int]
@@ -44,20 +45,23 @@ class Row:
     tokens: list[int] = field(default_factory=list)  # without the token that ended the turn
     generated: int = 0  # tokens computed, the one that ended the turn included
     finish: str | None = None  # "stop", "length" or "cancelled"; None also for a row that failed
-    done: Future = field(default_factory=Future)
+    done: Future[Row] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
-        self.done.set_running_or_notify_cancel()  # from here on only the model's thread ends it
+        self.done.set_running_or_notify_cancel()  # from now on only the model's thread ends it
         self.cancelled = False
         self._generator: torch.Generator | None = None
         self._queue: SimpleQueue[int | None] = SimpleQueue()
-        self.tell = self.emit or self._queue.put
 
     def __enter__(self) -> Row:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.cancel()
+
+    def tell(self, token: int | None) -> None:
+        """Hand a token to the listener; None is the end."""
+        (self.emit or self._queue.put)(token)
 
     def __iter__(self) -> Iterator[int]:
         """Tokens as they come. Raises what failed the row, and TimeoutError after `timeout` seconds without a token."""
@@ -80,28 +84,33 @@ class Row:
         self.cancelled = True
 
     def resume(self, prompt: list[int], limit: int) -> Row:
-        """A new row that goes on from another prompt, with other random numbers."""
+        """A new row that continues another prompt, with other random numbers."""
         return Row(
             prompt, limit, self.temperature, self.top_p, seed=self.seed + 1, stop=self.stop, timeout=self.timeout
         )
 
     @property
+    def usage(self) -> Usage:
+        """Tokens of the prompt, and tokens generated so far."""
+        return Usage(input_tokens=len(self.prompt), output_tokens=self.generated)
+
+    @property
     def reserved(self) -> int:
-        """Columns of the cache that this row may come to fill."""
+        """Columns of the cache that this row may fill."""
         return len(self.prompt) + self.limit
 
     def uniform(self) -> float:
         """The row's next random number in [0, 1)."""
         if self._generator is None:
             self._generator = torch.Generator().manual_seed(self.seed)
-        return torch.rand((), generator=self._generator, dtype=torch.float64).item()
+        return float(torch.rand((), generator=self._generator, dtype=torch.float64).item())
 
 
 def choose(logits: torch.Tensor, rows: list[Row]) -> list[int]:
     """The next token of each row, from logits of shape (rows, vocabulary).
 
-    A row's token depends on its own logits, settings and random numbers alone. Drawing inverts the cumulative
-    distribution in the order of the vocabulary: one random number a token, whatever the vocabulary.
+    A row's token depends only on its own logits, settings and random numbers. Drawing inverts the cumulative
+    distribution in the order of the vocabulary, so each token takes one random number.
     """
     tokens = logits.argmax(-1)
     drawn = [i for i, row in enumerate(rows) if row.temperature > 1e-5]  # below, dividing by it overflows
@@ -118,4 +127,5 @@ def choose(logits: torch.Tensor, rows: list[Row]) -> list[int]:
         draws = torch.tensor([row.uniform() for row in chosen], dtype=torch.float64, device=logits.device)
         picked = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True).squeeze(-1)
         tokens[drawn] = picked.clamp(max=logits.shape[-1] - 1)
-    return tokens.tolist()
+    chosen_ids: list[int] = tokens.tolist()
+    return chosen_ids

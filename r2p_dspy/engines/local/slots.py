@@ -1,4 +1,4 @@
-"""Keys and values of a batch whose rows come and go: a slot for each row, filled from its first column."""
+"""Keys and values of a batch whose rows come and go. Each row has a slot, filled from its first column."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
-# A row must get the same numbers whatever runs beside it. On a CPU a matrix product rounds differently below four rows,
-# and attention differently for a width that is no multiple of 16; so a step never has fewer rows or another width.
+# A row must get the same numbers whatever runs beside it. On a CPU matrix products round differently below four rows,
+# and attention rounds differently when the width is not a multiple of 16. So a step has at least four rows, and its
+# width is a multiple of 16.
 _ROWS = 4
 _COLUMNS = 16
-_SPARE = 64  # columns of a buffer beyond what it was grown for
+_SPARE = 64  # columns of a buffer beyond those that were needed when it grew
 
 
-class SlotCache(Cache):
-    """What a decoder-only model with full attention remembers of the rows that it is generating.
+class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not follow transformers
+    """The keys and values of the running rows, for a decoder-only model with full attention.
 
-    Column c of a slot holds position c of that row's text, so rows of any length stand side by side without padding
-    between them, a new row is one copy, and a row that leaves is replaced by the last one. (transformers'
-    `DynamicCache` concatenates the whole batch anew for every token: at 16 rows of 1,000 tokens that costs as much as
-    the model itself.)
+    Column c of a slot holds position c of that row's text. So rows of any length stand side by side without padding
+    between them, joining copies one row, and the last row replaces a row that leaves. (transformers' `DynamicCache`
+    concatenates the whole batch anew for every token: at 16 rows of 1,000 tokens that costs as much as the model.)
 
     A step is `inputs(tokens)`, one forward pass with the result as keyword arguments, then `advance()`.
 
     Args:
-        limit: tokens (rows x columns) beyond which buffers grow no further ahead of need.
+        limit: tokens (rows x columns) beyond which buffers do not grow ahead of need.
     """
 
-    layers: list[Any]
+    layers: list[Any]  # `_SlotLayer`; transformers declares a list of its own class
 
     def __init__(self, limit: int) -> None:
         super().__init__(layers=[])
@@ -40,17 +40,17 @@ class SlotCache(Cache):
 
     @staticmethod
     def slots_for(rows: int) -> int:
-        """Slots that so many rows take: those that fill up a step need one too, except beside a single row."""
+        """Slots that so many rows take, with the idle rows that fill up a step. A single row takes one slot."""
         return rows if rows == 1 else max(rows, _ROWS)
 
     def reserve(self, rows: int, columns: int) -> None:
-        """Make room for rows of up to `columns` columns; growth is geometric, so that appending stays cheap."""
+        """Make room for rows of up to `columns` columns. Growth is geometric, so that appending stays cheap."""
         columns = max([columns, *(length + 1 for length in self.lengths)])
         for layer in self.layers:
             layer.reserve(self.slots_for(rows), columns, used=len(self.lengths))
 
     def join(self, prefilled: DynamicCache) -> None:
-        """Take over the one row of a forward pass over its prompt."""
+        """Add the row of a forward pass over its prompt."""
         if not self.layers:
             self.layers = [_SlotLayer(self, layer.keys, layer.values) for layer in prefilled.layers]
         length = prefilled.get_seq_length()
@@ -60,7 +60,7 @@ class SlotCache(Cache):
         self.lengths.append(length)
 
     def leave(self, slot: int) -> None:
-        """Free a slot; the last one moves into its place. An empty cache gives its memory back."""
+        """Free a slot; the last row moves into it. An empty cache releases its memory."""
         last = len(self.lengths) - 1
         if slot != last:
             length = self.lengths[slot] = self.lengths[last]
@@ -70,10 +70,10 @@ class SlotCache(Cache):
         if not self.lengths:
             self.layers = []
 
-    def inputs(self, tokens: list[int], device: torch.device, dtype: torch.dtype) -> dict:
+    def inputs(self, tokens: list[int], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         """Keyword arguments of the forward pass that appends one token to every slot in use.
 
-        The pass may have more rows than there are tokens; what it yields for those means nothing.
+        The pass may have more rows than there are tokens; ignore the logits of the additional rows.
         """
         idle = max(0, _ROWS - len(tokens))
         self.width = -(-(max(self.lengths) + 1) // _COLUMNS) * _COLUMNS
@@ -85,7 +85,7 @@ class SlotCache(Cache):
         return {
             "input_ids": torch.tensor(tokens + [0] * idle, device=device)[:, None],
             "position_ids": self.columns[:, None],
-            # Four dimensions: the model takes the mask as it is instead of deriving one at every step.
+            # With four dimensions the model takes the mask as it is, and does not derive one at every step.
             "attention_mask": mask[:, None, None, :],
             "past_key_values": self,
         }
@@ -95,7 +95,7 @@ class SlotCache(Cache):
         self.lengths = [length + 1 for length in self.lengths]
 
 
-class _SlotLayer(CacheLayerMixin):
+class _SlotLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
     is_sliding = False
     keys: torch.Tensor
     values: torch.Tensor
@@ -117,7 +117,7 @@ class _SlotLayer(CacheLayerMixin):
         kept = min(have_columns, grown_columns)
         for name in ("keys", "values"):
             old = getattr(self, name)
-            # Zeros, not empty: what lies beyond a row's end is masked, but a masked NaN would still spread.
+            # Zeros: values beyond the end of a row are masked, but a masked NaN would still spread.
             new = old.new_zeros(grown_rows, old.shape[1], grown_columns, old.shape[3])
             new[:used, :, :kept] = old[:used, :, :kept]
             setattr(self, name, new)
@@ -126,7 +126,9 @@ class _SlotLayer(CacheLayerMixin):
         self.keys[slot, :, : keys.shape[1]] = keys
         self.values[slot, :, : values.shape[1]] = values
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         cache, rows, used = self.cache, len(key_states), len(self.cache.lengths)
         columns = cache.columns[:used]
         self.keys[cache.slots, :, columns] = key_states[:used, :, 0]
@@ -137,7 +139,7 @@ class _SlotLayer(CacheLayerMixin):
         return keys, values
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do: a layer is made from a prefilled one."""
+        """Do nothing: layers are made from prefilled ones."""
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.cache.width, 0

@@ -1,19 +1,28 @@
-"""The stretches of a steered answer on a server: each a request that goes on where the one before was cut."""
+"""Segments of a steered answer on a server: each is a request, which continues where the one before was cut."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r2p_dspy.engines.served.server import Prompt, Server
+from dspy.lm15 import Usage
 
-Piece = tuple[list[int], str]  # token ids, and what they are in the answer: a note's are nothing
+from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment
+from r2p_dspy.engines.served.server import Prompt, Server
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What all stretches of an answer share."""
+class SteeredCall:
+    """What all segments of an answer share.
+
+    Args:
+        server: runs the model.
+        model: its name there.
+        prompt: the chat.
+        options: settings of the server; JSON.
+        stop: strings at which the answer ends.
+    """
 
     server: Server
     model: str
@@ -21,42 +30,36 @@ class Asked:
     options: dict[str, Any]
     stop: tuple[str, ...]
 
-    def resume(self) -> Asked:
-        """The same with other random numbers."""
+    def resume(self) -> SteeredCall:
+        """The same call with other random numbers."""
         seed = self.options.get("seed")
         return self if seed is None else replace(self, options={**self.options, "seed": seed + 1})
 
 
-class ServedSegment:
-    """One stretch of a steered answer on a server.
+class ServedSegment(ResumableSegment[list[int]]):
+    """One request of a steered answer.
 
     Args:
-        asked: what all stretches share.
-        ids: the prompt, which ends with what stands of the answer already.
+        call: what all segments share.
+        prompt: token ids; they end with what stands of the answer already.
         limit: tokens to generate at most.
         began: what stands already.
-        earlier: prompt tokens and generated tokens of the legs before.
+        earlier: tokens of the segments before.
     """
 
     def __init__(
         self,
-        asked: Asked,
-        ids: list[int],
+        call: SteeredCall,
+        prompt: list[int],
         limit: int,
-        began: tuple[Piece, ...] = (),
-        earlier: tuple[int, int] = (0, 0),
+        began: Sequence[Piece[list[int]]] = (),
+        earlier: Usage = NO_TOKENS,
     ) -> None:
-        self._asked, self._ids, self._limit = asked, ids, limit
-        self._began, self._earlier = began, earlier
-        self._written: list[tuple[list[int] | None, str]] = []  # None where a text's tokens are not certain
+        super().__init__(began, earlier)
+        self._call, self._prompt, self._limit = call, prompt, limit
+        self._texts: list[tuple[list[int] | None, str]] = []
         self._generated = 0
-        self.finish: str | None = None
-        self._stream = asked.server.stream(asked.model, ids, limit, asked.options)
-
-    @property
-    def used(self) -> tuple[int, int]:
-        """Prompt tokens and generated tokens of all legs so far, with those that were thrown away."""
-        return self._earlier[0] + len(self._ids), self._earlier[1] + self._generated
+        self._stream = call.server.stream(call.model, prompt, limit, call.options)
 
     def __iter__(self) -> Iterator[str]:
         ids: list[int] | None = []
@@ -66,35 +69,36 @@ class ServedSegment:
             ids = None if ids is None or chunk.ids is None else ids + chunk.ids
             if not chunk.text:
                 continue  # half a character; its tokens belong to the text that follows
-            # The last tokens may hold the end of the turn, after which nothing could follow.
-            self._written.append((None if chunk.finish else ids, chunk.text))
+            # The last tokens may hold the end of the turn, and nothing could follow that.
+            self._texts.append((None if chunk.finish else ids, chunk.text))
             text, ids = text + chunk.text, []
             yield chunk.text
-            # Looked for here: a server that does holds text back, and then its tokens are not those of the text.
-            if any(stop in text for stop in self._asked.stop):
+            # The server does not look for them: it would hold text back, and send its tokens apart from it.
+            if any(stop in text for stop in self._call.stop):
                 self.finish = "stop"
                 return
 
     def stop(self) -> None:
         self._stream.close()
 
-    def resume(self, kept: int, note: str, opening: str) -> ServedSegment | None:
-        began: list[Piece] = []
-        loose = ""  # what stays of a text that was cut, or whose tokens are not certain
-        for ids, text in (*self._began, *self._written):
-            if kept <= 0:
-                break
-            if ids is None or loose or len(text) > kept:
-                loose += text[:kept]
-            else:
-                began.append((ids, text))
-            kept -= len(text)
-        server, model, asked = self._asked.server, self._asked.model, self._asked.prompt
-        own = ((loose + note, loose), (opening, opening))
-        began += [(server.encode(model, text), shown) for text, shown in own if text]
-        ids = asked.ids + [token for ids, _ in began for token in ids]
-        # What was thrown away counts, so that no answer takes more than it was given.
-        limit = min(self._limit - self._generated, asked.context - len(ids))
+    def _own_usage(self) -> Usage:
+        return Usage(input_tokens=len(self._prompt), output_tokens=self._generated)
+
+    def _written(self) -> Iterable[tuple[list[int] | None, str]]:
+        return self._texts
+
+    def _encode(self, text: str) -> list[int]:
+        return self._call.server.encode(self._call.model, text)
+
+    def _cut(self, content: list[int], shown: str, kept: int) -> Piece[list[int]]:
+        """Nothing: only the server can decode, so what stays of a text is encoded anew."""
+        return Piece([], "")
+
+    def _following(self, began: Sequence[Piece[list[int]]]) -> ServedSegment | None:
+        chat = self._call.prompt
+        prompt = chat.ids + [token for piece in began for token in piece.content]
+        # Tokens that were thrown away count, so that no answer takes more than its limit.
+        limit = min(self._limit - self._generated, chat.context - len(prompt))
         if limit < 1:
             return None
-        return ServedSegment(self._asked.resume(), ids, limit, tuple(began), earlier=self.used)
+        return ServedSegment(self._call.resume(), prompt, limit, began, self.usage)

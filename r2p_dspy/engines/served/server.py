@@ -1,4 +1,4 @@
-"""A vLLM server as the steering needs it: the token ids of a chat and of a text, and a stream of what follows them."""
+"""A client of vLLM servers for steering: token ids of chats and texts, and streams of what follows them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from dspy.lm15 import (
     AuthError,
@@ -29,7 +29,7 @@ _LINE_ENDS = re.compile(r"(?:\s|Ċ|▁|<0x0A>)+\Z")  # as tokenizers spell them
 
 @dataclass(frozen=True)
 class Prompt:
-    """A chat as token ids, up to where the assistant's turn begins.
+    """A chat as token ids, up to the beginning of the assistant's turn.
 
     Args:
         ids: the tokens.
@@ -44,12 +44,12 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one event of a stream brings.
+    """One event of a stream.
 
     Args:
-        text: new text, maybe none.
-        ids: the new tokens; None where the server does not tell.
-        finish: why the answer is over; None while it is not.
+        text: new text; may be empty.
+        ids: the new tokens; None if the server does not report them.
+        finish: why the answer has ended; None while it goes on.
         generated: tokens of the answer so far.
     """
 
@@ -60,55 +60,57 @@ class Chunk:
 
 
 class Server:
-    """A vLLM server, for many threads.
-
-    Args:
-        api_base: its address, with or without the `/v1` at its end.
-        key: what it was started with as its key, or anything.
-        timeout: seconds to wait for an answer, in a stream for the next token.
+    """A client of a vLLM server, safe to use from many threads.
 
     Every call raises errors of `dspy.lm15` in one line: `TransportError` when the server cannot be reached or breaks
-    off, `TimeoutError`, `UnsupportedFeatureError` when it is no vLLM server, and what it refuses by its status.
+    off, `TimeoutError`, `UnsupportedFeatureError` when it is not a vLLM server, and for refusals the error of their
+    status.
+
+    Args:
+        api_base: the server's address, with or without `/v1` at the end.
+        key: the key that the server was started with; any text if it has none.
+        timeout: seconds to wait for an answer; in a stream, for the next token.
     """
 
     def __init__(self, api_base: str, key: str, timeout: float) -> None:
         import openai  # takes most of a second
 
         self.url = api_base.rstrip("/").removesuffix("/v1")
-        self.tokenizes = True  # until it has said that it does not
+        self.tokenizes = True  # False once the server has turned out to have no /tokenize
         self._contexts: dict[str, int] = {}
         self._timeout = timeout
         self._client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, timeout=timeout, max_retries=0)
 
     def prompt(self, model: str, messages: list[dict[str, str]], template: dict[str, Any]) -> Prompt:
-        """The token ids of a chat by the model's own chat template, which takes `template` as options."""
-        # Rendered there, continued as ids: templates touch an unfinished assistant's message, and each in its own way.
-        asked = {"messages": messages, "add_generation_prompt": True, "return_token_strs": True}
-        told = self._tokenize(model, **asked, chat_template_kwargs=template)
-        tail = "".join(told.get("token_strs") or [])[-80:]
-        return Prompt(told["tokens"], _LINE_ENDS.sub("", tail).endswith(OPEN), told["max_model_len"])
+        """The token ids of a chat by the model's own chat template; `template` holds the template's options."""
+        # Continued as ids, not as a message: each template changes an unfinished assistant's message in its own way.
+        options = {"messages": messages, "add_generation_prompt": True, "return_token_strs": True}
+        tokenized = self._tokenize(model, **options, chat_template_kwargs=template)
+        tail = "".join(tokenized.get("token_strs") or [])[-80:]
+        return Prompt(tokenized["tokens"], _LINE_ENDS.sub("", tail).endswith(OPEN), tokenized["max_model_len"])
 
     def context(self, model: str) -> int:
-        """Tokens that prompt and answer may have together; asked once."""
+        """Tokens that prompt and answer may have together; the server is asked once."""
         if model not in self._contexts:
             self._contexts[model] = self._tokenize(model, prompt="a")["max_model_len"]
         return self._contexts[model]
 
     def encode(self, model: str, text: str) -> list[int]:
         """The token ids of a text as the model would write it."""
-        return self._tokenize(model, prompt=text, add_special_tokens=False)["tokens"]
+        ids: list[int] = self._tokenize(model, prompt=text, add_special_tokens=False)["tokens"]
+        return ids
 
     def stream(self, model: str, prompt: list[int], limit: int, options: dict[str, Any]) -> Generator[Chunk]:
-        """What follows a prompt, at most `limit` tokens. Closing it stops the server's work."""
+        """What follows a prompt, up to `limit` tokens. Closing the stream stops the server's work."""
         from openai import Stream
         from openai.types import Completion
 
-        told = {"include_usage": True, "continuous_usage_stats": True}
+        usage = {"include_usage": True, "continuous_usage_stats": True}
         body = {"model": model, "prompt": prompt, "max_tokens": limit, "return_token_ids": True, **options}
-        body |= {"stream": True, "stream_options": told}
+        body |= {"stream": True, "stream_options": usage}
         generated = 0
         with self._errors():
-            # Not `completions.create`, which looks at every token of the prompt: 40 ms for six thousand.
+            # `completions.create` would look at every token of the prompt: 40 ms for six thousand.
             with self._client.post(
                 "/completions", body=body, cast_to=Completion, stream=True, stream_cls=Stream[Completion]
             ) as events:
@@ -124,23 +126,25 @@ class Server:
             if finish is None:
                 raise TransportError(f"the server at {self.url} broke off within an answer")
 
-    def _tokenize(self, model: str, **asked: Any) -> dict[str, Any]:
+    def _tokenize(self, model: str, **options: Any) -> dict[str, Any]:  # Any: JSON
         import openai
 
         with self._errors():
             try:
-                told: Any = self._client.post(f"{self.url}/tokenize", body={"model": model, **asked}, cast_to=object)
+                answer: object = self._client.post(
+                    f"{self.url}/tokenize", body={"model": model, **options}, cast_to=object
+                )
             except openai.APIStatusError as refusal:
                 if refusal.status_code in _NO_ROUTE and "model" not in refusal.message:
-                    self._is_no_vllm(refusal)
+                    self._refuse(refusal)
                 raise
-        if not (isinstance(told, dict) and told.get("tokens") and "max_model_len" in told):
-            self._is_no_vllm(None)
-        return told
+        if not (isinstance(answer, dict) and answer.get("tokens") and "max_model_len" in answer):
+            self._refuse(None)
+        return answer
 
-    def _is_no_vllm(self, cause: Exception | None) -> None:
+    def _refuse(self, cause: Exception | None) -> NoReturn:
         self.tokenizes = False
-        message = f"the server at {self.url} has no /tokenize as vLLM has it, so its answers cannot be steered"
+        message = f"the server at {self.url} has no /tokenize of vLLM's kind, so its answers cannot be steered"
         raise UnsupportedFeatureError(message, feature="steering") from cause
 
     @contextmanager
@@ -153,17 +157,17 @@ class Server:
         except (openai.APITimeoutError, httpx.TimeoutException) as cause:
             raise TimeoutError(f"the server at {self.url} sent nothing for {self._timeout:g} s") from cause
         except openai.APIStatusError as cause:
-            told = cause.body.get("message") if isinstance(cause.body, dict) else None
-            status, said = cause.status_code, _line(told or cause.message)
+            message = cause.body.get("message") if isinstance(cause.body, dict) else None
+            status, reason = cause.status_code, _line(message or cause.message)
             kind = _REFUSALS.get(status, InvalidRequestError if status < 500 else ServerError)
-            if status == 400 and "context length" in said:
+            if status == 400 and "context length" in reason:
                 kind = ContextLengthError
-            raise kind(f"the server at {self.url} refused: {said}", status=status) from cause
+            raise kind(f"the server at {self.url} refused: {reason}", status=status) from cause
         except (openai.APIConnectionError, httpx.HTTPError) as cause:
             raise TransportError(f"the server at {self.url} broke off: {_line(cause.__cause__ or cause)}") from cause
-        except (openai.APIError, ValueError) as cause:  # an error, or no JSON, within the stream
+        except (openai.APIError, ValueError) as cause:  # an error event, or broken JSON, in the stream
             raise ServerError(f"the server at {self.url} failed: {_line(cause)}") from cause
 
 
-def _line(said: object) -> str:
-    return " ".join(str(said).split())[:300]
+def _line(message: object) -> str:
+    return " ".join(str(message).split())[:300]

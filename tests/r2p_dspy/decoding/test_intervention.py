@@ -10,7 +10,7 @@ from r2p_dspy import TEMPLATE, Assert, Evidence, optimizing
 from r2p_dspy.checks import BUILT_IN
 from r2p_dspy.decoding.carriers import FieldMarkers, ThoughtTags
 from r2p_dspy.decoding.monitor import Monitor
-from r2p_dspy.decoding.steering import active, steered
+from r2p_dspy.decoding.steering import generate_steered, next_steer
 from r2p_dspy.errors import CheckError
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.profile import Profile
@@ -23,7 +23,7 @@ EVIDENCE = STAGES["evidence"]
 INPUTS = Inputs(fields={"film": FILM}, items=Profile.of(HISTORY).local())
 
 
-class ScriptedLeg:
+class ScriptedSegment:
     """Writes a text, letter by letter; what it is stopped at and continued with is written into `log`."""
 
     def __init__(self, texts, log):
@@ -39,18 +39,18 @@ class ScriptedLeg:
 
     def resume(self, kept, note, opening):
         self.log.append((kept, note, opening))
-        return ScriptedLeg(self.texts[1:], self.log) if len(self.texts) > 1 else None
+        return ScriptedSegment(self.texts[1:], self.log) if len(self.texts) > 1 else None
 
 
 class SteerableEngine(ScriptedEngine):
-    """A scripted engine that can be steered: its texts are the legs of its answers, one after another."""
+    """A scripted engine that can be steered: its texts are the segments of its answers, in order."""
 
     def complete(self, request):
-        if (steer := active()) is None:
+        if (steer := next_steer()) is None:
             return super().complete(request)
         self.requests.append(request)
         self.log = []
-        text, _ = steered(ScriptedLeg(self.texts, self.log), steer)
+        text, _ = generate_steered(ScriptedSegment(self.texts, self.log), steer)
         usage = Usage(input_tokens=10, output_tokens=5)
         message = Message.assistant([TextPart(text)])
         return Response(id=None, model="test", message=message, finish_reason="stop", usage=usage)
@@ -58,7 +58,7 @@ class SteerableEngine(ScriptedEngine):
 
 @pytest.fixture
 def steerable():
-    """steerable(leg, …) configures a model that writes these legs, and returns its engine."""
+    """steerable(text, …) configures a model that writes these segments, and returns its engine."""
 
     def make(*texts, **attributes):
         engine = SteerableEngine(*texts, **attributes)
@@ -127,7 +127,7 @@ def test_what_goes_wrong_is_corrected_at_once_and_nothing_good_is_lost(why, chan
 
 
 def test_babble_before_the_first_stage_is_cut_short():
-    correction, so_far, _ = read("Okay, let me think about what this user may want of me. " * 60, budget=50)
+    correction, so_far, _ = read("Okay, let me think about what this user may want of me. " * 60, stage_tokens=50)
     assert correction.kept <= len(so_far) and correction.opening == "\n\n[[ ## requirements ## ]]\n"
     assert len(so_far) < 50 * 4 + 100
 

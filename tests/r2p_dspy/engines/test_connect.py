@@ -27,7 +27,7 @@ def offline(monkeypatch):
         ("gpt-4o", {}, "'gpt-4o'.*PROVIDER/NAME"),
         ("openai/", {}, "'openai/'.*PROVIDER/NAME"),
         ("/no/provider", {}, "'/no/provider'"),
-        ("Qwen/Qwen3-0.6B", {}, "'Qwen' is no provider.*hf:Qwen/Qwen3-0.6B"),
+        ("Qwen/Qwen3-0.6B", {}, "DSPy knows no provider 'Qwen'.*hf:Qwen/Qwen3-0.6B"),
         ("hf:./no-such-directory", {}, "no such directory"),
         ("hf:justaname", {}, "'hf:justaname'.*no such directory"),
         ("hf:", {}, "no such directory"),

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from r2p_dspy.engines import connect
 from r2p_dspy.engines.answer import StopAt, TextStream, Thoughts
 from r2p_dspy.engines.chat import Chat
+from r2p_dspy.engines.local.async_engine import AsyncTransformersEngine
 from r2p_dspy.engines.local.batching import Batcher
-from r2p_dspy.engines.local.engine import AsyncTransformersEngine, TransformersEngine
+from r2p_dspy.engines.local.engine import TransformersEngine
 from r2p_dspy.engines.local.rows import Row, Stopped, choose
 
 torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from dspy.lm15 import Config, Message, Request
 from r2p_dspy import optimizing
 from r2p_dspy.decoding.steering import Correction, steering
 from r2p_dspy.engines import connect
-from r2p_dspy.engines.served.lm import ServedEngine, Threaded
+from r2p_dspy.engines.served.engine import ServedEngine, ThreadedEngine
 from r2p_dspy.engines.served.server import Server
 from tests.film import FILM, HISTORY, ask, program
 from tests.r2p_dspy.decoding.test_steering import Once
@@ -54,7 +54,7 @@ def steered(server, reader, timeout=60.0, extra=(), **config):
         return ServedEngine(Server(server.api_base, "none", timeout), dict(extra)).complete(request)
 
 
-class TestLegs:
+class TestSegments:
     def test_without_a_correction_the_answer_is_the_servers(self, serve):
         server = serve("It is so.")
         answer = steered(server, Once(0, at=10**6), max_tokens=50, temperature=0.5, top_p=0.9)
@@ -303,7 +303,7 @@ class TestStages:
     def test_a_model_that_ends_too_early_is_not_asked_for_ever(self, serve):
         with optimizing():
             answer, server = self.answers(serve, "So.", module=program(max_backtracks=0))
-        assert answer.tag is None and len(server.asked) < 8
+        assert answer.tag is None and len(server.requests) < 8
 
     def test_it_takes_no_more_tokens_than_the_call_was_given(self, serve):
         with optimizing():
@@ -333,7 +333,7 @@ class TestWhatCannotBeSteered:
         server = serve(GOOD)
         with dspy.context(lm=lm(server)):
             assert ask(program(max_interventions=0)).grade == "retry"
-        assert [path for path, _ in server.asked] == ["/tokenize", "/v1/chat/completions"], (
+        assert [path for path, _ in server.requests] == ["/tokenize", "/v1/chat/completions"], (
             "how much fits, and the call"
         )
 
@@ -387,7 +387,7 @@ class TestFaults:
 
     def test_cancelling_a_task_stops_the_server(self, serve):
         server = serve(Hangs("x" * 100_000))
-        engine = Threaded(ServedEngine(Server(server.api_base, "none", 60.0), {}))
+        engine = ThreadedEngine(ServedEngine(Server(server.api_base, "none", 60.0), {}))
         request = Request("hosted_vllm/test", (Message.user("Tell me."),))
 
         async def cancelled():
@@ -412,7 +412,7 @@ class TestKeys:
         assert server.keys == {"Bearer of-the-environment"}
 
     def test_and_from_nowhere_else(self):
-        with pytest.raises(ValueError, match="api_key: keys are taken from the environment only"):
+        with pytest.raises(ValueError, match="api_key: set the key in the environment"):
             connect("hosted_vllm/test", api_key="of-the-call")
 
 

@@ -23,7 +23,7 @@ from programs.tasks.retrievers import default_retriever
 from r2p_dspy import R2P, Suggest, optimizing
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.engines import connect
-from r2p_dspy.engines.served.lm import ServedEngine
+from r2p_dspy.engines.served.engine import ServedEngine
 from r2p_dspy.engines.served.server import Server
 from tests.film import FILM, HISTORY, program
 from tests.r2p_dspy.decoding.test_steering import Once

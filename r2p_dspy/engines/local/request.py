@@ -1,17 +1,17 @@
-"""A request of DSPy as a row of the batch."""
+"""Turning a request of DSPy into a row of the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dspy.lm15 import ContextLengthError, InvalidRequestError, Request, UnsupportedFeatureError
 
-from r2p_dspy.engines.answer import stop_check
+from r2p_dspy.engines.answer import Decode
 from r2p_dspy.engines.chat import Chat
 from r2p_dspy.engines.lm import seeded
 from r2p_dspy.engines.local.rows import Row
 
-DEFAULT_MAX_TOKENS = 1024  # of a request that names none
+DEFAULT_MAX_TOKENS = 1024  # of a request that sets none
 
 _EXTENSIONS = {"continue_final_message", "add_generation_prompt"}
 _UNSUPPORTED = ("top_k", "response_format", "tool_choice", "logprobs", "probabilities")
@@ -23,13 +23,13 @@ def to_row(
     """The row that answers a request, and whether its prompt ends inside a thought.
 
     Args:
-        request: what `TransformersEngine` honours of it.
-        chat: of the model.
-        context: tokens that the model can look back on.
-        timeout, emit: as of `Row`.
+        request: `TransformersEngine` says which of its settings are read.
+        chat: the model's tokenizer.
+        context: tokens that prompt and answer may have together.
+        timeout, emit: as for `Row`.
 
     Raises:
-        ContextLengthError: the prompt leaves no room for a token; says both numbers.
+        ContextLengthError: the prompt leaves no room for a token.
         UnsupportedFeatureError, InvalidRequestError: the request cannot be run as it is.
     """
     config = request.config
@@ -47,15 +47,26 @@ def to_row(
         temperature=1.0 if config.temperature is None else config.temperature,
         top_p=1.0 if config.top_p is None else config.top_p,
         seed=seeded(config.seed, prompt),
-        stop=stop_check(chat.decode, config.stop) if config.stop else None,
+        stop=_stop_check(chat.decode, config.stop) if config.stop else None,
         emit=emit,
         timeout=timeout,
     )
     return row, inside
 
 
+def _stop_check(decode: Decode, strings: Sequence[str]) -> Callable[[list[int]], bool]:
+    """A function that says whether the latest of some tokens completes one of the strings."""
+    tail = max(len(string.encode()) for string in strings) + 4  # a token is at least one byte, so these hold the string
+
+    def stops(tokens: list[int]) -> bool:
+        text = decode(tokens[-tail:])
+        return any(string in text for string in strings)
+
+    return stops
+
+
 def _mode(request: Request) -> tuple[bool, bool]:
-    """Whether to continue the last message, and whether to open an assistant's turn. Refuses what cannot be done."""
+    """Whether to continue the last message, and whether to open an assistant's turn; raises for other features."""
     config = request.config
     refused = ["tools"] if request.tools else []
     refused += [f"config.{name}" for name in _UNSUPPORTED if getattr(config, name) is not None]

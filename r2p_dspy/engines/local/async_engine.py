@@ -1,0 +1,75 @@
+"""The in-process engine for DSPy's async calls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+from dspy.lm15 import Request, Response
+
+from r2p_dspy.decoding.steering import next_steer
+from r2p_dspy.engines.local.engine import TransformersEngine
+from r2p_dspy.engines.local.stream import Event, lm15_errors
+
+
+class AsyncTransformersEngine:
+    """The counterpart of a `TransformersEngine` for `dspy.LM(async_engine=…)`. Both run the same model.
+
+    Args:
+        engine: runs the model.
+    """
+
+    def __init__(self, engine: TransformersEngine) -> None:
+        self.engine = engine
+
+    async def complete(self, request: Request) -> Response:
+        """As `TransformersEngine.complete`; cancelling the task stops the generation."""
+        if (steer := next_steer()) is not None:
+            cancelled = threading.Event()
+            try:
+                return await asyncio.to_thread(self.engine.complete_steered, request, steer, cancelled)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+        row, answer = self.engine.start(request)
+        with lm15_errors(), row:
+            await asyncio.wait_for(asyncio.wrap_future(row.done), row.timeout)
+        return answer.response(row)
+
+    async def stream(self, request: Request) -> AsyncIterator[Event]:
+        """As `TransformersEngine.stream`; closing the iterator stops the generation."""
+        loop = asyncio.get_running_loop()
+        tokens: asyncio.Queue[int | None] = asyncio.Queue()
+        row, answer = self.engine.start(request, lambda token: loop.call_soon_threadsafe(tokens.put_nowait, token))
+        try:
+            with lm15_errors(), row:
+                yield answer.start()
+                while (token := await asyncio.wait_for(tokens.get(), row.timeout)) is not None:
+                    for event in answer.push(token):
+                        yield event
+                row.wait()  # it has ended; this raises what failed it
+                for event in answer.finish(row):
+                    yield event
+        finally:
+            while not row.done.done():  # closed early: the row reports its end to this event loop
+                await asyncio.wait_for(tokens.get(), row.timeout)
+
+    async def aclose(self) -> None:
+        """Do nothing: the other engine owns the model."""
+
+    def dump_state(self) -> dict[str, Any]:
+        """As `TransformersEngine.dump_state`."""
+        return self.engine.dump_state()
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> Self:
+        """As `TransformersEngine.load_state`."""
+        return cls(TransformersEngine.load_state(state))
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).load_state, (self.dump_state(),)
