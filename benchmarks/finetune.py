@@ -46,7 +46,7 @@ def scoring() -> None:
             "verification": Verification(approved=True, reason="item 1 agrees"),
         }
         fields = {**example.inputs(), task.profile: shown}
-        given = Inputs(fields=fields, items=shown, labels=task.labels).model_dump_json()
+        given = Inputs(fields=fields, items=shown, labels=task.labels).to_json()
         for number in range(8):
             numbered = {**stages, "requirements": f"the setting and the figure {number}"}
             text = completion(program, Outcome(fields={task.answer: item.label}, stages=numbered))

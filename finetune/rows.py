@@ -8,12 +8,13 @@ from typing import Any
 
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
-from dspy.utils.exceptions import AdapterParseError
 
 from finetune.student import Student
 from programs.tasks.task import Task
-from r2p_dspy import R2P, Inputs, Outcome
+from r2p_dspy import R2P, Outcome
 from r2p_dspy.engines.chat import CLOSE, OPEN, conversation
+from r2p_dspy.errors import UnreadableAnswer
+from r2p_dspy.outcome import unshadowed
 from r2p_dspy.prompting.tags import render
 
 
@@ -35,21 +36,20 @@ class Asking:
 
     def __call__(self, example: dspy.Example) -> dict[str, Any]:
         """A row: the prompt as messages, and what a reward needs to know."""
-        kwargs = self.program._retrieve(dict(example.inputs()))
+        kwargs = self.program.retrieve(dict(example.inputs()))
         reason = self.program.reason
         recorded = _Recorded()
         with dspy.context(lm=self.lm, adapter=dspy.ChatAdapter(), recorded=recorded, trace=[], usage_tracker=None):
             try:
-                made: Any = reason(**kwargs)
-            except AdapterParseError as nothing:
-                made = nothing
-        self.cut += made._run.cut > 0
-        inputs = Inputs(fields=kwargs, items=made._run.items, labels=reason.labels)
+                details = reason(**kwargs).details
+            except UnreadableAnswer as nothing:
+                details = nothing.details
+        self.cut += details.truncated_chars > 0
         return {
             "id": str(example.id),
             "task": self.task.name,
             "prompt": recorded.messages,
-            "inputs": inputs.model_dump_json(),
+            "inputs": details.inputs.to_json(),
             "gold": json.dumps(example[self.task.answer], ensure_ascii=False),
         }
 
@@ -61,7 +61,7 @@ def completion(program: R2P, outcome: Outcome) -> str:
         program: the student's.
         outcome: that was read, with every stage.
     """
-    reason = program.reason
+    reason, outcome = program.reason, unshadowed(outcome)
     fields: dict[str, Any] = {name: outcome.fields[name] for name in reason.answers}
     asked, before = reason.signature, ""
     if reason.thought is None:

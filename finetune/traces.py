@@ -78,9 +78,9 @@ def _row(
     if why is not None:
         return {"id": example.id, "refused": why, **cost}
     row = asking(example)
-    written = completion(course.program, prediction.outcome)
+    written = completion(course.program, prediction.details.outcome)
     again, score = rewards.judged(row["task"], row["inputs"], row["gold"], written)
-    if again.violations or score.parts["task"] < scored.threshold:
+    if again.details.violations or score.parts["task"] < scored.threshold:
         return {"id": example.id, "refused": "other items", **cost}  # a student of less context is shown less of them
     return {**row, "id": example.id, "completion": [{"role": "assistant", "content": written}], "refused": None, **cost}
 
@@ -103,7 +103,7 @@ def refused(scored: Composite, example: Any, prediction: Any) -> str | None:
         return "structure"
     if valid(prediction) is False:
         return "evidence"
-    return "checks" if prediction.violations else None
+    return "checks" if prediction.details.violations else None
 
 
 def survivors(paths: Iterable[Path], counts: Counter[str]) -> Iterator[dict[str, Any]]:

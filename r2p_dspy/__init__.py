@@ -9,15 +9,16 @@ from r2p_dspy.checks import BUILT_IN, Assert, Check, Suggest, Verdict
 from r2p_dspy.engines.connect import connect
 from r2p_dspy.errors import ArtifactError, AssertionFailed, CheckError
 from r2p_dspy.modules.cross_reference import CrossReference
-from r2p_dspy.modules.enforce import Attempt, Enforce, optimizing
+from r2p_dspy.modules.enforce import Enforce, optimizing
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.synthesize import Synthesize
-from r2p_dspy.modules.voting import Candidate, Reconcile
-from r2p_dspy.outcome import Inputs, Outcome
+from r2p_dspy.modules.voting import Reconcile
+from r2p_dspy.outcome import Inputs, Outcome, unshadowed
+from r2p_dspy.prediction import Attempt, Candidate, Details, R2PPrediction, Reasoning
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
-from r2p_dspy.r2p import R2P, Reasoning
+from r2p_dspy.r2p import R2P
 from r2p_dspy.redaction import redacted
 from r2p_dspy.retrieval.bm25 import BM25
 from r2p_dspy.retrieval.dense import Dense
@@ -46,6 +47,7 @@ __all__ = [
     "Composite",
     "CrossReference",
     "Dense",
+    "Details",
     "Enforce",
     "Evidence",
     "Hybrid",
@@ -55,6 +57,7 @@ __all__ = [
     "Preference",
     "Profile",
     "R2P",
+    "R2PPrediction",
     "Random",
     "Reason",
     "Reasoning",
@@ -78,6 +81,7 @@ __all__ = [
     "redacted",
     "save_program",
     "shorten",
+    "unshadowed",
     "write_artifact",
 ]
 

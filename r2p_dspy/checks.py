@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from r2p_dspy.errors import CheckError, ConfigError
-from r2p_dspy.outcome import Inputs, Outcome
+from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.template import Evidence, Preference, Verification
 
 Answer = bool | tuple[bool, str]
@@ -101,11 +101,13 @@ def Suggest(  # noqa: N802
 
 def parsed(inputs: Inputs, outcome: Outcome) -> Answer:
     """The text could be read as the signature's fields."""
-    return outcome.error is None, f"Write every field, each of its type: {outcome.error}"
+    error = unshadowed(outcome).error
+    return error is None, f"Write every field, each of its type: {error}"
 
 
 def stages(inputs: Inputs, outcome: Outcome) -> Answer:
     """Every stage is filled (a list may be empty), and they stand in the template's order."""
+    outcome = unshadowed(outcome)
     for name, value in outcome.stages.items():
         if value is None or (isinstance(value, str) and not value.strip()):
             return False, f"Fill the stage {name}."
@@ -116,32 +118,33 @@ def stages(inputs: Inputs, outcome: Outcome) -> Answer:
 
 def cited(inputs: Inputs, outcome: Outcome) -> Answer:
     """Every cited id is among the retrieved items, and where there are items, one is cited."""
-    known = [item.id for item in inputs.items]
-    if known and outcome.stages.get("evidence") == []:
+    known = [item.id for item in unshadowed(inputs).items]
+    if known and unshadowed(outcome).stages.get("evidence") == []:
         return False, f"Cite at least one item as evidence, from {_listed(known)}."
-    named = [one.item for one in evidence_of(outcome)]
-    named += [item for preference in _preferences(outcome) for item in preference.items]
-    for one in named:
-        if one not in known:
-            return False, f"There is no item {_short(one)}; cite only {_listed(known)}."
+    ids = [evidence.item for evidence in evidence_of(outcome)]
+    ids += [item for preference in preferences_of(outcome) for item in preference.items]
+    for item_id in ids:
+        if item_id not in known:
+            return False, f"There is no item {_short(item_id)}; cite only {_listed(known)}."
     return True, ""
 
 
 def quoted(inputs: Inputs, outcome: Outcome) -> Answer:
     """Every quote stands, word for word, in the item that it is cited from."""
-    for one in evidence_of(outcome):
-        item = inputs.items.get(one.item)
-        if item is not None and (not one.quote.strip() or _plain(one.quote) not in _plain(item.text)):
-            return False, f'The quote "{_short(one.quote)}" does not stand in item {one.item}; copy it word for word.'
+    items = unshadowed(inputs).items
+    for evidence in evidence_of(outcome):
+        item, quote = items.get(evidence.item), evidence.quote
+        if item is not None and (not quote.strip() or _plain(quote) not in _plain(item.text)):
+            return False, f'The quote "{_short(quote)}" does not stand in item {item.id}; copy it word for word.'
     return True, ""
 
 
 def backed(inputs: Inputs, outcome: Outcome) -> Answer:
     """Every preference rests on items that are cited as evidence."""
-    if "evidence" not in outcome.stages:
+    if "evidence" not in unshadowed(outcome).stages:
         return True, ""
-    evidence = {one.item for one in evidence_of(outcome)}
-    for preference in _preferences(outcome):
+    evidence = {quote.item for quote in evidence_of(outcome)}
+    for preference in preferences_of(outcome):
         if not preference.items or not set(preference.items) <= evidence:
             return False, f'The preference "{_short(preference.statement)}" must name items of the evidence.'
     return True, ""
@@ -149,10 +152,10 @@ def backed(inputs: Inputs, outcome: Outcome) -> Answer:
 
 def labelled(inputs: Inputs, outcome: Outcome) -> Answer:
     """A preference's label is the label of each of its items."""
-    for preference in _preferences(outcome):
+    for preference in preferences_of(outcome):
         if preference.label is None:
             continue
-        for item in map(inputs.items.get, preference.items):
+        for item in map(unshadowed(inputs).items.get, preference.items):
             if item is not None and item.label != preference.label:
                 if item.label is None:
                     return False, f"Item {item.id} has no label; leave the preference's label null."
@@ -162,6 +165,7 @@ def labelled(inputs: Inputs, outcome: Outcome) -> Answer:
 
 def approved(inputs: Inputs, outcome: Outcome) -> Answer:
     """The answer is the draft that the verification approved."""
+    outcome = unshadowed(outcome)
     verification, draft = _read(_VERIFICATION, outcome, "verification"), outcome.stages.get("draft")
     if verification is not None and not verification.approved:
         return False, "The verification rejects the draft; write a draft that it can approve."
@@ -185,7 +189,7 @@ BUILT_IN: tuple[Check, ...] = (
 
 def judge(checks: tuple[Check, ...], inputs: Inputs, outcome: Outcome) -> list[Verdict]:
     """The verdicts of all checks; of an outcome that could not be read, only those that say so."""
-    if outcome.error is not None:
+    if unshadowed(outcome).error is not None:
         return [check(inputs, outcome) if check.function is parsed else _unread(check) for check in checks]
     return [check(inputs, outcome) for check in checks]
 
@@ -200,18 +204,19 @@ def feedback(verdicts: list[Verdict]) -> str:
 
 
 def evidence_of(outcome: Outcome) -> list[Evidence]:
-    """What an outcome cites, in order; empty where its template has no such stage."""
+    """An outcome's evidence, in order; empty where its template has no such stage."""
     return _read(_EVIDENCE, outcome, "evidence") or []
 
 
-def _preferences(outcome: Outcome) -> list[Preference]:
+def preferences_of(outcome: Outcome) -> list[Preference]:
+    """An outcome's preferences, in order; empty where its template has no such stage."""
     return _read(_PREFERENCES, outcome, "preferences") or []
 
 
 def _read(adapter: TypeAdapter[Any], outcome: Outcome, stage: str) -> Any:
-    """A stage as its own type, also where the outcome came from JSON; None where the template means another thing."""
+    """A stage as its own type, also after JSON; None where the template's stage of that name has another type."""
     try:
-        return adapter.validate_python(outcome.stages.get(stage))
+        return adapter.validate_python(unshadowed(outcome).stages.get(stage))
     except ValidationError:
         return None
 

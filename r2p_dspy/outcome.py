@@ -1,46 +1,90 @@
-"""What a check sees: the inputs as the model saw them, and the outcome, typed, whichever carrier it came on."""
+"""What a check sees: the inputs as the model saw them, and the outcome, typed, on either carrier."""
 
-from typing import Any
+from __future__ import annotations
 
-from pydantic import BaseModel, Field, SerializeAsAny
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
+from pydantic_core import from_json, to_json
 
 from r2p_dspy.profile import Profile
 
 
-class _Fields(BaseModel):
-    """Attribute access to `fields`, which a user's own names always win."""
+class _Record:
+    """A record whose attributes are first the user's fields, then its own."""
 
-    def __getattr__(self, name: str) -> Any:
-        fields = self.__dict__.get("fields", {})
-        if name in fields:
-            return fields[name]
-        return super().__getattr__(name)  # type: ignore[misc]
+    fields: dict[str, Any]  # values of any type: the user's signature decides
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            fields = self.__dict__.get("fields", {})
+            if name in fields:
+                return fields[name]
+        return object.__getattribute__(self, name)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    def to_json(self) -> str:
+        """The record as one JSON object; `from_json` reads it back, with typed values as plain JSON."""
+        return to_json(vars(self), inf_nan_mode="null").decode()
 
 
-class Inputs(_Fields):
+AnyRecord = TypeVar("AnyRecord", bound=_Record)
+
+
+def unshadowed(record: AnyRecord) -> AnyRecord:
+    """The record's own attributes, also those that a field of the user's signature hides.
+
+    Example:
+        >>> outcome = Outcome(fields={"error": "404"})
+        >>> outcome.error, unshadowed(outcome).error
+        ('404', None)
+    """
+    return cast(AnyRecord, SimpleNamespace(**vars(record)))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Inputs(_Record):
     """What the model was given.
 
+    Every field is an attribute. A field named `fields`, `items` or `labels` hides the attribute of that name, which
+    `unshadowed(inputs)` still shows.
+
     Args:
-        fields: the signature's input fields by name; each is an attribute too.
+        fields: the signature's input fields by name.
         items: the items *as rendered* (see `Profile.local`).
         labels: the answers that the signature allows, or () for free text.
     """
 
     fields: dict[str, Any]
-    items: Profile = Field(default_factory=Profile)
+    items: Profile = field(default_factory=Profile)
     labels: tuple[str, ...] = ()
 
+    @classmethod
+    def from_json(cls, text: str) -> Inputs:
+        """Inputs written by `to_json`. A profile among the fields stays text."""
+        data = from_json(text)
+        return cls(data["fields"], Profile.of(data["items"]), tuple(data["labels"]))
 
-class Outcome(_Fields):
-    """What a run yielded.
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Outcome(_Record):
+    """What a call produced.
+
+    Every field and every stage is an attribute. A field wins over an attribute of the same name, which
+    `unshadowed(outcome)` still shows, and an attribute wins over a stage, which `stages` still holds.
 
     Args:
-        fields: the signature's own output fields by name; each is an attribute too.
-        stages: the template's stages by name, typed; each is an attribute too, unless a field has that name.
-        order: the stages' names in the order in which they were written; empty where that is not known.
+        fields: the signature's own output fields by name.
+        stages: the template's stages by name, typed.
+        order: the stages' names in the order in which they were written; empty where the order is unknown.
         answers: the names of the signature's output fields.
-        predictors: of a program with several predictors, each one's last outputs by its name, so that a check can hold
-            them against each other; empty for a template's outcome.
+        predictors: for a program of several predictors, the last outputs of each by its name; empty for a template.
         error: why the text could not be read, or None.
 
     Example:
@@ -48,15 +92,21 @@ class Outcome(_Fields):
         'comedy'
     """
 
-    fields: dict[str, SerializeAsAny[Any]] = Field(default_factory=dict)
-    stages: dict[str, SerializeAsAny[Any]] = Field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, Any] = field(default_factory=dict)
     order: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
-    predictors: dict[str, dict[str, SerializeAsAny[Any]]] = Field(default_factory=dict)
+    predictors: dict[str, dict[str, Any]] = field(default_factory=dict)
     error: str | None = None
 
     def __getattr__(self, name: str) -> Any:
-        stages = self.__dict__.get("stages", {})
-        if name in stages and name not in self.__dict__.get("fields", {}):
-            return stages[name]
-        return super().__getattr__(name)
+        known = self.__dict__.get("stages", {})
+        if name in known:
+            return known[name]
+        raise AttributeError(f"the outcome has no field and no stage {name!r}")
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        """An outcome written by `to_json`."""
+        data = from_json(text)
+        return cls(**{**data, "order": tuple(data["order"]), "answers": tuple(data["answers"])})

@@ -1,11 +1,12 @@
 """R2P programs as DSPy's GRPO is to run them."""
 
+from copy import copy
 from typing import Any
 
 import dspy
 from dspy.teleprompt.bootstrap_trace import FailedPrediction
 
-from r2p_dspy import R2P, Enforce, optimizing
+from r2p_dspy import R2P, R2PPrediction, optimizing
 
 
 class Rollouts(dspy.Module):
@@ -33,12 +34,15 @@ class Rollouts(dspy.Module):
         self.program = program
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
-        reason, kwargs = self.program.reason, self.program._retrieve(kwargs)
+        reason = self.program.reason
+        alone = copy(self.program)
+        alone.candidates, alone.max_backtracks, alone.max_interventions = 1, 0, 0
         trace = dspy.settings.trace
         before = 0 if trace is None else len(trace)
         with optimizing():
-            made = Enforce(reason, self.program.checks, max_backtracks=0, max_interventions=0)(**kwargs)
+            answer: R2PPrediction = alone(**kwargs)
         if trace is not None and len(trace) == before:
-            shown = {name: kwargs[name] for name in reason.signature.input_fields} | {reason.profile: made._run.items}
-            trace.append((reason, shown, FailedPrediction(made._run.text)))
-        return self.program._finish(made)
+            shown = {name: kwargs[name] for name in reason.signature.input_fields}
+            shown[reason.profile] = answer.details.retrieved
+            trace.append((reason, shown, FailedPrediction(answer.details.completion)))
+        return answer

@@ -16,7 +16,7 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 from programs.evaluate.baselines import WithRetrieval, baselines
 from programs.tasks.task import Task
 from r2p_dspy import R2P
-from r2p_dspy.modules.enforce import accepted
+from r2p_dspy.prediction import accepted
 
 ATTEMPTS = 3  # of BestOfN, Refine and MultiChainComparison
 CANDIDATES = 5

@@ -25,6 +25,7 @@ from programs.tasks.task_file import task_of
 from programs.text import one_line
 from r2p_dspy import R2P, load_program, optimizing
 from r2p_dspy.errors import ConfigError, DataError
+from r2p_dspy.outcome import unshadowed
 
 _AHEAD = 8  # rows for each call in flight that may be ahead of the slowest one
 
@@ -139,19 +140,22 @@ def _settle(settled: PredictionWriter, row: Row, call: Future[dict[str, Any]]) -
 def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
     with dspy.track_usage() as usage, optimizing():
         made = program(**inputs)
-    if made.outcome.error is not None:
-        raise ConfigError(f"the answer cannot be read: {made.outcome.error}")
+    details = made.details
+    if (error := unshadowed(details.outcome).error) is not None:
+        raise ConfigError(f"the answer cannot be read: {error}")
     answers = {name: to_jsonable_python(made[name], inf_nan_mode="strings") for name in program.reason.answers}
-    own = {item.id: item.ref for item in made.retrieved}
+    own = {item.id: item.ref for item in details.retrieved}
     calls = [call for calls in usage.usage_data.values() for call in calls]
     tokens = ("prompt_tokens", "completion_tokens")
     return {
         **answers,
         "evidence": [
             {"item": own[one.item], "quote": one.quote}
-            for one in made.reasoning.stages.get("evidence") or ()
+            for one in details.reasoning.stages.get("evidence") or ()
             if one.item in own
         ],
-        "violations": [one.model_dump(include={"check", "kind", "message"}) for one in made.violations if one.message],
+        "violations": [
+            one.model_dump(include={"check", "kind", "message"}) for one in details.violations if one.message
+        ],
         "usage": {"calls": len(calls), **{kind: sum(call.get(kind) or 0 for call in calls) for kind in tokens}},
     } | answers  # a task's own names win

@@ -1,54 +1,54 @@
 """Cross-referencing: sample several outcomes of a module and reconcile them (paper, self-referencing module)."""
 
-import asyncio
 import copy
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import copy_context
-from functools import partial
-from typing import Any, get_args
+from dataclasses import replace
+from typing import Any, cast, get_args
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.errors import AssertionFailed, ConfigError
-from r2p_dspy.modules.enforce import inner_parameters, optimizing
+from r2p_dspy.modules.enforce import Trace, inner_parameters, optimizing
 from r2p_dspy.modules.sampled import Sampled, agreement
+from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.modules.voting import Reconcile, alike, choose, due, is_number, key, line
-from r2p_dspy.prompting.adapter import active_adapter, watch
+from r2p_dspy.prediction import R2PPrediction
+from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
 
-SETTLED = 0.95  # the probability from which `adaptive=True` takes an answer for settled
+SETTLED = 0.95  # with `adaptive=True`, the probability from which an answer counts as settled
 
 
 class CrossReference(dspy.Module):
     """Sample a module's outcome several times, and reconcile the outcomes.
 
-    A candidate that breaks an assert has no say while another does not, and evidence is pooled: an answer that no
-    surviving evidence supports loses to one that it supports. The outer trace gets the entries of the candidate that
-    was answered with, and those of the synthesis; state names are the wrapped module's own, and `synthesize`.
+    A candidate that breaks an assert has no vote while another breaks none. Evidence is pooled: an answer that no
+    surviving evidence supports loses to one that it supports. The outer trace gets the steps of the chosen candidate
+    and those of the synthesis. State names are the wrapped module's own, and `synthesize`.
 
     Args:
         module: any module whose predictions have the answer; with an `Enforce`, its verdicts say who survives.
-        answer: the output that is reconciled.
-        n: candidates at most, at least 1.
+        answer: the output to reconcile.
+        n: the number of candidates at most, at least 1.
         reconcile: "vote": the most frequent answer; "median", for numbers; "medoid", for texts: the one most like the
             others under ROUGE-L; "synthesis": `synthesize` reads all candidates with their evidence and writes the
             answer (the paper's way); "auto": numbers by median, answers of which two agree by vote, else by medoid.
-        adaptive: stop sampling when the answer is settled: True, when with a probability of 0.95 the leading answer
-            stays ahead; a number, another probability; 1.0 stops when nothing can change it any more.
-        synthesize: for "synthesis": a predictor that takes the module's inputs and `candidates`, and yields the answer,
-            such as `Synthesize(signature)`.
+        adaptive: stop sampling when the answer is settled. True: when the leading answer stays ahead with a probability
+            of 0.95; a number: another probability; 1.0: when nothing can change the answer.
+        synthesize: for "synthesis": a predictor with the module's inputs and `candidates` that yields the answer, such
+            as `Synthesize(signature)`.
+
+    Candidates are sampled at the temperature of the predictor or its LM, or at 1 where that is 0. Each is a rollout of
+    its own. All candidates that are certain to be needed are sampled at once. A call returns the chosen candidate's
+    prediction, an `R2PPrediction` with `candidates` and `decision`.
 
     Raises:
-        ValueError: for an `n` below 1, an `adaptive` outside (0, 1], an unknown `reconcile`, or "synthesis" without a
-            predictor.
-
-    Candidates are sampled at the temperature of the predictor or its LM, or at 1 where that is 0, each as a rollout of
-    its own, all at once as far as they are certain to be needed. A call returns the chosen candidate's prediction, with
-    `candidates` (list of `Candidate`) and `reconciled`, in words how it came to the answer. Where none survives it
-    raises the `AssertionFailed` of the best of them, or, under `optimizing()`, returns that; where every candidate
-    fails in its engine, it raises the first one's error.
+        ConfigError: `n` is below 1, `adaptive` is outside (0, 1], `reconcile` is unknown, or "synthesis" comes without
+            a predictor.
+        AssertionFailed: in a call, no candidate survives; it holds the best of them (returned instead under
+            `optimizing()`).
+        Exception: in a call, every candidate fails with an exception; the first one is raised.
 
     Example:
         >>> [name for name, _ in CrossReference(dspy.ChainOfThought("film -> tag"), "tag", n=3).named_predictors()]
@@ -64,8 +64,8 @@ class CrossReference(dspy.Module):
         reconcile: Reconcile = "auto",
         adaptive: bool | float = False,
         synthesize: dspy.Module | None = None,
-    ):
-        super().__init__()
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         if n < 1:
             raise ConfigError(f"candidates must be at least 1, not {n}")
         if reconcile not in get_args(Reconcile):
@@ -82,42 +82,30 @@ class CrossReference(dspy.Module):
         own = [] if self.synthesize is None else [("synthesize", self.synthesize)]
         return [*inner_parameters(self.module), *own]
 
-    def forward(self, **kwargs: Any) -> dspy.Prediction:
-        runs: list[Sampled] = []
-        while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
-            samplers = [self._sampler(len(runs) + at) for at in range(count)]
-            with ThreadPoolExecutor(count) as pool:
-                # Each in a copy of this context: plain threads would not see DSPy's settings.
-                calls = [pool.submit(copy_context().run, partial(self._sample, *one, kwargs)) for one in samplers]
-                runs += [call.result() for call in calls]
-        chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
-        if chosen is None or self.synthesize is None:
-            return self._answered(runs, chosen)
-        written: dspy.Prediction | None = None
-        trace: list[Any] = []
-        with suppress(AdapterParseError), dspy.context(adapter=watch(active_adapter()), trace=trace):
-            written = self.synthesize(**self._to_compare(kwargs, runs))
-        return self._answered(runs, *self._synthesized(runs, chosen, written), trace)
+    def forward(self, **inputs: Any) -> R2PPrediction:
+        return run(self._steps(inputs))
 
-    async def aforward(self, **kwargs: Any) -> dspy.Prediction:
-        runs: list[Sampled] = []
-        while count := due([run.candidate for run in runs], self.answer, self.n, self.confidence):
-            samplers = [self._sampler(len(runs) + at) for at in range(count)]
-            runs += await asyncio.gather(*(self._asample(*one, kwargs) for one in samplers))
-        chosen = choose([run.candidate for run in runs], self.answer, self.reconcile)
+    async def aforward(self, **inputs: Any) -> R2PPrediction:
+        return await arun(self._steps(inputs))
+
+    def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
+        samples: list[Sampled] = []
+        while count := due([sample.candidate for sample in samples], self.answer, self.n, self.confidence):
+            samplers = [self._sampler(len(samples) + place) for place in range(count)]
+            samples += yield [self._sample(*sampler, inputs) for sampler in samplers]
+        chosen = choose([sample.candidate for sample in samples], self.answer, self.reconcile)
         if chosen is None or self.synthesize is None:
-            return self._answered(runs, chosen)
-        written: dspy.Prediction | None = None
-        trace: list[Any] = []
-        with suppress(AdapterParseError), dspy.context(adapter=watch(active_adapter()), trace=trace):
-            written = await self.synthesize.acall(**self._to_compare(kwargs, runs))
-        return self._answered(runs, *self._synthesized(runs, chosen, written), trace)
+            return self._answered(samples, chosen)
+        synthesis: dspy.Prediction | None = None
+        trace: Trace = []
+        with suppress(AdapterParseError), dspy.context(adapter=RecordingAdapter.of(active_adapter()), trace=trace):
+            synthesis = yield call(self.synthesize, self._to_compare(inputs, samples))
+        return self._answered(samples, *self._synthesized(samples, chosen, synthesis), trace)
 
     def _sampler(self, number: int) -> tuple[dspy.Module, dict[int, Any]]:
-        """A copy of the module that samples, and of its predictors the originals, by identity."""
+        """A copy of the module that samples, and the original predictors by the identity of their copies."""
         module, originals = _copied(self.module), {}
-        pairs = zip(_predictors(module), _predictors(self.module), strict=True)
-        for own, original in pairs:
+        for own, original in zip(_predictors(module), _predictors(self.module), strict=True):
             lm = own.lm or dspy.settings.lm
             known = {**getattr(lm, "kwargs", {}), **own.config}
             # A rollout of its own: else a cache, or an engine that repeats itself, would answer every candidate alike.
@@ -129,82 +117,69 @@ class CrossReference(dspy.Module):
             originals[id(own)] = original
         return module, originals
 
-    def _sample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> Sampled:
-        trace: list[Any] = []
+    def _sample(self, module: dspy.Module, originals: dict[int, Any], inputs: Mapping[str, Any]) -> Steps[Sampled]:
+        trace: Trace = []
         try:
             with dspy.context(trace=trace), optimizing():
-                made: Any = module(**kwargs)
-        except Exception as error:  # one candidate less, whatever it died of
-            made = error
-        return Sampled.of(made, self.answer, [(originals.get(id(one), one), *rest) for one, *rest in trace])
+                result = yield call(module, inputs)
+        except Exception as error:  # one candidate less, whatever the reason
+            result = error
+        restored = [(originals.get(id(predictor), predictor), *rest) for predictor, *rest in trace]
+        return Sampled.of(result, self.answer, restored)
 
-    async def _asample(self, module: dspy.Module, originals: dict[int, Any], kwargs: Mapping[str, Any]) -> Sampled:
-        trace: list[Any] = []
-        try:
-            with dspy.context(trace=trace), optimizing():
-                made: Any = await module.acall(**kwargs)
-        except Exception as error:
-            made = error
-        return Sampled.of(made, self.answer, [(originals.get(id(one), one), *rest) for one, *rest in trace])
-
-    def _to_compare(self, kwargs: Mapping[str, Any], runs: Sequence[Sampled]) -> dict[str, Any]:
+    def _to_compare(self, inputs: Mapping[str, Any], samples: Sequence[Sampled]) -> dict[str, Any]:
         """The module's inputs, and the candidates that survive."""
-        held = [(number, run) for number, run in enumerate(runs, start=1) if run.candidate.survives]
-        lines = [line(number, run.candidate.answer, run.candidate.stages) for number, run in held]
-        return {**kwargs, "candidates": "\n".join(lines)}
+        surviving = [(number, sample.candidate) for number, sample in enumerate(samples, start=1)]
+        lines = [line(number, each.answer, each.stages) for number, each in surviving if each.survives]
+        return {**inputs, "candidates": "\n".join(lines)}
 
-    def _synthesized(self, runs: list[Sampled], voted: int, written: dspy.Prediction | None) -> tuple[int, str]:
-        """The place of the candidate that the model decided for, and how; a text of its own becomes one more."""
-        count = sum(run.candidate.survives for run in runs)
-        if written is None:
-            return voted, f"the comparison cannot be read, so {agreement(runs, voted)}"
-        answer = written.get(self.answer)
-        for at, run in enumerate(runs):
-            if run.candidate.survives and key(run.candidate.answer[self.answer]) == key(answer):
-                return at, f"the model decided for it after reading {count} candidates"
+    def _synthesized(self, samples: list[Sampled], voted: int, synthesis: dspy.Prediction | None) -> tuple[int, str]:
+        """The place of the candidate that the model chose, and why; a text of its own becomes one more candidate."""
+        if synthesis is None:
+            return voted, f"the comparison cannot be read, so {agreement(samples, voted)}"
+        answer = synthesis.get(self.answer)
+        surviving = [sample for sample in samples if sample.candidate.survives]
+        for place, sample in enumerate(samples):
+            if sample.candidate.survives and key(sample.candidate.answer[self.answer]) == key(answer):
+                return place, f"the model decided for it after reading {len(surviving)} candidates"
         if isinstance(answer, str) and answer.strip() and not is_number(answer):
-            held = [run for run in runs if run.candidate.survives]
-            nearest = max(held, key=lambda run: alike(run.candidate.answer[self.answer], answer))
-            if (own := nearest.answering(self.answer, answer, getattr(self.module, "checks", ()))) is not None:
-                runs.append(own)
-                return len(runs) - 1, f"the model wrote it after reading {count} candidates"
-        return voted, f"the model's own answer does not hold, so {agreement(runs, voted)}"
+            nearest = max(surviving, key=lambda sample: alike(sample.candidate.answer[self.answer], answer))
+            own = nearest.answering(self.answer, answer, getattr(self.module, "checks", ()))
+            if own is not None:
+                samples.append(own)
+                return len(samples) - 1, f"the model wrote it after reading {len(surviving)} candidates"
+        return voted, f"the model's own answer does not hold, so {agreement(samples, voted)}"
 
     def _answered(
-        self, runs: Sequence[Sampled], chosen: int | None, said: str | None = None, written: Sequence[Any] = ()
-    ) -> dspy.Prediction:
-        made = [run for run in runs if isinstance(run.made, dspy.Prediction)]
-        if not made:
-            raise runs[0].made
-        best = max(made, key=lambda run: run.met) if chosen is None else runs[chosen]
+        self, samples: Sequence[Sampled], chosen: int | None, decision: str | None = None, synthesis: Sequence[Any] = ()
+    ) -> R2PPrediction:
+        answered = [sample for sample in samples if isinstance(sample.result, R2PPrediction)]
+        if not answered:
+            raise cast(Exception, samples[0].result)
+        best = max(answered, key=lambda sample: sample.met) if chosen is None else samples[chosen]
         best.candidate.chosen = True
         outer = dspy.settings.trace
         if outer is not None:
-            outer.extend([*best.trace, *written])
+            outer.extend([*best.trace, *synthesis])
             del outer[: -dspy.settings.max_trace_size]
-        answer = best.made
-        extras = {
-            "candidates": [run.candidate for run in runs],
-            "reconciled": said or ("no candidate holds" if chosen is None else agreement(runs, chosen)),
-        }
-        answer._reconciled = extras
-        for name, value in extras.items():
-            if name not in answer:
-                answer[name] = value
-        attempts = best.candidate.attempts
-        if chosen is None and attempts and not getattr(dspy.settings, "r2p_optimizing", False):
-            raise AssertionFailed(answer, attempts)
+        prediction = cast(R2PPrediction, best.result)
+        decision = decision or ("no candidate holds" if chosen is None else agreement(samples, chosen))
+        details = replace(prediction.details, candidates=[sample.candidate for sample in samples], decision=decision)
+        answer = R2PPrediction(prediction, details=details)
+        if chosen is None and details.attempts and not getattr(dspy.settings, "r2p_optimizing", False):
+            raise AssertionFailed(answer, details.attempts, details.completion)
         return answer
 
 
 def _copied(module: dspy.Module) -> dspy.Module:
-    """A module of its own that shares the language models: a copy of one would hold all that it was ever asked."""
-    shared = {id(one.lm): one.lm for one in _predictors(module) if one.lm is not None}
+    """A module of its own that shares the language models: a copied LM would copy its whole history."""
+    shared = {id(predictor.lm): predictor.lm for predictor in _predictors(module) if predictor.lm is not None}
     try:
         return copy.deepcopy(module, shared)
-    except Exception:  # as DSPy has it: what cannot be copied is shared
-        return module.deepcopy()
+    except Exception:  # as DSPy does: what cannot be copied is shared
+        shared_copy: dspy.Module = module.deepcopy()
+        return shared_copy
 
 
-def _predictors(module: dspy.Module) -> list[Any]:
-    return [one for _, one in inner_parameters(module) if isinstance(one, dspy.Predict)]
+def _predictors(module: dspy.Module) -> list[dspy.Predict]:
+    return [parameter for _, parameter in inner_parameters(module) if isinstance(parameter, dspy.Predict)]

@@ -1,50 +1,24 @@
-"""Assertions and backtracking around any module, in a way that optimizers cannot see and metrics are not fooled by."""
+"""Assertions and backtracking around any module. Optimizers do not see them; metrics do."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
-from pydantic import BaseModel
 
 from r2p_dspy.checks import Assert, Check, Verdict, feedback, judge, parsed
 from r2p_dspy.decoding.monitor import Intervention, enforcing
-from r2p_dspy.errors import AssertionFailed, ConfigError
+from r2p_dspy.errors import AssertionFailed, ConfigError, UnreadableAnswer
 from r2p_dspy.modules.reason import Reason
+from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.outcome import Inputs, Outcome
-from r2p_dspy.prompting.adapter import active_adapter, watch
-from r2p_dspy.prompting.parsing import given, read_outcome, unread, unread_step
+from r2p_dspy.prediction import Attempt, Details, R2PPrediction
+from r2p_dspy.prompting.adapter import Completion, RecordingAdapter, active_adapter
+from r2p_dspy.prompting.parsing import given, unread, unread_step
 
-
-class Attempt(BaseModel):
-    """One attempt of a call.
-
-    Args:
-        verdicts: what each check said of it.
-        accepted: whether it is the one that was answered with.
-        interventions: what was corrected while it ran; then what came of it is the next attempt.
-    """
-
-    verdicts: list[Verdict]
-    accepted: bool = False
-    interventions: list[Intervention] = []
-
-    @property
-    def unmet(self) -> list[Verdict]:
-        """The verdicts of the checks that did not hold."""
-        return [verdict for verdict in self.verdicts if not verdict.ok]
-
-    @property
-    def asserted(self) -> bool:
-        """Whether every assert holds."""
-        return all(verdict.ok for verdict in self.verdicts if verdict.kind == "assert")
-
-
-def accepted(attempts: list[Attempt]) -> Attempt:
-    """The attempt that was answered with."""
-    return next((attempt for attempt in attempts if attempt.accepted), attempts[-1])
+Trace = list[tuple[Any, ...]]  # of (predictor, inputs, prediction), as DSPy keeps it, untyped
 
 
 def optimizing(active: bool = True) -> AbstractContextManager[None]:
@@ -57,45 +31,46 @@ def optimizing(active: bool = True) -> AbstractContextManager[None]:
         ...     dspy.settings.r2p_optimizing
         True
     """
-    return dspy.context(r2p_optimizing=active)
+    return cast(AbstractContextManager[None], dspy.context(r2p_optimizing=active))
 
 
 @dataclass
 class _Try:
-    """An attempt while it is made."""
+    """An attempt, with all that an answer needs of it."""
 
-    inputs: Inputs
-    outcome: Outcome
-    prediction: dspy.Prediction | None
-    calls: list[tuple[type[dspy.Signature], str]]
-    trace: list[Any] = field(default_factory=list)
-    attempt: Attempt = field(default_factory=lambda: Attempt(verdicts=[]))
-    corrected: list[Attempt] = field(default_factory=list)  # what it would have been without interventions
-    run: Any = None  # how a `Reason` came to it, even to what cannot be read
+    details: Details
+    prediction: dspy.Prediction | None  # None for a completion that cannot be read
+    completions: list[Completion]
+    trace: Trace
+    attempt: Attempt
+    uncorrected: list[Attempt] = field(default_factory=list)  # the attempt as it would be without interventions
+
+    def met(self, kind: str | None = None) -> int:
+        """The number of checks that hold, of one kind or of all."""
+        return sum(verdict.ok for verdict in self.attempt.verdicts if kind is None or verdict.kind == kind)
 
 
 class Enforce(dspy.Module):
     """Run a module until its checks hold: an unmet check goes back to the model as feedback, and it tries again.
 
-    The outer trace gets the accepted attempt's entries alone, with the original predictors and inputs, so optimizers
-    see neither feedback nor failures; the prediction holds every attempt's verdicts, so metrics see them all. State
-    names are the wrapped module's own.
+    The outer trace gets the steps of the accepted attempt alone, with the original predictors and inputs, so optimizers
+    see neither feedback nor failures. Each step's prediction is an `R2PPrediction` with the details of the call, so
+    metrics find the attempts in the trace of a program that is nested in another one. State names are the wrapped
+    module's own.
 
     Args:
-        module: any module; with a `Reason`, the checks see its stages and the items as rendered, with another one the
-            outputs of its predictors (`outcome.predictors`).
-        checks: made with `Assert` and `Suggest`; whether the output could be read is always checked.
-        max_backtracks: how often at most a call tries again, at least 0; a check may have a maximum of its own.
-        max_interventions: how often at most an attempt is corrected while it runs, where the module is a `Reason` and
-            its engine can be steered, at least 0.
+        module: any module. Around a `Reason` the checks see its stages and the items as rendered; around another module
+            they see its fields and the outputs of its predictors (`outcome.predictors`).
+        checks: made with `Assert` and `Suggest`. Whether the output can be read is always checked.
+        max_backtracks: the number of retries of a call at most, at least 0; a check may have a maximum of its own.
+        max_interventions: the number of corrections of a running attempt at most, at least 0; for a `Reason` whose
+            engine can be steered.
+
+    A call returns an `R2PPrediction` with the module's fields.
 
     Raises:
-        ValueError: for a negative `max_backtracks` or `max_interventions`, or a check that is neither `Assert` nor
-            `Suggest`.
-
-    A call returns the module's prediction, with `attempts` (list of `Attempt`), `violations` (the unmet verdicts of
-    the accepted attempt) and `outcome`, and raises `AssertionFailed` when an assert does not hold in the end. A
-    module's own output of such a name wins it.
+        ConfigError: `max_backtracks` or `max_interventions` is negative, or a check is no `Check`.
+        AssertionFailed: in a call, an assert fails after the last retry (recorded instead under `optimizing()`).
 
     Example:
         >>> brief = Assert(lambda inputs, outcome: (len(outcome.answer) < 80, "Shorten it."), name="brief")
@@ -109,8 +84,8 @@ class Enforce(dspy.Module):
         checks: Sequence[Check] = (),
         max_backtracks: int = 2,
         max_interventions: int = 2,
-    ):
-        super().__init__()
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         for name, most in (("max_backtracks", max_backtracks), ("max_interventions", max_interventions)):
             if most < 0:
                 raise ConfigError(f"{name} must be at least 0, not {most}")
@@ -126,30 +101,26 @@ class Enforce(dspy.Module):
     def named_parameters(self) -> list[tuple[str, Any]]:
         return inner_parameters(self.module)
 
-    def forward(self, **kwargs: Any) -> dspy.Prediction:
-        tries: list[_Try] = []
-        while self._goes_on(tries):
-            trace: list[Any] = []
-            adapter = self._adapter(tries)
-            with dspy.context(adapter=adapter, trace=trace), enforcing(self.checks, self.max_interventions):
-                try:
-                    made = self.module(**kwargs)
-                except AdapterParseError as error:
-                    made = error
-            tries.append(self._judged(kwargs, made, adapter.calls, trace))
-        return self._accept(tries)
+    def forward(self, **inputs: Any) -> R2PPrediction:
+        return run(self._steps(inputs))
 
-    async def aforward(self, **kwargs: Any) -> dspy.Prediction:
+    async def aforward(self, **inputs: Any) -> R2PPrediction:
+        return await arun(self._steps(inputs))
+
+    def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         tries: list[_Try] = []
         while self._goes_on(tries):
-            trace: list[Any] = []
+            trace: Trace = []
             adapter = self._adapter(tries)
             with dspy.context(adapter=adapter, trace=trace), enforcing(self.checks, self.max_interventions):
                 try:
-                    made = await self.module.acall(**kwargs)
+                    result = yield call(self.module, inputs)
                 except AdapterParseError as error:
-                    made = error
-            tries.append(self._judged(kwargs, made, adapter.calls, trace))
+                    result = error
+            if isinstance(result, AdapterParseError):
+                tries.append(self._unreadable(inputs, result, adapter.completions))
+            else:
+                tries.append(self._read(inputs, result, adapter.completions, trace))
         return self._accept(tries)
 
     def _goes_on(self, tries: list[_Try]) -> bool:
@@ -157,72 +128,99 @@ class Enforce(dspy.Module):
             return True
         unmet = {verdict.check for verdict in tries[-1].attempt.unmet}
         return len(tries) <= self.max_backtracks and any(
-            check.max_backtracks is None or self._blamed(tries, check.name) <= check.max_backtracks
+            check.max_backtracks is None or self._failures(tries, check.name) <= check.max_backtracks
             for check in self.checks
             if check.name in unmet
         )
 
-    def _blamed(self, tries: list[_Try], check: str) -> int:
-        return sum(any(verdict.check == check for verdict in one.attempt.unmet) for one in tries)
+    def _failures(self, tries: list[_Try], check: str) -> int:
+        return sum(any(verdict.check == check for verdict in earlier.attempt.unmet) for earlier in tries)
 
-    def _adapter(self, tries: list[_Try]) -> Any:
+    def _adapter(self, tries: list[_Try]) -> RecordingAdapter:
         if not tries:
-            return watch(active_adapter())
-        return watch(active_adapter(), tries[-1].calls, feedback(tries[-1].attempt.verdicts))
+            return RecordingAdapter.of(active_adapter())
+        return RecordingAdapter.of(active_adapter(), tries[-1].completions, feedback(tries[-1].attempt.verdicts))
 
-    def _judged(self, kwargs: dict[str, Any], made: Any, calls: list[Any], trace: list[Any]) -> _Try:
-        if isinstance(made, AdapterParseError):
-            inputs, outcome, prediction = Inputs(fields=kwargs, items=given(kwargs).local()), unread(made), None
-            calls = calls or [(made.signature, "")]  # an empty completion is not even parsed
+    def _unreadable(self, inputs: dict[str, Any], error: AdapterParseError, completions: list[Completion]) -> _Try:
+        if not completions:  # DSPy does not even parse an empty completion
+            completions = [(cast(type[dspy.Signature], error.signature), "")]
+        if isinstance(error, UnreadableAnswer):
+            details = error.details
         else:
-            (inputs, outcome), prediction = read_outcome(self.module, kwargs, made, trace), made
-        attempt = Attempt(verdicts=judge(self.checks, inputs, outcome))
-        found = _Try(inputs, outcome, prediction, calls, trace, attempt, run=getattr(made, "_run", None))
-        if interventions := getattr(found.run, "interventions", None):
-            found.corrected = [_without(interventions, attempt)]
-        return found
+            seen = Inputs(fields=inputs, items=given(inputs).local())
+            details = Details(outcome=unread(error), inputs=seen, completion=completions[-1][1])
+        return self._judged(details, None, completions, [])
 
-    def _accept(self, tries: list[_Try]) -> dspy.Prediction:
-        # The latest of the best: most asserts met, then most checks met.
-        best = max(reversed(tries), key=lambda one: (one.prediction is not None, _met(one, "assert"), _met(one, None)))
+    def _read(
+        self, inputs: dict[str, Any], prediction: dspy.Prediction, completions: list[Completion], trace: Trace
+    ) -> _Try:
+        details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
+        if not isinstance(self.module, Reason):
+            fields = dict(prediction.items())
+            outputs = {id(predictor): dict(step.items()) for predictor, _, step in trace}
+            names = self.module.named_predictors() if not isinstance(self.module, dspy.Predict) else ()
+            predictors = {name: outputs[id(predictor)] for name, predictor in names if id(predictor) in outputs}
+            details = replace(
+                details,
+                inputs=Inputs(fields=inputs, items=given(inputs).local()),
+                outcome=Outcome(fields=fields, answers=tuple(fields), predictors=predictors),
+                completion=completions[-1][1] if completions else "",
+            )
+        return self._judged(details, prediction, completions, trace)
+
+    def _judged(
+        self, details: Details, prediction: dspy.Prediction | None, completions: list[Completion], trace: Trace
+    ) -> _Try:
+        attempt = Attempt(verdicts=judge(self.checks, details.inputs, details.outcome))
+        interventions = details.interventions if isinstance(self.module, Reason) else []
+        uncorrected = [_without(interventions, attempt)] if interventions else []
+        return _Try(details, prediction, completions, trace, attempt, uncorrected)
+
+    def _accept(self, tries: list[_Try]) -> R2PPrediction:
+        # Prefer the attempt that meets most asserts, then most checks; on a tie, the latest.
+        best = max(reversed(tries), key=lambda each: (each.prediction is not None, each.met("assert"), each.met()))
         best.attempt.accepted = True
-        attempts = [attempt for one in tries for attempt in (*one.corrected, one.attempt)]
-        made = best.prediction
-        fields = dict(made.items()) if made is not None else dict.fromkeys(best.calls[-1][0].output_fields)
-        extras = {"outcome": best.outcome, "violations": best.attempt.unmet, "attempts": attempts}
-        answer = dspy.Prediction(**{**extras, **fields})
-        answer._inputs, answer._outcome, answer._attempts = best.inputs, best.outcome, attempts
-        answer._run, answer._completions = best.run, getattr(made, "_completions", None)
-        for *_, step in best.trace:  # what happened is in the trace too, off the fields that demos are made of
-            step._attempts = attempts
+        attempts = [attempt for each in tries for attempt in (*each.uncorrected, each.attempt)]
+        details = replace(best.details, attempts=attempts)
+        prediction = best.prediction
+        if prediction is None:
+            prediction = dspy.Prediction(dict.fromkeys(best.completions[-1][0].output_fields))
+        answer = R2PPrediction(prediction, details=details)
         outer = dspy.settings.trace
-        if outer is not None and made is not None:
-            outer.extend(best.trace)
-            del outer[: -dspy.settings.max_trace_size]  # as DSPy keeps it; outside of optimizers it would grow forever
+        if outer is not None and best.prediction is not None:
+            outer.extend(_with_details(step, details) for step in best.trace)
+            del outer[: -dspy.settings.max_trace_size]  # DSPy's own limit; outside of optimizers it would grow forever
         elif outer is not None and getattr(dspy.settings, "r2p_reflecting", False):
-            outer.append(unread_step(inner_parameters(self.module), best.inputs, *best.calls[-1]))
+            outer.append(unread_step(inner_parameters(self.module), details.inputs, *best.completions[-1]))
         if not best.attempt.asserted and not getattr(dspy.settings, "r2p_optimizing", False):
-            raise AssertionFailed(answer, attempts)
+            raise AssertionFailed(answer, attempts, details.completion)
         return answer
 
 
 def inner_parameters(module: dspy.Module) -> list[tuple[str, Any]]:
-    """A wrapped module's parameters under the names that they have without a wrapper around it."""
+    """A wrapped module's parameters under the names that they have without the wrapper."""
     if isinstance(module, dspy.Predict):
         return [("reason" if isinstance(module, Reason) else "predict", module)]
-    return module.named_parameters()
+    parameters: list[tuple[str, Any]] = module.named_parameters()
+    return parameters
+
+
+def _with_details(step: tuple[Any, ...], details: Details) -> tuple[Any, ...]:
+    """A step of a trace whose prediction has the details of the call beside its fields, where demos do not see them."""
+    *before, prediction = step
+    if not isinstance(prediction, dspy.Prediction):  # a failure that a nested module recorded
+        return step
+    return (*before, R2PPrediction(prediction, details=details))
 
 
 def _without(interventions: Sequence[Intervention], attempt: Attempt) -> Attempt:
-    """The attempt as it would have been had nobody intervened: what was corrected in it is unmet."""
-    said = {one.check: one.message for one in reversed(interventions)}
+    """The attempt as it would have been without interventions: each check that was corrected is unmet."""
+    messages = {intervention.check: intervention.message for intervention in reversed(interventions)}
     verdicts = [
-        one.model_copy(update={"ok": False, "message": said.pop(one.check)}) if one.check in said else one
-        for one in attempt.verdicts
+        verdict.model_copy(update={"ok": False, "message": messages.pop(verdict.check)})
+        if verdict.check in messages
+        else verdict
+        for verdict in attempt.verdicts
     ]
-    verdicts += [Verdict(check=check, kind="assert", ok=False, message=message) for check, message in said.items()]
+    verdicts += [Verdict(check=check, kind="assert", ok=False, message=said) for check, said in messages.items()]
     return Attempt(verdicts=verdicts, interventions=list(interventions))
-
-
-def _met(one: _Try, kind: str | None) -> int:
-    return sum(verdict.ok for verdict in one.attempt.verdicts if kind is None or verdict.kind == kind)

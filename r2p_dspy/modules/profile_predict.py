@@ -1,8 +1,9 @@
-"""Predictors that show a profile: items under local ids, whole demos within a budget, prompts that fit the context."""
+"""A predictor that shows a profile: items under local ids, whole demos within a budget, a prompt that fits."""
 
 from typing import Any
 
 import dspy
+from dspy.adapters import Adapter
 from dspy.adapters.utils import format_field_value
 
 from r2p_dspy.profile import Profile
@@ -11,43 +12,47 @@ from r2p_dspy.prompting.signature import profile_field
 
 
 class ProfilePredict(dspy.Predict):
-    """A `dspy.Predict` that cares for its profile input and its demos.
+    """A `dspy.Predict` that takes care of its profile input and its demos.
 
     Args:
-        signature: with exactly one `Profile` input.
-        demo_tokens: the most that demos may take of a prompt, in tokens as estimated from characters.
-        config: for the LM call, as in `dspy.Predict`.
+        signature: a signature with exactly one `Profile` input.
+        demo_tokens: the tokens that demos may take of a prompt at most, estimated from characters.
+        config: options of the LM call, as in `dspy.Predict`.
 
     Raises:
-        ValueError: when the signature has not exactly one profile input.
+        ConfigError: the signature has not exactly one profile input.
     """
 
-    def __init__(self, signature: type[dspy.Signature], *, demo_tokens: int = 2000, **config: Any):
+    signature: type[dspy.Signature]  # DSPy's annotation allows None
+
+    def __init__(self, signature: type[dspy.Signature], *, demo_tokens: int = 2000, **config: Any) -> None:
         super().__init__(signature, **config)
         self.profile = profile_field(self.signature)
         self.demo_tokens = demo_tokens
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
-        """The demos that a prompt gets: those that hold every field, within the budget, first ones first."""
-        chosen, budget = [], self.demo_tokens * 4
+        """The demos that a prompt gets: those with every field, from the first on, within the budget."""
+        chosen: list[dict[str, Any]] = []
+        budget = self.demo_tokens * 4
         for demo in demos:
-            held = dict(demo)
-            if any(held.get(name) is None for name in self.signature.fields):
+            values = dict(demo)
+            if any(values.get(name) is None for name in self.signature.fields):
                 continue
-            held[self.profile] = Profile.of(held[self.profile]).local()
+            values[self.profile] = Profile.of(values[self.profile]).local()
             # As rendered, so that a demo read back from a file takes as much as it took before.
-            budget -= sum(len(format_field_value(info, held[name])) for name, info in self.signature.fields.items())
+            budget -= sum(len(format_field_value(info, values[name])) for name, info in self.signature.fields.items())
             if budget < 0:
                 break
-            chosen.append(held)
+            chosen.append(values)
         return chosen
 
-    def prepared(self, kwargs: dict[str, Any], adapter: Any) -> tuple[dict[str, Any], int]:
-        """A call's arguments with what the prompt is to show, and how many characters were left out of the items."""
-        demos = self.usable_demos(kwargs.pop("demos", self.demos))
-        items = Profile.of(kwargs.get(self.profile)).local()
-        lm = kwargs.get("lm") or self.lm or dspy.settings.lm
-        inputs = {name: value for name, value in kwargs.items() if name in self.signature.input_fields}
-        limit = {**self.config, **kwargs.get("config", {})}.get("max_tokens")
-        items, demos, cut = shorten(lm, adapter, self.signature, demos, inputs, self.profile, items, limit)
-        return {**kwargs, "demos": demos, self.profile: items}, cut
+    def prepared(self, inputs: dict[str, Any], adapter: Adapter) -> tuple[dict[str, Any], int]:
+        """A call's arguments with the items and demos to show, and the number of characters cut from the items."""
+        given: Any = inputs.get("demos", self.demos)  # DSPy takes any kind of rows
+        demos = self.usable_demos(given)
+        items = Profile.of(inputs.get(self.profile)).local()
+        lm = inputs.get("lm") or self.lm or dspy.settings.lm
+        fields = {name: value for name, value in inputs.items() if name in self.signature.input_fields}
+        limit = {**self.config, **inputs.get("config", {})}.get("max_tokens")
+        items, demos, truncated = shorten(lm, adapter, self.signature, demos, fields, self.profile, items, limit)
+        return {**inputs, "demos": demos, self.profile: items}, truncated

@@ -1,64 +1,55 @@
 """One predictor that reasons by a template."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
 
 import dspy
+from dspy.adapters import Adapter
 from dspy.signatures.signature import ensure_signature
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.decoding.carriers import FieldMarkers, StageMarks, ThoughtTags
-from r2p_dspy.decoding.monitor import CorrectionMode, Intervention, Monitor, enforced
+from r2p_dspy.decoding.monitor import Monitor, enforced
 from r2p_dspy.decoding.steering import steering
+from r2p_dspy.errors import UnreadableAnswer
 from r2p_dspy.modules.profile_predict import ProfilePredict
-from r2p_dspy.outcome import Inputs
-from r2p_dspy.profile import Profile
-from r2p_dspy.prompting.adapter import active_adapter, watch
+from r2p_dspy.modules.steps import Call, Steps, arun, run
+from r2p_dspy.outcome import Inputs, Outcome, unshadowed
+from r2p_dspy.prediction import Details, R2PPrediction, Reasoning
+from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
+from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_order
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
 
-
-@dataclass(frozen=True)
-class Run:
-    """What a prediction's outcome is made from, beside its fields.
-
-    Args:
-        items: the items as rendered.
-        text: the completion as the model wrote it; of several the first, which is the one that is answered with.
-        interventions: the corrections of its running text; None where the engine cannot be steered.
-        cut: characters that were left out of the items so that the prompt fits.
-        grade: how the running text was read: "stream" or "stages"; "retry" if it was not.
-    """
-
-    items: Profile
-    text: str
-    cut: int = 0
-    interventions: tuple[Intervention, ...] | None = None
-    grade: CorrectionMode = "retry"
+_NO_ITEM = "no item of the history was shown, so the answer rests on none"
 
 
 class Reason(ProfilePredict):
     """A predictor that reasons by a template before it writes its signature's own outputs.
 
-    It shows the items of the profile under short local ids and with texts that cannot forge the prompt's structure,
-    shortens them where the prompt would not fit the model's context, and takes only demos that hold every stage, as
-    many as their token budget allows.
+    It shows the profile's items under short local ids and with texts that cannot forge the prompt's structure. It
+    shortens them where the prompt would not fit the model's context. It shows only demos with every stage, as many as
+    their token budget allows.
 
     Args:
-        signature: with exactly one `Profile` input; a string signature can name no types, so a class.
+        signature: a class with exactly one `Profile` input; a string signature can name no types.
         template: the stages.
         carrier: what the stages travel in: "fields", typed output fields, or "thinking", tags in the native thinking of
-            a reasoning model. There DSPy shows no thoughts of demos, so a prompt gets none: it is for instructions
-            and RL.
-        demo_tokens: the most that demos may take of a prompt, in tokens as estimated from characters.
-        config: for the LM call, as in `dspy.Predict`.
+            a reasoning model. DSPy shows no thoughts of demos, so "thinking" prompts get no demos: use it with
+            optimized instructions and with RL.
+        demo_tokens: the tokens that demos may take of a prompt at most, estimated from characters.
+        config: options of the LM call, as in `dspy.Predict`.
+
+    A call returns an `R2PPrediction` whose fields are the stages and the outputs.
 
     Raises:
-        ValueError: when the signature has not exactly one profile input.
+        ConfigError: the signature has not exactly one profile input.
+        UnreadableAnswer: in a call, the completion cannot be read as the signature's outputs.
 
     Example:
+        >>> from r2p_dspy.profile import Profile
         >>> class Tag(dspy.Signature):
         ...     film: str = dspy.InputField()
         ...     profile: Profile = dspy.InputField()
@@ -75,63 +66,23 @@ class Reason(ProfilePredict):
         carrier: Carrier = "fields",
         demo_tokens: int = 2000,
         **config: Any,
-    ):
-        extended = extend(ensure_signature(signature), template, carrier)
+    ) -> None:
+        typed: type[dspy.Signature] = ensure_signature(signature)  # type: ignore[assignment]  # None only for None
+        extended = extend(typed, template, carrier)
         super().__init__(extended.signature, demo_tokens=demo_tokens, **config)
         self.template = template
         self.stages = extended.stages
         self.thought = extended.thought
         self.answers = extended.answers
 
-    def forward(self, **kwargs: Any) -> dspy.Prediction:
-        adapter = self._adapter()
-        kwargs, cut = self.prepared(kwargs, adapter)
-        monitors: list[Monitor] = []
-        try:
-            with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
-                prediction = super().forward(**kwargs)
-        except AdapterParseError as error:
-            raise self._note(error, kwargs, adapter.texts, cut, monitors)  # noqa: B904  (the same one)
-        return self._note(prediction, kwargs, adapter.texts, cut, monitors)
+    def forward(self, **inputs: Any) -> R2PPrediction:
+        return run(self._steps(inputs))
 
-    async def aforward(self, **kwargs: Any) -> dspy.Prediction:
-        adapter = self._adapter()
-        kwargs, cut = self.prepared(kwargs, adapter)
-        monitors: list[Monitor] = []
-        try:
-            with dspy.context(adapter=adapter), steering(self._monitoring(kwargs, adapter, monitors)):
-                prediction = await super().aforward(**kwargs)
-        except AdapterParseError as error:
-            raise self._note(error, kwargs, adapter.texts, cut, monitors)  # noqa: B904
-        return self._note(prediction, kwargs, adapter.texts, cut, monitors)
+    async def aforward(self, **inputs: Any) -> R2PPrediction:
+        return await arun(self._steps(inputs))
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         return [] if self.thought is not None else super().usable_demos(demos)
-
-    def _adapter(self) -> Any:
-        return watch(active_adapter(), guide="" if self.thought is None else guide(self.template))
-
-    def _monitoring(
-        self, kwargs: Mapping[str, Any], adapter: Any, monitors: list[Monitor]
-    ) -> Callable[[], Monitor] | None:
-        """What makes a monitor for each answer of a call, or None where nothing is to be monitored, or nothing can."""
-        checks, most = enforced()
-        marks: StageMarks = ThoughtTags(self.template)
-        if self.thought is None:
-            marks = FieldMarkers(self.stages, self.answers)
-            # The other adapters are its children, and write no such marks.
-            if not isinstance(adapter, dspy.ChatAdapter) or isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter):
-                return None
-        if most < 1:
-            return None
-        fields = {name: value for name, value in kwargs.items() if name in self.signature.input_fields}
-        inputs = Inputs(fields=fields, items=kwargs[self.profile], labels=self.labels)
-
-        def monitor() -> Monitor:
-            monitors.append(Monitor(marks, self.template, checks, inputs, most))
-            return monitors[-1]
-
-        return monitor
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -139,17 +90,75 @@ class Reason(ProfilePredict):
         annotation = self.signature.output_fields[self.answers[0]].annotation
         return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
 
-    def _note(
-        self,
-        made: Any,
-        kwargs: Mapping[str, Any],
-        texts: list[str],
-        cut: int,
-        monitors: list[Monitor],
-    ) -> Any:
-        """What was made, a prediction or the error that it cannot be read, with a note of how."""
-        # An underscore keeps it off the prediction's fields, and so out of traces, demos and saved programs.
-        interventions = tuple(monitors[0].interventions) if monitors else None
-        grade: CorrectionMode = monitors[0].correction_mode if monitors else "retry"
-        made._run = Run(kwargs[self.profile], texts[0] if texts else "", cut, interventions, grade)
-        return made
+    def outcome_of(self, fields: Mapping[str, Any], completion: str) -> Outcome:
+        """The typed outcome of a completion.
+
+        Args:
+            fields: the outputs that an adapter read from it.
+            completion: the text.
+        """
+        answers = {name: fields[name] for name in self.answers}
+        if self.thought is not None:
+            thought = fields.get(self.thought)
+            return read_thought(self.template, str(thought) if thought else completion, answers)
+        stages = {stage: fields[name] for stage, name in self.stages.items()}
+        order = written_order(completion, self.stages)
+        return Outcome(fields=answers, stages=stages, order=order, answers=self.answers)
+
+    def details_of(self, inputs: Inputs, outcome: Outcome, completion: str) -> Details:
+        """The details of a call without checks and corrections.
+
+        Args:
+            inputs: what the model was given.
+            outcome: the outcome of the completion.
+            completion: the text.
+        """
+        stages = unshadowed(outcome).stages or dict.fromkeys(stage.name for stage in self.template.leaves())
+        warnings = [] if unshadowed(inputs).items else [_NO_ITEM]
+        reasoning = Reasoning(stages, cited(inputs, outcome))
+        return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion)
+
+    def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
+        adapter = RecordingAdapter.of(active_adapter(), guide="" if self.thought is None else guide(self.template))
+        shown, truncated = self.prepared(inputs, adapter)
+        monitors: list[Monitor] = []
+
+        def details(outcome: Outcome, completion: str) -> Details:
+            seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
+            return replace(
+                self.details_of(seen, outcome, completion),
+                interventions=[*monitors[0].interventions] if monitors else [],
+                correction_mode=monitors[0].correction_mode if monitors else "retry",
+                truncated_chars=truncated,
+            )
+
+        try:
+            with dspy.context(adapter=adapter), steering(self._monitoring(shown, adapter, monitors)):
+                prediction = yield Call(super().forward, super().aforward, shown)
+        except AdapterParseError as error:
+            unreadable = UnreadableAnswer.of(error, details(unread(error), adapter.first_text))
+            raise unreadable.with_traceback(error.__traceback__) from None
+        outcome = self.outcome_of(prediction, adapter.first_text)
+        return R2PPrediction(prediction, details=details(outcome, adapter.first_text))
+
+    def _monitoring(
+        self, shown: Mapping[str, Any], adapter: Adapter, monitors: list[Monitor]
+    ) -> Callable[[], Monitor] | None:
+        """What makes a monitor for each answer of a call; None where nothing is to be monitored, or nothing can be."""
+        checks, most = enforced()
+        marks: StageMarks = ThoughtTags(self.template)
+        if self.thought is None:
+            marks = FieldMarkers(self.stages, self.answers)
+            # The JSON and XML adapters are subclasses of the chat adapter, and write no such marks.
+            if not isinstance(adapter, dspy.ChatAdapter) or isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter):
+                return None
+        if most < 1:
+            return None
+        fields = {name: value for name, value in shown.items() if name in self.signature.input_fields}
+        inputs = Inputs(fields=fields, items=shown[self.profile], labels=self.labels)
+
+        def monitor() -> Monitor:
+            monitors.append(Monitor(marks, self.template, checks, inputs, most))
+            return monitors[-1]
+
+        return monitor

@@ -1,90 +1,94 @@
-"""A sampled outcome and all that came with it: prediction or error, verdicts, trace."""
+"""One sampled outcome with all that came with it: the prediction or the error, the verdicts, the trace."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import dspy
 
 from r2p_dspy.checks import Check, judge
-from r2p_dspy.modules.enforce import Attempt, accepted
-from r2p_dspy.modules.voting import Candidate
-from r2p_dspy.outcome import Inputs, Outcome
-from r2p_dspy.prompting.parsing import cited
+from r2p_dspy.modules.enforce import Trace
+from r2p_dspy.outcome import Outcome, unshadowed
+from r2p_dspy.prediction import Attempt, Candidate, R2PPrediction, Reasoning, accepted
 
 
 @dataclass
 class Sampled:
-    """A candidate with what it came with.
+    """A candidate with all that came with it.
 
     Args:
-        made: the prediction, or what was raised instead of one.
-        candidate: what is told about it.
-        trace: of the call, with the original predictors.
+        result: the prediction, or the exception that was raised instead.
+        candidate: the candidate as reports show it.
+        trace: the trace of the call, with the original predictors.
     """
 
-    made: Any
+    result: R2PPrediction | Exception
     candidate: Candidate
-    trace: list[Any]
+    trace: Trace
 
     @classmethod
-    def of(cls, made: Any, answer: str, trace: list[Any]) -> Sampled:
-        """What a call came to.
+    def of(cls, result: dspy.Prediction | Exception, answer: str, trace: Trace) -> Sampled:
+        """The result of a call.
 
         Args:
-            made: a prediction or an exception.
+            result: a prediction or an exception.
             answer: the output that is reconciled.
-            trace: of the call.
+            trace: the trace of the call.
         """
-        if isinstance(made, Exception):
-            return cls(made, Candidate(answer={}, survives=False, error=f"{type(made).__name__}: {made}"), trace)
-        outcome: Outcome | None = getattr(made, "_outcome", None)
-        inputs: Inputs | None = getattr(made, "_inputs", None)
-        attempts: list[Attempt] = getattr(made, "_attempts", None) or []
-        fields = {name: made.get(name) for name in outcome.answers} if outcome is not None else dict(made.items())
-        held = fields.get(answer) is not None and (not attempts or accepted(attempts).asserted)
-        stages = dict(outcome.stages) if outcome is not None else {}
-        error = outcome.error if outcome is not None else None
-        cites = cited(inputs, outcome) if inputs is not None and outcome is not None else ()
+        if isinstance(result, Exception):
+            error = f"{type(result).__name__}: {result}"
+            return cls(result, Candidate(answer={}, survives=False, error=error), trace)
+        prediction = R2PPrediction(result)
+        details, outcome = prediction.details, unshadowed(prediction.details.outcome)
+        names = outcome.answers if isinstance(result, R2PPrediction) else prediction.keys()
+        fields = {name: prediction.get(name) for name in names}
+        asserted = not details.attempts or accepted(details.attempts).asserted
         candidate = Candidate(
             answer=fields,
-            stages=stages,
-            cited=[item.id for item in cites],
-            attempts=attempts,
-            survives=held,
-            error=error,
+            stages=dict(outcome.stages),
+            cited=[item.id for item in details.reasoning.cited],
+            attempts=details.attempts,
+            survives=fields.get(answer) is not None and asserted,
+            error=outcome.error,
         )
-        return cls(made, candidate, trace)
+        return cls(prediction, candidate, trace)
 
     @property
     def met(self) -> int:
-        """How many checks hold."""
+        """The number of checks that hold."""
         attempts = self.candidate.attempts
         return sum(verdict.ok for verdict in accepted(attempts).verdicts) if attempts else 0
 
-    def answering(self, name: str, answer: str, checks: tuple[Check, ...]) -> Sampled | None:
-        """This candidate with another text for an answer, drafted anew; None where an assert does not hold for that."""
-        fields = {**self.candidate.answer, name: answer}
-        stages = {**self.candidate.stages, **({"draft": answer} if "draft" in self.candidate.stages else {})}
-        made = dspy.Prediction(**{**dict(self.made.items()), name: answer})
-        attempts = self.candidate.attempts
-        if (outcome := getattr(self.made, "_outcome", None)) is not None:
-            if self.made._inputs.labels:  # one of a list is chosen, not written
+    def answering(self, name: str, text: str, checks: tuple[Check, ...]) -> Sampled | None:
+        """This candidate with another text as its draft and answer; None where that text breaks an assert.
+
+        Args:
+            name: the output to replace.
+            text: its new value.
+            checks: what the text must hold against.
+        """
+        if not isinstance(self.result, R2PPrediction):
+            return None
+        prediction, details = self.result.copy(), self.result.details
+        if unshadowed(details.inputs).labels:  # a label is chosen, not written
+            return None
+        fields = {**self.candidate.answer, name: text}
+        stages = {**self.candidate.stages, **({"draft": text} if "draft" in self.candidate.stages else {})}
+        outcome = Outcome(**{**vars(details.outcome), "fields": fields, "stages": stages})
+        attempts = [attempt.model_copy(update={"accepted": False}) for attempt in details.attempts]
+        if attempts:
+            attempts.append(Attempt(verdicts=judge(checks, details.inputs, outcome), accepted=True))
+            if not attempts[-1].asserted:
                 return None
-            outcome = outcome.model_copy(update={"fields": fields, "stages": stages})
-            last = Attempt(verdicts=judge(checks, self.made._inputs, outcome), accepted=True)
-            if not last.asserted:
-                return None
-            attempts = [*(one.model_copy(update={"accepted": False}) for one in attempts), last]
-            made._inputs, made._outcome, made._attempts = self.made._inputs, outcome, attempts
-            made._run, made._completions = self.made._run, self.made._completions
+        prediction[name] = text
+        reasoning = Reasoning({**details.reasoning.stages, **stages}, details.reasoning.cited)
+        details = replace(details, outcome=outcome, reasoning=reasoning, attempts=attempts)
         candidate = self.candidate.model_copy(update={"answer": fields, "stages": stages, "attempts": attempts})
-        return Sampled(made, candidate, self.trace)
+        return Sampled(R2PPrediction(prediction, details=details), candidate, self.trace)
 
 
-def agreement(runs: Sequence[Sampled], chosen: int) -> str:
-    """In words, how many agree with the candidate at a place."""
-    held = [run for run in runs if run.candidate.survives]
-    return f"{runs[chosen].candidate.support} of {len(held)} candidates that hold answer so"
+def agreement(samples: Sequence[Sampled], chosen: int) -> str:
+    """In words, how many candidates agree with one of them."""
+    surviving = [sample for sample in samples if sample.candidate.survives]
+    return f"{samples[chosen].candidate.support} of {len(surviving)} candidates that hold answer so"

@@ -5,6 +5,7 @@ from typing import Any
 import dspy
 
 from r2p_dspy.modules.profile_predict import ProfilePredict
+from r2p_dspy.modules.steps import Call, Steps, arun, run
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.signature import comparing
 
@@ -13,11 +14,11 @@ class Synthesize(ProfilePredict):
     """The predictor that reads candidates with their evidence, compares them and writes the answer.
 
     Args:
-        signature: the user's; it is asked with the input `candidates` and the output `comparison` beside its own.
-        config: as of `ProfilePredict`.
+        signature: the user's signature. The predictor adds the input `candidates` and the output `comparison`.
+        config: see `ProfilePredict`.
 
     Raises:
-        ValueError: when the signature has not exactly one profile input, or a field of such a name.
+        ConfigError: the signature has not exactly one profile input, or has a field of such a name.
 
     Example:
         >>> from r2p_dspy.profile import Profile
@@ -29,11 +30,16 @@ class Synthesize(ProfilePredict):
         ['comparison', 'tag']
     """
 
-    def __init__(self, signature: type[dspy.Signature], **config: Any):
+    def __init__(self, signature: type[dspy.Signature], **config: Any) -> None:
         super().__init__(comparing(signature), **config)
 
-    def forward(self, **kwargs: Any) -> dspy.Prediction:
-        return super().forward(**self.prepared(kwargs, active_adapter())[0])
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        return run(self._steps(inputs))
 
-    async def aforward(self, **kwargs: Any) -> dspy.Prediction:
-        return await super().aforward(**self.prepared(kwargs, active_adapter())[0])
+    async def aforward(self, **inputs: Any) -> dspy.Prediction:
+        return await arun(self._steps(inputs))
+
+    def _steps(self, inputs: dict[str, Any]) -> Steps[dspy.Prediction]:
+        shown, _ = self.prepared(inputs, active_adapter())
+        prediction: dspy.Prediction = yield Call(super().forward, super().aforward, shown)
+        return prediction

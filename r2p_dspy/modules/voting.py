@@ -1,4 +1,4 @@
-"""Several sampled outcomes made one: who has a say, who wins, and when no further sample can change it."""
+"""Voting among sampled outcomes: who has a vote, who wins, and when no further sample can change that."""
 
 import json
 import math
@@ -8,40 +8,13 @@ from functools import cache
 from typing import Any, Literal
 
 from dspy.adapters.utils import serialize_for_json
-from pydantic import BaseModel, SerializeAsAny
 
 from r2p_dspy.checks import evidence_of
-from r2p_dspy.modules.enforce import Attempt
 from r2p_dspy.outcome import Outcome
+from r2p_dspy.prediction import Candidate
 
 Reconcile = Literal["auto", "vote", "median", "medoid", "synthesis"]
 _SHOWN = ("evidence", "preferences")
-
-
-class Candidate(BaseModel):
-    """One sampled outcome.
-
-    Args:
-        answer: the signature's own outputs, by name; empty when there is none.
-        stages: what the template yielded, by name; empty for a module without one.
-        cited: the own ids of the items that it cites.
-        attempts: with what verdicts it was made; empty for a module without checks.
-        survives: whether there is an answer and every assert holds for it.
-        supported: whether it, or a surviving candidate of the same answer, cites evidence.
-        support: how many surviving candidates answer as it does.
-        chosen: whether it is the one that was answered with.
-        error: why there is no answer, or None.
-    """
-
-    answer: dict[str, SerializeAsAny[Any]]
-    stages: dict[str, SerializeAsAny[Any]] = {}
-    cited: list[str] = []
-    attempts: list[Attempt] = []
-    survives: bool = True
-    supported: bool = False
-    support: int = 0
-    chosen: bool = False
-    error: str | None = None
 
 
 def line(number: int, answer: Mapping[str, Any], stages: Mapping[str, Any]) -> str:
@@ -56,34 +29,36 @@ def line(number: int, answer: Mapping[str, Any], stages: Mapping[str, Any]) -> s
 
 
 def weigh(candidates: Sequence[Candidate], answer: str) -> list[int]:
-    """Note each candidate's support, and say who has a say.
+    """Set each candidate's support, and say who has a vote.
 
-    Evidence is pooled: where some answers are supported by surviving evidence, those that none supports have no say.
+    Evidence is pooled: where surviving evidence supports some answers, the others have no vote.
 
     Args:
         candidates: their `support` and `supported` are set.
-        answer: the output that is reconciled.
+        answer: the output to reconcile.
 
     Returns:
-        The places of those that have a say, in order; empty when none survives.
+        The places of the candidates with a vote, in order; empty when none survives.
     """
-    held = [at for at, one in enumerate(candidates) if one.survives]
-    votes = Counter(key(candidates[at].answer.get(answer)) for at in held)
+    surviving = [place for place, candidate in enumerate(candidates) if candidate.survives]
+    votes = Counter(key(candidates[place].answer.get(answer)) for place in surviving)
     evident = {
-        key(candidates[at].answer.get(answer)) for at in held if evidence_of(Outcome(stages=candidates[at].stages))
+        key(candidates[place].answer.get(answer))
+        for place in surviving
+        if evidence_of(Outcome(stages=candidates[place].stages))
     }
-    for one in candidates:
-        mine = key(one.answer.get(answer))
-        one.support, one.supported = votes[mine] if one.survives else 0, mine in evident
-    return [at for at in held if candidates[at].supported] or held
+    for candidate in candidates:
+        own = key(candidate.answer.get(answer))
+        candidate.support, candidate.supported = votes[own] if candidate.survives else 0, own in evident
+    return [place for place in surviving if candidates[place].supported] or surviving
 
 
 def choose(candidates: Sequence[Candidate], answer: str, way: Reconcile = "auto") -> int | None:
-    """The place of the candidate to answer with; of equals the first.
+    """The place of the candidate to answer with; on a tie, the first.
 
     Args:
         candidates: some of them may not survive.
-        answer: the output that is reconciled.
+        answer: the output to reconcile.
         way: "vote": the most frequent answer; "median": of numbers, the lower of two; "medoid": the text that is most
             like the others under ROUGE-L (F1); "auto" (and "synthesis", before the model has spoken): the median where
             all are numbers, the vote where two agree, else the medoid.
@@ -95,33 +70,34 @@ def choose(candidates: Sequence[Candidate], answer: str, way: Reconcile = "auto"
         >>> choose([Candidate(answer={"stars": n}) for n in ("4", "1", "5")], "stars")
         0
     """
-    held = weigh(candidates, answer)
-    if not held:
+    voters = weigh(candidates, answer)
+    if not voters:
         return None
-    values = [candidates[at].answer[answer] for at in held]
+    values = [candidates[place].answer[answer] for place in voters]
     if way in ("auto", "synthesis"):
-        agreed = max(candidates[at].support for at in held) > 1
+        agreed = max(candidates[place].support for place in voters) > 1
         way = "median" if all(map(is_number, values)) else "vote" if agreed else "medoid"
     if way == "median":
-        return sorted(held, key=lambda at: float(candidates[at].answer[answer]))[(len(held) - 1) // 2]
+        return sorted(voters, key=lambda place: float(candidates[place].answer[answer]))[(len(voters) - 1) // 2]
     if way == "vote":
-        return max(held, key=lambda at: candidates[at].support)
-    return held[max(range(len(held)), key=lambda at: sum(alike(values[at], other) for other in values))]
+        return max(voters, key=lambda place: candidates[place].support)
+    likeness = [sum(alike(value, other) for other in values) for value in values]
+    return voters[likeness.index(max(likeness))]
 
 
 def due(candidates: Sequence[Candidate], answer: str, n: int, confidence: float | None) -> int:
-    """How many more candidates to sample before it is worth a look whether the answer is settled.
+    """The number of candidates to sample before the answer can be settled.
 
     Args:
-        candidates: those so far.
-        answer: the output that is reconciled.
-        n: how many there are at most.
-        confidence: from what probability, in (0, 1], that the leading answer stays the majority's, sampling stops; 1
-            stops once nothing can change it; None samples all. The probability is that of a Beta posterior of one
+        candidates: the candidates so far.
+        answer: the output to reconcile.
+        n: the number of candidates at most.
+        confidence: the probability, in (0, 1], that the leading answer stays the majority's, from which sampling stops;
+            1 stops once nothing can change it; None samples all. The probability is that of a Beta posterior of one
             candidate's agreeing, from a uniform prior (adaptive consistency, arXiv 2305.11860).
 
     Returns:
-        From 0, when it is settled, to those that are left.
+        From 0, when the answer is settled, to the number of candidates left.
 
     Example:
         >>> due([], "tag", n=5, confidence=0.95), due([], "tag", n=5, confidence=1.0), due([], "tag", 5, None)
@@ -130,7 +106,7 @@ def due(candidates: Sequence[Candidate], answer: str, n: int, confidence: float 
     left = n - len(candidates)
     if confidence is None or left <= 0:
         return max(left, 0)
-    votes = Counter(key(one.answer.get(answer)) for one in candidates if one.survives)
+    votes = Counter(key(candidate.answer.get(answer)) for candidate in candidates if candidate.survives)
     lead = max(votes.values(), default=0)
     others = len(candidates) - lead
     for more in range(left + 1):
@@ -140,7 +116,7 @@ def due(candidates: Sequence[Candidate], answer: str, n: int, confidence: float 
 
 
 def key(answer: Any) -> str:
-    """Equal for answers that are the same, but for white space and case."""
+    """A text that is equal for answers that differ in white space and case alone."""
     return " ".join(json.dumps(serialize_for_json(answer), ensure_ascii=False).lower().split())
 
 
@@ -152,21 +128,22 @@ def is_number(answer: Any) -> bool:
         return False
 
 
-def alike(one: Any, other: Any) -> float:
+def alike(first: Any, second: Any) -> float:
     """ROUGE-L (F1) of two texts, in [0, 1]."""
-    return _rouge().score(str(one), str(other))["rougeL"].fmeasure
+    f1: float = _rouge().score(str(first), str(second))["rougeL"].fmeasure
+    return f1
 
 
 @cache
-def _rouge() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer  # which takes half a second to import
+def _rouge() -> Any:  # rouge_score is untyped
+    from rouge_score.rouge_scorer import RougeScorer  # takes half a second to import
 
     return RougeScorer(["rougeL"])
 
 
 def _turned(agree: int, others: int, left: int) -> float:
-    """The probability that among all, those who agree become fewer than the others, if these were all of one mind."""
-    # Of those left, `against` are against with a beta-binomial probability.
+    """The probability that those who agree become fewer than the others, if all the others agreed with each other."""
+    # Of the candidates left, the number against follows a beta-binomial distribution.
     a, b = others + 1, agree + 1
     return sum(
         math.comb(left, against) * _beta(against + a, left - against + b) / _beta(a, b)

@@ -1,6 +1,21 @@
-"""An adapter that also tells what the model wrote, and can let a conversation go on with a failed attempt."""
+"""The recording adapter: it records completions, and can continue a conversation after a failed attempt.
 
-import copy
+DSPy has no public way to do this, so all that relies on the inside of its adapters stands in this file:
+
+- The recorder is of a *subclass of the user's adapter class*. A wrapper around the adapter would lose what DSPy asks
+  `isinstance` for, such as the JSON adapter's `response_format`.
+- The subclass has *the same name*, since `StreamListener` looks adapters up by the name of their class.
+- The instance is made with `__new__` and the user's `vars`, since only the user knows the arguments of `__init__`.
+- `__init_subclass__` does not run, since `Adapter`'s would call the user's callbacks a second time.
+- `_call_postprocess` is overridden, since a plain answer with the word `reasoning_content` breaks DSPy's.
+- `use_json_adapter_fallback` is off, since a silent second call in JSON would pass for compliance.
+- `format_field_structure` is cached, since making the schemas anew takes half of a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -10,80 +25,150 @@ from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.prompting.feedback_turns import turns
 
+Completion = tuple[type[dspy.Signature], str]  # the signature and the text that was written for it
+Parse = Callable[[type[dspy.Signature], str], dict[str, Any]]
+
 
 def active_adapter() -> Adapter:
     """The adapter that a predictor would use now."""
     return dspy.settings.adapter or dspy.ChatAdapter()
 
 
-def watch(
-    adapter: Adapter,
-    failed: list[tuple[type[dspy.Signature], str]] | None = None,
-    feedback: str = "",
-    guide: str = "",
-) -> Any:
-    """A copy of an adapter that notes completions and may add the turns of a retry.
+@dataclass(frozen=True)
+class _Layer:
+    """One module's share in a recording adapter; several modules around each other share one adapter."""
 
-    The copy is of the adapter's own class, so prompts and parsing stay what they are; only ChatAdapter's silent second
-    call through the JSON adapter is off, which would pass for compliance.
+    failed: dict[tuple[str, ...], str]  # by the signature's fields: the completion that failed
+    feedback: str
+    guide: str
+    completions: list[Completion] = field(default_factory=list)
 
-    Args:
-        adapter: any DSPy adapter; it is not changed.
-        failed: (signature, completion) of the attempt that failed, by predictor.
-        feedback: what to change; empty for a first attempt.
-        guide: what the prompt's instructions are to end with, whatever an optimizer makes of them.
 
-    Returns:
-        The adapter, with `texts`, the completions in order, and `calls`, each with its signature.
-    """
-    watching: Any = copy.copy(adapter)
-    watching.texts, watching.calls = [], []
-    formatting: Any = copy.copy(adapter)
-    if type(adapter) is dspy.ChatAdapter:
-        formatting.format_field_structure = _structure
-    # Of several completions of one call the first is the answer, and so the one that failed.
-    previous = {tuple(signature.fields): text for signature, text in reversed(failed or [])}
+class _NoCallbacks:
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Do not run `Adapter.__init_subclass__`, which would call the user's callbacks a second time."""
 
-    def format_messages(signature: type[dspy.Signature], demos: list[Any], inputs: dict[str, Any]) -> list[Any]:
-        messages = formatting.format(signature, demos, inputs)
-        if guide:
-            messages[0]["content"] += f"\n\n{guide}"
-        text = previous.get(tuple(signature.fields)) if feedback else None
-        return messages if text is None else messages + turns(adapter, signature, text, feedback)
 
-    def parse(signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
-        watching.texts.append(completion)
-        watching.calls.append((signature, completion))
-        try:
-            return adapter.parse(signature, completion)
-        except RecursionError:  # the repair of JSON follows thousands of brackets down
-            raise AdapterParseError(
-                adapter_name=type(adapter).__name__,
-                signature=signature,
-                lm_response=completion,
-                message="It is nested too deeply.",
-            ) from None
-        except AdapterParseError:
-            # A server that does not take thoughts apart leaves them in the text, for a field that asks for one.
-            thought, closed, answer = completion.partition("</think>")
-            fields = signature.output_fields.items()
-            name = next((name for name, field in fields if field.annotation is dspy.Reasoning), None)
-            if not closed or name is None:
-                raise
-            return {**adapter.parse(signature.delete(name), answer), name: dspy.Reasoning(content=thought)}
+class RecordingAdapter(_NoCallbacks, Adapter):
+    """The user's adapter, which also records completions and may add the turns of a retry; made by `of`."""
 
-    def postprocess(read: Any, signature: Any, outputs: list[Any], lm: Any, settings: Any) -> list[dict[str, Any]]:
+    _layers: tuple[_Layer, ...] = ()
+
+    @classmethod
+    def of(
+        cls, adapter: Adapter, failed: Sequence[Completion] = (), feedback: str = "", guide: str = ""
+    ) -> RecordingAdapter:
+        """Record with an adapter.
+
+        Args:
+            adapter: any DSPy adapter; it is not changed.
+            failed: the completions of the attempt that failed.
+            feedback: what to change; empty for a first attempt.
+            guide: a text to end the prompt's instructions with, whatever an optimizer makes of them.
+
+        Returns:
+            An adapter whose prompts and parsing are those of `adapter`.
+        """
+        kind: type[Adapter] = type(adapter)
+        recorder_class = kind if issubclass(kind, RecordingAdapter) else _recorder_class(kind)  # type: ignore[arg-type, unused-ignore]  # hashable
+        recorder = recorder_class.__new__(recorder_class)
+        recorder.__dict__.update(vars(adapter))
+        if hasattr(recorder, "use_json_adapter_fallback"):
+            recorder.use_json_adapter_fallback = False
+        # Of several completions of one call the first is the answer, and so the one that failed.
+        by_fields = {tuple(signature.fields): text for signature, text in reversed(failed)}
+        outer = adapter._layers if isinstance(adapter, RecordingAdapter) else ()
+        recorder._layers = (*outer, _Layer(by_fields, feedback, guide))
+        return recorder
+
+    @property
+    def completions(self) -> list[Completion]:
+        """What the model wrote since this recorder was made, in order."""
+        return self._layers[-1].completions
+
+    @property
+    def first_text(self) -> str:
+        """The first completion, which becomes the answer; empty where the model wrote nothing."""
+        return self.completions[0][1] if self.completions else ""
+
+    def format(
+        self, signature: type[dspy.Signature], demos: list[dict[str, Any]], inputs: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = super().format(signature, demos, inputs)
+        for layer in self._layers:
+            if layer.guide:
+                messages[0]["content"] += f"\n\n{layer.guide}"
+            text = layer.failed.get(tuple(signature.fields)) if layer.feedback else None
+            if text is not None:
+                messages = messages + turns(self, signature, text, layer.feedback)
+        return messages
+
+    def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
+        for layer in self._layers:
+            layer.completions.append((signature, completion))
+        return parse_completion(super().parse, signature, completion)
+
+    def _call_postprocess(
+        self,
+        processed_signature: type[dspy.Signature],
+        original_signature: type[dspy.Signature],
+        outputs: list[Any],
+        lm: Any,
+        lm_kwargs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
         # DSPy takes a plain answer that holds the word `reasoning_content` for a thought, and fails on it.
-        outputs = [{"text": one} if isinstance(one, str) else one for one in outputs]
-        return type(adapter)._call_postprocess(watching, read, signature, outputs, lm, settings)
+        outputs = [{"text": output} if isinstance(output, str) else output for output in outputs]
+        values: list[dict[str, Any]] = super()._call_postprocess(
+            processed_signature, original_signature, outputs, lm, lm_kwargs
+        )
+        return values
 
-    watching.format, watching.parse, watching._call_postprocess = format_messages, parse, postprocess
-    if hasattr(watching, "use_json_adapter_fallback"):
-        watching.use_json_adapter_fallback = False
-    return watching
+
+class _CachedStructure:
+    """For DSPy's own chat adapter: its part of the prompt about the format, made once for each signature."""
+
+    def format_field_structure(self, signature: type[dspy.Signature]) -> str:
+        return _structure(signature)  # type: ignore[arg-type, unused-ignore]  # hashable
+
+
+@lru_cache(maxsize=64)
+def _recorder_class(kind: type[Adapter]) -> type[RecordingAdapter]:
+    cached: tuple[type, ...] = (_CachedStructure,) if kind is dspy.ChatAdapter else ()
+    bases = (*cached, RecordingAdapter, kind)
+    return type(kind.__name__, bases, {"__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
 @lru_cache(maxsize=64)
 def _structure(signature: type[dspy.Signature]) -> str:
-    """The prompt's part about the format. Making it anew took half of a call, most of that the schemas of the types."""
-    return dspy.ChatAdapter().format_field_structure(signature)
+    structure: str = dspy.ChatAdapter().format_field_structure(signature)
+    return structure
+
+
+def parse_completion(parse: Parse, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
+    """Parse a completion, also where a thought stands in its text.
+
+    Args:
+        parse: an adapter's method.
+        signature: the fields to read.
+        completion: the text.
+
+    Raises:
+        AdapterParseError: the completion cannot be read as the signature's outputs.
+    """
+    try:
+        return parse(signature, completion)
+    except RecursionError:  # the repair of JSON follows thousands of brackets down
+        raise AdapterParseError(
+            adapter_name=type(getattr(parse, "__self__", None)).__name__,
+            signature=signature,
+            lm_response=completion,
+            message="It is nested too deeply.",
+        ) from None
+    except AdapterParseError:
+        # A server that does not separate thoughts leaves them in the text, for a field that asks for one.
+        thought, closed, answer = completion.partition("</think>")
+        outputs = signature.output_fields.items()
+        name = next((name for name, info in outputs if info.annotation is dspy.Reasoning), None)
+        if not closed or name is None:
+            raise
+        return {**parse(signature.delete(name), answer), name: dspy.Reasoning(content=thought)}

@@ -27,7 +27,7 @@ def profile_field(signature: type[dspy.Signature]) -> str:
         raise ConfigError(
             f"signature {signature.__name__} must have exactly one input field of type Profile, and has {found}"
         )
-    return names[0]
+    return str(names[0])
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ from pydantic import BaseModel
 
 from r2p_dspy.template import Stage, Template
 
-Fault = Literal["missing", "empty", "repeated", "order", "unclosed"]
-
 _FENCED = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 
 
@@ -41,47 +39,32 @@ class Section:
     closed: bool
 
 
-@dataclass(frozen=True)
-class Tagged:
-    """What was found of a template in a text.
-
-    Args:
-        stages: the text of each stage that has one, by name, in the order in which they stand; of a stage that stands
-            more than once the last one, which corrects the others.
-        faults: what is wrong, as (stage, fault), in the template's order: `missing`; `empty`; `repeated`; `order`, it
-            stands after one that it should precede; `unclosed`, its closing tag is not there.
-    """
-
-    stages: Mapping[str, str]
-    faults: tuple[tuple[str, Fault], ...]
-
-
-def read(template: Template, text: str) -> Tagged:
+def read(template: Template, text: str) -> dict[str, str]:
     """Read a template's stages from a model's thinking.
 
-    The thinking may stand between `<think>` tags, of which the first, both or none are there; tags may be dressed in
-    markdown; text beside the stages is ignored.
+    The thinking may stand between `<think>` tags, of which the first, both or none are there. Tags may be dressed in
+    markdown. Text outside the stages is ignored.
 
     Args:
-        template: whose stages are looked for.
+        template: the stages to look for.
         text: the thinking, or the whole completion.
 
     Returns:
-        The stages' texts and what is wrong with them; never raises.
+        The text of each stage that has one, by name, in the order in which they stand. Of a stage that stands more than
+        once the last text counts, as it corrects the others.
 
     Example:
         >>> from r2p_dspy.template import Stage, Template
         >>> steps = Template((Stage("plan", "What to do.", str), Stage("answer", "The answer.", str)))
         >>> read(steps, "<think>Hm. <plan>look it up</plan> So.</think>")
-        Tagged(stages={'plan': 'look it up'}, faults=(('answer', 'missing'),))
+        {'plan': 'look it up'}
     """
-    found = list(sections(template, thought(template, text)))
     stages: dict[str, str] = {}
-    for section in found:
+    for section in sections(template, thought(template, text)):
         if section.text or section.name not in stages:
             stages.pop(section.name, None)
             stages[section.name] = section.text
-    return Tagged({name: text for name, text in stages.items() if text}, tuple(_faults(template, found, stages)))
+    return {name: text for name, text in stages.items() if text}
 
 
 def sections(template: Template, text: str) -> Iterator[Section]:
@@ -227,21 +210,3 @@ def _plain(text: str) -> str:
     text = text.strip()
     fenced = _FENCED.fullmatch(text)
     return fenced[1].strip() if fenced else text
-
-
-def _faults(template: Template, found: list[Section], stages: Mapping[str, str]) -> Iterator[tuple[str, Fault]]:
-    names = [stage.name for stage in template.leaves()]
-    order = [name for name in stages if name in names]
-    for at, name in enumerate(names):
-        own = [section for section in found if section.name == name]
-        if not own:
-            yield name, "missing"
-            continue
-        if not stages[name]:
-            yield name, "empty"
-        if len(own) > 1:
-            yield name, "repeated"
-        if any(later in order[: order.index(name)] for later in names[at + 1 :]):
-            yield name, "order"
-        if not own[-1].closed:
-            yield name, "unclosed"

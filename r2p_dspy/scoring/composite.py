@@ -10,7 +10,7 @@ from typing import Any, Self
 import dspy
 
 from r2p_dspy.errors import ConfigError
-from r2p_dspy.modules.enforce import Attempt, accepted
+from r2p_dspy.prediction import Attempt, accepted, attempts_of
 from r2p_dspy.scoring.feedback import write_feedback
 
 # Examples and predictions are `Any` below: DSPy hands any object to a metric.
@@ -187,12 +187,6 @@ class Composite:
         """Deprecated: use `accepts`."""
         warnings.warn("Composite.passes is deprecated; use Composite.accepts", DeprecationWarning, stacklevel=2)
         return self.accepts(example, prediction)
-
-
-def attempts_of(prediction: Any) -> list[Attempt]:
-    """The attempts behind a prediction, first to last; empty for a program without checks."""
-    attempts = getattr(prediction, "_attempts", None) or getattr(prediction, "attempts", None) or []
-    return [attempt for attempt in attempts if isinstance(attempt, Attempt)]
 
 
 def part_holds(prediction: Any, part: str, *, first: bool = False) -> bool | None:

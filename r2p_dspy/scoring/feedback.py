@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from r2p_dspy.checks import BUILT_IN, Verdict, evidence_of
-from r2p_dspy.modules.enforce import Attempt, accepted
-from r2p_dspy.modules.voting import Candidate
-from r2p_dspy.outcome import Outcome
+from r2p_dspy.outcome import Outcome, unshadowed
+from r2p_dspy.prediction import Attempt, Candidate, accepted
 from r2p_dspy.profile import Profile
 
 T = TypeVar("T")
@@ -89,6 +88,7 @@ def _on_stages(prediction: Any, wrong: Mapping[str, Any]) -> list[str]:
     if outcome is None or len(wrong) != 1:
         return []
     [(name, gold)] = wrong.items()
+    outcome = unshadowed(outcome)
     if _same(outcome.stages.get("draft"), gold):
         return [f"Stage draft had it right. A good {name} is the draft that was approved."]
     with_gold_label = [item.id for item in items or () if item.label is not None and _same(item.label, gold)]

@@ -30,7 +30,7 @@ def scored(texts, *tasks, of=None, ids=None, task="films", gold="romance"):
     """What each reward function gives to texts, by its name."""
     count = len(texts)
     completions = [[{"role": "assistant", "content": text}] for text in texts]
-    columns = {"task": [task] * count, "inputs": [INPUTS.model_dump_json()] * count, "gold": [json.dumps(gold)] * count}
+    columns = {"task": [task] * count, "inputs": [INPUTS.to_json()] * count, "gold": [json.dumps(gold)] * count}
     functions = (of or rewards()).functions(*(tasks or ("films",)), ends={END})
     ids = ids or [[7, END]] * count
     return {
@@ -154,12 +154,12 @@ def test_a_check_that_fails_is_named_in_one_line():
 
 def test_inputs_come_back_from_json_as_checks_see_them():
     reason = student_program().reason
-    again = load_inputs(reason, INPUTS.model_dump_json())
+    again = load_inputs(reason, INPUTS.to_json())
     assert again.profile[1].label == "fantasy" and again.items.get("1").text == SHOWN[0].text
 
 
 def test_the_figures_of_an_exam():
-    row = {"task": "films", "inputs": INPUTS.model_dump_json(), "gold": '"romance"'}
+    row = {"task": "films", "inputs": INPUTS.to_json(), "gold": '"romance"'}
     figures = rewards().grade([row] * 4, [completion(), completion(tag="fantasy", draft="fantasy"), "what?", ""])
     assert figures["score"] == pytest.approx(1.3 / 4) and figures["task"] == 0.25
     assert figures["compliance"] == 0.5 and figures["evidence_validity"] == 0.5
@@ -168,7 +168,7 @@ def test_the_figures_of_an_exam():
 def test_cut_off_and_looping_answers_are_counted():
     told = {}
     composite = rewards().functions("films", ends={END})[0]
-    columns = {"task": ["films"] * 2, "inputs": [INPUTS.model_dump_json()] * 2, "gold": ['"romance"'] * 2}
+    columns = {"task": ["films"] * 2, "inputs": [INPUTS.to_json()] * 2, "gold": ['"romance"'] * 2}
     composite(
         completions=["no " * 9, completion()], completion_ids=[[1], [END]], log_metric=told.__setitem__, **columns
     )

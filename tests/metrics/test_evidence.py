@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
 from r2p_dspy.checks import BUILT_IN, Verdict
-from r2p_dspy.modules.enforce import Attempt
+from r2p_dspy.prediction import Attempt
 from r2p_dspy.profile import Profile
 from r2p_dspy.scoring.composite import Composite
 

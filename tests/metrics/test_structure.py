@@ -5,7 +5,7 @@ import pytest
 
 from metrics.structure import compliant_final, compliant_first
 from r2p_dspy.checks import Verdict
-from r2p_dspy.modules.enforce import Attempt
+from r2p_dspy.prediction import Attempt
 
 
 def attempt(**checks):

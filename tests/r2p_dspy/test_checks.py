@@ -1,12 +1,26 @@
 """The built-in checks, one by one, and what becomes of a check that fails itself."""
 
+import copy
 import functools
+import pickle
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from r2p_dspy import BUILT_IN, Assert, CheckError, Evidence, Inputs, Outcome, Preference, Profile, Suggest, Verification
+from r2p_dspy import (
+    BUILT_IN,
+    Assert,
+    CheckError,
+    Evidence,
+    Inputs,
+    Outcome,
+    Preference,
+    Profile,
+    Suggest,
+    Verification,
+    unshadowed,
+)
 from r2p_dspy.checks import approved, backed, cited, feedback, judge, labelled, parsed, quoted, stages
 from tests.film import HISTORY
 
@@ -130,7 +144,7 @@ def test_a_built_in_check(check, why, given, items, named):
     assert verdict.ok == (named is None)
     assert (named or "") in verdict.message
     assert verdict.message.splitlines() == ([verdict.message] if named else [])
-    read_back = Outcome.model_validate_json(given.model_dump_json())
+    read_back = Outcome.from_json(given.to_json())
     assert Assert(check)(inputs(items), read_back) == verdict, "the same, where the outcome came from JSON"
 
 
@@ -246,6 +260,23 @@ def test_inputs_and_outcome_are_seen_by_name():
     assert (both.draft, both.stages["draft"]) == ("the user's", "the stage's")
 
 
+NAMES = ["fields", "stages", "order", "answers", "predictors", "error", "copy", "json", "items", "labels", "to_json"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_users_field_wins_over_the_librarys_names(name):
+    items = Profile.of(str(ITEMS))  # as JSON keeps them
+    seen = Inputs(fields={name: "mine"}, items=items)
+    got = Outcome(fields={name: "mine"}, stages={"draft": "mine"}, answers=(name,))
+    assert getattr(seen, name) == getattr(got, name) == "mine"
+    assert unshadowed(seen).items == items
+    assert (unshadowed(got).fields, unshadowed(got).error) == ({name: "mine"}, None)
+    assert [verdict.check for verdict in judge(BUILT_IN, seen, got) if not verdict.ok] == []
+    for record in (seen, got):
+        assert copy.deepcopy(record) == copy.copy(record) == pickle.loads(pickle.dumps(record)) == record
+        assert type(record).from_json(type(record).to_json(record)) == record
+
+
 FIELDS = st.dictionaries(
     st.text(max_size=8), st.text(max_size=8) | st.integers() | st.lists(st.text(max_size=4)) | st.none()
 )
@@ -255,14 +286,14 @@ FIELDS = st.dictionaries(
 @given(FIELDS, FIELDS, st.none() | st.text(max_size=8))
 def test_what_checks_see_goes_through_json(values, held, error):
     seen = Inputs(fields=values, items=ITEMS, labels=("a", "b"))
-    back = Inputs.model_validate_json(seen.model_dump_json())
+    back = unshadowed(Inputs.from_json(Inputs.to_json(seen)))
     assert (back.fields, str(back.items), back.labels) == (values, str(ITEMS), ("a", "b"))
     got = Outcome(fields=values, stages=held, order=tuple(held), answers=tuple(values), error=error)
-    assert Outcome.model_validate_json(got.model_dump_json()) == got
+    assert Outcome.from_json(Outcome.to_json(got)) == got
 
 
 def test_types_are_kept_in_json_as_what_they_hold():
-    read_back = Outcome.model_validate_json(outcome().model_dump_json())
+    read_back = Outcome.from_json(outcome().to_json())
     assert read_back.stages["evidence"] == [{"item": "1", "quote": "a lighthouse"}]
     assert read_back.stages["verification"] == {"approved": True, "reason": "item 1"}
 

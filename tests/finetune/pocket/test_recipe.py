@@ -75,7 +75,8 @@ def test_a_row_ends_with_what_its_format_reads(form):
         read = "think" if "<think>" in text else {"retry": "r2p", "continue": "r2p"}.get(form, form)
         assert any(_parses(name, read, text.rpartition("</think>")[2]) for name in TASKS), text
         if read == "think":
-            assert not tags.read(TEMPLATE, text).faults, text
+            parts = [(part.name, part.closed, bool(part.text)) for part in tags.sections(TEMPLATE, text)]
+            assert parts == [(stage.name, True, True) for stage in TEMPLATE.leaves()], text
         assert row[-1].learn and row[-1].role == "assistant"
         assert [turn.role for turn in row[:2]] == ["system", "user"]
 

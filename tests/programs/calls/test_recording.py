@@ -137,7 +137,7 @@ def test_a_call_that_was_steered_is_read_again_with_its_interventions(tmp_path):
     first, again = answers
     assert calls == 0
     assert first.interventions == again.interventions and first.interventions[0].check == "cited"
-    assert first.grade == again.grade == "stream"
+    assert first.correction_mode == again.correction_mode == "stream"
     assert dict(first.items()).keys() == dict(again.items()).keys() and first.tag == again.tag
     assert [one.model_dump() for one in first.attempts] == [one.model_dump() for one in again.attempts]
 
@@ -223,7 +223,7 @@ def test_a_served_answer_is_one_call_however_it_is_steered(
     with dspy.context(lm=lm):
         first, asked = ask(program()), len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions"))
         again = ask(program())
-    assert (first.grade, again.grade) == (grade, grade) and first.tag == again.tag == "romance"
+    assert (first.correction_mode, again.correction_mode) == (grade, grade) and first.tag == again.tag == "romance"
     assert len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions")) == asked > 0
     assert (stored_calls(tmp_path)[0], lm.limiter.usage.calls, lm.limiter.replayed.calls) == (1, 1, 1)
     assert lm.limiter.usage.tokens == lm.limiter.replayed.tokens > 0

@@ -188,7 +188,7 @@ class TestR2P:
         rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
         engine = steerable(bad, rest)
         answer = ask(program())
-        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stream")
+        assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stream")
         assert len(engine.requests) == 1
         stopped, (_, note, opening), ended = engine.log
         assert stopped < len(bad) and ended == len(rest)
@@ -219,13 +219,13 @@ class TestR2P:
     def test_where_the_marks_are_anothers_the_model_is_asked_again(self, steerable, adapter):
         steerable(GOOD)
         with dspy.context(adapter=adapter), optimizing():
-            assert ask(program(max_backtracks=0)).grade == "retry"
+            assert ask(program(max_backtracks=0)).correction_mode == "retry"
 
     def test_none_are_made_when_none_are_wanted(self, steerable):
         steerable(completion(evidence=EVIDENCE.replace('"1"', '"7"')))
         with optimizing():
             answer = ask(program(max_interventions=0, max_backtracks=0))
-        assert (answer.grade, answer.interventions) == ("retry", [])
+        assert (answer.correction_mode, answer.interventions) == ("retry", [])
 
     def test_demos_and_traces_are_those_of_an_answer_that_needed_none(self, steerable):
         bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))

@@ -137,7 +137,7 @@ class TestR2P:
         server = serve(Hangs(CUT), REST)
         with dspy.context(lm=lm(server), track_usage=True):
             answer = ask(program())
-        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stream")
+        assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stream")
         assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "cited")]
         assert server.hangs_up()
         assert server.prompts()[1].endswith(
@@ -150,7 +150,7 @@ class TestR2P:
         server = serve(Hangs(CUT), REST)
         with dspy.context(lm=lm(server)):
             answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
-        assert (answer.tag, answer.grade, len(answer.interventions)) == ("romance", "stream", 1)
+        assert (answer.tag, answer.correction_mode, len(answer.interventions)) == ("romance", "stream", 1)
         assert server.hangs_up()
 
     @pytest.mark.parametrize("opens", ["<|assistant|>", "<|assistant|><think>\n"], ids=["none", "prefilled"])
@@ -164,7 +164,7 @@ class TestR2P:
         server = serve(Hangs(cut), rest, opens=opens)
         with dspy.context(lm=lm(server, reasoning=True)):
             answer = ask(program(carrier="thinking"))
-        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stream")
+        assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stream")
         assert len(answer.interventions) == 1 and server.hangs_up()
         assert answer.reasoning.cited[0].id == "m7"
         assert server.prompts()[1].endswith("\n<evidence>\n")
@@ -184,7 +184,7 @@ class TestR2P:
             made = dspy.Parallel(num_threads=16, disable_progress_bar=True)(
                 [(module, {"film": f"film {number}", "profile": HISTORY}) for number in range(48)]
             )
-        assert [(one.tag, one.grade, one.interventions) for one in made] == [("romance", "stream", [])] * 48
+        assert [(one.tag, one.correction_mode, one.interventions) for one in made] == [("romance", "stream", [])] * 48
         films = {re.search(r"film \d+", prompt)[0] for prompt in server.prompts()}
         assert films == {f"film {number}" for number in range(48)}
 
@@ -253,7 +253,7 @@ class TestStages:
 
     def test_a_good_answer_is_written_stage_by_stage(self, serve):
         answer, server = self.answers(serve, GOOD)
-        assert (answer.tag, answer.violations, answer.grade, answer.interventions) == ("romance", [], "stages", [])
+        assert (answer.tag, answer.violations, answer.correction_mode, answer.interventions) == ("romance", [], "stages", [])
         asked = server.bodies("/v1/chat/completions")
         assert [body.get("stop") for body in asked] == [[mark] for mark in MARKS] + [None]
         assert asked[0]["messages"][-1]["role"] == "user" and "continue_final_message" not in asked[0]
@@ -266,7 +266,7 @@ class TestStages:
 
     def test_a_mistake_is_corrected_before_the_next_stage(self, serve):
         answer, server = self.answers(serve, BAD, REST)
-        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stages")
+        assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stages")
         assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "cited")]
         beginnings = [body["messages"][-1]["content"] for body in server.bodies("/v1/chat/completions")[1:]]
         assert beginnings[1].endswith("cite only 1, 2.)\n\n[[ ## evidence ## ]]\n")
@@ -276,7 +276,7 @@ class TestStages:
     def test_in_the_native_thinking(self, serve):
         text = f"<think>\n{thought()}\n</think>\n\n{ANSWER}"
         answer, server = self.answers(serve, text, module=program(carrier="thinking"), reasoning=True)
-        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stages")
+        assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stages")
         beginnings = [body["messages"][-1]["content"] for body in server.bodies("/v1/chat/completions")]
         assert beginnings[0] == "<think>\n" and beginnings[1].endswith("the lighthouse film\n</requirements>\n")
         assert server.bodies("/v1/chat/completions")[0]["stop"] == ["</requirements>"]
@@ -284,7 +284,7 @@ class TestStages:
     def test_a_stage_that_is_left_out_is_noticed_though_its_end_never_comes(self, serve):
         bad = GOOD.replace(f"[[ ## evidence ## ]]\n{EVIDENCE}\n\n", "")
         answer, _ = self.answers(serve, bad, REST)
-        assert (answer.tag, answer.violations, answer.grade) == ("romance", [], "stages")
+        assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stages")
         assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "stages")]
 
     def test_a_server_that_needs_no_telling_gets_no_white_space_at_the_end(self, serve):
@@ -298,7 +298,7 @@ class TestStages:
         server = serve(Continues(GOOD), vllm=False)
         with dspy.context(lm=lm(server, prefix={})):
             answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
-        assert (answer.tag, answer.grade) == ("romance", "stages")
+        assert (answer.tag, answer.correction_mode) == ("romance", "stages")
 
     def test_a_model_that_ends_too_early_is_not_asked_for_ever(self, serve):
         with optimizing():
@@ -318,7 +318,7 @@ class TestWhatCannotBeSteered:
         server = serve(BAD, GOOD, vllm=False)
         with dspy.context(lm=lm(server)):
             answer = ask(program())
-            assert (answer.tag, answer.grade, len(answer.attempts)) == ("romance", "retry", 2)
+            assert (answer.tag, answer.correction_mode, len(answer.attempts)) == ("romance", "retry", 2)
             ask(program())
         assert len(server.bodies("/tokenize")) == 1, "it has said so once"
         assert server.prompts() == []
@@ -327,12 +327,12 @@ class TestWhatCannotBeSteered:
         server = serve(GOOD, vllm=False)
         with dspy.context(lm=lm(server)):
             answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
-        assert (answer.tag, answer.grade) == ("romance", "retry")
+        assert (answer.tag, answer.correction_mode) == ("romance", "retry")
 
     def test_without_interventions_calls_are_dspys_own(self, serve):
         server = serve(GOOD)
         with dspy.context(lm=lm(server)):
-            assert ask(program(max_interventions=0)).grade == "retry"
+            assert ask(program(max_interventions=0)).correction_mode == "retry"
         assert [path for path, _ in server.requests] == ["/tokenize", "/v1/chat/completions"], (
             "how much fits, and the call"
         )
@@ -370,7 +370,7 @@ class TestFaults:
         long = [*HISTORY, {"id": "m10", "text": "a long tale " * 400}]
         with dspy.context(lm=lm(server, max_tokens=1000)):
             answer = ask(program(), profile=long)
-        assert answer.tag == "romance" and answer.cut > 1000
+        assert answer.tag == "romance" and answer.truncated_chars > 1000
         (prompt,) = server.prompts()
         assert len(prompt) <= 4100 and "a lighthouse in the rain" in prompt and FILM in prompt
 
@@ -408,7 +408,7 @@ class TestKeys:
         server = serve(GOOD)
         monkeypatch.setenv("HOSTED_VLLM_API_BASE", server.api_base)
         with dspy.context(lm=connect("hosted_vllm/test", timeout=60.0)):
-            assert ask(program()).grade == "stream"
+            assert ask(program()).correction_mode == "stream"
         assert server.keys == {"Bearer of-the-environment"}
 
     def test_and_from_nowhere_else(self):

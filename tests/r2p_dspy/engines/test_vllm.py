@@ -145,7 +145,7 @@ def test_every_grade_and_carrier(server, grade, carrier, how):
     for user in USERS:
         before = server.idle()
         answer = asked(known(carrier=carrier, max_backtracks=1), served, how, user)
-        assert answer.grade == grade
+        assert answer.correction_mode == grade
         interventions = [] if grade == "retry" else [("requirements", "never")] * 2
         assert [(one.stage, one.check) for one in answer.interventions] == interventions
         assert [verdict.check for verdict in answer.violations] == ["never"], "all else holds"

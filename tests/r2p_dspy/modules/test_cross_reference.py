@@ -106,7 +106,7 @@ class TestThePrediction:
         assert answer.tag == "romance"
         assert sorted(one.answer["tag"] for one in answer.candidates) == ["fantasy", "romance", "romance"]
         assert [one.support for one in answer.candidates if one.chosen] == [2]
-        assert answer.reconciled == "2 of 3 candidates that hold answer so"
+        assert answer.decision == "2 of 3 candidates that hold answer so"
         assert [item.id for item in answer.reasoning.cited] == ["m7"]
         assert sorted(one.cited for one in answer.candidates) == [["m7"], ["m7"], ["m9"]]
 
@@ -150,7 +150,7 @@ class TestSynthesis:
         engine = scripted(ROMANCE, FANTASY, compared("fantasy"))
         answer = ask(self.program())
         assert answer.tag == "fantasy"
-        assert answer.reconciled == "the model decided for it after reading 2 candidates"
+        assert answer.decision == "the model decided for it after reading 2 candidates"
         prompt = engine.prompts()[-1]
         assert '"quote": "a lighthouse"' in prompt and '"quote": "a wizard"' in prompt
         assert '{"item": "1"' in prompt  # the history, under the ids that the evidence cites
@@ -159,7 +159,7 @@ class TestSynthesis:
         scripted(ROMANCE, FANTASY, compared("romance at sea"))
         answer = ask(self.program())
         assert (answer.tag, answer.reasoning.draft) == ("romance at sea", "romance at sea")
-        assert answer.reconciled == "the model wrote it after reading 2 candidates"
+        assert answer.decision == "the model wrote it after reading 2 candidates"
         assert answer.reasoning.evidence[0].quote == "a lighthouse"
 
     @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ class TestSynthesis:
         scripted(ROMANCE, ROMANCE, text)
         answer = ask(self.program(checks=[brief]))
         assert answer.tag == "romance"
-        assert answer.reconciled.startswith(said)
+        assert answer.decision.startswith(said)
 
     def test_it_is_a_predictor_of_the_program_only_where_it_is_used(self):
         assert [name for name, _ in self.program().named_predictors()] == ["reason", "synthesize"]
@@ -212,7 +212,7 @@ class TestWhatFails:
         with pytest.raises(AssertionFailed) as raised:
             ask(program(candidates=2, max_backtracks=0))
         assert raised.value.prediction.tag == "horror"
-        assert raised.value.prediction.reconciled == "no candidate holds"
+        assert raised.value.prediction.decision == "no candidate holds"
 
     def test_which_optimizers_get_as_an_answer(self, scripted):
         scripted(FORGED)

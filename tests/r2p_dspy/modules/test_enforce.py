@@ -347,7 +347,7 @@ class TestOptimizersSee:
         with dspy.context(trace=[]):
             answer = ask(program())
             [(_, _, step)] = dspy.settings.trace
-        assert step._attempts == answer.attempts
+        assert step.details.attempts == answer.attempts
         assert "attempts" not in step
 
     def test_a_failure_of_the_second_predictor_leaves_nothing_of_the_first(self, scripted):

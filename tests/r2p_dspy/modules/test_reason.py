@@ -131,7 +131,7 @@ class TestShortening:
         size = self.room(scripted)
         scripted(HONEST, **window(2 * size))
         answer = ask(program(), profile=FULL)
-        assert (answer.cut, lengths(answer)) == (0, [len(row["text"]) for row in FULL])
+        assert (answer.truncated_chars, lengths(answer)) == (0, [len(row["text"]) for row in FULL])
 
     @pytest.mark.parametrize("less", [1, 100, 700, 1500, 5000])
     def test_the_longest_item_gives_first_and_the_cut_is_counted(self, scripted, less):
@@ -143,7 +143,7 @@ class TestShortening:
         sent = sum(len(message.text) for message in request.messages) + len(request.system or "")
         assert sent <= size - less or not answer.retrieved
         total = sum(len(row["text"]) for row in FULL)
-        assert answer.cut == total - sum(lengths(answer)) > 0
+        assert answer.truncated_chars == total - sum(lengths(answer)) > 0
         for item in answer.retrieved:
             whole = next(row["text"] for row in FULL if row["id"] == item.ref)
             assert whole.startswith(item.text), "from the end"
@@ -159,7 +159,7 @@ class TestShortening:
         engine = scripted(completion(evidence="[]", preferences="[]"), **window(100))
         answer = ask(program(), profile=FULL)
         assert (len(answer.retrieved), answer.violations) == (0, [])
-        assert answer.cut == sum(len(row["text"]) for row in FULL)
+        assert answer.truncated_chars == sum(len(row["text"]) for row in FULL)
         assert FILM in engine.prompts()[0]
         assert "(empty)" in engine.prompts()[0]
 
@@ -171,7 +171,7 @@ class TestShortening:
         answer = ask(module, profile=FULL)
         prompt = engine.prompts()[0]
         assert [f"demo number {n}" in prompt for n in (1, 2, 3)] == [True, False, False]
-        assert answer.cut == 0
+        assert answer.truncated_chars == 0
 
     def test_a_retry_is_counted_too(self, scripted):
         rows = [{**row, "text": f"{row['text']} {LONG * 80}"} for row in HISTORY]
@@ -182,18 +182,18 @@ class TestShortening:
         first, second = engine.requests
         assert rows[0]["text"].strip() in first.messages[0].text, "at first all fits"
         assert rows[0]["text"].strip() not in second.messages[0].text, "with the failed attempt it does not"
-        assert answer.cut > 0
+        assert answer.truncated_chars > 0
 
     def test_room_for_the_answer_is_what_the_model_may_write(self, scripted):
         size = self.room(scripted)
         for written, cut in ((16, False), (2000, True)):
             engine = scripted(HONEST, **window(size + 1000))
             with dspy.context(lm=dspy.settings.lm.copy(max_tokens=written)):
-                assert (ask(program(), profile=FULL).cut > 0) == cut
+                assert (ask(program(), profile=FULL).truncated_chars > 0) == cut
             assert engine.requests
             with dspy.context(lm=dspy.settings.lm.copy(max_tokens=2016 - written)):  # a call's own limit wins
-                assert (ask(program(max_tokens=written), profile=FULL).cut > 0) == cut
-                assert (ask(program(), profile=FULL, config={"max_tokens": written}).cut > 0) == cut
+                assert (ask(program(max_tokens=written), profile=FULL).truncated_chars > 0) == cut
+                assert (ask(program(), profile=FULL, config={"max_tokens": written}).truncated_chars > 0) == cut
 
     @pytest.mark.parametrize(
         ("why", "text"),
@@ -212,7 +212,7 @@ class TestShortening:
         row = {"id": "a", **(text if isinstance(text, dict) else {"text": text})}
         with optimizing():
             answer = ask(program(max_backtracks=0), profile=[row])
-        assert answer.cut > 0
+        assert answer.truncated_chars > 0
         assert len(engine.prompts()[0]) < size + 1000
 
     def test_many_items_are_cut_in_reasonable_time(self):
@@ -242,7 +242,7 @@ class TestShortening:
         answers = [{name: value if isinstance(value, str) else json.dumps(value) for name, value in fields().items()}]
         with dspy.context(lm=dspy.utils.DummyLM(answers)):
             answer = ask(program(), profile=[*HISTORY, *FULL[:1]])
-        assert (answer.tag, answer.cut, len(answer.retrieved)) == ("romance", 0, 3)
+        assert (answer.tag, answer.truncated_chars, len(answer.retrieved)) == ("romance", 0, 3)
 
 
 class TestProfiles:
@@ -250,7 +250,12 @@ class TestProfiles:
         engine = scripted(completion(evidence="[]", preferences="[]"))
         for empty in ([], None, Profile(), "", "(empty)"):
             answer = ask(R2P(Film), profile=empty)
-            assert (answer.tag, answer.violations, answer.reasoning.cited, answer.cut) == ("romance", [], (), 0)
+            assert (answer.tag, answer.violations, answer.reasoning.cited, answer.truncated_chars) == (
+                "romance",
+                [],
+                (),
+                0,
+            )
         assert len(engine.requests) == 5
         assert "(empty)" in engine.prompts()[0]
 
@@ -285,9 +290,9 @@ class TestProfiles:
 
     def test_an_answer_that_rests_on_nothing_says_so(self, scripted):
         scripted(completion(evidence="[]", preferences="[]"))
-        assert ask(program(), profile=[]).notes == ["no item of the history was shown, so the answer rests on none"]
+        assert ask(program(), profile=[]).warnings == ["no item of the history was shown, so the answer rests on none"]
         scripted(completion())
-        assert ask(program()).notes == []
+        assert ask(program()).warnings == []
 
     def test_a_retriever_that_finds_nothing_says_so_with_an_empty_profile(self, scripted):
         scripted(completion())

@@ -86,20 +86,21 @@ def test_the_users_own_fields_win_their_names(scripted, why, inputs, outputs, re
     assert answer.violations == []
 
 
-EXTRAS = [
-    "reasoning", "retrieved", "violations", "attempts", "outcome", "interventions", "grade", "notes", "cut",
-    "candidates", "reconciled",
+DETAILS = [
+    "reasoning", "retrieved", "violations", "attempts", "outcome", "interventions", "correction_mode", "warnings",
+    "truncated_chars", "candidates", "decision", "completion", "grade", "notes", "cut", "reconciled",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EXTRAS)
+@pytest.mark.parametrize("name", DETAILS)
 def test_the_users_own_output_wins_over_what_a_prediction_adds(scripted, name):
     scripted(completion(tag=None, **{name: "romance"}))
     answer = R2P(signature(outputs=(name,)), retriever=All())(film="x", profile=HISTORY)
-    assert answer[name] == "romance"
-    assert {*EXTRAS, name} == set(answer.keys())
+    assert (answer[name], getattr(answer, name), answer.get(name)) == ("romance",) * 3
+    assert [*answer.keys()] == [name]
     for other in {"violations", "attempts"} - {name}:
-        assert answer[other] == [] or len(answer[other]) == 1
+        assert answer.get(other) == [] or len(answer.get(other)) == 1
+    assert (answer.details.violations, len(answer.details.attempts)) == ([], 1)
 
 
 @pytest.mark.parametrize("name", ["instructions", "fields", "signature", "copy"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2p_dspy import TEMPLATE, Evidence, Preference, Stage, Template, Verification
-from r2p_dspy.prompting.tags import opening, read, render, sections, shape, skeleton
+from r2p_dspy.prompting.tags import opening, read, render, sections, shape, skeleton, thought
 
 STEPS = Template(
     (
@@ -37,41 +37,39 @@ STAGES = {"near": "a tree", "far": "a hill", "say": "[]"}
         ("on one line", GOOD.replace("\n", "")),
     ],
 )
-def test_a_whole_template_is_read_without_fault(why, text):
-    found = read(STEPS, text)
-    assert (dict(found.stages), found.faults) == (STAGES, ())
+def test_a_whole_template_is_read(why, text):
+    assert [*read(STEPS, text).items()] == [*STAGES.items()]
+    parts = sections(STEPS, thought(STEPS, text))
+    assert [(part.name, part.closed) for part in parts] == [(name, True) for name in STAGES]
 
 
 @pytest.mark.parametrize(
-    ("why", "text", "faults"),
+    ("why", "text", "read_as", "unclosed"),
     [
-        ("nothing", "", [("near", "missing"), ("far", "missing"), ("say", "missing")]),
-        ("a stage left out", GOOD.replace("<far>\na hill\n</far>\n", ""), [("far", "missing")]),
-        ("nothing in it", GOOD.replace("a hill", " "), [("far", "empty")]),
-        ("an empty tag", GOOD.replace("<far>\na hill\n</far>", "<far/>"), [("far", "empty")]),
-        ("twice", GOOD + "<far>a hill</far>", [("far", "repeated"), ("far", "order")]),
-        (
-            "in another order",
-            "<say>[]</say><near>a tree</near><far>a hill</far>",
-            [("near", "order"), ("far", "order")],
-        ),
-        ("cut off in the last", GOOD.removesuffix("\n</say>"), [("say", "unclosed")]),
-        ("closed by the next", GOOD.replace("</near>", ""), [("near", "unclosed")]),
-        ("closed by its group", GOOD.replace("</far>", ""), [("far", "unclosed")]),
-        ("cut off inside a tag", GOOD.removesuffix("ay>"), [("say", "unclosed")]),
+        ("nothing", "", [], []),
+        ("a stage left out", GOOD.replace("<far>\na hill\n</far>\n", ""), ["near", "say"], []),
+        ("nothing in it", GOOD.replace("a hill", " "), ["near", "say"], []),
+        ("an empty tag", GOOD.replace("<far>\na hill\n</far>", "<far/>"), ["near", "say"], []),
+        ("twice", GOOD + "<far>a hill</far>", ["near", "say", "far"], []),
+        ("in another order", "<say>[]</say><near>a tree</near><far>a hill</far>", ["say", "near", "far"], []),
+        ("cut off in the last", GOOD.removesuffix("\n</say>"), ["near", "far", "say"], ["say"]),
+        ("closed by the next", GOOD.replace("</near>", ""), ["near", "far", "say"], ["near"]),
+        ("closed by its group", GOOD.replace("</far>", ""), ["near", "far", "say"], ["far"]),
+        ("cut off inside a tag", GOOD.removesuffix("ay>"), ["near", "far", "say"], ["say"]),
     ],
 )
-def test_what_is_wrong_is_said_of_each_stage(why, text, faults):
-    assert set(read(STEPS, text).faults) == set(faults)
+def test_malformed_text(why, text, read_as, unclosed):
+    assert [*read(STEPS, text)] == read_as
+    assert [section.name for section in sections(STEPS, text) if not section.closed] == unclosed
 
 
 def test_of_a_repeated_stage_the_last_counts_unless_it_is_empty():
-    assert read(STEPS, GOOD + "<say>[1]</say>").stages["say"] == "[1]"
-    assert read(STEPS, GOOD + "<say></say>").stages["say"] == "[]"
+    assert read(STEPS, GOOD + "<say>[1]</say>")["say"] == "[1]"
+    assert read(STEPS, GOOD + "<say></say>")["say"] == "[]"
 
 
 def test_unknown_tags_are_text():
-    assert read(STEPS, "<near>a <b>big</b> tree</near>").stages == {"near": "a <b>big</b> tree"}
+    assert read(STEPS, "<near>a <b>big</b> tree</near>") == {"near": "a <b>big</b> tree"}
 
 
 def test_what_is_rendered_is_read_back():
@@ -82,11 +80,12 @@ def test_what_is_rendered_is_read_back():
         "draft": "romance",
         "verification": Verification(approved=True, reason="item 1 agrees"),
     }
-    found = read(TEMPLATE, f"<think>\n{render(TEMPLATE, stages)}\n</think>\n\nromance")
-    assert found.faults == ()
-    assert found.stages["draft"] == "romance"
-    assert [Evidence(**one) for one in json.loads(found.stages["evidence"])] == stages["evidence"]
-    assert Verification.model_validate_json(found.stages["verification"]) == stages["verification"]
+    text = f"<think>\n{render(TEMPLATE, stages)}\n</think>\n\nromance"
+    texts = read(TEMPLATE, text)
+    assert [(part.name, part.closed) for part in sections(TEMPLATE, text)] == [(name, True) for name in stages]
+    assert texts["draft"] == "romance"
+    assert [Evidence(**row) for row in json.loads(texts["evidence"])] == stages["evidence"]
+    assert Verification.model_validate_json(texts["verification"]) == stages["verification"]
 
 
 def test_the_instructions_nest_as_the_template_and_show_the_shapes():
@@ -109,7 +108,7 @@ def test_the_instructions_nest_as_the_template_and_show_the_shapes():
 )
 def test_a_stage_can_be_opened_after_any_text(text, name, opened):
     assert opening(STEPS, name, text) == opened
-    assert read(STEPS, text + opened + "x").stages[name] == "x"
+    assert read(STEPS, text + opened + "x")[name] == "x"
 
 
 @given(st.text(alphabet="<>/ \n*`#nearfslok", max_size=80))

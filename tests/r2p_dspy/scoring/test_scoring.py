@@ -14,11 +14,13 @@ from r2p_dspy import (
     R2P,
     Attempt,
     Composite,
+    Details,
+    R2PPrediction,
     Verdict,
     optimizing,
 )
 from r2p_dspy.decoding.monitor import Intervention
-from r2p_dspy.modules.voting import Candidate
+from r2p_dspy.prediction import Candidate
 from r2p_dspy.scoring import deprecated
 from r2p_dspy.scoring.composite import PARTS, WEIGHTS, Score
 from r2p_dspy.scoring.feedback import GOOD
@@ -413,8 +415,8 @@ def test_the_synthesizing_predictor_is_told_of_its_comparison(why, tag, candidat
 
 
 def test_of_a_program_inside_another_the_predictors_trace_tells_of_attempts():
-    step = dspy.Prediction(tag="comedy")
-    step._attempts = [attempt("quoted"), attempt(accepted=True)]
+    details = Details(attempts=[attempt("quoted"), attempt(accepted=True)])
+    step = R2PPrediction({"tag": "comedy"}, details=details)
     told = Composite(exact).gepa_metric(ROW, dspy.Prediction(tag="comedy"), [], "tagger.reason", [(None, {}, step)])
     assert "[quoted]" in told.feedback and "Backtracking mended it" in told.feedback and told.score == 1
 

@@ -1,0 +1,263 @@
+"""What a program returns: the signature's outputs, and the details of how they came about."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import dspy
+from dspy.primitives.prediction import Completions
+from pydantic import BaseModel, SerializeAsAny
+from pydantic_core import to_json
+
+from r2p_dspy.checks import Verdict, evidence_of, preferences_of
+from r2p_dspy.decoding.monitor import CorrectionMode, Intervention
+from r2p_dspy.outcome import Inputs, Outcome, unshadowed
+from r2p_dspy.profile import Item, Profile
+
+
+class Attempt(BaseModel):
+    """One attempt at an answer.
+
+    Args:
+        verdicts: the verdict of each check.
+        accepted: whether this attempt became the answer.
+        interventions: the corrections of its running text. They led to the next attempt in the list.
+    """
+
+    verdicts: list[Verdict]
+    accepted: bool = False
+    interventions: list[Intervention] = []
+
+    @property
+    def unmet(self) -> list[Verdict]:
+        """The verdicts of the checks that failed."""
+        return [verdict for verdict in self.verdicts if not verdict.ok]
+
+    @property
+    def asserted(self) -> bool:
+        """Whether every assert holds."""
+        return all(verdict.ok for verdict in self.verdicts if verdict.kind == "assert")
+
+
+def accepted(attempts: Sequence[Attempt]) -> Attempt:
+    """The attempt that became the answer."""
+    return next((attempt for attempt in attempts if attempt.accepted), attempts[-1])
+
+
+class Candidate(BaseModel):
+    """One sampled outcome.
+
+    Args:
+        answer: the signature's own outputs by name; empty when there is none.
+        stages: the template's stages by name.
+        cited: the ids of the cited items, as in the user's profile.
+        attempts: the attempts at it; empty for a module without checks.
+        survives: whether there is an answer and every assert holds for it.
+        supported: whether this or a surviving candidate with the same answer cites evidence.
+        support: the number of surviving candidates with the same answer.
+        chosen: whether it became the answer.
+        error: why there is no answer, or None.
+    """
+
+    answer: dict[str, SerializeAsAny[Any]]  # values of any type: the user's signature and template decide
+    stages: dict[str, SerializeAsAny[Any]] = {}
+    cited: list[str] = []
+    attempts: list[Attempt] = []
+    survives: bool = True
+    supported: bool = False
+    support: int = 0
+    chosen: bool = False
+    error: str | None = None
+
+
+class Reasoning(str):
+    """A prediction's reasoning: text, with every stage as a typed attribute.
+
+    The text has one stage a line, so modules that expect a chain of thought can read it. A stage wins over a method of
+    `str` that has its name.
+
+    Args:
+        stages: the value of each stage by name; None where it could not be read.
+        cited: the cited items under their own ids, in the order of their first citation.
+
+    Example:
+        >>> reasoning = Reasoning({"requirements": "a tag", "evidence": []})
+        >>> reasoning.requirements, reasoning.evidence, reasoning.splitlines()
+        ('a tag', [], ['requirements: a tag', 'evidence: []'])
+    """
+
+    stages: dict[str, Any]  # values of any type: the template decides
+    cited: tuple[Item, ...]
+
+    def __new__(cls, stages: Mapping[str, Any], cited: Sequence[Item] = ()) -> Reasoning:
+        lines = (f"{name}: {_as_text(value)}" for name, value in stages.items() if value is not None)
+        reasoning = super().__new__(cls, "\n".join(lines))
+        reasoning.stages, reasoning.cited = dict(stages), tuple(cited)
+        return reasoning
+
+    def __getnewargs__(self) -> tuple[Any, ...]:  # for pickle: the arguments of __new__
+        return self.stages, self.cited
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name not in ("stages", "cited"):
+            stages = self.__dict__.get("stages", {})
+            if name in stages:
+                return stages[name]
+        return super().__getattribute__(name)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the template has no stage {name!r}; it has {', '.join(self.__dict__.get('stages', {}))}")
+
+
+@dataclass(frozen=True)
+class Details:
+    """How an answer came about.
+
+    Args:
+        reasoning: the stages, typed, and the cited items.
+        outcome: the outcome that the checks saw.
+        inputs: the inputs that the checks saw, with the items as the model saw them.
+        attempts: every attempt, first to last; of the chosen candidate, where there are several. An attempt that was
+            corrected while it ran counts as two, without and with the corrections.
+        interventions: the corrections of the accepted attempt while it ran.
+        correction_mode: how a failed check reached the model: "stream" (during the generation), "stages" (between two
+            stages) or "retry" (after the generation).
+        candidates: the reconciled candidates; empty without cross-referencing.
+        decision: why the chosen candidate won, in words.
+        truncated_chars: the number of characters cut from the items to fit the model's context.
+        warnings: what a reader of the answer must know, such as that no item was shown.
+        completion: the text of the accepted attempt as the model wrote it.
+    """
+
+    reasoning: Reasoning = field(default_factory=lambda: Reasoning({}))
+    outcome: Outcome = field(default_factory=Outcome)
+    inputs: Inputs = field(default_factory=lambda: Inputs(fields={}))
+    attempts: list[Attempt] = field(default_factory=list)
+    interventions: list[Intervention] = field(default_factory=list)
+    correction_mode: CorrectionMode = "retry"
+    candidates: list[Candidate] = field(default_factory=list)
+    decision: str = ""
+    truncated_chars: int = 0
+    warnings: list[str] = field(default_factory=list)
+    completion: str = ""
+
+    @property
+    def retrieved(self) -> Profile:
+        """The items as the model saw them, under their local ids."""
+        return unshadowed(self.inputs).items
+
+    @property
+    def violations(self) -> list[Verdict]:
+        """The verdicts of the checks that the accepted attempt leaves unmet; empty on a clean answer."""
+        return accepted(self.attempts).unmet if self.attempts else []
+
+
+_NAMES = {*(entry.name for entry in fields(Details)), "retrieved", "violations"}
+_RENAMED = {"grade": "correction_mode", "cut": "truncated_chars", "notes": "warnings", "reconciled": "decision"}
+
+
+class R2PPrediction(dspy.Prediction):
+    """A prediction with details.
+
+    Its fields are the signature's outputs and nothing else; these alone reach traces, demos and `toDict()`. The names
+    in `Details` are attributes too, and `get` finds them, unless an output has that name. Copies and pickles keep the
+    details.
+
+    Args:
+        base: a prediction or a dict whose fields to take over.
+        details: how the answer came about; default: those of `base`.
+        fields: more fields, or new values.
+
+    Example:
+        >>> answer = R2PPrediction({"tag": "comedy"}, details=Details(decision="2 of 3 agree"))
+        >>> answer.tag, answer.decision, answer.get("violations"), answer.toDict()
+        ('comedy', '2 of 3 agree', [], {'tag': 'comedy'})
+    """
+
+    def __init__(
+        self, base: dspy.Example | Mapping[str, Any] | None = None, *, details: Details | None = None, **fields: Any
+    ) -> None:
+        inherited = dict(base.items(include_dspy=True) if isinstance(base, dspy.Example) else base or {})
+        super().__init__({**inherited, **fields})  # type: ignore[no-untyped-call]
+        if isinstance(base, dspy.Prediction):
+            # DSPy keeps the completions of `n` > 1 here and sets them in `from_completions` alone.
+            self._completions = base.completions
+        self._details = details or (base.details if isinstance(base, R2PPrediction) else Details())
+
+    @property
+    def details(self) -> Details:
+        """How the answer came about."""
+        return self._details
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            if name in self:
+                return self[name]
+            if name in _NAMES or name in _RENAMED:
+                return self._detail(name)
+        return super().__getattr__(name)  # type: ignore[no-untyped-call]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A field or, where no field has that name, a detail; else `default`."""
+        if key in self:
+            return self[key]
+        return self._detail(key) if key in _NAMES or key in _RENAMED else default
+
+    def _detail(self, name: str) -> Any:
+        if (now := _RENAMED.get(name)) is not None:
+            warnings.warn(f"prediction.{name} is now prediction.{now}", DeprecationWarning, stacklevel=3)
+        return getattr(self.details, now or name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: without the completions' signature, a class that pickle may not find."""
+        completions = self.completions and Completions(dict(self.completions.items()))
+        return {**vars(self), "_completions": completions}
+
+    def explain(self) -> str:
+        """The answer as a person reads it: outputs, evidence with quotes, preferences, corrections, warnings."""
+        details, own = self.details, {item.id: item.ref or item.id for item in self.details.retrieved}
+        parts = ["\n".join(f"{name}: {_as_text(value)}" for name, value in self.items())]
+        quotes = [
+            f'item {own.get(evidence.item, evidence.item)}: "{evidence.quote}"'
+            for evidence in evidence_of(details.outcome)
+        ]
+        preferences = [
+            f"{preference.statement} (items {', '.join(own.get(item, item) for item in preference.items)})"
+            for preference in preferences_of(details.outcome)
+        ]
+        unmet = [verdict for attempt in details.attempts if not attempt.accepted for verdict in attempt.unmet]
+        parts += _listed("Evidence", quotes)
+        parts += _listed("Preferences", preferences)
+        parts += _listed("Corrections", [verdict.message for verdict in unmet if verdict.message])
+        parts += _listed("Unmet checks", [verdict.message or verdict.check for verdict in details.violations])
+        parts += _listed("Decision", [details.decision] if details.decision else [])
+        parts += _listed("Warnings", details.warnings)
+        return "\n\n".join(parts)
+
+
+def attempts_of(prediction: object) -> list[Attempt]:
+    """The attempts behind a prediction; none for a module without checks.
+
+    The attempts of a program inside another one are in the trace: each step (predictor, inputs, prediction) that an
+    `Enforce` accepted ends with an `R2PPrediction`. A prediction of your own can pass them on as a field `attempts`.
+    """
+    if isinstance(prediction, R2PPrediction) and prediction.details.attempts:
+        return prediction.details.attempts
+    passed_on = getattr(prediction, "attempts", None)
+    return [entry for entry in passed_on if isinstance(entry, Attempt)] if isinstance(passed_on, list | tuple) else []
+
+
+def _listed(title: str, lines: Sequence[str]) -> list[str]:
+    return ["\n".join([f"{title}:", *(f"- {line}" for line in lines)])] if lines else []
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return to_json(value, fallback=str).decode()
+    except ValueError:  # half of a surrogate pair, as broken JSON has them
+        return str(value)

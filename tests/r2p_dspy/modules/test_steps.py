@@ -1,0 +1,102 @@
+"""The drivers of a module's steps: the same in sync and async, in the generator's own context."""
+
+import asyncio
+
+import dspy
+import pytest
+
+from r2p_dspy.modules.steps import Call, arun, run
+
+DRIVERS = pytest.mark.parametrize("drive", [run, lambda steps: asyncio.run(arun(steps))], ids=["sync", "async"])
+
+
+def asking(function):
+    """A call of a function, in either way."""
+
+    async def twin(**arguments):
+        await asyncio.sleep(0)
+        return function(**arguments)
+
+    return lambda **arguments: Call(function, twin, arguments)
+
+
+setting = asking(lambda: dspy.settings.r2p_test)
+double = asking(lambda number: 2 * number)
+divide = asking(lambda number: 1 / number)
+
+
+@DRIVERS
+def test_results_are_sent_in_order(drive):
+    def steps():
+        first = yield double(number=2)
+        second = yield double(number=first)
+        return first, second
+
+    assert drive(steps()) == (4, 8)
+
+
+@DRIVERS
+def test_an_open_context_holds_while_a_call_runs_and_ends_after_it(drive):
+    def steps():
+        with dspy.context(r2p_test="inner"):
+            inner = yield setting()
+        return inner, (yield setting())
+
+    with dspy.context(r2p_test="outer"):
+        assert drive(steps()) == ("inner", "outer")
+        assert dspy.settings.r2p_test == "outer"
+
+
+@DRIVERS
+def test_an_exception_is_thrown_where_the_call_was_asked_for(drive):
+    def steps():
+        try:
+            yield divide(number=0)
+        except ZeroDivisionError:
+            return (yield divide(number=2))
+
+    assert drive(steps()) == 0.5
+
+
+@DRIVERS
+def test_an_exception_that_nobody_catches_ends_the_steps_and_their_contexts(drive):
+    closed = []
+
+    def steps():
+        try:
+            with dspy.context(r2p_test="inner"):
+                yield divide(number=0)
+        finally:
+            closed.append(dspy.settings.get("r2p_test"))
+
+    with pytest.raises(ZeroDivisionError), dspy.context(r2p_test="outer"):
+        drive(steps())
+    assert closed == ["outer"]
+
+
+@DRIVERS
+def test_side_by_side_each_in_a_context_of_its_own(drive):
+    def one(number):
+        with dspy.context(r2p_test=(dspy.settings.r2p_test, number)):
+            yield double(number=number)
+            return (yield setting())
+
+    def steps():
+        with dspy.context(r2p_test="shared"):
+            results = yield [one(number) for number in range(5)]
+            return results, (yield setting())
+
+    assert drive(steps()) == ([("shared", number) for number in range(5)], "shared")
+
+
+@DRIVERS
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StopIteration])
+def test_no_exception_is_lost(drive, error):
+    def fail():
+        raise error
+
+    def steps():
+        yield Call(fail, fail, {})
+
+    with pytest.raises(RuntimeError if error is StopIteration else error):
+        drive(steps())

@@ -1,0 +1,154 @@
+"""The recording adapter is the user's adapter to DSPy. Each test fails when DSPy drops what the adapter relies on."""
+
+import asyncio
+
+import dspy
+import pytest
+from dspy.adapters.baml_adapter import BAMLAdapter
+from dspy.streaming import StreamListener
+from dspy.utils.callback import BaseCallback
+from dspy.utils.exceptions import AdapterParseError
+
+from r2p_dspy import Reason
+from r2p_dspy.prompting.adapter import RecordingAdapter, parse_completion
+from tests.film import FILM, HISTORY, Film, ask, json_completion, program
+from tests.scripted import completion
+
+ADAPTERS = [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter]
+
+
+class Tag(dspy.Signature):
+    """Choose a tag."""
+
+    film: str = dspy.InputField()
+    year: int = dspy.OutputField()
+
+
+class Shouting(dspy.ChatAdapter):
+    """An adapter of a user's own, with arguments and a state of its own."""
+
+    def __init__(self, mark):
+        super().__init__()
+        self.mark = mark
+
+    def format_task_description(self, signature):
+        return super().format_task_description(signature).upper() + self.mark
+
+
+class Counting(BaseCallback):
+    def __init__(self):
+        self.seen = []
+
+    def on_adapter_format_start(self, call_id, instance, inputs):
+        self.seen.append(("format", type(instance).__name__))
+
+    def on_adapter_parse_start(self, call_id, instance, inputs):
+        self.seen.append(("parse", type(instance).__name__))
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_it_is_of_the_users_class_and_name(kind):
+    recorder = RecordingAdapter.of(RecordingAdapter.of(kind()))
+    assert isinstance(recorder, kind) and isinstance(recorder, RecordingAdapter)
+    assert (type(recorder).__name__, type(recorder).__module__) == (kind.__name__, kind.__module__)
+    assert type(recorder) is type(RecordingAdapter.of(kind())), "one class for each of the user's"
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_prompts_are_the_users(kind):
+    demos, inputs = [{"film": "x", "year": 1}], {"film": FILM}
+    assert RecordingAdapter.of(kind()).format(Tag, demos, inputs) == kind().format(Tag, demos, inputs)
+
+
+def test_a_users_subclass_keeps_its_methods_and_state(scripted):
+    engine = scripted("[[ ## year ## ]]\n1999")
+    adapter = Shouting("!!")
+    with dspy.context(adapter=RecordingAdapter.of(adapter)):
+        assert dspy.Predict(Tag)(film=FILM).year == 1999
+    assert "CHOOSE A TAG.!!" in engine.requests[0].system
+    assert vars(adapter).keys() == vars(Shouting("!!")).keys()
+
+
+def test_the_json_adapter_still_asks_for_its_format(scripted):
+    engine = scripted('{"year": 1999}', supported_params=frozenset({"response_format"}), supports_response_schema=True)
+    for adapter in (dspy.JSONAdapter(), RecordingAdapter.of(dspy.JSONAdapter())):
+        with dspy.context(adapter=adapter):
+            dspy.Predict(Tag)(film=FILM)
+    stock, recorded = (request.config.response_format for request in engine.requests)
+    assert recorded == stock is not None
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_callbacks_are_called_as_often_as_without_it(scripted, kind, depth):
+    text = {dspy.ChatAdapter: "[[ ## year ## ]]\n1", dspy.XMLAdapter: "<year>1</year>"}.get(kind, '{"year": 1}')
+    seen = []
+    for wrap in (lambda adapter: adapter, RecordingAdapter.of):
+        scripted(text)
+        counting = Counting()
+        adapter = kind(callbacks=[counting])
+        for _ in range(depth):
+            adapter = wrap(adapter)
+        with dspy.context(adapter=adapter):
+            dspy.Predict(Tag)(film=FILM)
+        seen.append(counting.seen)
+    assert seen[0] == seen[1] != []
+
+
+def test_listeners_find_it_by_its_name():
+    listener = StreamListener("year")
+    assert type(RecordingAdapter.of(dspy.ChatAdapter())).__name__ in listener.adapter_identifiers
+
+
+def test_no_second_call_through_json(scripted):
+    engine = scripted("no field")
+    with dspy.context(adapter=RecordingAdapter.of(dspy.ChatAdapter())), pytest.raises(AdapterParseError):
+        dspy.Predict(Tag)(film=FILM)
+    assert len(engine.requests) == 1
+
+
+def test_an_answer_with_the_word_reasoning_content_is_an_answer(scripted):
+    scripted("[[ ## reasoning ## ]]\nreasoning_content\n\n[[ ## year ## ]]\n1")
+    signature = Tag.prepend("reasoning", dspy.OutputField(), dspy.Reasoning)
+    with dspy.context(adapter=RecordingAdapter.of(dspy.ChatAdapter())):
+        assert dspy.Predict(signature)(film=FILM).reasoning == "reasoning_content"
+
+
+def test_completions_are_recorded_by_every_layer(scripted):
+    scripted("[[ ## year ## ]]\n1", "[[ ## year ## ]]\n2")
+    outer = RecordingAdapter.of(dspy.ChatAdapter())
+    inner = RecordingAdapter.of(outer)
+    for adapter in (outer, inner):
+        with dspy.context(adapter=adapter):
+            dspy.Predict(Tag)(film=FILM)
+    assert [text[-1] for _, text in outer.completions] == ["1", "2"]
+    assert [text[-1] for _, text in inner.completions] == ["2"] and inner.first_text[-1] == "2"
+    assert RecordingAdapter.of(outer).first_text == ""
+
+
+def test_thousands_of_brackets_are_a_parse_error():
+    with pytest.raises(AdapterParseError, match="Adapter ChatAdapter failed") as raised:
+        parse_completion(dspy.ChatAdapter().parse, Tag, "[[ ## year ## ]]\n" + "[" * 100_000)
+    assert raised.value.signature is Tag
+
+
+@pytest.mark.parametrize("kind", [dspy.JSONAdapter, BAMLAdapter])
+def test_the_json_family_runs_sync_and_async(scripted, kind):
+    scripted(json_completion())
+    with dspy.context(adapter=kind()):
+        module = program()
+        answers = [ask(module), asyncio.run(module.acall(film=FILM, profile=HISTORY))]
+    assert [answer.tag for answer in answers] == ["romance"] * 2
+    assert answers[0].details == answers[1].details
+
+
+def test_the_structure_is_made_once_for_a_signature(scripted, monkeypatch):
+    scripted(completion())
+    made, stock = [], dspy.ChatAdapter.format_field_structure
+    monkeypatch.setattr(
+        dspy.ChatAdapter, "format_field_structure", lambda self, asked: made.append(asked) or stock(self, asked)
+    )
+    module = Reason(Film.with_instructions("An instruction that no other test has."))
+    for _ in range(3):
+        ask(module)
+    assert made == [module.signature]
