@@ -17,13 +17,18 @@ Kind = Literal["assert", "suggest"]
 _EVIDENCE = TypeAdapter(list[Evidence])
 _PREFERENCES = TypeAdapter(list[Preference])
 _VERIFICATION = TypeAdapter(Verification)
-_REPEATED = 200  # characters
+_REPEATED = 200  # characters of the model's own words in a message
 
 
 class Verdict(BaseModel):
-    """What a check said of one outcome: its name, its force, whether it holds, and else what to change.
+    """The result of a check for one outcome.
 
-    `stage` is the one that the check is about, where it runs after one.
+    Args:
+        check: the check's name.
+        kind: "assert" or "suggest".
+        ok: whether it holds.
+        message: what to change; empty where it holds.
+        stage: the stage after which the check runs, or "".
     """
 
     check: str
@@ -35,14 +40,18 @@ class Verdict(BaseModel):
 
 @dataclass(frozen=True)
 class Check:
-    """A named check with its force; write `Assert(function)` or `Suggest(function)`.
+    """A named check; write `Assert(function)` or `Suggest(function)`.
 
     Args:
         function: takes (`Inputs`, `Outcome`); returns ok, or (ok, message that says what to change).
-        kind: "assert" (unmet, it backtracks and in the end raises) or "suggest" (backtracks, then is recorded).
-        name: what reports call it; the function's name by default.
+        kind: "assert": when it fails, the call retries, and raises after the last retry; "suggest": when it fails, the
+            call retries, and records the failure after the last retry.
+        name: the name in reports; the function's name by default.
         after: the stage after which it can run; None for the end.
-        max_backtracks: how often at most it makes a call try again, at least 0; None leaves it to the program.
+        max_backtracks: the number of retries that it causes at most, at least 0; None: the program's own maximum.
+
+    Raises:
+        ConfigError: `max_backtracks` is negative.
     """
 
     function: CheckFunction
@@ -59,7 +68,7 @@ class Check:
         """Run the check.
 
         Raises:
-            CheckError: when the function itself fails, naming the check.
+            CheckError: the function raised an exception or returned None.
         """
         try:
             result = self.function(inputs, outcome)
@@ -82,7 +91,7 @@ def _name(function: CheckFunction) -> str:
 def Assert(  # noqa: N802
     function: CheckFunction, *, after: str | None = None, name: str | None = None, max_backtracks: int | None = None
 ) -> Check:
-    """A check that must hold: unmet, it backtracks, and after the last backtrack it raises.
+    """A check that must hold: when it fails, the call retries, and raises after the last retry.
 
     Example:
         >>> short = Assert(lambda inputs, outcome: (len(outcome.tag) < 9, "Shorten the tag."), name="short")
@@ -95,7 +104,7 @@ def Assert(  # noqa: N802
 def Suggest(  # noqa: N802
     function: CheckFunction, *, after: str | None = None, name: str | None = None, max_backtracks: int | None = None
 ) -> Check:
-    """A check that should hold: unmet, it backtracks, and is then recorded among the violations."""
+    """A check that should hold: when it fails, the call retries, and records it after the last retry."""
     return Check(function, "suggest", name or _name(function), after, max_backtracks)
 
 
@@ -106,7 +115,7 @@ def parsed(inputs: Inputs, outcome: Outcome) -> Answer:
 
 
 def stages(inputs: Inputs, outcome: Outcome) -> Answer:
-    """Every stage is filled (a list may be empty), and they stand in the template's order."""
+    """Every stage is filled (a list may be empty), and the stages stand in the template's order."""
     outcome = unshadowed(outcome)
     for name, value in outcome.stages.items():
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -117,7 +126,7 @@ def stages(inputs: Inputs, outcome: Outcome) -> Answer:
 
 
 def cited(inputs: Inputs, outcome: Outcome) -> Answer:
-    """Every cited id is among the retrieved items, and where there are items, one is cited."""
+    """Every cited id is that of a retrieved item, and at least one item is cited if there is any."""
     known = [item.id for item in unshadowed(inputs).items]
     if known and unshadowed(outcome).stages.get("evidence") == []:
         return False, f"Cite at least one item as evidence, from {_listed(known)}."
@@ -130,7 +139,7 @@ def cited(inputs: Inputs, outcome: Outcome) -> Answer:
 
 
 def quoted(inputs: Inputs, outcome: Outcome) -> Answer:
-    """Every quote stands, word for word, in the item that it is cited from."""
+    """Every quote stands, word for word, in the cited item."""
     items = unshadowed(inputs).items
     for evidence in evidence_of(outcome):
         item, quote = items.get(evidence.item), evidence.quote
@@ -175,7 +184,7 @@ def approved(inputs: Inputs, outcome: Outcome) -> Answer:
     return _drafted(outcome.fields.get(name), str(draft)), f"The {name} must be the approved draft, {_short(draft)}."
 
 
-# The order is that of the stages, so that the first message is about the first thing that went wrong.
+# In the order of the stages, so that the first message is about the first mistake.
 BUILT_IN: tuple[Check, ...] = (
     Assert(parsed),
     Assert(stages),
@@ -188,7 +197,7 @@ BUILT_IN: tuple[Check, ...] = (
 
 
 def judge(checks: tuple[Check, ...], inputs: Inputs, outcome: Outcome) -> list[Verdict]:
-    """The verdicts of all checks; of an outcome that could not be read, only those that say so."""
+    """The verdicts of all checks; for an unreadable outcome, every check fails and only `parsed` has a message."""
     if unshadowed(outcome).error is not None:
         return [check(inputs, outcome) if check.function is parsed else _unread(check) for check in checks]
     return [check(inputs, outcome) for check in checks]
@@ -222,7 +231,7 @@ def _read(adapter: TypeAdapter[Any], outcome: Outcome, stage: str) -> Any:
 
 
 def _drafted(value: Any, draft: str) -> bool:
-    """Whether a value is what a draft says; a draft of a typed value that is not JSON may say anything."""
+    """Whether a value equals a draft; for a typed value, a draft that is not JSON is accepted."""
     if isinstance(value, str) or value is None:
         return _plain(str(value)) == _plain(draft)
     try:
@@ -232,7 +241,7 @@ def _drafted(value: Any, draft: str) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A model's words as a message repeats them: a loop of it would fill the next prompt."""
+    """A model's words, shortened for a message: a loop would fill the next prompt."""
     text = str(value)
     return text if len(text) <= _REPEATED else f"{text[:_REPEATED]}…"
 

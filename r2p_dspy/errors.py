@@ -96,9 +96,10 @@ class UnreadableAnswer(AdapterParseError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A signature is often made at run time, where pickle finds no class; its parts can be pickled.
-        fields = {name: (info.annotation, info) for name, info in self.signature.fields.items()}
+        signature = cast("type[dspy.Signature]", self.signature)
+        fields = {name: (info.annotation, info) for name, info in signature.fields.items()}
         rest = (self.lm_response, self.message, self.parsed_result, self.details)
-        return _unreadable, (self.adapter_name, fields, self.signature.instructions, *rest)
+        return _unreadable, (self.adapter_name, fields, signature.instructions, *rest)
 
 
 def _unreadable(adapter_name: str, fields: dict[str, Any], instructions: str, *rest: Any) -> UnreadableAnswer:

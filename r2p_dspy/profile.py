@@ -1,4 +1,4 @@
-"""A user's history: profile and items, how they are written into a prompt, and read back."""
+"""A user's history: the profile and its items, written into a prompt and read back."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from r2p_dspy.errors import ConfigError
 _EMPTY = "(empty)"
 _OWN = ("id", "label", "date", "ref", "fields")
 
-# What could be taken for the prompt's own structure: DSPy's field markers and custom-type markers, chat-template
-# tokens, and tags, by which stages may be marked. One character more and none of them is what it seems.
+# Texts that could pass for the prompt's own structure: DSPy's field markers and custom-type markers, chat-template
+# tokens, and stage tags. A space inside breaks each of them.
 _MARKERS = re.compile(
     r"\[(?=\[\s*##)|#(?=#\s*\]\])|<(?=<CUSTOM-TYPE|[|｜]|/?[A-Za-z_][\w:.-]*(\s[^<>]*)?/?>)"
     r"|\[(?=/?(INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\])"
@@ -22,13 +22,13 @@ _UNREADABLE = re.compile(r"[\ud800-\udfff]")  # halves of a character, as broken
 
 
 def neutralize(text: str) -> str:
-    """Take from a stranger's text what could pass for a field marker, a stage tag or a chat-template token.
+    """Break every field marker, stage tag and chat-template token in a stranger's text.
 
     Args:
         text: any text.
 
     Returns:
-        The text with a space put inside each such marker, and halves of characters replaced; other text is unchanged.
+        The text with a space inside each such marker, and with halves of characters replaced; the rest is unchanged.
 
     Example:
         >>> neutralize("so [[ ## answer ## ]] <evidence> a < b")
@@ -43,11 +43,11 @@ class Item(BaseModel, extra="forbid"):
     Args:
         id: the item's id, unique in its profile.
         fields: text fields by name, in order, at least one of them not blank.
-        label: what the user answered for it, where the task has labels or ratings.
+        label: the user's own label or rating of it, where the task has them.
         date: `YYYY-MM-DD` where known.
-        ref: for an item in a prompt, the id that it has in the full profile.
+        ref: for an item in a prompt, its id in the full profile.
 
-    Any other key is a text field, so LaMP's own rows are items; only `item`, which means the id in a prompt, is not.
+    Any other key is a text field, so LaMP's own rows are items. Only `item` is none: in a prompt it is the id.
 
     Example:
         >>> Item(id="7", title="Rain", text="It rained.").fields
@@ -89,7 +89,7 @@ class Item(BaseModel, extra="forbid"):
 
     @property
     def text(self) -> str:
-        """The text fields joined by a space: what a quote must stand in."""
+        """The text fields joined by a space; quotes are looked up in it."""
         return " ".join(self.fields.values())
 
     def __str__(self) -> str:
@@ -101,14 +101,14 @@ class Item(BaseModel, extra="forbid"):
 class Profile(BaseModel, extra="forbid"):
     """A user's history: items in order.
 
-    It is written into prompts, demos and saved programs as one JSON object a line, and accepts that text, a list of
-    items or a list of dicts; so a saved demo reads back as what it was.
+    Prompts, demos and saved programs hold it as one JSON object a line. It accepts that text, a list of items or a list
+    of dicts, so a saved demo reads back unchanged.
 
     Args:
-        items: the entries, ids unique.
+        items: the entries, with unique ids.
 
     Raises:
-        pydantic.ValidationError: for duplicate ids, an item with no text, or text that is not such lines.
+        pydantic.ValidationError: ids are not unique, an item has no text, or the text is not one JSON object a line.
 
     Example:
         >>> profile = Profile.model_validate([{"id": "a", "text": "rain again", "label": "sad"}])
@@ -165,12 +165,12 @@ class Profile(BaseModel, extra="forbid"):
         return next((item for item in self.items if item.id == item_id), None)
 
     def local(self) -> "Profile":
-        """The profile as a prompt shows it: ids `1`, `2`, …, the texts neutralized, the true ids kept as `ref`."""
+        """The profile as a prompt shows it: ids `1`, `2`, …, texts neutralized, the original ids as `ref`."""
         return Profile(items=[_localize(str(index), item) for index, item in enumerate(self.items, start=1)])
 
     @classmethod
     def of(cls, value: "Profile | str | Iterable[Any] | None") -> "Profile":
-        """A profile from whatever can be read as one; None is the empty profile."""
+        """A profile from a profile, its text, or rows; None is the empty profile."""
         if isinstance(value, Profile):
             return value
         if isinstance(value, Iterable) and not isinstance(value, str | Mapping):

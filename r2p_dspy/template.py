@@ -32,7 +32,7 @@ class Preference(BaseModel):
     @field_validator("items", mode="before")
     @classmethod
     def _ids(cls, value: Any) -> Any:
-        return [str(one) if isinstance(one, int) else one for one in value] if isinstance(value, list) else value
+        return [str(item) if isinstance(item, int) else item for item in value] if isinstance(value, list) else value
 
     @field_validator("label", mode="before")
     @classmethod
@@ -55,12 +55,12 @@ class Stage:
 
     Args:
         name: an identifier, unique in its template.
-        instruction: what the model is to do, in one sentence.
-        type: the type of what the stage yields; None for a stage that only groups others.
-        stages: the steps it consists of.
+        instruction: what the model does in this stage, in one sentence.
+        type: the type of the stage's value; None for a stage that only groups others.
+        stages: the stages in this group.
 
     Raises:
-        ValueError: when it has both a type and stages, or neither.
+        ConfigError: the name is no identifier, or the stage has both a type and stages, or neither.
     """
 
     name: str
@@ -72,18 +72,18 @@ class Stage:
         if not self.name.isidentifier() or self.name.startswith("_"):
             raise ConfigError(f"a stage's name must be an identifier that starts with a letter, not {self.name!r}")
         if (self.type is None) == (not self.stages):
-            raise ConfigError(f"stage {self.name!r} must either yield a type or consist of stages")
+            raise ConfigError(f"stage {self.name!r} must have either a type or stages")
 
 
 @dataclass(frozen=True)
 class Template:
-    """An ordered tree of stages; the leaves are what the model writes, in order.
+    """An ordered tree of stages; the model writes the leaves, in order.
 
     Args:
         stages: the top level of the tree.
 
     Raises:
-        ValueError: when two stages have one name or there is no stage.
+        ConfigError: two stages have the same name, or there is no stage.
 
     Example:
         >>> [stage.name for stage in TEMPLATE.leaves()]
@@ -101,7 +101,7 @@ class Template:
                 raise ConfigError(f"two stages of the template are named {name!r}; rename one of them")
 
     def walk(self) -> Iterator[tuple[Stage, tuple[str, ...]]]:
-        """Every stage, parents before children, each with the names of the stages it stands in."""
+        """Every stage, parents before children, each with the names of the groups around it."""
 
         def below(stages: tuple[Stage, ...], path: tuple[str, ...]) -> Iterator[tuple[Stage, tuple[str, ...]]]:
             for stage in stages:
@@ -111,7 +111,7 @@ class Template:
         return below(self.stages, ())
 
     def leaves(self) -> list[Stage]:
-        """The stages that yield something, in the order in which the model writes them."""
+        """The stages that have a value, in the order in which the model writes them."""
         return [stage for stage, _ in self.walk() if not stage.stages]
 
 
@@ -150,6 +150,6 @@ TEMPLATE = Template(
     )
 )
 
-# Its middle alone: what is found in the history and what follows from it, then at once the answer.
+# The middle group alone: evidence and preferences, then the answer.
 BRIEF = Template(stages=(TEMPLATE.stages[1],))
 TEMPLATES: Mapping[str, Template] = MappingProxyType({"full": TEMPLATE, "brief": BRIEF})

@@ -222,5 +222,5 @@ def _without(interventions: Sequence[Intervention], attempt: Attempt) -> Attempt
         else verdict
         for verdict in attempt.verdicts
     ]
-    verdicts += [Verdict(check=check, kind="assert", ok=False, message=said) for check, said in messages.items()]
+    verdicts += [Verdict(check=check, kind="assert", ok=False, message=text) for check, text in messages.items()]
     return Attempt(verdicts=verdicts, interventions=list(interventions))

@@ -1,4 +1,4 @@
-"""How an attempt that is not accepted goes back to the model: as two more turns of the conversation."""
+"""The turns that send a failed attempt back to the model with feedback."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ _KEPT = 2000  # characters of the failed attempt that the model sees again
 
 
 def turns(adapter: Adapter, signature: type[dspy.Signature], attempt: str, feedback: str) -> list[dict[str, Any]]:
-    """The turns that follow the prompt when an attempt failed.
+    """The turns that follow the prompt after a failed attempt.
 
     Args:
-        adapter: the adapter that formats the call; its own reminder of the format closes the turn.
+        adapter: the adapter that formats the call; the turn ends with its reminder of the format.
         signature: the predictor's signature.
-        attempt: the text of the failed attempt; a long one is cut.
+        attempt: the text of the failed attempt; it is cut after 2,000 characters.
         feedback: what to change, one message a line.
 
     Returns:
@@ -22,8 +22,8 @@ def turns(adapter: Adapter, signature: type[dspy.Signature], attempt: str, feedb
     """
     text = attempt if len(attempt) <= _KEPT else f"{attempt[:_KEPT]} …"
     text = text or "(nothing)"  # some servers refuse an empty message
-    asked = f"This answer is not accepted yet:\n{feedback}\nWrite the whole answer again, corrected."
+    request = f"This answer is not accepted yet:\n{feedback}\nWrite the whole answer again, corrected."
     reminder = getattr(adapter, "user_message_output_requirements", None)
     if reminder is not None:
-        asked += f"\n\n{reminder(signature)}"
-    return [{"role": "assistant", "content": text}, {"role": "user", "content": asked}]
+        request += f"\n\n{reminder(signature)}"
+    return [{"role": "assistant", "content": text}, {"role": "user", "content": request}]

@@ -1,4 +1,4 @@
-"""Making a prompt fit the model's context: item by item, longest first, never the question or the template."""
+"""Fits a prompt to the model's context: shortens items, the longest first, never the question or the template."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from r2p_dspy.engines.connect import context_window, count_tokens
 from r2p_dspy.profile import Item, Profile
 
 _RESERVED = 512  # tokens for the answer where the LM states no `max_tokens`
-_SHORTEST = 60  # characters below which an item is dropped rather than cut further
+_SHORTEST = 60  # characters; an item this short is dropped rather than cut
 _OVERHEAD = 8  # tokens of chat markup a message
 
 
@@ -24,22 +24,22 @@ def shorten(
     items: Profile,
     max_tokens: int | None = None,
 ) -> tuple[Profile, list[dict[str, Any]], int]:
-    """Cut demos and items until the prompt fits.
+    """Drop demos and shorten items until the prompt fits.
 
     Args:
         lm: the language model, or None.
-        adapter: what formats the prompt.
+        adapter: formats the prompt.
         signature: the predictor's signature.
-        demos: complete demos; the last ones are given up first.
-        inputs: the call's inputs; all but the profile are left as they are.
+        demos: complete demos; the last ones are dropped first.
+        inputs: the call's inputs; only the profile is changed.
         profile: the name of the profile input.
         items: the items to show.
-        max_tokens: of this call's answer; default: the LM's own, else 512.
+        max_tokens: the limit of this call's answer in tokens; default: the LM's own, else 512.
 
     Returns:
-        The items and the demos to show, and how many characters of the items were left out.
+        The items and the demos to show, and the number of characters cut from the items.
     """
-    window = context_window(lm) if hasattr(lm, "engine") else None  # a `BaseLM` of one's own tells nothing
+    window = context_window(lm) if hasattr(lm, "engine") else None  # a user's own `BaseLM` does not say
     if window is None:
         return items, demos, 0
     reserved = max_tokens or (getattr(lm, "kwargs", {}) or {}).get("max_tokens") or _RESERVED
@@ -54,28 +54,28 @@ def shorten(
 
     while (over := excess(items, demos)) > 0 and demos:
         demos = demos[:-1]
-    cut = 0
+    truncated = 0
     while over > 0 and items:
         text = str(items)
-        items, less = _cut(items, math.ceil(over * len(text) / max(1, count_tokens(lm, text))))
-        cut += less
+        items, characters = _cut(items, math.ceil(over * len(text) / max(1, count_tokens(lm, text))))
+        truncated += characters
         over = excess(items, demos)
-    return items, demos, cut
+    return items, demos, truncated
 
 
 def _cut(items: Profile, wanted: int) -> tuple[Profile, int]:
-    """Cut so many characters, each time from what is then the longest item; or all there are."""
-    kept, cut = list(items), 0
-    while cut < wanted and kept:
-        at = max(range(len(kept)), key=lambda index: len(kept[index].text))
-        shorter, less = _shorter(kept[at], wanted - cut)
-        kept[at : at + 1] = [] if shorter is None else [shorter]
-        cut += less
-    return Profile(items=kept), cut
+    """Cut that many characters, each time from the item that is then the longest; or all there are."""
+    kept, truncated = list(items), 0
+    while truncated < wanted and kept:
+        longest = max(range(len(kept)), key=lambda index: len(kept[index].text))
+        shorter, characters = _shorter(kept[longest], wanted - truncated)
+        kept[longest : longest + 1] = [] if shorter is None else [shorter]
+        truncated += characters
+    return Profile(items=kept), truncated
 
 
 def _shorter(item: Item, wanted: int) -> tuple[Item | None, int]:
-    """The item with its longest field cut by up to half, or None when there is nothing to cut."""
+    """The item with its longest field cut by up to half, or None when it is too short to cut."""
     name = max(item.fields, key=lambda field: len(item.fields[field]))
     text = item.fields[name]
     keep = max(_SHORTEST, len(text) - min(len(text) // 2, wanted))

@@ -106,7 +106,7 @@ def unread_step(
     predictors = [parameter for _, parameter in parameters if isinstance(parameter, dspy.Predict)]
     outputs = {*signature.output_fields}  # DSPy may have taken the thought out of it
     signatures = [cast(type[dspy.Signature], predictor.signature) for predictor in predictors]  # never None
-    fitting = (each for each, asked in zip(predictors, signatures) if outputs <= {*asked.output_fields})
+    fitting = (each for each, own in zip(predictors, signatures) if outputs <= {*own.output_fields})
     predictor = next(fitting, predictors[0])
     inputs = unshadowed(inputs)
     profiles = [name for name, value in inputs.fields.items() if isinstance(value, Profile)]

@@ -1,13 +1,13 @@
 """The template in running text: every stage between tags of its name, nested as the template nests.
 
-So it travels inside a model's native thinking. Tags are ordinary text, never special tokens.
+This is how stages travel inside a model's native thinking. Tags are ordinary text, never special tokens.
 """
 
 import json
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -25,11 +25,11 @@ class Section:
     """A stretch of text that belongs to one stage.
 
     Args:
-        name: the stage's.
-        start: where its opening tag begins.
-        text: what stands between the tags, without dressing.
-        end: where its closing tag ends, or where it was cut off.
-        closed: whether its own closing tag was there.
+        name: the stage's name.
+        start: the place where its opening tag begins.
+        text: the text between the tags, without a code fence around it.
+        end: the place where its closing tag ends, or where the stage was cut off.
+        closed: whether its own closing tag is there.
     """
 
     name: str
@@ -68,7 +68,7 @@ def read(template: Template, text: str) -> dict[str, str]:
 
 
 def sections(template: Template, text: str) -> Iterator[Section]:
-    """The stretches of a text that belong to stages, as they stand; the last may be cut off."""
+    """The stretches of a text that belong to stages, in order; the last may be cut off."""
     leaves = {stage.name for stage in template.leaves()}
     inside: tuple[str, int, int] | None = None  # the open stage: its name, and where its opening begins and ends
     for tag in _tags(template).finditer(text):
@@ -89,7 +89,7 @@ def sections(template: Template, text: str) -> Iterator[Section]:
 
 
 def thought(template: Template, text: str) -> str:
-    """The part of a completion that is the thinking; all of it where that holds no stage."""
+    """The part of a completion that is the thinking; the whole completion where that part has no stage."""
     before, _, _ = text.partition("</think>")
     inner = before.partition("<think>")[2] if "<think>" in before else before
     return inner if _tags(template).search(inner) else text
@@ -99,8 +99,8 @@ def render(template: Template, stages: Mapping[str, Any]) -> str:
     """Stages as a model is to write them.
 
     Args:
-        template: which stages, and how they nest.
-        stages: a value for each leaf; what is no text is written as JSON.
+        template: the stages and how they nest.
+        stages: a value for each leaf; values other than text are written as JSON.
 
     Example:
         >>> from r2p_dspy.template import Stage, Template
@@ -113,7 +113,7 @@ def render(template: Template, stages: Mapping[str, Any]) -> str:
 
 
 def skeleton(template: Template) -> str:
-    """The template as instructions: each stage's between its tags, with the shape of what is not plain text.
+    """The template as instructions: each stage's instruction between its tags, with the JSON shape of typed stages.
 
     Example:
         >>> from r2p_dspy.template import Stage, Template
@@ -129,22 +129,22 @@ def skeleton(template: Template) -> str:
 
 
 def guide(template: Template) -> str:
-    """What a prompt says of a template that is to be followed while thinking."""
+    """The prompt's instruction to follow a template while thinking."""
     return f"Think in these steps, in this order, each between its tags:\n{skeleton(template)}"
 
 
 def opening(template: Template, name: str, text: str = "") -> str:
-    """What opens a stage after a text: the closings and openings of groups that are due, and its own tag."""
+    """The tags that open a stage after a text: of the groups to close and to open, and its own."""
     path = next((*path, name) for stage, path in template.walk() if stage.name == name)
     within = _within(template, text)
     shared = 0
     while shared < len(within) and within[shared] == path[shared]:
         shared += 1
-    return _closings(within[shared:]) + "".join(f"<{one}>\n" for one in path[shared:])
+    return _closings(within[shared:]) + "".join(f"<{group}>\n" for group in path[shared:])
 
 
 def closing(template: Template, text: str) -> str:
-    """The closings of the groups that are open at the end of a text."""
+    """The closing tags of the groups that are open at the end of a text."""
     return _closings(_within(template, text))
 
 
@@ -167,7 +167,7 @@ def _closings(groups: list[str]) -> str:
 
 
 def shape(annotation: Any) -> str:
-    """How a type looks as JSON, in short.
+    """The JSON shape of a type, in short.
 
     Example:
         >>> from r2p_dspy.template import Evidence
@@ -178,9 +178,9 @@ def shape(annotation: Any) -> str:
     if origin is list:
         return f"[{shape(arguments[0])}]"
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(shape(one) for one in arguments)
+        return " or ".join(map(shape, arguments))
     if origin is Literal:
-        return " or ".join(json.dumps(one) for one in arguments)
+        return " or ".join(map(json.dumps, arguments))
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = annotation.model_fields.items()
         return "{" + ", ".join(f'"{name}": {shape(info.annotation)}' for name, info in fields) + "}"
@@ -196,9 +196,10 @@ def _tags(template: Template) -> re.Pattern[str]:
     return re.compile(rf"{dressed}{tag}(?(dress)(?P=dress))?", re.IGNORECASE | re.MULTILINE)
 
 
-def _nested(stages: tuple[Stage, ...], text: Any) -> str:
+def _nested(stages: tuple[Stage, ...], text: Callable[[Stage], str]) -> str:
     return "\n".join(
-        f"<{one.name}>\n{_nested(one.stages, text) if one.stages else text(one)}\n</{one.name}>" for one in stages
+        f"<{stage.name}>\n{_nested(stage.stages, text) if stage.stages else text(stage)}\n</{stage.name}>"
+        for stage in stages
     )
 
 

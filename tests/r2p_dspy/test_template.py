@@ -52,8 +52,8 @@ def test_the_leaves_are_what_is_written_in_order(why, stages, leaves):
         ("a name with a space", lambda: stage("a b"), "identifier that starts with a letter, not 'a b'"),
         ("a name that is no field's", lambda: stage("_a"), "not '_a'"),
         ("no name", lambda: stage(""), "not ''"),
-        ("neither type nor stages", lambda: Stage("a", "Do it."), "stage 'a' must either yield a type or consist"),
-        ("both", lambda: Stage("a", "Do it.", str, (stage("b"),)), "stage 'a' must either"),
+        ("neither type nor stages", lambda: Stage("a", "Do it."), "stage 'a' must have either a type or stages"),
+        ("both", lambda: Stage("a", "Do it.", str, (stage("b"),)), "stage 'a' must have either"),
     ],
 )
 def test_what_is_no_template_says_why(why, build, named):
