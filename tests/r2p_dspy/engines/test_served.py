@@ -253,7 +253,12 @@ class TestStages:
 
     def test_a_good_answer_is_written_stage_by_stage(self, serve):
         answer, server = self.answers(serve, GOOD)
-        assert (answer.tag, answer.violations, answer.correction_mode, answer.interventions) == ("romance", [], "stages", [])
+        assert (answer.tag, answer.violations, answer.correction_mode, answer.interventions) == (
+            "romance",
+            [],
+            "stages",
+            [],
+        )
         asked = server.bodies("/v1/chat/completions")
         assert [body.get("stop") for body in asked] == [[mark] for mark in MARKS] + [None]
         assert asked[0]["messages"][-1]["role"] == "user" and "continue_final_message" not in asked[0]
