@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from dspy.utils.exceptions import LMAuthError, LMError
 
 import cli
-from programs.ui import console
+from programs.ui import tasks_table
 from r2p_dspy.errors import ConfigError, RunError
 from tests.scripted import ScriptedEngine, tagged
 
@@ -42,8 +42,8 @@ def run(*arguments):
 def failing(monkeypatch, error):
     """Let the command `tasks` raise an error, as if its own module had raised it."""
     names = {"error": error}
-    exec(compile("def print_tasks(): raise error", console.__file__, "exec"), names)
-    monkeypatch.setattr(console, "print_tasks", names["print_tasks"])
+    exec(compile("def print_tasks(): raise error", tasks_table.__file__, "exec"), names)
+    monkeypatch.setattr(tasks_table, "print_tasks", names["print_tasks"])
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_users_function_that_our_code_calls_is_the_users_fault(tmp_path, monke
     file = tmp_path / "titles.py"
     file.write_text("def query(text):\n    return text.no_such_method()\n")
     exec(compile(file.read_text(), str(file), "exec"), names)
-    monkeypatch.setattr(console, "print_tasks", lambda: names["query"]("x"))
+    monkeypatch.setattr(tasks_table, "print_tasks", lambda: names["query"]("x"))
     result = run("tasks")
     assert result.exit_code == 2 and "    return text.no_such_method()" in result.stderr
     assert f"your code failed in {file}, line 2 (AttributeError" in result.stderr.splitlines()[-1]
