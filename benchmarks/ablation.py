@@ -18,7 +18,7 @@ from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, history
 from programs.evaluate.ablation import FULL, TEMPLATE
 from programs.evaluate.run import run_evaluate
-from programs.runs.configs import Options
+from programs.runs.configs import EvaluateConfig
 from programs.runs.directory import results
 from programs.tasks import TASKS
 from programs.tasks.retrievers import default_retriever
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(arguments.output or tempfile.mkdtemp(prefix="ablation-", dir=_runs()))
     for task, k in itertools.product(("lamp2", "lamp3"), arguments.k):
-        options = Options(
+        config = EvaluateConfig.of(
             task=task,
             k=k,
             model=arguments.model,
@@ -49,7 +49,7 @@ def main() -> None:
         )
         directory, console = folder / f"{task}-k{k}", Console()
         with console:
-            report = run_evaluate(options, directory, arguments.resume, console)
+            report = run_evaluate(config, directory, arguments.resume, console)
         console.table(report, directory)
         goals(report)
         lost_answers(task, k, directory, arguments)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from programs.optimize.run import run_compile
-from programs.runs.configs import Options
+from programs.runs.configs import CompileConfig
 from programs.runs.reporter import Reporter
 from r2p_dspy.engines.local.batching import Batcher
 
@@ -51,10 +51,10 @@ def main() -> None:
     parser.add_argument("--optimizer", default="random")
     arguments = parser.parse_args()
     folder, flags = Path(tempfile.mkdtemp()), ("--limit", str(arguments.limit), "--optimizer", arguments.optimizer)
-    options = Options(task="lamp2", limit=arguments.limit, optimizer=arguments.optimizer, num_threads=_THREADS)
-    lm = options.connect(cache=False)  # loads the model before the clock starts
+    config = CompileConfig.of(task="lamp2", limit=arguments.limit, optimizer=arguments.optimizer, num_threads=_THREADS)
+    lm = config.connect()  # loads the model before the clock starts
     timer, started = MethodTimer("_prefill", "_step"), time.perf_counter()
-    first = run_compile(options, folder / "first", False, Reporter())
+    first = run_compile(config, folder / "first", False, Reporter())
     seconds = time.perf_counter() - started
     paid = first["calls"]["spent"]["calls"]
     share = timer.seconds / seconds

@@ -12,7 +12,7 @@ from typing import Any
 from metrics.lamp import METRICS
 from programs.data.personas import MAKERS
 from programs.evaluate.run import run_evaluate
-from programs.runs.configs import Options
+from programs.runs.configs import EvaluateConfig
 from programs.tasks import TASKS
 from programs.ui.console import Console
 
@@ -32,12 +32,12 @@ def main() -> None:
     arguments = parser.parse_args()
     for task in arguments.task or MAKERS:
         with tempfile.TemporaryDirectory() as folder:
-            options = Options(
+            config = EvaluateConfig.of(
                 task=task, model=arguments.model, limit=arguments.limit, seed=arguments.seed, controls=True
             )
             console = Console()
             with console:
-                report = run_evaluate(options, Path(folder) / "run", False, console)
+                report = run_evaluate(config, Path(folder) / "run", False, console)
             console.table(report, Path("(not kept)"))
             goals(task, report["programs"])
 

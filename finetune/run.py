@@ -29,7 +29,7 @@ from finetune.student import Student
 from finetune.task_setup import TaskSetup
 from finetune.traces import ask_teacher, asked_file, check_source, source, write_traces
 from programs.evaluate.runner import ResultRow, measure
-from programs.runs.configs import connected, digest
+from programs.runs.configs import ModelConfig, digest
 from programs.runs.directory import Rows, Run, write_json
 from programs.runs.reporter import Reporter
 from r2p_dspy import R2P, connect, save_program
@@ -142,7 +142,8 @@ class Finetuning:
     def lm(self) -> dspy.LM:
         """The teacher's model."""
         options = self.options
-        return connected(options.model, options.api_base, seed=options.seed, cache=not in_process(options.model))
+        model = ModelConfig(options.model, options.api_base, seed=options.seed)
+        return model.connect(cache=not in_process(options.model))
 
     def _traces(self) -> Path:
         directory = self.path / "traces"

@@ -74,3 +74,16 @@ def copy_as(lm: dspy.LM, kind: type[LM]) -> LM:
     copied = object.__new__(kind)
     vars(copied).update(vars(lm.copy()))
     return copied
+
+
+def copy_completions(source: dspy.Prediction, target: dspy.Prediction) -> None:
+    """Give a prediction the completions (`n` > 1) of another; DSPy sets them in `from_completions` alone."""
+    target._completions = source.completions
+
+
+def picklable_state(prediction: dspy.Prediction) -> dict[str, Any]:
+    """A prediction's state without its completions' signature, a class that pickle may not find."""
+    from dspy.primitives.prediction import Completions
+
+    completions = prediction.completions and Completions(dict(prediction.completions.items()))
+    return {**vars(prediction), "_completions": completions}

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import dspy
-from dspy.primitives.prediction import Completions
 from pydantic import BaseModel, SerializeAsAny
 from pydantic_core import to_json
 
 from r2p_dspy.checks import Verdict, evidence_of, preferences_of
 from r2p_dspy.decoding.monitor import CorrectionMode, Intervention
+from r2p_dspy.dspy_internals import copy_completions, picklable_state
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.profile import Item, Profile
 
@@ -183,8 +183,7 @@ class R2PPrediction(dspy.Prediction):
         inherited = dict(base.items(include_dspy=True) if isinstance(base, dspy.Example) else base or {})
         super().__init__({**inherited, **fields})  # type: ignore[no-untyped-call]
         if isinstance(base, dspy.Prediction):
-            # DSPy keeps the completions of `n` > 1 here and sets them in `from_completions` alone.
-            self._completions = base.completions
+            copy_completions(base, self)
         self._details = details or (base.details if isinstance(base, R2PPrediction) else Details())
 
     @property
@@ -212,9 +211,7 @@ class R2PPrediction(dspy.Prediction):
         return getattr(self.details, now or name)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: without the completions' signature, a class that pickle may not find."""
-        completions = self.completions and Completions(dict(self.completions.items()))
-        return {**vars(self), "_completions": completions}
+        return picklable_state(self)
 
     def explain(self) -> str:
         """The answer as a person reads it: outputs, evidence with quotes, preferences, corrections, warnings."""

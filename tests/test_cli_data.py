@@ -53,18 +53,18 @@ def test_a_clean_folder_passes(tmp_path):
 def test_flaws_are_named_counted_and_make_the_exit_code(tmp_path):
     folder(tmp_path, bad=25)
     result = run("data", "check", tmp_path)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     lines = result.stdout.splitlines()
     file = tmp_path / "dev_questions.json"
     assert lines[0] == f"{file}: question 0: its input is '', not a text; correct it"
     assert lines[20:] == [
-        f"{file}: … 5 more of “malformed”; --all names them",
+        f"{file}: … 5 more of “malformed”; --all lists them",
         "LaMP_4 dev: 5 of 30 rows are good; their profiles hold 5 items, no dates",
         "flaws: malformed 25 · notes: none",
     ]
     every = run("data", "check", tmp_path, "--all")
-    assert every.exit_code == 1 and [f"question {n}:" in every.stdout for n in range(30)] == [True] * 25 + [False] * 5
-    assert run("data", "check", tmp_path, "--task", "lamp5").exit_code == 1
+    assert every.exit_code == 3 and [f"question {n}:" in every.stdout for n in range(30)] == [True] * 25 + [False] * 5
+    assert run("data", "check", tmp_path, "--task", "lamp5").exit_code == 3
 
 
 def test_notes_do_not_fail_unless_they_are_to(tmp_path):
@@ -72,7 +72,7 @@ def test_notes_do_not_fail_unless_they_are_to(tmp_path):
     write(tmp_path, lamp4.TASK, rows, {"1": "x"})
     result = run("data", "check", tmp_path)
     assert result.exit_code == 0 and "note: question 1" in result.stdout and "date missing 1" in result.stdout
-    assert run("data", "check", tmp_path, "--strict").exit_code == 1
+    assert run("data", "check", tmp_path, "--strict").exit_code == 3
 
 
 def test_a_reader_that_stops_reading_is_no_error(tmp_path):
@@ -143,7 +143,7 @@ def test_files_are_downloaded_and_said_where(site, tmp_path, monkeypatch):
         assert "lamp/lamp4-time: 4 files downloaded" in result.stdout and "dev_outputs.json: " in result.stderr
         again = run("data", "get", "lamp4", "--split", "time")
         assert again.exit_code == 0 and "were there before" in again.stdout
-    assert run("data", "check", "lamp/lamp4-time").exit_code == 1, "both splits have the same user"
+    assert run("data", "check", "lamp/lamp4-time").exit_code == 3, "both splits have the same user"
 
 
 def test_without_network_it_fails_at_once_and_says_what_to_do(site, tmp_path, monkeypatch):

@@ -37,4 +37,4 @@ def test_a_model_that_does_not_answer_is_said_and_no_traceback(monkeypatch):
 
 def test_where_runs_cannot_go_is_seen(tmp_path):
     found = next(one for one in doctor.findings(tmp_path / "not" / "there") if one.what == "runs")
-    assert found.ok is True and "GB free" in found.said
+    assert found.ok is True and "GB free" in found.detail

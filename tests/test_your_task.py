@@ -155,7 +155,7 @@ def test_a_run_is_not_resumed_with_another_task_file(checkout, served):
     (checkout / "run" / "report.json").unlink()
     Path(TASK).write_text(Path(TASK).read_text().replace("Write the", "Find a"))
     result = run("evaluate", *MAILS, *model, "--resume")
-    assert result.exit_code == 2 and "task_file" in result.stderr
+    assert result.exit_code == 2 and "another task file (--task)" in result.stderr
 
 
 def test_ratings_of_another_scale(checkout, monkeypatch):

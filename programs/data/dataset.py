@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dspy
 
@@ -16,7 +17,7 @@ from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
 from r2p_dspy.files import digest
 
-FEW = 60  # examples to train on that a compilation needs
+FEW = 60  # training examples that compiling needs
 _DEV = 60
 
 
@@ -25,13 +26,14 @@ class Data:
     """The examples of a command.
 
     Args:
-        train: what programs are compiled on.
-        dev: what candidates are chosen on.
-        test: what is reported; no question of it is in the other two. Histories of files are read as they are used.
-        source: where they come from, for the report.
+        train: programs are compiled on these.
+        dev: candidates are chosen on these.
+        test: the report is on these; the other two have none of their questions. Histories that come from files are
+            read when they are used.
+        source: where the examples come from, for the report.
         split: the name of the reported split.
-        shared_users: how many users of `test` are in `train` or `dev` too (with other questions).
-        skipped: the ids of flawed rows that were left out, by LaMP's name of the split; empty where none were.
+        shared_users: number of users of `test` who are also in `train` or `dev` (with other questions).
+        skipped: ids of the flawed rows that were left out, by LaMP's name of the split; empty if there are none.
     """
 
     train: list[dspy.Example]
@@ -44,7 +46,7 @@ class Data:
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that change with the ids of the examples, or their order."""
+        """Sixteen hex digits that change with the examples' ids and with their order."""
         ids = [[example["id"] for example in part] for part in (self.train, self.dev, self.test)]
         return digest(json.dumps(ids))
 
@@ -55,13 +57,12 @@ class DataConfig:
 
     Args:
         source: LaMP's directory, or a file or directory of JSONL rows; None for the persona world (synthetic).
-        limit: how many examples are reported at most; of files, also how many of the other sets.
-        seed: of the split, or of which personas are drawn.
+        limit: the most examples to report on, at least 1; with files, it also limits train and dev.
+        seed: of the split, or of the draw of personas.
         skip: ids of rows to leave out.
-        skip_bad: leave flawed rows out, and say which.
-        trains: whether there must be something to train on.
-        train: how many examples to train on at most; where that is more than a compilation needs, `limit` is of the
-            reported ones alone.
+        skip_bad: leave flawed rows out, and name them.
+        trains: whether the command needs training examples.
+        train: the most training examples. If it is above what compiling needs, `limit` applies to `test` alone.
     """
 
     source: str | None = None
@@ -74,18 +75,23 @@ class DataConfig:
 
     @property
     def many(self) -> bool:
-        """Whether weights are trained, and not a program compiled."""
+        """Whether weights are trained; else a program is compiled, which needs few examples."""
         return self.train > FEW
+
+    def options(self) -> dict[str, Any]:
+        """These values under the names of their options, as a run's `config.json` keeps them."""
+        own = {"data": self.source, "limit": self.limit, "seed": self.seed}
+        return {**own, "skip": [*self.skip], "skip_bad": self.skip_bad}
 
 
 def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> Data:
-    """The persona world's examples (synthetic); the roles' users never overlap, whatever the seed.
+    """The persona world's examples (synthetic). Train, dev and test never share a user, whatever the seed.
 
     Args:
-        task: whose data it is.
-        seed: which personas are drawn.
-        limit: how many are reported; 200 by default.
-        train: how many there are to train on.
+        task: whose examples these are.
+        seed: of the draw of personas.
+        limit: number of reported examples; None for 200.
+        train: number of training examples.
 
     Raises:
         DataError: for a task that the persona world does not have.
@@ -101,12 +107,12 @@ def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> D
 
 
 def lamp(task: Task, directory: Path, config: DataConfig) -> Data:
-    """LaMP's files: train is split by seed into train and dev, and LaMP's dev is what is reported.
+    """The examples of LaMP's files. LaMP's train is split by seed into train and dev; LaMP's dev is reported.
 
     Args:
-        task: whose data it is.
-        directory: holds `train_*.json` (for compiling) and `dev_*.json`.
-        config: which of its examples.
+        task: whose examples these are.
+        directory: holds `dev_*.json`, and `train_*.json` for compiling.
+        config: which of them to read.
 
     Raises:
         DataError: see `lamp.reading.iter_examples` and `splits.check_apart`.

@@ -1,4 +1,4 @@
-"""The examples of a command, wherever they are to come from."""
+"""The examples of a command, from the persona world or from files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +14,16 @@ from r2p_dspy.errors import DataError
 def read_examples(
     task: Task, config: DataConfig, tell: Callable[[str], None] = lambda line: None, least: int = 1
 ) -> Data:
-    """The persona world's examples, or those of files.
+    """Read the examples of a command.
 
     Args:
-        task: whose data it is.
-        config: where they come from, and which of them.
-        tell: is told of rows that are left out.
-        least: how many there must be to train on, where there must be some.
+        task: whose examples these are.
+        config: where they are, and which of them to read.
+        tell: takes a line about the rows that are left out.
+        least: the fewest training examples, if the command needs any.
 
     Raises:
-        DataError: one line on what is wrong, or that there are too few.
+        DataError: one line, for data that cannot be used, and for too few examples.
 
     Example:
         >>> from programs.tasks.lamp2 import TASK
@@ -35,13 +35,13 @@ def read_examples(
     if config.source is None:
         return data.personas(task, seed=config.seed, limit=config.limit, train=config.train)
     path = Path(config.source)
-    found = (jsonl if is_jsonl(path) or not task.lamp else data.lamp)(task, path, config)
-    for name, ids in found.skipped.items():
+    examples = (jsonl if is_jsonl(path) or not task.lamp else data.lamp)(task, path, config)
+    for name, ids in examples.skipped.items():
         few = one_line(", ".join(truncate(name, 60) for name in ids[:5]) + (", …" if len(ids) > 5 else ""))
-        tell(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them")
-    if config.trains and (len(found.train) < least or not found.dev):
+        tell(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them all")
+    if config.trains and (len(examples.train) < least or not examples.dev):
         raise DataError(
-            f"{path} leaves {len(found.train)} examples to train on and {len(found.dev)} to choose by; at least "
-            f"{least} and 1 are needed: raise --limit, or give more data"
+            f"{path} leaves {len(examples.train)} examples to train on and {len(examples.dev)} to choose by; at least "
+            f"{least} and 1 are needed; raise --limit, or give more data"
         )
-    return found
+    return examples

@@ -1,7 +1,9 @@
 """`evaluate`: measure programs side by side on the same users and items. Fills a run directory."""
 
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dspy
 
@@ -9,54 +11,104 @@ from programs.evaluate import judge as judging
 from programs.evaluate.ablation import ablation, not_runnable
 from programs.evaluate.baselines import baselines
 from programs.evaluate.controls import controls
-from programs.evaluate.experiment import Experiment
-from programs.runs.configs import Options
+from programs.evaluate.measuring import Measurer
+from programs.evaluate.report import Row
+from programs.evaluate.setup import Setup
+from programs.runs.active import open_run
+from programs.runs.configs import EvaluateConfig, ModelConfig
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
+from programs.tasks.task import Task
 
 
-def run_evaluate(options: Options, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
-    """Measure the baselines and R2P, a compiled program if one is given, and the controls if they are asked for.
+class Evaluation(NamedTuple):
+    """A finished evaluation: its report, and the rows of every program."""
 
-    For an ablation, measure the programs of `ablation` instead, and plot them.
+    report: dict[str, Any]
+    rows: Mapping[str, Sequence[Row]]
+
+
+def run_evaluate(config: EvaluateConfig, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
+    """Measure the baselines, R2P, a compiled program if one is given, and the controls if they are wanted.
+
+    An ablation measures the programs of `ablation` instead.
+
+    Args:
+        config: what to measure.
+        output: the run's directory.
+        resume: go on with the run that is there.
+        reporter: shows progress.
+
+    Returns:
+        The report.
+
+    Raises:
+        R2PError: one line on what is wrong, before anything is written or paid for.
+        LMError: what the language model raises. What was measured until then is kept.
     """
-    experiment = Experiment("evaluate", options, reporter)
-    with experiment.running(output, resume):
-        return evaluate(experiment)
+    started = time.monotonic()
+    setup = Setup.of(config.program, config.data, reporter)
+    return evaluate(config, setup, config.connect(), output, resume, reporter, started).report
 
 
-def evaluate(experiment: Experiment) -> dict[str, Any]:
-    """What `run_evaluate` does, in an experiment that has begun."""
-    task, options = experiment.task, experiment.options
-    # Uncompiled is R2P as it comes, but for what was asked for, on the same items as the others.
-    asked = R2PConfig().model_copy(update={**experiment.given, "retriever": options.retriever, "k": options.k})
-    programs = {**baselines(task, experiment.retriever), "r2p": experiment.build(asked)}
-    if options.program is not None:
-        programs["compiled"] = experiment.loaded
-    extra: dict[str, Any] = {}
-    if options.ablate:
-        programs = ablation(experiment.loaded, task)
-    with dspy.context(lm=experiment.lm):
-        if options.ablate:
-            trial = (experiment.data.train or experiment.data.test)[0]
-            cannot = {name: not_runnable(name, program, trial) for name, program in programs.items()}
-            extra["not_runnable"] = {name: why for name, why in cannot.items() if why}
-            programs = {name: program for name, program in programs.items() if not cannot[name]}
-        for name, program in programs.items():
-            experiment.measure(name, program)
-        if options.controls:
-            k, seed, tokens = experiment.settings.k, options.seed, options.retriever_tokens
-            variants = controls(experiment.loaded, task, experiment.data.test, k=k, seed=seed, tokens=tokens)
-            for name, program in variants.items():
-                experiment.measure(name, program)
-    if experiment.judge is not None:
-        extra["judge"] = judging.judge(
-            task,
-            experiment.data.test,
-            experiment.rows,
-            experiment.judge,
-            experiment.run,
-            options.num_threads,
-            experiment.reporter.start,
-        )
-    return experiment.report(extra)
+def evaluate(
+    config: EvaluateConfig,
+    setup: Setup,
+    lm: dspy.LM,
+    output: Path,
+    resume: bool,
+    reporter: Reporter,
+    started: float | None = None,
+) -> Evaluation:
+    """Evaluate with a program that is built and a model that is connected; see `run_evaluate`.
+
+    Args:
+        config: what to measure.
+        setup: of `config`.
+        lm: the model of `config`.
+        output, resume, reporter: as of `run_evaluate`.
+        started: when the command began, of `time.monotonic`; None for now.
+    """
+    started = time.monotonic() if started is None else started
+    task, data = setup.task, setup.data
+    judge, programs = _judge(task, config.judge), _programs(config, setup)
+    identity = setup.identity(lm, judge)
+    with open_run(
+        output, "evaluate", config.options(), identity, lm, reporter, resume=resume, mlflow=config.mlflow
+    ) as run:
+        measurer, extra = Measurer(run, setup, config.num_threads, reporter), dict[str, Any]()
+        with dspy.context(lm=run.lm):
+            if config.ablate:
+                trial = (data.train or data.test)[0]
+                reasons = {name: not_runnable(name, program, trial) for name, program in programs.items()}
+                extra["not_runnable"] = {name: reason for name, reason in reasons.items() if reason}
+                programs = {name: program for name, program in programs.items() if not reasons[name]}
+            for name, program in programs.items():
+                measurer.measure(name, program)
+        rows = measurer.rows
+        if judge is not None:
+            asked = run.recorded(judge)
+            threads = config.num_threads
+            extra["judge"] = judging.judge(task, data.test, rows, asked, run.directory, threads, reporter.start)
+        return Evaluation(measurer.write_report("evaluate", config.model, started, extra), rows)
+
+
+def _programs(config: EvaluateConfig, setup: Setup) -> dict[str, dspy.Module]:
+    """The programs to measure, by name. All of them see the same items, apart from the controls."""
+    settings, explicit = config.program.r2p, config.program.explicit
+    if config.ablate:
+        programs = ablation(setup.program, setup.task)
+    else:
+        # Uncompiled R2P has its default settings, apart from those that the user gave.
+        own = R2PConfig().model_copy(update={**explicit, "retriever": settings.retriever, "k": settings.k})
+        programs = {**baselines(setup.task, setup.program.retriever), "r2p": setup.builder.build(own)}
+        if config.program.artifact is not None:
+            programs["compiled"] = setup.program
+    if config.controls:
+        seed, tokens = config.seed, config.program.retriever_tokens
+        programs |= controls(setup.program, setup.task, setup.data.test, k=settings.k, seed=seed, tokens=tokens)
+    return programs
+
+
+def _judge(task: Task, judge: ModelConfig | None) -> dspy.LM | None:
+    return None if judge is None else judging.connected(task, judge.name, judge.api_base, judge.seed)

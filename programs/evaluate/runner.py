@@ -115,7 +115,8 @@ def collect(
     except KeyboardInterrupt:
         raise
     except Exception as stopped:
-        raise (failures[0] if failures else stopped) from None
+        first = failures[0] if failures else stopped
+        raise first from first.__cause__  # which is the user's own failure, if a check failed
     return [done[example.id] for example in examples]
 
 

@@ -1,46 +1,43 @@
-"""The sweep: every task with every model and every amount of history, in one run directory with one report.
+"""`sweep`: every task with every model and every amount of history, in one run directory with one report.
 
-A cell is one task, model and k: an evaluation as it would be alone, in a directory of its own, on the same users as the
-other cells of its task and, for one k, on the same items. So they can be compared in pairs, which is done here.
+A cell is one task, model and k: an evaluation of its own, in a directory of its own. Cells of a task have the same
+users, and for one k the same items, so the sweep compares them in pairs.
 """
 
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations, product
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from programs.data.at_hand import folders
-from programs.data.dataset import Data
 from programs.evaluate import judge as judging
-from programs.evaluate.experiment import Experiment
 from programs.evaluate.published import published
 from programs.evaluate.report import Row, differences
 from programs.evaluate.run import evaluate
-from programs.runs.configs import Options
+from programs.evaluate.setup import Setup
+from programs.runs.configs import EvaluateConfig, SweepConfig
 from programs.runs.directory import Run
 from programs.runs.reporter import Reporter
-from programs.tasks.program import resolved
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
-from programs.ui.plots import plot_sweep
 from r2p_dspy.engines.connect import check_name, in_process
 from r2p_dspy.errors import ConfigError
 
-BASES = ("predict", "cot")  # what the other programs of a cell are compared with
+BASES = ("predict", "cot")  # the programs that a cell's other programs are compared with
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What was measured with one model at one k of a task.
+    """The measurements of one model at one k of a task.
 
     Args:
         model: its short name.
-        k: how many items a prompt showed.
+        k: number of items that a prompt showed.
         directory: below the sweep's.
-        report: as of an evaluation.
+        report: of the cell's evaluation.
         rows: by program, in the order of the examples.
     """
 
@@ -51,81 +48,69 @@ class Cell:
     rows: Mapping[str, Sequence[Row]]
 
 
-def run_sweep(
-    options: Options,
-    tasks: Sequence[str],
-    models: Sequence[str],
-    ks: Sequence[int | None],
-    output: Path,
-    resume: bool,
-    reporter: Reporter,
-) -> dict[str, Any]:
+def run_sweep(config: SweepConfig, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
     """Evaluate every model at every k on every task, and compare.
 
     Args:
-        options: of every cell; its task, model and k are the cell's instead.
-        tasks, models, ks: what is crossed; what stands twice counts once. Other models are compared with the first; a k
-            of None is that of the options, or of the compiled program.
-        output: the run's directory; a cell's is TASK/NUMBER-MODEL/kK in it, a task's figure is TASK.png.
-        resume: whether to go on with a run that is there.
-        reporter: who is told of progress.
+        config: what to evaluate.
+        output: the run's directory. A cell's directory is TASK/NUMBER-MODEL/kK in it.
+        resume: go on with the run that is there.
+        reporter: shows progress.
 
     Returns:
-        The report: the models by the short names that it has for them, and for each task what `compare` returns.
+        The report: the models by their short names, and for each task what `compare` returns.
 
     Raises:
-        ValueError: one line on what is wrong with the options, before anything is written; a model that cannot be
-            loaded shows when its turn comes.
-        Exception: what a language model raises; what was measured until then is kept.
+        R2PError: one line on what is wrong with the options, before anything is written. A model that cannot be
+            loaded is reported when its turn comes.
+        LMError: what a language model raises. What was measured until then is kept.
     """
     started = time.monotonic()
-    setting = resolved(options)[1]
-    ks = sorted({setting.k if k is None else k for k in ks})
-    if setting.retriever == "all" and len(ks) > 1:
-        raise ConfigError("the retriever 'all' shows every item whatever k is; give one --k, or another --retriever")
-    named = short_names(models)
-    # The address is that of the models that are served; where none is, it is a mistake that is said.
-    addresses = {model: options.api_base for model in models if not in_process(model)}
-    for model in models:
-        check_name(model, addresses.get(model) if addresses else options.api_base)
-    settings, examples = _read(options, tasks, ks, reporter)
-    asked = {"task": [*dict.fromkeys(tasks)], "model": [*named.values()], "k": ks}
-    run = Run(output, {"command": "sweep", **options.asked(), **asked}, resume)
-    cells: dict[str, list[Cell]] = {name: [] for name in settings}
-    for number, (label, model) in enumerate(named.items(), start=1):
-        own = {name: replace(one, model=model, api_base=addresses.get(model)) for name, one in settings.items()}
-        place = f"{number}-{re.sub(r'[^A-Za-z0-9._-]+', '-', label)[-60:]}"
-        for name, cell in _measure(label, own, examples, ks, run.path, place, reporter):
-            cells[name].append(cell)
-    done: dict[str, Any] = {
-        "command": "sweep",
-        "models": named,
-        "ks": ks,
-        "retriever": setting.retriever,
-        "retriever_tokens": options.retriever_tokens,
-        "seed": options.seed,
-        "tasks": {name: compare(task_of(settings[name].task), found) for name, found in cells.items()},
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    for name, found in done["tasks"].items():
-        plot_sweep(found, run.path / f"{name}.png")
-    run.finish(done)
-    return done
+    base = config.base
+    if base.program.r2p.retriever == "all" and len(config.ks) > 1:
+        raise ConfigError("the retriever 'all' shows every item, whatever k is; give one --k, or another --retriever")
+    named = short_names(config.models)
+    # Only served models have an address. If none is served, an address is a mistake, and `check_name` says so.
+    addresses = {model: base.model.api_base for model in config.models if not in_process(model)}
+    for model in config.models:
+        check_name(model, addresses.get(model) if addresses else base.model.api_base)
+    setups = _setups(config, reporter)
+    cells: dict[str, list[Cell]] = {setup.task.name: [] for _, setup in setups}
+    with Run(output, {"command": "sweep", **config.options()}, resume) as run:
+        for number, (label, model) in enumerate(named.items(), start=1):
+            of_model = [(cell.with_model(model, addresses.get(model)), setup) for cell, setup in setups]
+            folder = f"{number}-{re.sub(r'[^A-Za-z0-9._-]+', '-', label)[-60:]}"
+            for name, cell in _measure(label, of_model, run.path, folder, reporter):
+                cells[name].append(cell)
+        tasks = {setup.task.name: setup.task for _, setup in setups}
+        report: dict[str, Any] = {
+            "command": "sweep",
+            "models": named,
+            "ks": [*config.ks],
+            "retriever": base.program.r2p.retriever,
+            "retriever_tokens": base.program.retriever_tokens,
+            "seed": base.seed,
+            "tasks": {name: compare(tasks[name], measured) for name, measured in cells.items()},
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        reporter.finish(report, run.path)
+        run.finish(report)
+    return report
 
 
 def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
     """One task's part of the report.
 
     Args:
-        task: whose first metric the differences are in.
-        cells: on the same examples; those of the model that others are compared with come first.
+        task: the task; differences are in its first metric.
+        cells: on the same examples. The cells of the model that others are compared with come first.
 
     Returns:
         task, data, split, number of examples, metric, baselines, what others report for LaMP's dev set, the cells (each
-        with its programs' entries, see `report.entry`, and with what the judge said, if one was asked), and two lists
+        with its programs' entries, see `report.entry`, and with the judge's part, if there is a judge), and two lists
         of differences, paired by example, with their 95 % intervals:
 
-        - `between_models`: of each `model` to each one before it, for one `program` and `k`;
+        - `between_models`: of each `model` to each earlier one, for one `program` and `k`;
         - `between_programs`: of each `program` to plain prediction and to chain of thought, for one `model` and `k`.
     """
     first = cells[0].report
@@ -145,7 +130,7 @@ def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def short_names(models: Sequence[str]) -> dict[str, str]:
-    """The models by the names that tables and figures have room for; what stands twice counts once.
+    """The models by the short names that tables and figures have room for; a repeated model counts once.
 
     Example:
         >>> short_names(["pocket", "hf:checkpoints/first", "openai/gpt-4o-mini"])
@@ -154,15 +139,16 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
         ['hf:a/last', 'hf:b/last']
     """
     models = list(dict.fromkeys(models))
-    short = [f"hf:{Path(one[3:]).name}" if one.startswith("hf:") and Path(one[3:]).name else one for one in models]
+    folders = {model: Path(model[3:]).name for model in models if model.startswith("hf:")}
+    short = [f"hf:{folders[model]}" if folders.get(model) else model for model in models]
     return {
         name if short.count(name) == 1 and name not in models else model: model
         for name, model in zip(short, models, strict=True)
     }
 
 
-class _OfCell(Reporter):
-    """Tells of a cell's programs with the cell's name before theirs."""
+class _CellReporter(Reporter):
+    """Puts the cell's name before the names of its programs."""
 
     def __init__(self, cell: str, reporter: Reporter):
         self.cell, self.reporter = cell, reporter
@@ -176,59 +162,55 @@ class _OfCell(Reporter):
     def call(self, name: str, messages: Sequence[tuple[str, str]], answer: str) -> None:
         self.reporter.call(f"{self.cell} {name}", messages, answer)
 
+    def finish(self, report: Mapping[str, Any], directory: Path) -> None:
+        self.reporter.finish(report, directory)
 
-def _read(
-    options: Options, tasks: Sequence[str], ks: Sequence[int], reporter: Reporter
-) -> tuple[dict[str, Options], dict[str, Data]]:
-    """Each task's options and examples, by its name; what cannot be run at some k is refused."""
-    settings: dict[str, Options] = {}
-    examples: dict[str, Data] = {}
-    for given in dict.fromkeys(tasks):
-        task = task_of(given)
-        if task.name in settings:
-            raise ConfigError(f"{settings[task.name].task} and {given} are two tasks named {task.name!r}; rename one")
-        settings[task.name] = replace(options, task=given, data=_folder(options.data, task, len(set(tasks)) > 1))
-        for k in ks:
-            experiment = Experiment("evaluate", replace(settings[task.name], k=k), reporter, examples.get(task.name))
-            examples[task.name] = experiment.data
-        judging.connected(task, options.judge, options.judge_api_base, options.seed)
-    return settings, examples
+
+def _setups(config: SweepConfig, reporter: Reporter) -> list[tuple[EvaluateConfig, Setup]]:
+    """The configs of every task and k, with what they measure; refuses what cannot be run."""
+    found: dict[str, list[tuple[EvaluateConfig, Setup]]] = {}
+    for file in config.tasks:
+        task, base = task_of(file), config.base
+        if task.name in found:
+            other = found[task.name][0][0].program.task
+            raise ConfigError(f"{other} and {file} are two tasks named {task.name!r}; rename one")
+        base = base.with_task(file, _folder(base.data.source, task, len(config.tasks) > 1))
+        found[task.name] = []
+        for cell in map(base.with_k, config.ks):
+            read = found[task.name][0][1].data if found[task.name] else None
+            found[task.name].append((cell, Setup.of(cell.program, cell.data, reporter, read=read)))
+        if base.judge is not None:
+            judging.connected(task, base.judge.name, base.judge.api_base, base.judge.seed)
+    return [cell for cells in found.values() for cell in cells]
 
 
 def _folder(data: str | None, task: Task, several: bool) -> str | None:
-    """Where a task's data are: as given, or for several tasks the one directory in there with its files."""
+    """Where a task's data are: as given, or for several tasks the one directory in there that has its files."""
     if data is None or not several:
         return data
-    found = folders(task, Path(data))
-    if len(found) != 1:
-        which = f" ({', '.join(map(str, found))})" if found else ""
+    holding = folders(task, Path(data))
+    if len(holding) != 1:
+        which = f" ({', '.join(map(str, holding))})" if holding else ""
         raise ConfigError(
-            f"{data} holds {len(found)} directories with the files of {task.lamp or task.name}{which}; for several "
-            "tasks it has to hold one of LaMP's each"
+            f"{data} holds {len(holding)} directories with the files of {task.lamp or task.name}{which}; for several "
+            "tasks, it must hold exactly one for each"
         )
-    return str(found[0])
+    return str(holding[0])
 
 
 def _measure(
-    label: str,
-    settings: Mapping[str, Options],
-    examples: Mapping[str, Data],
-    ks: Sequence[int],
-    root: Path,
-    place: str,
-    reporter: Reporter,
+    label: str, cells: Sequence[tuple[EvaluateConfig, Setup]], root: Path, folder: str, reporter: Reporter
 ) -> Iterator[tuple[str, Cell]]:
-    """The cells of one model, which is loaded once, and given back before the next one is."""
-    experiments = {}  # kept to the end, and with them the model that they share
-    for name, k in product(settings, ks):
-        told = _OfCell(f"{name} · {label} · k={k}", reporter)
-        experiment = experiments[name, k] = Experiment("evaluate", replace(settings[name], k=k), told, examples[name])
-        directory = root / name / place / f"k{k}"
-        # A cell that is done is looked at again: it must be of this very model, and its report is written anew.
+    """The cells of one model, which is loaded once and released before the next one is loaded."""
+    lm = cells[0][0].connect()
+    for config, setup in cells:
+        name, k = setup.task.name, config.program.r2p.k
+        directory = root / name / folder / f"k{k}"
+        # A finished cell is opened again: its model is compared, and its report is written anew.
         (directory / "report.json").unlink(missing_ok=True)
-        with experiment.running(directory, (directory / "config.json").exists()):
-            done = evaluate(experiment)
-        yield name, Cell(label, k, str(directory.relative_to(root)), done, experiment.rows)
+        resume, own = (directory / "config.json").exists(), _CellReporter(f"{name} · {label} · k={k}", reporter)
+        report, rows = evaluate(config, setup, lm, directory, resume, own)
+        yield name, Cell(label, k, str(directory.relative_to(root)), report, rows)
 
 
 def _between_models(task: Task, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
@@ -238,13 +220,13 @@ def _between_models(task: Task, cells: Sequence[Cell]) -> Iterator[dict[str, Any
         for program in other.rows:
             if program in base.rows:
                 both = {base.model: base.rows[program], other.model: other.rows[program]}
-                ((_, found),) = differences(task, both, base.model).items()
-                yield {"k": base.k, "program": program, "model": other.model, "to": base.model, **found}
+                ((_, difference),) = differences(task, both, base.model).items()
+                yield {"k": base.k, "program": program, "model": other.model, "to": base.model, **difference}
 
 
 def _between_programs(task: Task, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     for cell in cells:
         for base in BASES:
-            for program, found in differences(task, cell.rows, base).items() if base in cell.rows else ():
+            for program, difference in differences(task, cell.rows, base).items() if base in cell.rows else ():
                 if program != BASES[0]:
-                    yield {"k": cell.k, "model": cell.model, "program": program, "to": base, **found}
+                    yield {"k": cell.k, "model": cell.model, "program": program, "to": base, **difference}

@@ -1,6 +1,7 @@
-"""`compile`: measure the baselines and R2P, tune and compile R2P, and measure that. Fills a run directory."""
+"""`compile`: measure the baselines and R2P, tune and compile R2P, and measure the result. Fills a run directory."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from programs.calls.prices import cost
 from programs.calls.usage import UsageLimitReached
 from programs.evaluate import report
 from programs.evaluate.baselines import baselines
-from programs.evaluate.experiment import Experiment
+from programs.evaluate.measuring import Measurer
+from programs.evaluate.setup import Setup
 from programs.optimize.best_candidate import compile_within_limits
 from programs.optimize.compiling import compile_program, composite, parse_weights
 from programs.optimize.estimate import actual, estimate, in_words, usage_of_rows
-from programs.optimize.optimizers import check_optimizer, program_runs
+from programs.optimize.optimizers import MIN_TRAIN, check_optimizer, program_runs
 from programs.optimize.tuning_run import compared, run_tuning
-from programs.runs.configs import Options
+from programs.runs.active import ActiveRun, open_run
+from programs.runs.configs import CompileConfig, ModelConfig
 from programs.runs.directory import read_json, write_json
 from programs.runs.provenance import complete, provenance
 from programs.runs.reporter import Reporter
@@ -26,131 +29,178 @@ from r2p_dspy import R2P, Composite, load_program, save_program
 from r2p_dspy.errors import ConfigError
 
 Trainable = Callable[[dspy.LM], dspy.LM]
+Rows = Sequence[Mapping[str, Any]]
 
 
 def run_compile(
-    options: Options, output: Path, resume: bool, reporter: Reporter, trainable: Trainable | None = None
+    config: CompileConfig, output: Path, resume: bool, reporter: Reporter, trainable: Trainable | None = None
 ) -> dict[str, Any]:
-    """Measure the baselines and R2P, compile R2P, and measure that on users that it never saw.
+    """Measure the baselines and R2P, compile R2P, and measure the compiled program on users that it never saw.
 
     Args:
-        options: what was asked for.
-        output, resume: as of `Experiment.running`.
-        reporter: who is told of progress.
+        config: what to compile, and how.
+        output: the run's directory.
+        resume: go on with the run that is there.
+        reporter: shows progress.
         trainable: see `compile_program`.
 
     Returns:
-        The report; the compiled program is `program.json` in the run's directory.
+        The report. The compiled program is `program.json` in the run's directory.
 
     Raises:
-        ValueError: one line on what is wrong, before anything is written or paid for.
+        R2PError: one line on what is wrong, before anything is written or paid for.
+        LMError: what the language model raises. Completed calls are kept.
     """
-    if options.optimizer == "none":
-        if not options.tune:
-            raise ConfigError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
-    else:
-        reflects = options.reflection_model is not None
-        check_optimizer(options.optimizer, reflection=reflects, training=trainable is not None)
-    experiment = Experiment("compile", options, reporter)
-    scored = composite(experiment.task, parse_weights(options.weights), options.threshold)
-    reflection = options.reflect()
-    counted = trainable and (lambda lm: experiment.recorded(trainable(lm)))  # what is trained is asked too
-    with experiment.running(output, resume):
-        return compile_in(experiment, scored, reflection, counted)
+    started = time.monotonic()
+    _check(config, training=trainable is not None)
+    setup = Setup.of(config.program, config.data, reporter, least=MIN_TRAIN)
+    scored = composite(setup.task, parse_weights(config.weights), config.threshold)
+    reflection, lm = connect_reflection(config.reflection), config.connect()
+    identity = setup.identity(lm) | ({"given": sorted(config.program.explicit)} if config.tune else {})
+    calls = (output.parent / "calls" if config.calls is None else Path(config.calls)) if config.cache else None
+    limits, mlflow = config.limits, config.mlflow
+    with open_run(
+        output, "compile", config.options(), identity, lm, reporter,
+        resume=resume, limits=limits, calls=calls, mlflow=mlflow,
+    ) as run:  # fmt: skip
+        measurer = Measurer(run, setup, config.num_threads, reporter)
+        counted = trainable and (lambda lm: run.recorded(trainable(lm)))  # programs ask a trained model too
+        with dspy.context(lm=run.lm):
+            extra = _compile_and_measure(config, setup, run, measurer, scored, reflection, counted, reporter)
+        test = {name: report.metrics(setup.task, rows) for name, rows in measurer.rows.items()}
+        complete(run.directory.path / "program.json", test, config.redact, setup.data, setup.task)
+        return measurer.write_report("compile", config.model, started, extra)
 
 
-def compile_in(
-    experiment: Experiment, scored: Composite, reflection: dspy.LM | None, trainable: Trainable | None
+def _compile_and_measure(
+    config: CompileConfig,
+    setup: Setup,
+    run: ActiveRun,
+    measurer: Measurer,
+    scored: Composite,
+    reflection: dspy.LM | None,
+    trainable: Trainable | None,
+    reporter: Reporter,
 ) -> dict[str, Any]:
-    """What `run_compile` does, in an experiment that has begun."""
-    task, run, options = experiment.task, experiment.run, experiment.options
-    settings, meter = experiment.settings, experiment.meter
-    start, extra = "r2p", {}  # `start` is what is compiled
-    with dspy.context(lm=experiment.lm):
-        for name, program in {**baselines(task, experiment.retriever), "r2p": experiment.loaded}.items():
-            experiment.measure(name, program)
-        began, before, expected = meter.minutes, meter.usage + meter.replayed, _expected(experiment)
-        if options.tune:
-            with meter.reserving(*_outcome(experiment)):
-                settings, extra["tuning"] = run_tuning(experiment, scored, stops=(UsageLimitReached,))
-            start = "tuned"
-            if str(settings) != str(experiment.settings):
-                experiment.measure("tuned", experiment.build(settings))
-            elif "r2p" in experiment.rows:  # the same program on the same users: it is not asked again
-                experiment.rows["tuned"] = experiment.rows["r2p"]
-        saved, summary_file = run.path / "program.json", run.path / "compiling.json"
-        summary = read_json(summary_file) if summary_file.exists() else {"stopped": "not yet begun"}
-        if "stopped" not in summary:  # written after the program: compiling was done before the run was stopped
-            compiled = experiment.build(settings)
-            load_program(compiled, saved, task=task.name)
-            if summary.get("trained") and trainable is not None:  # weights are in no program's file
-                compiled.set_lm(trainable(experiment.lm).copy(model=summary["trained"]))
-        else:
-            compiled, summary = _compiled(experiment, experiment.build(settings), reflection, trainable)
-            notes = provenance(options, experiment.lm, experiment.data, task, scored, summary)
-            save_program(compiled, saved, task=task.name, notes=notes, settings=settings.model_dump())
-            write_json(summary_file, summary)
-        if summary["winner"] != "uncompiled":
-            experiment.measure("compiled", compiled)
-        elif start in experiment.rows:
-            experiment.rows["compiled"] = experiment.rows[start]
-        if options.tune:
-            extra["tuning"]["test"] = compared(experiment, ["tuned", "compiled"])
-        took = actual(meter, before, meter.minutes - began)
-    test = {name: report.metrics(task, rows) for name, rows in experiment.rows.items()}
-    complete(saved, test, options.redact, experiment.data, task)
-    plan = {"estimate": expected, "actual": took}
-    return experiment.report({**extra, "compiling": summary, "plan": plan, "program": "program.json"})
+    """The steps of `run_compile` in an open run; returns the command's own parts of the report."""
+    settings, limiter, extra = setup.config.r2p, run.limiter, dict[str, Any]()
+    for name, program in {**baselines(setup.task, setup.program.retriever), "r2p": setup.program}.items():
+        measurer.measure(name, program)
+    rows = measurer.rows.get("r2p", [])
+    reserve = _reserve(_usage(run.lm, rows), config.num_threads)
+    began, before = limiter.minutes, limiter.usage + limiter.replayed
+    expected = _expected(config, setup, run.lm, rows, reporter) if "r2p" in measurer.rows else None
+    start = "r2p"  # the program that is compiled
+    if config.tune:
+        with limiter.reserving(*reserve):
+            settings, extra["tuning"] = run_tuning(
+                setup, run, scored, config.trials, config.num_threads, reporter, stops=(UsageLimitReached,)
+            )
+        start = "tuned"
+        if str(settings) != str(setup.config.r2p):
+            measurer.measure("tuned", setup.builder.build(settings))
+        elif "r2p" in measurer.rows:  # the same program on the same users: its rows are reused
+            measurer.rows["tuned"] = measurer.rows["r2p"]
+    saved, summary_file = run.directory.path / "program.json", run.directory.path / "compiling.json"
+    summary = read_json(summary_file) if summary_file.exists() else {"stopped": "not yet begun"}
+    compiled = setup.builder.build(settings)
+    if "stopped" not in summary:  # the summary is written after the program, so compiling was done before a stop
+        load_program(compiled, saved, task=setup.task.name)
+        if summary.get("trained") and trainable is not None:  # a program's file holds no weights
+            compiled.set_lm(trainable(run.lm).copy(model=summary["trained"]))
+    else:
+        with limiter.reserving(*reserve):
+            compiled, summary = _compile(config, setup, run, compiled, reflection, trainable, reporter)
+        notes = provenance(config.model, run.lm, setup.data, setup.task, scored, summary)
+        save_program(compiled, saved, task=setup.task.name, notes=notes, settings=settings.model_dump())
+        write_json(summary_file, summary)
+    if summary["winner"] != "uncompiled":
+        measurer.measure("compiled", compiled)
+    elif start in measurer.rows:
+        measurer.rows["compiled"] = measurer.rows[start]
+    if config.tune:
+        extra["tuning"]["test"] = compared(setup.task, measurer.rows, ["tuned", "compiled"])
+    plan = {"estimate": expected, "actual": actual(limiter, before, limiter.minutes - began)}
+    return {**extra, "compiling": summary, "plan": plan, "program": "program.json"}
 
 
-def _compiled(
-    experiment: Experiment, uncompiled: R2P, reflection: dspy.LM | None, trainable: Trainable | None
+def _check(config: CompileConfig, training: bool) -> None:
+    """Refuse an optimizer that lacks what it needs."""
+    if config.optimizer != "none":
+        check_optimizer(config.optimizer, reflection=config.reflection is not None, training=training)
+    elif not config.tune:
+        raise ConfigError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
+
+
+def connect_reflection(model: ModelConfig | None) -> dspy.LM | None:
+    """The model that writes instructions, once it has answered; None without one.
+
+    Raises:
+        ConfigError: one line, for the pocket model, and for a model that cannot be reached.
+    """
+    if model is None:
+        return None
+    if model.name == "pocket":
+        raise ConfigError("the pocket model cannot write instructions; give --reflection-model a larger one")
+    lm = model.connect(cache=True)
+    try:
+        lm.copy(cache=False)("Answer with the word: yes")
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"the reflection model {model.name} cannot be reached ({reason}); check its key in the environment, "
+            "--reflection-model and --reflection-api-base"
+        ) from error
+    return lm
+
+
+def _compile(
+    config: CompileConfig,
+    setup: Setup,
+    run: ActiveRun,
+    uncompiled: R2P,
+    reflection: dspy.LM | None,
+    trainable: Trainable | None,
+    reporter: Reporter,
 ) -> tuple[R2P, dict[str, Any]]:
-    """What the optimizer makes within the budget, and the summary of that."""
-    options, data, tell = experiment.options, experiment.data, experiment.reporter.say
-    if options.optimizer == "none":
+    """The best program that the optimizer makes within the limits, and a summary of how it was made."""
+    data = setup.data
+    if config.optimizer == "none":
         return uncompiled, {"optimizer": "none", "winner": "uncompiled", "dev_scores": {}, "demos": 0}
-    tell(f"compiling with {options.optimizer} on {len(data.train)} training examples")
+    reporter.say(f"compiling with {config.optimizer} on {len(data.train)} training examples")
     compiling = partial(
         compile_program,
         uncompiled,
-        experiment.task,
+        setup.task,
         data.train,
         data.dev,
-        optimizer=options.optimizer,
-        reflection=reflection and experiment.recorded(reflection),
+        optimizer=config.optimizer,
+        reflection=reflection and run.recorded(reflection),
         trainable=trainable,
-        weights=parse_weights(options.weights),
-        threshold=options.threshold,
-        threads=options.num_threads,
-        seed=options.seed,
-        progress=tell,
+        weights=parse_weights(config.weights),
+        threshold=config.threshold,
+        threads=config.num_threads,
+        seed=config.seed,
+        progress=reporter.say,
     )
-    with experiment.meter.reserving(*_outcome(experiment)):
-        return compile_within_limits(compiling, uncompiled, data.dev, experiment.meter, options.optimizer)
+    return compile_within_limits(compiling, uncompiled, data.dev, run.limiter, config.optimizer)
 
 
-def _expected(experiment: Experiment) -> dict[str, float] | None:
-    """What compiling and measuring its outcome will take; None where R2P could not be measured."""
-    rows, data, options = experiment.rows.get("r2p"), experiment.data, experiment.options
-    if rows is None:
-        return None
-    trials = options.trials if options.tune else 0
-    runs = program_runs(options.optimizer, len(data.train), len(data.dev), trials) + len(data.test)
-    expected = estimate(_measured(experiment), len(rows), runs, options.num_threads)
-    experiment.reporter.say(f"compiling, and measuring what comes out, will take about {in_words(expected)}")
+def _expected(config: CompileConfig, setup: Setup, lm: dspy.LM, rows: Rows, reporter: Reporter) -> dict[str, float]:
+    """What compiling, and measuring the compiled program, will take; estimated from R2P's rows."""
+    data, trials = setup.data, config.trials if config.tune else 0
+    runs = program_runs(config.optimizer, len(data.train), len(data.dev), trials) + len(data.test)
+    expected = estimate(_usage(lm, rows), len(rows), runs, config.num_threads)
+    reporter.say(f"compiling, and measuring the compiled program, will take about {in_words(expected)}")
     return expected
 
 
-def _outcome(experiment: Experiment) -> tuple[Usage, float]:
-    """What is kept of a budget for measuring what comes out, and its minutes: half as much again as R2P took."""
-    found = _measured(experiment)
-    part = Usage(*(round(1.5 * one, 6) for one in vars(found).values()))
-    return part, part.seconds / experiment.options.num_threads / 60
+def _reserve(measured: Usage, threads: int) -> tuple[Usage, float]:
+    """The usage and the minutes to keep for measuring the compiled program: half as much again as R2P took."""
+    usage = Usage(*(round(1.5 * value, 6) for value in vars(measured).values()))
+    return usage, usage.seconds / threads / 60
 
 
-def _measured(experiment: Experiment) -> Usage:
-    """What measuring R2P took."""
-    model = experiment.lm.model
-    rows = experiment.rows.get("r2p", [])
-    return usage_of_rows(rows, lambda prompt, completion: cost(model, {"prompt": prompt, "completion": completion}))
+def _usage(lm: dspy.LM, rows: Rows) -> Usage:
+    """What rows took."""
+    return usage_of_rows(rows, lambda prompt, completion: cost(lm.model, {"prompt": prompt, "completion": completion}))

@@ -1,8 +1,8 @@
-"""`--tune` in a run: trials are measured on dev, and the winner is compared on the reported users."""
+"""`--tune` in a run: measure trials on dev, and compare the winner on the reported users."""
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -10,13 +10,15 @@ from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError, LMUn
 
 from metrics.intervals import of_mean
 from programs.evaluate import report
-from programs.evaluate.experiment import Experiment
 from programs.evaluate.runner import collect, usage_fields
+from programs.evaluate.setup import Setup
 from programs.optimize.safe_metric import SafeMetric
 from programs.optimize.trials import Trial, TrialRow, Tuning
 from programs.optimize.tuning import search_space, tune
+from programs.runs.active import ActiveRun
+from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
-from programs.ui.plots import plot_tuning
+from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, optimizing
 
 _TOKENS = {
@@ -26,14 +28,23 @@ _TOKENS = {
 
 
 def run_tuning(
-    experiment: Experiment, scored: Composite, stops: tuple[type[BaseException], ...] = ()
+    setup: Setup,
+    run: ActiveRun,
+    scored: Composite,
+    trials: int,
+    threads: int,
+    reporter: Reporter,
+    stops: tuple[type[BaseException], ...] = (),
 ) -> tuple[R2PConfig, dict[str, Any]]:
-    """Tune the settings that were not given: search on dev, compare the finalists on train too, draw `tuning.png`.
+    """Tune the settings that the user did not give: search on dev, and compare the finalists on train too.
 
     Args:
-        experiment: an experiment that has begun. Each trial's rows are written to its run directory, and rows that are
-            there already are not measured again.
+        setup: the program to tune, and the examples.
+        run: each trial's rows are written to its directory, and rows that are there already are not measured again.
         scored: the composite score to maximize, the same as for compiling.
+        trials: how many settings to measure.
+        threads: calls in flight.
+        reporter: shows progress.
         stops: exceptions that end the search with the best settings so far, see `tuning.tune`.
 
     Returns:
@@ -42,41 +53,36 @@ def run_tuning(
     Raises:
         MetricError: when the metric fails on all examples.
     """
-    task, options, start = experiment.task, experiment.options, experiment.settings
-    dev, train = experiment.data.dev, experiment.data.train
+    start, dev, train = setup.config.r2p, setup.data.dev, setup.data.train
     examples = [*dev, *train]
 
     def measure(settings: R2PConfig, count: int) -> Sequence[TrialRow]:
-        program = experiment.build(settings)
-        rows = experiment.run.rows("tune-" + re.sub(r"[^A-Za-z0-9.]+", "-", str(settings))[-100:])
+        program = setup.builder.build(settings)
+        rows = run.directory.rows("tune-" + re.sub(r"[^A-Za-z0-9.]+", "-", str(settings))[-100:])
         missing = {example.id for example in examples[:count]} - {row["id"] for row in rows}
-        tick = experiment.reporter.start(f"tune {settings}", count, count - len(missing)) if missing else lambda: None
-        with dspy.context(lm=experiment.lm.copy(cache=False)):  # as in `Experiment.measure`
-            measured = collect(
-                lambda example: _row(program, example, scored), examples[:count], rows, options.num_threads, tick
-            )
+        tick = reporter.start(f"tune {settings}", count, count - len(missing)) if missing else lambda: None
+        with dspy.context(lm=run.lm.copy(cache=False)):  # as in `Measurer.measure`
+            measured = collect(lambda example: _row(program, example, scored), examples[:count], rows, threads, tick)
         if isinstance(scored.task, SafeMetric):
             scored.task.check()
         return measured
 
-    choices = search_space(task, start, fixed=experiment.given)
+    choices = search_space(setup.task, start, fixed=setup.config.explicit)
     try:
         tuning = tune(
             measure,
             choices,
             start,
             len(dev),
-            trials=options.trials,
+            trials=trials,
             further=len(train),
-            seed=options.seed,
+            seed=setup.config.seed,
             stops=stops,
         )
     except stops as stop:  # before the start was measured
         unmeasured = dict.fromkeys(("start", "winner", "best"), str(start))
         return start, {**unmeasured, "stopped": _reason(stop), "trials": [], "finals": []}
-    summary = summarize(tuning)
-    plot_tuning(summary, f"{task.name}, {experiment.data.source}", experiment.run.path / "tuning.png")
-    return tuning.winner.settings, summary
+    return tuning.winner.settings, summarize(tuning)
 
 
 def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, Any]:
@@ -130,21 +136,23 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
     }
 
 
-def compared(experiment: Experiment, names: Sequence[str], to: str = "r2p") -> dict[str, Any]:
+def compared(
+    task: Task, rows: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str], to: str = "r2p"
+) -> dict[str, Any]:
     """Compare programs with another one on the reported users.
 
     Args:
-        experiment: an experiment that has measured programs.
+        task: the task.
+        rows: the rows of every measured program, by name.
         names: the programs to compare; unmeasured ones are left out.
         to: the program to compare with.
 
     Returns:
         By program: the difference in the task's first metric, and its tokens as a share of the other program's.
     """
-    rows = experiment.rows
     names = [name for name in names if {name, to} <= rows.keys()]
     measured = {name: rows[name] for name in (to, *names)} if names else {}
-    differences = report.differences(experiment.task, measured, to) if names else {}
+    differences = report.differences(task, measured, to) if names else {}
 
     def tokens(name: str, *kinds: str) -> int:
         return sum(row[f"{kind}_tokens"] for row in rows[name] for kind in kinds)

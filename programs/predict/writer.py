@@ -1,35 +1,35 @@
-"""Where predictions go: each row of the input into one of two files, in order, whatever stops the run in between."""
+"""Writing predictions: every row of the input goes into one of two files, in order, whatever stops the run."""
 
 import fcntl
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from programs.predict.questions import Row
+from programs.predict.input_rows import InputRow
 from programs.runs.directory import Rows, check_same, read_json, write_json
 from r2p_dspy.errors import RunError
 
-MOST = 50  # rows that may fail one after another
+MOST = 50  # failures one after another that stop a run
 
 
 class PredictionWriter:
-    """The answers to an input's rows, and in a file beside them the rows that failed.
+    """Writes the answers to an input's rows, and the rows that failed into a second file.
 
-    A row is settled when its line stands, whole, in one of the two. They are filled in the input's order, so what is
-    settled is a beginning of the input whenever a run is killed, and every other row is asked again.
+    A row is done when its whole line stands in one of the two files. They are filled in the input's order, so a killed
+    run leaves the beginning of the input done, and every other row is asked again.
 
-    Failures are held back until a row is answered, or all are through: many that follow each other are the fault of
-    the model or the options, not of the rows, and stop the run.
+    Failures are held back until a row is answered or the input ends. Many failures in a row are the fault of the model
+    or the options, not of the rows: they stop the run.
 
     Args:
-        target: of the answers; `NAME.failed.jsonl` and `NAME.run.json`, which says what was asked for, are beside it.
-        config: what was asked for; a resumed run must have been asked for the same.
-        source: the input, and `config["input"]` its digest.
-        resume: go on with what is there; where nothing is settled yet, a run is begun anew anyway.
+        target: the file of answers. `NAME.failed.jsonl` and `NAME.run.json`, which holds the config, go beside it.
+        config: what decides the answers. A resumed run must have the same config.
+        source: the input; `config["input"]` is its digest.
+        resume: go on with the answers that are there. If no row is done yet, the run begins anew.
 
     Raises:
-        RunError: for answers that are there already, of another input or other options; nothing to resume; a file that
-            cannot be written, or that another process writes.
+        RunError: for answers that are there already, answers of another input or of other options, nothing to resume,
+            and a file that cannot be written or that another process writes.
     """
 
     def __init__(self, target: Path, config: dict[str, Any], source: Path, resume: bool = False):
@@ -56,11 +56,11 @@ class PredictionWriter:
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
-    def unsettled(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows that are not settled yet, out of all of the input.
+    def remaining(self, rows: Iterable[InputRow]) -> Iterator[InputRow]:
+        """The rows that are not done yet, out of all rows of the input.
 
         Raises:
-            RunError: when what is settled is no beginning of the input.
+            RunError: if the rows that are done are not the beginning of the input.
         """
         answers, failures = _objects(self.answers), _objects(self.failures)
         answer, failure = next(answers, None), next(failures, None)
@@ -70,42 +70,42 @@ class PredictionWriter:
             elif answer is not None and answer.get("id") == row.id:
                 answer = next(answers, None)
             elif answer is not None or failure is not None:
-                raise self._changed(f"line {row.line} of {self.source} is not settled, but later ones are")
+                raise self._changed(f"line {row.line} of {self.source} is not done, but later ones are")
             else:
                 yield row
         if answer is not None or failure is not None:
             raise self._changed(f"they hold more than {self.source}")
 
     def answer(self, row: dict[str, Any]) -> None:
-        """Settle a row with its answer."""
+        """Write a row's answer."""
         self.finish()
         self._append(self.answers, row)
         self.answered += 1
 
-    def fail(self, row: Row, why: str, asked: bool) -> None:
-        """Settle a row, now or later, with the reason why it has no answer.
+    def fail(self, row: InputRow, reason: str, asked: bool) -> None:
+        """Write, now or later, why a row has no answer.
 
         Args:
             row: the row.
-            why: the reason.
-            asked: whether a model was asked; flawed rows alone stop a run only where nothing is answered yet.
+            reason: why it has none.
+            asked: whether a model was asked. Flawed rows stop a run only if no row is answered yet.
 
         Raises:
             RunError: for one failure too many.
         """
-        self._held.append({"id": row.id, "line": row.line, "error": why})
+        self._held.append({"id": row.id, "line": row.line, "error": reason})
         self._failing += asked or not self.answered
         if self._failing == MOST:
             first = self._held[0]
             raise RunError(
-                f"{MOST} rows failed one after another, the first one, line {first['line']}: {first['error']}; "
-                "they are not settled: mend that, then go on with --resume"
+                f"{MOST} rows failed one after another, the first at line {first['line']}: {first['error']}; "
+                "they do not count as done: correct this, then go on with --resume"
             )
         if not self._failing:
             self.finish()
 
     def finish(self) -> None:
-        """Settle what was held back."""
+        """Write the failures that were held back."""
         for row in self._held:
             self._append(self.failures, row)
             self.failed += 1
@@ -113,9 +113,9 @@ class PredictionWriter:
 
     def _check_files(self, resume: bool) -> None:
         begun = self._record.exists()
-        there = [rows.path for rows in (self.answers, self.failures) if rows.path.exists()]
-        if there and not begun:
-            raise RunError(f"{there[0]} is there already, and not of an unfinished run; give another --output")
+        existing = [rows.path for rows in (self.answers, self.failures) if rows.path.exists()]
+        if existing and not begun:
+            raise RunError(f"{existing[0]} is there already, and not from an unfinished run; give another --output")
         if resume and not begun:
             raise RunError(f"there is no run of {self.answers.path} to resume; leave out --resume")
 
@@ -131,11 +131,11 @@ class PredictionWriter:
             before = read_json(self._record)
             if before.get("input") != config["input"]:
                 raise RunError(
-                    f"{self.source} is not what {target} was begun with, or has changed since; "
+                    f"{self.source} is not the input that {target} was begun with, or has changed since; "
                     "give that input, or another --output"
                 )
             check_same(target, before, config)
-        self.answered, self.failed = self.answers.mend(), self.failures.mend()
+        self.answered, self.failed = self.answers.drop_partial_line(), self.failures.drop_partial_line()
         write_json(self._record, config)
 
     def _append(self, rows: Rows, row: dict[str, Any]) -> None:
@@ -143,12 +143,12 @@ class PredictionWriter:
             rows.append(row)
         except OSError as error:
             raise RunError(
-                f"cannot write to {rows.path}: {error.strerror}; mend that, then go on with --resume"
+                f"cannot write to {rows.path}: {error.strerror}; correct this, then go on with --resume"
             ) from None
 
     def _changed(self, how: str) -> RunError:
         files = f"{self.answers.path} and {self.failures.path.name}"
-        return RunError(f"{files} are not as a run left them: {how}; give another --output")
+        return RunError(f"{files} have changed since the run wrote them: {how}; give another --output")
 
 
 def _objects(rows: Rows) -> Iterator[dict[str, Any]]:

@@ -1,20 +1,19 @@
-"""What an experiment is asked for on the command line."""
+"""One frozen config for each command, resolved once from the command line's options."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import dspy
 
 from programs.calls.usage import UsageLimits
+from programs.data.dataset import DataConfig
+from programs.tasks.program import ProgramConfig, R2PConfig, resolve
 from r2p_dspy import connect, files
 from r2p_dspy.engines.connect import in_process
-from r2p_dspy.errors import ConfigError
-from r2p_dspy.modules.voting import Reconcile
 from r2p_dspy.prompting.signature import Carrier
 
-# Options that change no result, and may be others when a run is resumed.
-_ASIDE = ("max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache", "mlflow")
+_LIMITS = ("calls", "tokens", "usd", "minutes")
 
 
 @dataclass(frozen=True)
@@ -37,124 +36,253 @@ class ModelConfig:
     temperature: float = 0.0
     seed: int = 0
 
-    def connect(self, *, cache: bool, **settings: Any) -> dspy.LM:
+    @property
+    def in_process(self) -> bool:
+        """Whether the model runs in this process, and is not served."""
+        return in_process(self.name)
+
+    def connect(self, *, cache: bool, carrier: Carrier = "fields", **settings: Any) -> dspy.LM:
         """The language model, as every command uses it.
 
         Args:
             cache: whether answers may come from DSPy's cache.
+            carrier: of R2P's stages; with `thinking`, a model in this process thinks before it answers.
             settings: others that `r2p_dspy.connect` takes.
 
         Raises:
             ConfigError: one line on what is wrong with the model's name or address.
         """
-        if self.name == "pocket":  # what it ever has to say is shorter; long answers are cut off
+        if self.name == "pocket":  # its answers are shorter; long answers are cut off
             settings.setdefault("max_tokens", 256)
+        if carrier == "thinking" and self.in_process:
+            settings.setdefault("reasoning", True)
         how = {"temperature": self.temperature, "seed": self.seed, "cache": cache}
         return connect(self.name, api_base=self.api_base, **(how | settings))
 
 
 @dataclass(frozen=True)
-class Options:
-    """What an experiment is asked for; see the command line's help for each.
+class CompileConfig:
+    """What `compile` does.
 
-    A setting of R2P (see `settings.R2PConfig`) that is None is the compiled program's own, or the default.
+    Args:
+        program: what is compiled.
+        data: the examples.
+        model: what the program asks.
+        seed: of everything that is drawn.
+        num_threads: calls in flight.
+        optimizer: one of `optimizers.OPTIMIZERS`, or "none".
+        reflection: the model that writes instructions.
+        weights: of the score's parts, as `compiling.parse_weights` reads them.
+        threshold: the task score in [0, 1] from which an answer may become a demo; None for the task's own.
+        redact: leave users' texts out of the compiled program's file.
+        tune: search R2P's settings before compiling.
+        trials: number of settings that tuning measures.
+        limits: the most that the run may spend.
+        calls: directory of the call cache; None for `calls` beside the run.
+        cache: answer completed calls from the call cache, and keep new ones.
+        mlflow: where MLflow keeps the run; None for nowhere.
     """
 
-    task: str
-    data: str | None = None
-    model: str = "pocket"
-    api_base: str | None = None
-    retriever: str | None = None
-    k: int | None = None
-    candidates: int | None = None
-    reconcile: Reconcile | None = None
-    adaptive: bool | None = None
-    template: str | None = None
-    carrier: Carrier | None = None
-    retriever_tokens: int | None = None
-    skip: tuple[str, ...] = ()
-    skip_bad: bool = False
-    limit: int | None = None
+    program: ProgramConfig
+    data: DataConfig
+    model: ModelConfig
     seed: int = 0
     num_threads: int = 16
-    temperature: float = 0.0
     optimizer: str = "random"
-    tune: bool = False
-    trials: int = 24
-    redact: bool = False
-    program: str | None = None
-    controls: bool = False
-    ablate: bool = False
-    reflection_model: str | None = None
-    reflection_api_base: str | None = None
+    reflection: ModelConfig | None = None
     weights: str | None = None
     threshold: float | None = None
-    judge: str | None = None
-    judge_api_base: str | None = None
-    max_calls: int | None = None
-    max_tokens: int | None = None
-    max_usd: float | None = None
-    max_minutes: float | None = None
+    redact: bool = False
+    tune: bool = False
+    trials: int = 24
+    limits: UsageLimits = field(default_factory=UsageLimits)
     calls: str | None = None
     cache: bool = True
     mlflow: str | None = None
 
-    @property
-    def budget(self) -> UsageLimits:
-        """What may be spent at most.
+    @classmethod
+    def of(cls, **options: Any) -> "CompileConfig":
+        """Resolve options under their names on the command line; an option that is left out has its default.
 
         Raises:
-            ValueError: for a limit that is not above 0.
+            ConfigError: for a limit that is not above 0.
+
+        Example:
+            >>> CompileConfig.of(task="lamp2", k=2, max_calls=100).limits.given
+            {'calls': 100}
         """
-        return UsageLimits(self.max_calls, self.max_tokens, self.max_usd, self.max_minutes)
+        limits = UsageLimits(**{name: options.pop(f"max_{name}", None) for name in _LIMITS})
+        reflection = _model(options, "reflection_model", "reflection_api_base", temperature=1.0)
+        return cls(**_parts(options, trains=True), limits=limits, reflection=reflection, **options)
 
-    def asked(self) -> dict[str, Any]:
-        """What makes the run what it is, for its config; what changes no result may be another when it is resumed."""
-        return {name: value for name, value in asdict(self).items() if name not in _ASIDE}
+    def options(self) -> dict[str, Any]:
+        """The options that decide the result, by name. A resumed run must have the same."""
+        own = ("optimizer", "weights", "threshold", "redact", "tune", "trials")
+        reflection = _model_options(self.reflection, "reflection_model", "reflection_api_base")
+        return {**_shared_options(self), **{name: getattr(self, name) for name in own}, **reflection}
 
-    def connect(self, cache: bool) -> dspy.LM:
-        """The language model that is asked for, as every command uses it.
+    def connect(self) -> dspy.LM:
+        """The model that the program asks."""
+        return _connect(self)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What `evaluate` does.
+
+    Args:
+        program, data, model, seed, num_threads, mlflow: as of `CompileConfig`.
+        controls: also measure R2P without this user's history.
+        ablate: add R2P's parts in turn, and measure DSPy's own modules beside it.
+        judge: a model that judges free text.
+    """
+
+    program: ProgramConfig
+    data: DataConfig
+    model: ModelConfig
+    seed: int = 0
+    num_threads: int = 16
+    controls: bool = False
+    ablate: bool = False
+    judge: ModelConfig | None = None
+    mlflow: str | None = None
+
+    @classmethod
+    def of(cls, **options: Any) -> "EvaluateConfig":
+        """Resolve options under their names on the command line; an option that is left out has its default.
+
+        Example:
+            >>> EvaluateConfig.of(task="lamp2", k=2).program.r2p.retriever
+            'bm25'
+        """
+        judge = _model(options, "judge", "judge_api_base")
+        return cls(**_parts(options), judge=judge, **options)
+
+    def options(self) -> dict[str, Any]:
+        """The options that decide the result, by name. A resumed run must have the same."""
+        judge = _model_options(self.judge, "judge", "judge_api_base")
+        return {**_shared_options(self), "controls": self.controls, "ablate": self.ablate, **judge}
+
+    def connect(self) -> dspy.LM:
+        """The model that the program asks."""
+        return _connect(self)
+
+    def with_task(self, task: str, source: str | None) -> "EvaluateConfig":
+        """The same evaluation of another task, whose data are at `source`."""
+        return replace(self, program=replace(self.program, task=task), data=replace(self.data, source=source))
+
+    def with_model(self, name: str, api_base: str | None) -> "EvaluateConfig":
+        """The same evaluation of another model."""
+        return replace(self, model=replace(self.model, name=name, api_base=api_base))
+
+    def with_k(self, k: int) -> "EvaluateConfig":
+        """The same evaluation with another number of items in a prompt."""
+        r2p = self.program.r2p.model_copy(update={"k": k})
+        explicit = {**self.program.explicit, "k": k}
+        return replace(self, program=replace(self.program, r2p=r2p, explicit=explicit))
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What `sweep` does: it evaluates every task with every model and every k.
+
+    Args:
+        base: of every cell, except for its task, model and k.
+        tasks, models: in the order of the report; other models are compared with the first.
+        ks: numbers of items that a prompt shows, in ascending order.
+    """
+
+    base: EvaluateConfig
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    ks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, *, tasks: Any = ("lamp2",), models: Any = ("pocket",), ks: Any = (), **options: Any) -> "SweepConfig":
+        """Resolve options under their names on the command line; a value that stands twice counts once.
 
         Args:
-            cache: whether answers may come from DSPy's cache.
-
-        Raises:
-            ValueError: one line on what is wrong with the model's name or address.
+            tasks, models, ks: the values of `--task`, `--model` and `--k`; no k stands for the program's own.
+            options: the others, as of `EvaluateConfig.of`.
         """
-        thinks: dict[str, Any] = {"reasoning": True} if self.carrier == "thinking" and in_process(self.model) else {}
-        settings = {"temperature": self.temperature, "seed": self.seed, "cache": cache}
-        return connected(self.model, self.api_base, **settings, **thinks)
+        base = EvaluateConfig.of(task=tasks[0], model=models[0], k=ks[0] if ks else None, **options)
+        tasks, models = (tuple(dict.fromkeys(values)) for values in (tasks, models))
+        return cls(base, tasks, models, tuple(sorted({*ks} or {base.program.r2p.k})))
 
-    def reflect(self) -> dspy.LM | None:
-        """The model that writes instructions, once it has answered; None where none is asked for.
-
-        Raises:
-            ValueError: one line, for the pocket model, and for a model that cannot be reached.
-        """
-        if self.reflection_model is None:
-            return None
-        if self.reflection_model == "pocket":
-            raise ConfigError("the pocket model cannot write instructions: give --reflection-model a larger one")
-        lm = connect(self.reflection_model, api_base=self.reflection_api_base, temperature=1.0, seed=self.seed)
-        try:
-            lm.copy(cache=False)("Answer with the word: yes")
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(
-                f"the reflection model {self.reflection_model} cannot be reached ({reason}); check its key in the "
-                "environment, --reflection-model and --reflection-api-base"
-            ) from error
-        return lm
+    def options(self) -> dict[str, Any]:
+        """The options that decide the result, by name. A resumed run must have the same."""
+        return {**self.base.options(), "task": [*self.tasks], "model": [*self.models], "k": [*self.ks]}
 
 
-def connected(model: str, api_base: str | None = None, **settings: Any) -> dspy.LM:
-    """A language model as every command uses it; arguments as of `r2p_dspy.connect`."""
-    # What the pocket model ever has to say is shorter; one that babbles is to be cut off soon.
-    return connect(model, api_base=api_base, max_tokens=256 if model == "pocket" else None, **settings)
+@dataclass(frozen=True)
+class PredictConfig:
+    """What `predict` does.
+
+    Args:
+        program: what answers the rows.
+        model: what the program asks.
+        source: the file of rows.
+        target: the file of answers.
+        skip: ids of rows to leave out.
+        num_threads: calls in flight.
+    """
+
+    program: ProgramConfig
+    model: ModelConfig
+    source: Path
+    target: Path
+    skip: tuple[str, ...] = ()
+    num_threads: int = 16
+
+    @classmethod
+    def of(cls, source: str | Path, target: str | Path, **options: Any) -> "PredictConfig":
+        """Resolve options under their names on the command line; an option that is left out has its default."""
+        skip, parts = options.pop("skip", ()), _parts(options)
+        program, model = parts["program"], parts["model"]
+        return cls(program, model, Path(source), Path(target), skip=skip, **options)
+
+    def options(self) -> dict[str, Any]:
+        """The options that decide the answers, by name; others may change when a run is resumed."""
+        program = {name: value for name, value in self.program.options().items() if name != "program"}
+        return {**program, "model": self.model.name, "temperature": self.model.temperature}
+
+
+def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
+    """The parts that configs share. Their options are taken out of `options`; the others stay."""
+    take, seed = options.pop, options.pop("seed", 0)
+    settings = {name: take(name, None) for name in R2PConfig.model_fields}
+    explicit = {name: value for name, value in settings.items() if value is not None}
+    artifact, tokens = take("program", None), take("retriever_tokens", None)
+    program = ProgramConfig(take("task"), resolve(explicit, artifact), explicit, artifact, tokens, seed)
+    skip, skip_bad = tuple(take("skip", ())), take("skip_bad", False)
+    data = DataConfig(take("data", None), take("limit", None), seed, skip, skip_bad, trains)
+    model = ModelConfig(take("model", "pocket"), take("api_base", None), take("temperature", 0.0), seed)
+    return {"program": program, "data": data, "model": model, "seed": seed}
+
+
+def _model(options: dict[str, Any], name: str, api_base: str, temperature: float = 0.0) -> ModelConfig | None:
+    """The second model of a command, by the names of its options, which are taken out; None if there is none."""
+    model, address = options.pop(name, None), options.pop(api_base, None)
+    return None if model is None else ModelConfig(model, address, temperature, options.get("seed", 0))
+
+
+def _model_options(model: ModelConfig | None, name: str, api_base: str) -> dict[str, Any]:
+    return {name: model and model.name, api_base: model and model.api_base}
+
+
+def _shared_options(config: CompileConfig | EvaluateConfig) -> dict[str, Any]:
+    """The options of the parts that configs share, by name."""
+    parts = config.program.options() | config.data.options() | _model_options(config.model, "model", "api_base")
+    return {**parts, "temperature": config.model.temperature, "num_threads": config.num_threads}
+
+
+def _connect(config: CompileConfig | EvaluateConfig) -> dspy.LM:
+    # A cache would hide the calls and tokens of a model in this process, and saves little there.
+    return config.model.connect(cache=not config.model.in_process, carrier=config.program.r2p.carrier)
 
 
 def digest(path: str | None) -> str | None:
-    """A file's contents in sixteen digits, of a directory those of its program; None where no such file is."""
+    """Sixteen hex digits of a file's contents, or of the program in a run's directory; None if there is no file."""
     file = None if path is None else Path(path)
     file = file / "program.json" if file is not None and file.is_dir() else file
     return files.digest(file) if file is not None and file.is_file() else None

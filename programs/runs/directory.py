@@ -1,4 +1,4 @@
-"""Run directories: a config first, results as they come, `report.json` last, which makes a run finished."""
+"""Run directories: `config.json` first, results as they come, `report.json` last, which marks a run complete."""
 
 import json
 import os
@@ -13,61 +13,73 @@ from r2p_dspy.errors import RunError
 from r2p_dspy.files import write_atomic
 
 _LOCK = ".lock"
+# What a run's config holds beside options, in the words of `check_same`.
+_IDENTITY = {
+    "command": "another command",
+    "lm": "another model (--model)",
+    "judge_lm": "another judge (--judge)",
+    "examples": "other examples (--data)",
+    "skipped": "other flawed rows (--data)",
+    "task_file": "another task file (--task)",
+    "compiled": "another program (--program)",
+    "program_file": "another program (--program)",
+    "given": "other settings given (--tune)",
+}
 
 
 class Run:
-    """One run's directory; a context manager, within which no other process can work in it.
+    """One run's directory. As a context manager, it keeps other processes out of the directory.
 
     Args:
-        directory: where it is, made when it does not exist.
-        config: what was asked for; a resumed run must have been asked for the same.
-        resume: go on with an unfinished run that is there.
+        directory: its path; it is made if it does not exist.
+        config: what decides the run's results. A resumed run must have the same config.
+        resume: go on with the unfinished run that is there.
 
     Raises:
-        RunError: for a finished run, an unfinished one without `resume`, one of another config, one in which another
+        RunError: for a finished run, an unfinished one without `resume`, one with another config, one in which another
             process works, nothing to resume, or a directory that cannot be written.
     """
 
     def __init__(self, directory: Path | str, config: dict[str, Any], resume: bool = False):
         self.path = Path(directory)
-        # An OS lock, which goes with the process that holds it, however that ends.
+        # An OS lock, which is released when its process ends, however it ends.
         self._lock = FileLock(self.path / _LOCK, timeout=0, thread_local=False)
         try:
             self._begin(config, resume)
         except Timeout:
             raise RunError(
-                f"another process works in {self.path}; wait until it has ended, or give another --output"
+                f"another process works in {self.path}; wait until it ends, or give another --output"
             ) from None
         except OSError as error:
             raise RunError(f"cannot write to {self.path}: {error.strerror}; give another --output") from None
 
     def _begin(self, config: dict[str, Any], resume: bool) -> None:
-        self._before(config, resume)  # before anything is written
+        self._earlier_config(config, resume)  # before anything is written
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
         try:
-            before = self._before(config, resume)  # another process may have begun, or finished, meanwhile
-            self._new = not before
-            self.id: str = before.get("id") or uuid.uuid4().hex
+            earlier = self._earlier_config(config, resume)  # another process may have begun or finished meanwhile
+            self._new = not earlier
+            self.id: str = earlier.get("id") or uuid.uuid4().hex
             write_json(self.path / "config.json", {**config, "id": self.id})
         except BaseException:
             self.close()
             raise
 
-    def _before(self, config: dict[str, Any], resume: bool) -> dict[str, Any]:
-        """The config of the run that is there; refuses what cannot be gone on with."""
+    def _earlier_config(self, config: dict[str, Any], resume: bool) -> dict[str, Any]:
+        """The config of the run that is there, empty if there is none; refuses a run that cannot go on."""
         if (self.path / "report.json").exists():
             raise RunError(f"{self.path} holds a finished run; give another --output or remove it")
-        before = self.path / "config.json"
-        if before.exists():
+        file = self.path / "config.json"
+        if file.exists():
             if not resume:
                 raise RunError(f"{self.path} holds an unfinished run; add --resume to go on, or give another --output")
-            found = read_json(before)
-            check_same(self.path, {name: one for name, one in found.items() if name != "id"}, config)
-            return found
+            earlier = read_json(file)
+            check_same(self.path, {name: value for name, value in earlier.items() if name != "id"}, config)
+            return earlier
         if resume:
             raise RunError(f"{self.path} holds no run to resume; leave out --resume")
-        if self.path.is_dir() and any(one.name != _LOCK for one in self.path.iterdir()):
+        if self.path.is_dir() and any(path.name != _LOCK for path in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and no run; give another --output")
         return {}
 
@@ -78,12 +90,12 @@ class Run:
         self.close()
 
     def withdraw(self) -> None:
-        """Take a run back that could not begin."""
+        """Remove the config of a new run that could not begin."""
         if self._new:
             (self.path / "config.json").unlink()
 
     def close(self) -> None:
-        """Let others work in the directory."""
+        """Let other processes work in the directory."""
         self._lock.release()
 
     def rows(self, name: str) -> "Rows":
@@ -91,13 +103,13 @@ class Run:
         return results(self.path, name)
 
     def save(self, name: str, data: Any) -> None:
-        """A file of JSON in the run's directory, below a folder if the name says so."""
+        """Write a JSON file into the run's directory; the name may have a folder."""
         path = self.path / f"{name.replace(':', '-')}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, data)
 
     def finish(self, report: dict[str, Any]) -> None:
-        """Write the report, after everything else."""
+        """Write the report, after everything else. This marks the run complete."""
         write_json(self.path / "report.json", report)
 
 
@@ -106,24 +118,60 @@ def results(directory: Path, name: str) -> "Rows":
     return Rows(directory / "results" / f"{name.replace(':', '-')}.jsonl")
 
 
-def check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
-    """Refuse to go on with what was started otherwise.
+def default_directory(command: str, name: str, resume: bool, parent: Path = Path("runs")) -> Path:
+    """The directory of a run without `--output`: the first free of runs/compile-lamp2, runs/compile-lamp2-2, …
+
+    Args:
+        command: the command's name.
+        name: of the task or tasks.
+        resume: take the latest unfinished run instead.
+        parent: of all such directories.
 
     Raises:
-        RunError: with the first option that differs.
+        RunError: if there is no unfinished run to resume.
+    """
+    numbered = [parent / f"{command}-{name}{'' if number == 1 else f'-{number}'}" for number in range(1, 1000)]
+    if not resume:
+        return next(path for path in numbered if not path.exists())
+    unfinished = [path for path in numbered if path.exists() and not (path / "report.json").exists()]
+    if not unfinished:
+        raise RunError(f"there is no unfinished {command} run of {name} in {parent}/; leave out --resume")
+    return unfinished[-1]
+
+
+def check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
+    """Refuse to resume a run with another config.
+
+    Raises:
+        RunError: with the first entry that differs; an option stands there as a user types it.
     """
     now = json.loads(json.dumps(config))
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         key = changed[0]
-        raise RunError(
-            f"{path} was started with {key} = {before.get(key)!r}, not {now.get(key)!r}; "
-            "give the same options to resume it"
-        )
+        was, is_now = before.get(key), now.get(key)
+        if key in _IDENTITY:
+            difference = f"{_IDENTITY[key]}: {was!r}, not {is_now!r}"
+        else:
+            difference = f"{_as_typed(key, was)}, not with {_as_typed(key, is_now)}"
+        raise RunError(f"{path} was started with {difference}; give the same options to resume it")
+
+
+def _as_typed(key: str, value: Any) -> str:
+    """An option as a user types it."""
+    option = f"--{key.replace('_', '-')}"
+    if value is None or value is False or value == []:
+        return f"no {option}"
+    values = value if isinstance(value, list) else [value]
+    return option if value is True else " ".join(f"{option} {one}" for one in values)
 
 
 class Rows:
-    """Results that are appended one by one, so that nothing is lost when a run is stopped."""
+    """A file of JSON lines, appended one by one so that a stopped run loses nothing.
+
+    Args:
+        path: of the file; its folder is made if it does not exist.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -132,26 +180,26 @@ class Rows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return
-        # As bytes, since a text may hold other line separators, and half a line may end within a character.
+        # As bytes: a text may hold other line separators, and half a line may end within a character.
         with self.path.open("rb") as file:
             for line in file:
                 try:
                     yield json.loads(line)
-                except ValueError:  # the last line of a run that was killed while it wrote
+                except ValueError:  # half a line, from a run that was killed while it wrote
                     continue
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row; whole lines only, and nothing after half a line that a killed run left."""
+        """Add a row on a line of its own, also after half a line that a killed run left."""
         with self.path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     file.write(b"\n")
-            # Half of a surrogate pair, which models do write, becomes its JSON escape.
+            # Models write halves of surrogate pairs; they become JSON escapes.
             file.write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
 
-    def mend(self) -> int:
-        """Take half a line away that a killed run left at the end; how many lines there are then."""
+    def drop_partial_line(self) -> int:
+        """Remove the half line that a killed run left at the end, and return the number of lines."""
         if not self.path.exists():
             return 0
         with self.path.open("rb+") as file:
@@ -161,12 +209,12 @@ class Rows:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write a JSON file, whole or not at all."""
     write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote.
+    """Read a JSON file of a run's directory.
 
     Raises:
         RunError: for a file that cannot be read.

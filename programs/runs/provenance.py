@@ -1,4 +1,4 @@
-"""Where a compiled program comes from, as its file says it."""
+"""The provenance of a compiled program: what its file says of data, model, metric and scores."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,23 +9,23 @@ import dspy
 from pydantic_core import to_jsonable_python
 
 from programs.data.dataset import Data
-from programs.runs.configs import Options
+from programs.runs.configs import ModelConfig
 from programs.tasks.task import Task
 from r2p_dspy import Composite, Profile, read_artifact, redacted, write_artifact
 from r2p_dspy.files import digest
 
 
 def provenance(
-    options: Options, lm: dspy.LM, data: Data, task: Task, scored: Composite, summary: Mapping[str, Any]
+    model: ModelConfig, lm: dspy.LM, data: Data, task: Task, scored: Composite, summary: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The notes of a compiled program.
 
     Args:
-        options: what was asked for.
-        lm: the model that it was compiled with.
-        data: what it was compiled on.
-        task: what it does.
-        scored: the metric that it was compiled under.
+        model: the model that it was compiled with, as the user named it.
+        lm: that model.
+        data: the examples that it was compiled on.
+        task: the task.
+        scored: the score that it was compiled by.
         summary: of `compile_program`: optimizer, winner, scores on dev.
     """
     return {
@@ -35,16 +35,16 @@ def provenance(
             "dev": len(data.dev),
             "fingerprint": fingerprint([*data.train, *data.dev]),
         },
-        "model": options.model,
+        "model": model.name,
         "lm": lm.model,
-        "seed": options.seed,
+        "seed": model.seed,
         "metric": {"task": task.metrics[0], "threshold": scored.threshold, "weights": dict(scored.weights)},
         **summary,
     }
 
 
 def fingerprint(examples: Sequence[dspy.Example]) -> str:
-    """Sixteen hex digits that change with anything in the examples, or with their order.
+    """Sixteen hex digits that change with the content of the examples and with their order.
 
     Example:
         >>> fingerprint([dspy.Example(film="x")]) == fingerprint([dspy.Example(film="y")])
@@ -55,13 +55,13 @@ def fingerprint(examples: Sequence[dspy.Example]) -> str:
 
 
 def complete(path: Path, test: Mapping[str, Any], redact: bool, data: Data, task: Task) -> None:
-    """Note in a compiled program's file what it scored on unseen users; leave users' texts out if that is asked for.
+    """Add the scores on unseen users to a compiled program's file, and redact users' texts if that is wanted.
 
     Args:
         path: of the file.
         test: the scores, by program.
-        redact: whether to leave texts out, see `r2p_dspy.redacted`.
-        data: whose texts.
+        redact: leave texts out, see `r2p_dspy.redacted`.
+        data: the examples that hold the texts.
         task: says which fields of an example are texts.
     """
     artifact = read_artifact(path)

@@ -1,4 +1,4 @@
-"""A run in MLflow: its options, metrics and files, and a trace of every call. An optional extra, imported on demand."""
+"""Keep a run in MLflow: options, metrics, files, and a trace of every call. MLflow is an extra, imported on demand."""
 
 import logging
 import os
@@ -14,15 +14,15 @@ import dspy
 
 from programs.runs.directory import read_json, write_json
 from programs.runs.reporter import Reporter
-from r2p_dspy.errors import ConfigError
+from r2p_dspy.errors import ConfigError, RunError
 
 _EXPERIMENT = "r2p-dspy"
-_MARK = "mlflow.json"  # in a run's directory: its run in MLflow, with which a resumed one goes on
-# Options that may hold the names of hosts, and passwords.
+_MARK = "mlflow.json"  # in a run's directory: the id of its MLflow run, which a resumed run continues
+# Options that may hold host names and passwords.
 _ADDRESSES = ("api_base", "judge_api_base", "reflection_api_base")
 _QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # what is tracked goes to the store alone
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a wrong address is to show within seconds
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # runs go to the store and nowhere else
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a wrong address shows within seconds
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
@@ -31,8 +31,8 @@ def store(uri: str) -> str:
     """The address of a store as MLflow takes it.
 
     Args:
-        uri: an MLflow tracking URI, or a directory (a path or `file://…`). That gets an SQLite database, `mlflow.db`,
-            since MLflow keeps no new runs in plain files.
+        uri: an MLflow tracking URI, or a directory (a path or `file://…`). A directory gets an SQLite database,
+            `mlflow.db`, because MLflow keeps no new runs in plain files.
 
     Example:
         >>> store("http://localhost:5000"), store("file:///srv/runs")
@@ -43,15 +43,15 @@ def store(uri: str) -> str:
 
 
 def connected(uri: str | None) -> Any:
-    """MLflow with the store that was asked for; None where none was.
+    """The MLflow module with its store set; None without a store.
 
     Raises:
-        ValueError: one line, where MLflow is not installed or its store cannot be used.
+        ConfigError: one line, if MLflow is not installed or the store cannot be used.
     """
     if uri is None:
         return None
     if not uri.strip():
-        raise ConfigError("--mlflow needs a directory, or the address of a store")
+        raise ConfigError("--mlflow needs a directory or the address of a store")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
@@ -59,7 +59,7 @@ def connected(uri: str | None) -> Any:
         import mlflow.dspy
     except ImportError as missing:
         raise ConfigError(f"--mlflow needs {missing.name}: pip install '.[mlflow]'") from missing
-    for name in ("mlflow", "alembic"):  # which tell of every table of a new database
+    for name in ("mlflow", "alembic"):  # they log every table of a new database
         logging.getLogger(name).setLevel(logging.ERROR)
     directory, name = _directory(uri), os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
     try:
@@ -69,7 +69,7 @@ def connected(uri: str | None) -> Any:
         if directory is not None and mlflow.get_experiment_by_name(name) is None:
             mlflow.create_experiment(name, artifact_location=(directory / "artifacts").as_uri())
         mlflow.set_experiment(name)
-    except Exception as error:  # MLflow's own, the file system's, or that of a database's driver
+    except Exception as error:  # from MLflow, the file system, or a database driver
         raise _unusable(error) from error
     return mlflow
 
@@ -78,17 +78,17 @@ def connected(uri: str | None) -> Any:
 def tracked(
     mlflow: Any, directory: Path, command: str, options: Mapping[str, Any], reporter: Reporter
 ) -> Iterator[None]:
-    """A run in MLflow around what fills a run directory: traces meanwhile, at its end the report and what goes with it.
+    """Keep a run in MLflow: traces while it works, the report and the other files at its end.
 
-    It gets prompts, answers and demos, and so texts of users' histories. Where MLflow fails at the end, that is said,
-    and no more: the directory holds the whole run.
+    MLflow gets prompts, answers and demos, so it gets texts of users' histories. If MLflow fails at the end, the
+    reporter says so: the run's directory is complete anyway.
 
     Args:
-        mlflow: of `connected`; None for no run.
+        mlflow: from `connected`; None keeps nothing.
         directory: the run's directory.
         command: "compile" or "evaluate".
-        options: what was asked for; addresses are left out.
-        reporter: who is told.
+        options: the run's options; addresses are left out.
+        reporter: shows a failure at the end.
     """
     if mlflow is None:
         yield
@@ -104,26 +104,28 @@ def tracked(
             yield
         finally:
             mlflow.dspy.autolog(disable=True, silent=True)
-            dspy.configure(track_usage=usage)  # tracing turns it on, and leaves it on
+            dspy.configure(track_usage=usage)  # tracing turns it on and leaves it on
         try:
             mlflow.flush_trace_async_logging()
             mlflow.log_metrics(metrics(read_json(directory / "report.json")))
             for path in sorted(directory.iterdir()):
-                if path.suffix in (".json", ".png") and path.name not in ("config.json", _MARK):  # addresses again
+                if path.suffix in (".json", ".png") and path.name not in ("config.json", _MARK):  # they hold addresses
                     mlflow.log_artifact(str(path))
         except Exception as error:
             reporter.say(f"MLflow failed ({_line(error)}); {directory} holds the whole run")
 
 
 def metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    """Every number that a report has of its programs, by program and place, in characters that MLflow takes.
+    """Every number of a report's programs, by program and place in the report, in characters that MLflow takes.
 
     Example:
         >>> metrics({"programs": {"r2p": {"metrics": {"accuracy": {"value": 0.9}}, "calls": 4, "cost_usd": None}}})
         {'r2p/metrics.accuracy.value': 0.9, 'r2p/calls': 4.0}
     """
-    found = ((f"{name}/{place}", number) for name, one in report["programs"].items() for place, number in _numbers(one))
-    return {re.sub(r"[^\w.\- /]", "-", name): number for name, number in found}
+    numbers = {
+        f"{name}/{place}": number for name, entry in report["programs"].items() for place, number in _numbers(entry)
+    }
+    return {re.sub(r"[^\w.\- /]", "-", name): number for name, number in numbers.items()}
 
 
 def _numbers(entry: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
@@ -135,12 +137,12 @@ def _numbers(entry: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
 
 
 def _run(mlflow: Any, directory: Path, command: str, options: Mapping[str, Any]) -> Any:
-    """The run that a stopped one had in MLflow, or a new one."""
+    """The MLflow run of the run that is resumed, or a new one."""
     mark = directory / _MARK
     if mark.exists():
         try:
             return mlflow.start_run(run_id=read_json(mark).get("run_id"))
-        except (ValueError, mlflow.MlflowException):  # it was another store's
+        except (RunError, mlflow.MlflowException):  # the id cannot be read, or is of another store
             pass
     run = mlflow.start_run(run_name=directory.name, tags={"r2p.command": command})
     mlflow.log_params({name: given for name, given in options.items() if given is not None and name not in _ADDRESSES})
@@ -155,8 +157,8 @@ def _directory(uri: str) -> Path | None:
     return None if "://" in uri or uri.startswith("databricks") else Path(uri).absolute()
 
 
-def _unusable(error: Exception) -> ValueError:
-    return ValueError(f"--mlflow: the store cannot be used ({_line(error)}); check its address")
+def _unusable(error: Exception) -> ConfigError:
+    return ConfigError(f"--mlflow: the store cannot be used ({_line(error)}); check its address")
 
 
 def _line(error: Exception) -> str:

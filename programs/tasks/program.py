@@ -1,32 +1,30 @@
-"""R2P's knobs by name: as options give them, as `--tune` searches them, as artifacts keep them."""
+"""R2P's settings for a task: resolved from options and a compiled program, and the programs that they make."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from programs.tasks.retrievers import default_retriever, retriever
 from programs.tasks.task import Task
-from r2p_dspy import R2P, ArtifactError, Retriever, read_artifact
+from r2p_dspy import R2P, ArtifactError, Retriever, load_program, read_artifact
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.voting import Reconcile
 from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.template import TEMPLATES
 
-if TYPE_CHECKING:
-    from programs.runs.configs import Options
-
 
 class R2PConfig(BaseModel):
-    """How R2P is set up for a task; the names are those of the command line, the values its defaults.
+    """How R2P is set up for a task. Names and defaults are those of the command line.
 
     Args:
         retriever: one of `retrievers.RETRIEVERS`.
-        k: items that a prompt shows.
-        candidates, reconcile, adaptive: as of `R2P`.
+        k: number of items that a prompt shows, at least 0.
+        candidates, reconcile, adaptive: see `R2P`; 1 to 100 candidates.
         template: one of `r2p_dspy.template.TEMPLATES`.
-        carrier: as of `R2P`.
+        carrier: see `R2P`.
 
     Example:
         >>> str(R2PConfig(k=2, candidates=3, adaptive=True))
@@ -44,7 +42,7 @@ class R2PConfig(BaseModel):
     carrier: Carrier = "fields"
 
     def __str__(self) -> str:
-        """In words; the same for settings that come to the same program."""
+        """The settings in words. Settings that make the same program have the same words."""
         k = "" if self.retriever == "all" else f" k={self.k}"
         words = f"{self.retriever}{k} {self.template} {self.carrier}"
         if self.candidates == 1:
@@ -53,10 +51,10 @@ class R2PConfig(BaseModel):
 
     @classmethod
     def of(cls, path: str | Path) -> "R2PConfig":
-        """Those that a compiled program was saved with; the default of what its file does not name.
+        """The settings that a compiled program was saved with; a setting that its file lacks has its default.
 
         Raises:
-            ArtifactError: for a file that is no program, and settings that cannot be.
+            ArtifactError: for a file that is no compiled program, or has settings that cannot be used.
         """
         try:
             return cls.model_validate(read_artifact(path).settings)
@@ -68,30 +66,86 @@ class R2PConfig(BaseModel):
             ) from None
 
 
-def given(options: "Options") -> dict[str, object]:
-    """The settings that were asked for, by name."""
-    asked = {name: getattr(options, name) for name in R2PConfig.model_fields}
-    return {name: value for name, value in asked.items() if value is not None}
+def resolve(explicit: Mapping[str, Any], artifact: str | Path | None = None) -> R2PConfig:
+    """R2P's settings: those given explicitly, else those of a compiled program, else the defaults.
 
-
-def resolved(options: "Options") -> tuple["Options", R2PConfig]:
-    """The options with every setting: as given, else as the program's file has it, else the default.
+    Args:
+        explicit: settings by name; None means that a setting was not given.
+        artifact: a compiled program's file.
 
     Raises:
         ArtifactError: see `R2PConfig.of`.
 
     Example:
-        >>> from programs.runs.configs import Options
-        >>> resolved(Options(task="lamp2", k=2))[0].retriever
-        'bm25'
+        >>> settings = resolve({"k": 2, "template": None})
+        >>> settings.k, settings.template
+        (2, 'full')
     """
-    saved = R2PConfig() if options.program is None else R2PConfig.of(options.program)
-    settings = saved.model_copy(update=given(options))
-    return replace(options, **settings.model_dump()), settings
+    saved = R2PConfig() if artifact is None else R2PConfig.of(artifact)
+    return saved.model_copy(update={name: value for name, value in explicit.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class ProgramConfig:
+    """Which R2P program a command runs.
+
+    Args:
+        task: a task's name, or the path of a task file.
+        r2p: how R2P is set up, see `resolve`.
+        explicit: the settings that the user gave, by name. `--tune` does not search these.
+        artifact: the compiled program's file; None for the uncompiled program.
+        retriever_tokens: limit on the tokens of all retrieved items together; None for no limit.
+        seed: of the retriever `random`.
+    """
+
+    task: str
+    r2p: R2PConfig = field(default_factory=R2PConfig)
+    explicit: Mapping[str, Any] = field(default_factory=dict)
+    artifact: str | None = None
+    retriever_tokens: int | None = None
+    seed: int = 0
+
+    def options(self) -> dict[str, Any]:
+        """These values under the names of their options, as a run's `config.json` keeps them."""
+        own = {"task": self.task, "program": self.artifact, "retriever_tokens": self.retriever_tokens}
+        return {**own, **self.r2p.model_dump(), "seed": self.seed}
+
+
+class ProgramBuilder:
+    """Builds a task's R2P programs. A retriever may hold weights and embeddings, so programs share it.
+
+    Args:
+        task: what the programs do.
+        config: the seed and the token limit of retrievers, and the compiled program of `load`.
+    """
+
+    def __init__(self, task: Task, config: ProgramConfig):
+        self.task, self.config = task, config
+        self._retrievers: dict[tuple[str, int], Any] = {}
+
+    def build(self, settings: R2PConfig) -> R2P:
+        """The uncompiled program with these settings."""
+        key, config = (settings.retriever, settings.k), self.config
+        tokens, shared = config.retriever_tokens, self._retrievers.get(key)
+        program = build(self.task, settings, seed=config.seed, tokens=tokens, items=shared)
+        self._retrievers.setdefault(key, program.retriever)
+        return program
+
+    def load(self) -> R2P:
+        """The program of the config, with what was compiled, if a compiled program is named.
+
+        Raises:
+            ConfigError: for a setting that cannot be used.
+            ArtifactError: for a compiled program that does not fit.
+        """
+        program = self.build(self.config.r2p)
+        if self.config.artifact is not None:
+            load_program(program, self.config.artifact, task=self.task.name)
+        return program
 
 
 def r2p(task: Task, retriever: Retriever | None = None, carrier: Carrier = "fields", **parts: Any) -> R2P:
-    """The task's R2P program, uncompiled; `parts` are others that `R2P` takes, such as `candidates`."""
+    """The task's uncompiled R2P program; `parts` are further arguments of `R2P`, such as `candidates`."""
     retriever = retriever or default_retriever(task)
     return R2P(task.signature, retriever=retriever, checks=task.checks, carrier=carrier, **parts)
 
@@ -99,17 +153,17 @@ def r2p(task: Task, retriever: Retriever | None = None, carrier: Carrier = "fiel
 def build(
     task: Task, settings: R2PConfig, *, seed: int = 0, tokens: int | None = None, items: Retriever | None = None
 ) -> R2P:
-    """The task's R2P program with these settings, uncompiled.
+    """The task's uncompiled R2P program with these settings.
 
     Args:
-        task: what it does.
-        settings: how it is set up.
-        seed: of the retriever "random".
-        tokens: what the items may take together; None for no such limit.
-        items: the retriever, where it is made already.
+        task: what the program does.
+        settings: how R2P is set up.
+        seed: of the retriever `random`.
+        tokens: limit on the tokens of all retrieved items together; None for no limit.
+        items: the retriever, if it exists already.
 
     Raises:
-        ValueError: one line on a setting that cannot be.
+        ConfigError: one line, for a setting that cannot be used.
 
     Example:
         >>> from programs.tasks.lamp2 import TASK

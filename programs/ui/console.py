@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from programs.runs.reporter import Reporter
 from programs.text import one_line
+from programs.ui.figures import draw
 from programs.ui.report_table import print_report
 from programs.ui.terminal import Line, call_lines, moves, print_lines
 
@@ -79,6 +80,9 @@ class Console(Reporter):
     def say(self, line: str) -> None:
         if self.verbose or not line.startswith(_OPTIMIZER_NOISE):
             print_lines([Line(one_line(line), "dim")], self.terminal)  # an optimizer's lines quote what a model wrote
+
+    def finish(self, report: Mapping[str, Any], directory: Path) -> None:
+        draw(report, directory)
 
     def table(self, report: Mapping[str, Any], directory: Path) -> None:
         """Print the report; see `print_report`."""

@@ -1,4 +1,4 @@
-"""`python cli.py data`: getting LaMP's files, checking such files, showing an example."""
+"""`python cli.py data`: download LaMP's files, check files, show an example."""
 
 import sys
 from collections import Counter
@@ -17,15 +17,15 @@ from programs.data.lamp.official import get as get_files
 from programs.tasks import TASKS
 from programs.tasks.task import Task
 from programs.text import one_line
+from programs.ui.errors import FAILED_ROWS
 from r2p_dspy.errors import DataError
 
-_SHOWN = {False: 20, True: 3}  # so many flaws, and notes, of one kind in one file
-_TASK_HELP = "One of `python cli.py tasks`."
+_SHOWN = {False: 20, True: 3}  # flaws, and notes, of one kind in one file that are listed without --all
 
 
 @click.group()
 def data() -> None:
-    """Get LaMP's files, check such files, show an example."""
+    """Download LaMP's files, check files, show an example."""
 
 
 @data.command()
@@ -34,12 +34,12 @@ def data() -> None:
     "--split",
     required=True,
     type=click.Choice(["time", "user"]),
-    help="LaMP's split by time (the same users, later) or by user (others).",
+    help="Choose LaMP's split by time (the same users, later) or by user (other users).",
 )
-@click.option("--output", metavar="DIR", help="Where the files go; default: lamp/TASK-SPLIT.")
-@click.option("--test", is_flag=True, help="Also the test questions, whose golds LaMP keeps.")
+@click.option("--output", metavar="DIR", help="Set the directory of the files; default: lamp/TASK-SPLIT.")
+@click.option("--test", is_flag=True, help="Also download the test questions, whose golds LaMP keeps.")
 def get(task: str, split: By, output: str | None, test: bool) -> None:
-    """Download the official files of TASK. A download that was stopped goes on with the same command."""
+    """Download the official files of TASK. The same command continues a download that was stopped."""
     directory = Path(output or f"lamp/{task}-{split}")
     terminal = Terminal(stderr=True)
     columns = (
@@ -60,24 +60,24 @@ def get(task: str, split: By, output: str | None, test: bool) -> None:
             progress.update(bars[name], completed=done, total=total)
 
         got = get_files(_task(task), split, directory, test=test, progress=tell)
-    there = "all files were there before" if not got else f"{len(got)} files downloaded"
-    click.echo(f"{directory}: {there}; next: python cli.py data check {directory}")
+    done = f"{len(got)} files downloaded" if got else "all files were there before"
+    click.echo(f"{directory}: {done}; next: python cli.py data check {directory}")
 
 
 @data.command()
 @click.argument("directory", metavar="DIR")
-@click.option("--task", help="Whose files they should be; default: what the outputs files say.")
-@click.option("--all", "every", is_flag=True, help="Name all flaws and notes, not the first of each kind alone.")
+@click.option("--task", help="Set the task of the files; default: the one that the outputs files name.")
+@click.option("--all", "every", is_flag=True, help="List all flaws and notes, not only the first of each kind.")
 @click.option("--strict", is_flag=True, help="Count notes as flaws.")
 def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
-    """Say by id what is wrong with the files in DIR. The exit code is 1 where something is, else 0."""
+    """List the flaws of the files in DIR by row id. The exit code is 3 if there are any, else 0."""
     terminal = Terminal(stderr=True)
     counts: Counter[tuple[bool, str]] = Counter()
     lines: Counter[tuple[Path, bool, str]] = Counter()
     with ExitStack() as stack:
-        # Only where both are a terminal: rich takes what is printed meanwhile to where its own lines go.
-        seen = terminal.is_terminal and sys.stdout.isatty()
-        status = stack.enter_context(terminal.status("reading")) if seen else None
+        # Only if both are a terminal: rich redirects what is printed meanwhile to its own stream.
+        visible = terminal.is_terminal and sys.stdout.isatty()
+        status = stack.enter_context(terminal.status("reading")) if visible else None
 
         def tell(split: str, rows: int) -> None:
             if status is not None:
@@ -91,7 +91,7 @@ def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
                 click.echo(str(flaw))
     for (file, note, kind), count in lines.items():
         if not every and count > _SHOWN[note]:
-            click.echo(one_line(f"{file}: … {count - _SHOWN[note]:,} more of “{kind}”; --all names them"))
+            click.echo(one_line(f"{file}: … {count - _SHOWN[note]:,} more of “{kind}”; --all lists them"))
     for split in checked.splits:
         dates = "no dates" if not split.dated else f"{split.dated:,} of them with a date"
         good = f"{len(split.ids):,} of {split.rows:,} rows are good"
@@ -100,23 +100,24 @@ def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
         )
     flaws, notes = ({kind: n for (note, kind), n in counts.items() if note == which} for which in (False, True))
     click.echo(f"flaws: {_counted(flaws)} · notes: {_counted(notes)}")
-    sys.exit(1 if flaws or (strict and notes) else 0)
+    sys.exit(FAILED_ROWS if flaws or (strict and notes) else 0)
 
 
 @data.command("show")
 @click.argument("task")
-@click.option("--data", "directory", metavar="DIR", help="LaMP-format files; default: the persona world (synthetic).")
 @click.option(
-    "--split", type=click.Choice(["train", "dev"]), default="dev", show_default=True, help="Where to look for it."
+    "--data", "directory", metavar="DIR", help="Read LaMP's files in DIR; default: the persona world (synthetic)."
 )
-@click.option("--id", "name", help="Which example; default: the first.")
-@click.option("--all", "every", is_flag=True, help="Long texts as a whole.")
+@click.option(
+    "--split", type=click.Choice(["train", "dev"]), default="dev", show_default=True, help="Choose the split."
+)
+@click.option("--id", "name", help="Choose the example by its id; default: the first.")
+@click.option("--all", "every", is_flag=True, help="Show long texts as a whole.")
 def show_command(task: str, directory: str | None, split: str, name: str | None, every: bool) -> None:
-    """Show an example of TASK: what is asked, the user's history from old to new, the gold."""
-    found = _task(task)
-    example = show.persona(found, split, name) if directory is None else show.found(found, Path(directory), split, name)
-    most = {"most": None} if every else {}
-    click.echo(show.text(found, example, width=min(Terminal().width, 110), **most))
+    """Show an example of TASK: the question, the user's history from old to new, and the gold answer."""
+    known, most = _task(task), {"most": None} if every else {}
+    example = show.persona(known, split, name) if directory is None else show.found(known, Path(directory), split, name)
+    click.echo(show.text(known, example, width=min(Terminal().width, 110), **most))
 
 
 def _task(name: str) -> Task:

@@ -1,4 +1,4 @@
-"""What this installation can do: each thing that commands need, whether it is here, and what brings it."""
+"""`doctor`: what the commands need, whether it is here, and how to install it."""
 
 import importlib.metadata
 import os
@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-_EXTRAS = {  # of pyproject.toml, by what a user wants of them: the packages that tell whether it was installed
+from programs.text import one_line
+from programs.ui.terminal import Line, print_lines
+from r2p_dspy.errors import ConfigError
+
+_EXTRAS = {  # by purpose: the extra of pyproject.toml, and the packages that show whether it is installed
     "the embedded model, hf: models": ("local", ("torch", "transformers", "safetensors")),
     "the command line": ("cli", ("click", "rich", "ijson", "scikit-learn", "matplotlib", "optuna", "filelock")),
     "finetune": ("train", ("trl", "datasets", "peft", "accelerate")),
@@ -21,24 +25,24 @@ _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HOSTED_VLLM_API_KEY")
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """What was found about one requirement.
 
     Args:
-        what: its name.
-        ok: whether it is as it should be; None where nothing depends on it.
-        said: what was found, or what to do.
+        what: the requirement.
+        ok: whether it is met; None if no command depends on it.
+        detail: what is there, or what to do.
     """
 
     what: str
     ok: bool | None
-    said: str
+    detail: str
 
 
 def findings(runs: Path = Path("runs")) -> Iterator[Finding]:
-    """Look at everything that commands need, the slow ones last.
+    """Check every requirement, slow checks last.
 
     Args:
-        runs: where run directories go.
+        runs: the parent of run directories.
 
     Example:
         >>> next(findings()).what
@@ -48,8 +52,8 @@ def findings(runs: Path = Path("runs")) -> Iterator[Finding]:
     for what, (extra, packages) in _EXTRAS.items():
         missing = [name for name in packages if _version(name) is None]
         if missing:
-            need = f"{', '.join(missing)} not installed: pip install '.[{extra}]'"
-            yield Finding(what, None if what in _OPTIONAL else False, need)
+            advice = f"{', '.join(missing)} not installed: pip install '.[{extra}]'"
+            yield Finding(what, None if what in _OPTIONAL else False, advice)
         else:
             yield Finding(what, True, ", ".join(f"{name} {_version(name)}" for name in packages[:3]))
     keys = [name for name in _KEYS if os.environ.get(name)]
@@ -67,9 +71,9 @@ def _version(package: str) -> str | None:
 
 
 def _disk(runs: Path) -> Finding:
-    there = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free / 1e9
-    writable = os.access(there, os.W_OK)
+    existing = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    writable = os.access(existing, os.W_OK)
     return Finding("runs", writable and free > 1, f"{free:.0f} GB free{'' if writable else ', cannot be written'}")
 
 
@@ -98,8 +102,23 @@ def _pocket() -> tuple[bool | None, str]:
     return not answer.violations, f"{lm.model} answers in {time.monotonic() - started:.1f} s, every check met"
 
 
-def _tried(what: str, look: Callable[[], tuple[bool | None, str]]) -> Finding:
+def print_findings() -> None:
+    """Print every finding.
+
+    Raises:
+        ConfigError: if something is missing that commands need.
+    """
+    broken = 0
+    for finding in findings():
+        mark, style = {True: ("ok", "green"), False: ("missing", "bold red"), None: ("-", "dim")}[finding.ok]
+        print_lines([Line(one_line(f"{mark}  {finding.what}: {finding.detail}"), style)])
+        broken += finding.ok is False
+    if broken:
+        raise ConfigError(f"{broken} of these requirements are not met; see above for what is missing")
+
+
+def _tried(what: str, check: Callable[[], tuple[bool | None, str]]) -> Finding:
     try:
-        return Finding(what, *look())
+        return Finding(what, *check())
     except Exception as error:
         return Finding(what, False, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")

@@ -1,6 +1,7 @@
 """What is undocumented in DSPy is still there; a test that fails names the function that needs another way."""
 
 import asyncio
+import pickle
 
 import dspy
 import pytest
@@ -73,3 +74,15 @@ def test_copy_as():
     assert vars(copied).keys() == vars(lm).keys() and copied.engine is lm.engine
     assert copied.kwargs == lm.kwargs and copied.kwargs is not lm.kwargs
     assert len(copied.history) == len(lm.history) == 1
+
+
+def test_completions_of_a_prediction():
+    class Tag(dspy.Signature):
+        film: str = dspy.InputField()
+        tag: str = dspy.OutputField()
+
+    several = dspy.Prediction.from_completions([{"tag": "comedy"}, {"tag": "drama"}], signature=Tag)
+    single = dspy.Prediction(tag="comedy")
+    dspy_internals.copy_completions(several, single)
+    assert list(single.completions.tag) == ["comedy", "drama"]
+    assert pickle.loads(pickle.dumps(dspy_internals.picklable_state(several)))["_completions"].signature is None

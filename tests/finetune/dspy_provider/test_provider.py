@@ -412,13 +412,13 @@ def test_a_resumed_compile_goes_on_with_the_trained_model(tiny, tmp_path, monkey
         made.set_lm(trainable(dspy.settings.lm).copy(model=f"hf:{trained}"))
         return made, {"winner": "compiled", "trained": made.get_lm().finetuning_model}
 
-    def measure(experiment, name, program):
+    def measure(measurer, name, program):
         if name == "compiled":
             asked.append(program.get_lm().model)
             raise KeyboardInterrupt
 
     monkeypatch.setattr("programs.optimize.run.compile_program", compile_program)
-    monkeypatch.setattr("programs.evaluate.experiment.Experiment.measure", measure)
+    monkeypatch.setattr("programs.evaluate.measuring.Measurer.measure", measure)
     arguments = ["compile", "--optimizer", "together", "--model", f"hf:{tiny}", "--limit", "1"]
     for more in ((), ("--resume",)):
         result = CliRunner().invoke(cli, [*arguments, "--output", str(tmp_path / "run"), *more])

@@ -8,6 +8,7 @@ from pathlib import Path
 import dspy
 import pytest
 from dspy.utils.exceptions import LMError
+from filelock import FileLock
 from matplotlib.image import imread
 
 from metrics.lamp import METRICS
@@ -17,9 +18,10 @@ from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, lamp_files
 from programs.evaluate.published import PUBLISHED
 from programs.evaluate.sweep import run_sweep
-from programs.runs.configs import Options
+from programs.runs.configs import SweepConfig
 from programs.runs.reporter import Reporter
 from programs.tasks import TASKS, lamp2
+from programs.ui.console import Console
 from programs.ui.sweep_table import print_sweep
 from r2p_dspy.engines import weights
 from r2p_dspy.errors import RunError
@@ -67,8 +69,8 @@ def models(monkeypatch):
 
 
 def sweep(output, models=(GOOD, HALF), ks=(0, 2), tasks=("lamp2",), resume=False, reporter=None, **options):
-    options = Options(task="lamp2", limit=LIMIT, num_threads=1, **options)
-    return run_sweep(options, tasks, models, ks, output, resume, reporter or Reporter())
+    config = SweepConfig.of(tasks=tasks, models=models, ks=ks, limit=LIMIT, num_threads=1, **options)
+    return run_sweep(config, output, resume, reporter or Reporter())
 
 
 def calls(engines):
@@ -168,7 +170,9 @@ def test_a_model_that_has_changed_is_not_taken_for_the_one_that_was_measured(mod
     before = rows_of(tmp_path / "run")
     changed = dspy.LM("scripted/other", engine=models[GOOD], cache=False)
     monkeypatch.setattr("programs.runs.configs.connect", lambda model, **options: changed)
-    with pytest.raises(RunError, match=r"k0 was started with lm = 'scripted/openai/good', not 'scripted/other'"):
+    with pytest.raises(
+        RunError, match=r"k0 was .* another model \(--model\): 'scripted/openai/good', not 'scripted/other'"
+    ):
         sweep(tmp_path / "run", resume=True)
     assert rows_of(tmp_path / "run") == before
 
@@ -176,9 +180,9 @@ def test_a_model_that_has_changed_is_not_taken_for_the_one_that_was_measured(mod
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"ks": (0, 1)}, "k = [0, 2], not [0, 1]"),
-        ({"models": (GOOD,)}, "not ['openai/good']"),
-        ({"seed": 1}, "seed = 0, not 1"),
+        ({"ks": (0, 1)}, "--k 0 --k 2, not with --k 0 --k 1"),
+        ({"models": (GOOD,)}, "not with --model openai/good;"),
+        ({"seed": 1}, "--seed 0, not with --seed 1"),
     ],
 )
 def test_a_sweep_is_resumed_as_what_it_was(models, tmp_path, changed, said):
@@ -190,7 +194,7 @@ def test_a_sweep_is_resumed_as_what_it_was(models, tmp_path, changed, said):
 
 
 def test_a_task_has_a_table_and_a_figure(models, tmp_path, capsys):
-    report = sweep(tmp_path / "run")
+    report = sweep(tmp_path / "run", reporter=Console())
     print_sweep(report, tmp_path / "run")
     lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
     rows = {tuple(line[1:3]): line[3:-1] for line in lines if len(line) > 4}
@@ -313,7 +317,7 @@ TASK_FILE = Path(__file__).parents[3] / "examples" / "mail" / "task.yaml"
 )
 def test_bad_sweeps_are_refused_before_anything_is_written(why, arguments, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = run("evaluate", *arguments)
+    result = run("sweep", *arguments)
     assert result.exit_code == 2, why
     assert said in result.stderr and result.stderr.count("\n") == 1, why
     assert not any(tmp_path.iterdir()), "nothing half-written"
@@ -324,7 +328,7 @@ def test_two_task_files_of_one_name_are_refused(tmp_path, monkeypatch):
         shutil.copy(TASK_FILE, tmp_path / name)
     rows = TASK_FILE.parent / "mails.jsonl"
     monkeypatch.chdir(tmp_path)
-    result = run("evaluate", "--task", "a.yaml", "--task", "b.yaml", "--data", rows)
+    result = run("sweep", "--task", "a.yaml", "--task", "b.yaml", "--data", rows)
     assert result.exit_code == 2 and "mail-subjects" in result.stderr and result.stderr.count("\n") == 1
 
 
@@ -350,7 +354,7 @@ def small(tmp_path_factory):
 def test_two_sizes_at_the_command_line(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["--model", "pocket", "--model", f"hf:{small}", "--k", "1", "--k", "0", "--k", "1", "--limit", "2"]
-    result = run("evaluate", *arguments)
+    result = run("sweep", *arguments)
     assert result.exit_code == 0, result.stderr
     directory = Path("runs/sweep-lamp2")
     report = report_of(directory)
@@ -362,19 +366,42 @@ def test_two_sizes_at_the_command_line(small, tmp_path, monkeypatch):
     assert (directory / "lamp2.png").read_bytes().startswith(b"\x89PNG")
     for said in ("hf:small", "r2p − cot", "hf:small − pocket", f"hf:small is hf:{small}", str(directory)):
         assert said in result.stdout, said
-    again = run("evaluate", *arguments, "--output", directory)
+    again = run("sweep", *arguments, "--output", directory)
     assert again.exit_code == 2 and "finished run" in again.stderr
 
 
 def test_a_model_that_cannot_be_reached_is_one_line_and_nothing_is_lost(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     out = tmp_path / "run"
-    result = run("evaluate", "--model", "pocket", "--model", "openai/gpt-4o-mini", "--limit", "1", "--output", out)
+    result = run("sweep", "--model", "pocket", "--model", "openai/gpt-4o-mini", "--limit", "1", "--output", out)
     assert result.exit_code == 2 and "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith("Error: the language model failed")
     assert "lamp2 · openai/gpt-4o-mini · k=4 predict" in result.stderr, "says whose turn it was"
     assert report_of(out / "lamp2" / "1-pocket" / "k4")["programs"].keys() == set(PROGRAMS)
     assert not (out / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "values"), [("--k", ("1", "4")), ("--task", ("lamp2", "lamp3")), ("--model", ("pocket", "hf:./other"))]
+)
+@pytest.mark.parametrize(("command", "advice"), [("evaluate", True), ("compile", False)])
+def test_several_values_are_refused_outside_a_sweep(tmp_path, monkeypatch, command, advice, option, values):
+    monkeypatch.chdir(tmp_path)
+    result = run(command, option, values[0], option, values[1])
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert f"{command} takes one {option}, not {' and '.join(values)}" in result.stderr
+    assert ("use `python cli.py sweep`" in result.stderr) is advice
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_sweep_that_stops_releases_its_directory(models, tmp_path):
+    models[GOOD].texts = [lambda request: 1 / 0]
+    with pytest.raises(LMError) as stopped:  # `stopped` holds the frames of the sweep
+        sweep(tmp_path / "run")
+    lock = FileLock(tmp_path / "run" / ".lock", timeout=0)
+    lock.acquire()
+    lock.release()
+    assert stopped
 
 
 def test_one_of_each_is_no_sweep(tmp_path):

@@ -19,7 +19,7 @@ from programs.calls.cache import CallCache
 from programs.data import dataset as data
 from programs.data.dataset import DataConfig, personas
 from programs.optimize.run import run_compile
-from programs.runs.configs import Options
+from programs.runs.configs import CompileConfig
 from programs.runs.directory import Rows, Run
 from programs.runs.reporter import Reporter
 from programs.tasks import lamp2
@@ -64,7 +64,7 @@ def knows(found):
 @pytest.fixture
 def engine(monkeypatch):
     """A served model that is scripted, and few examples to compile with."""
-    monkeypatch.setattr("programs.evaluate.experiment.DataConfig", partial(DataConfig, train=SMALL))
+    monkeypatch.setattr("programs.runs.configs.DataConfig", partial(DataConfig, train=SMALL))
     monkeypatch.setattr(data, "_DEV", SMALL)
     engine = ScriptedEngine(knows(examples()))
     made = dspy.LM("openai/scripted", engine=engine, cache=False, num_retries=0)
@@ -73,8 +73,8 @@ def engine(monkeypatch):
 
 
 def compile_in(output, resume=False, reporter=None, **options):
-    asked = Options(task="lamp2", model="openai/scripted", limit=LIMIT, num_threads=4, **options)
-    return run_compile(asked, output, resume, reporter or Reporter())
+    config = CompileConfig.of(task="lamp2", model="openai/scripted", limit=LIMIT, num_threads=4, **options)
+    return run_compile(config, output, resume, reporter or Reporter())
 
 
 def outcome(directory):
@@ -217,10 +217,9 @@ from pathlib import Path
 import dspy
 from functools import partial
 from programs.data import dataset as data
-from programs.evaluate import experiment
-experiment.DataConfig = partial(data.DataConfig, train={small})
+from programs.runs import configs
+configs.DataConfig = partial(data.DataConfig, train={small})
 data._DEV = {small}
-import programs.runs.configs
 from tests.programs.optimize.test_resume import ScriptedEngine, compile_in, examples, knows
 
 write = knows(examples())
@@ -230,7 +229,7 @@ def slow(request):
     return write(request)
 
 made = dspy.LM("openai/scripted", engine=ScriptedEngine(slow), cache=False, num_retries=0)
-programs.runs.configs.connect = lambda model, **options: made.copy()
+configs.connect = lambda model, **options: made.copy()
 compile_in(Path(sys.argv[1]), resume=sys.argv[2] == "resume")
 """
 

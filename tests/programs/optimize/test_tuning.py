@@ -16,13 +16,14 @@ import programs
 from programs.data.dataset import personas
 from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, lamp_files
-from programs.evaluate.experiment import Experiment
+from programs.evaluate.setup import Setup
 from programs.optimize.compiling import composite
 from programs.optimize.safe_metric import MetricError, SafeMetric
 from programs.optimize.trials import Trial, Tuning
 from programs.optimize.tuning import SPACE, search_space, tune
 from programs.optimize.tuning_run import run_tuning, summarize
-from programs.runs.configs import Options
+from programs.runs.active import open_run
+from programs.runs.configs import CompileConfig
 from programs.runs.reporter import Reporter
 from programs.tasks import lamp2
 from programs.tasks.program import R2PConfig, build
@@ -322,6 +323,14 @@ def test_a_resumed_search_measures_no_answer_twice(engine, tmp_path):
     assert refused.exit_code == 2 and "given" in refused.stderr
 
 
+def tuned(directory, score, stops=()):
+    """Tunes the program of task 2 in a run of its own, with two calls in flight."""
+    config, silent = CompileConfig.of(task="lamp2", model="test/x", cache=False), Reporter()
+    setup = Setup.of(config.program, config.data, silent)
+    with open_run(directory, "compile", {}, {}, config.connect(), silent) as run:
+        return run_tuning(setup, run, score, 24, 2, silent, stops=stops)
+
+
 @pytest.mark.parametrize(("most", "winner", "trials"), [(5, "full", 0), (14, "full", 1), (30, "brief", 2)])
 def test_a_budget_that_is_spent_between_calls_keeps_the_best_setting(engine, tmp_path, most, winner, trials):
     def limited(request):
@@ -330,19 +339,15 @@ def test_a_budget_that_is_spent_between_calls_keeps_the_best_setting(engine, tmp
         return write(request)
 
     engine.texts = [limited]
-    options = Options(task="lamp2", model="test/x", num_threads=2, cache=False)
-    experiment = Experiment("compile", options, Reporter())
-    with experiment.running(tmp_path / "run", resume=False):
-        settings, found = run_tuning(experiment, composite(TASK), stops=(Stop,))
+    settings, found = tuned(tmp_path / "run", composite(TASK), stops=(Stop,))
     assert settings.template == winner and len(found["trials"]) == trials
     assert found["stopped"] == "no more calls" and found["winner"] == str(settings)
 
 
 def test_tuning_stops_at_a_metric_that_always_fails(engine, tmp_path):
     score = Composite(SafeMetric(lambda example, prediction: {}["no such user"]))
-    experiment = Experiment("compile", Options(task="lamp2", model="test/x", num_threads=2, cache=False), Reporter())
-    with experiment.running(tmp_path / "run", resume=False), pytest.raises(MetricError, match="fails on all"):
-        run_tuning(experiment, score)
+    with pytest.raises(MetricError, match="fails on all"):
+        tuned(tmp_path / "run", score)
     assert len(engine.requests) < 60, "one trial"
 
 

@@ -30,7 +30,7 @@ from dspy.utils.exceptions import LMError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from programs.predict.questions import arguments, read, survey
+from programs.predict.input_rows import arguments, read, survey
 from programs.predict.run import predict
 from programs.predict.writer import MOST, PredictionWriter
 from programs.tasks import lamp2
@@ -265,7 +265,7 @@ def test_a_model_that_fails_makes_no_row_fail(model, tmp_path, kind):
     source = write(tmp_path, map(row, range(9)))
     with pytest.raises(LMError, match="not now") as caught:
         go(source)
-    assert caught.value.__notes__ == ["it was at line 6, which --skip r5 leaves out"]
+    assert caught.value.__notes__ == ["this was line 6; --skip r5 leaves it out"]
     assert results(tmp_path) == ([f"r{n}" for n in range(5)], [])
     model(answer)
     go(source, resume=True)
@@ -298,7 +298,7 @@ def test_a_server_that_has_answered_is_waited_for(tmp_path, monkeypatch):
 def test_when_all_fail_the_run_stops_and_can_be_begun_anew(model, tmp_path, why, asked):
     model("I would rather not.")
     source = write(tmp_path, map(asked, range(MOST + 30)))
-    with pytest.raises(RunError, match=f"{MOST} rows failed one after another, the first one, line 1: .*--resume"):
+    with pytest.raises(RunError, match=f"{MOST} rows failed one after another, the first at line 1: .*--resume"):
         go(source, config={"k": 4}.items())
     assert results(tmp_path) == ([], []), "no row is blamed"
     model(answer)
@@ -424,14 +424,14 @@ def nothing(folder):
 @pytest.mark.parametrize(
     ("change", "options", "said"),
     [
-        (changed_input, {"resume": True}, "rows.jsonl is not what .*out.jsonl was begun with, or has changed since"),
-        (nothing, {"resume": True, "config": {"k": 8}.items()}, "was started with k = None, not 8"),
+        (changed_input, {"resume": True}, "rows.jsonl is not the input that .*out.jsonl was begun with, or has"),
+        (nothing, {"resume": True, "config": {"k": 8}.items()}, "was started with no --k, not with --k 8"),
         (nothing, {}, "out.jsonl is there already; add --resume"),
-        (lost_failures, {"resume": True}, "line 3 of .*rows.jsonl is not settled, but later ones are"),
-        (lost_answer, {"resume": True}, "line 1 of .*rows.jsonl is not settled, but later ones are"),
+        (lost_failures, {"resume": True}, "line 3 of .*rows.jsonl is not done, but later ones are"),
+        (lost_answer, {"resume": True}, "line 1 of .*rows.jsonl is not done, but later ones are"),
         (doubled_answer, {"resume": True}, "hold more than .*rows.jsonl"),
         (broken_record, {"resume": True}, "out.run.json cannot be read"),
-        (lost_record, {"resume": True}, "out.jsonl is there already, and not of an unfinished run"),
+        (lost_record, {"resume": True}, "out.jsonl is there already, and not from an unfinished run"),
     ],
 )
 def test_what_does_not_belong_together_is_refused_and_left_alone(model, tmp_path, change, options, said):

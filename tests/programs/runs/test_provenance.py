@@ -9,7 +9,7 @@ import pytest
 from programs import load
 from programs.data.dataset import personas
 from programs.optimize.run import run_compile
-from programs.runs.configs import Options
+from programs.runs.configs import CompileConfig
 from programs.runs.directory import read_json
 from programs.runs.provenance import fingerprint
 from programs.runs.reporter import Reporter
@@ -37,9 +37,8 @@ def answer(request):
 
 
 def compiled(directory, **options):
-    return run_compile(
-        Options(task="lamp2", model="openai/x", limit=4, optimizer="bootstrap", **options), directory, False, Reporter()
-    )
+    config = CompileConfig.of(task="lamp2", model="openai/x", limit=4, optimizer="bootstrap", **options)
+    return run_compile(config, directory, False, Reporter())
 
 
 @pytest.fixture
@@ -110,8 +109,8 @@ def test_a_run_that_stopped_before_its_report_ends_with_the_same_file(model, tmp
     before = read_json(directory / "program.json")
     (directory / "report.json").unlink()
     asked = len(model.requests)
-    options = Options(task="lamp2", model="openai/x", limit=4, optimizer="bootstrap", redact=redact)
-    run_compile(options, directory, True, Reporter())
+    config = CompileConfig.of(task="lamp2", model="openai/x", limit=4, optimizer="bootstrap", redact=redact)
+    run_compile(config, directory, True, Reporter())
     assert read_json(directory / "program.json") == before and len(model.requests) == asked
 
 

@@ -1,4 +1,4 @@
-"""The rows of a JSONL file that are to be answered, one at a time.
+"""Reading the rows of a JSONL file that `predict` answers, one at a time.
 
 {"id": "7", "description": "A diver finds …", "profile": [{"id": "m1", "description": "…", "tag": "romance"}]}
 """
@@ -13,14 +13,14 @@ from r2p_dspy.errors import DataError
 from r2p_dspy.files import digest
 
 
-class Row(NamedTuple):
+class InputRow(NamedTuple):
     """A row of the input.
 
     Args:
         line: its number in the file, from 1.
-        id: the row's own id; None where it has none.
-        fields: what it holds.
-        fault: why it cannot be asked; None where it can.
+        id: the row's own id; None if it has none.
+        fields: its contents.
+        fault: why it cannot be asked; None if it can.
     """
 
     line: int
@@ -29,13 +29,13 @@ class Row(NamedTuple):
     fault: str | None = None
 
 
-def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[Row]:
-    """The rows of a file, in order; what is wrong with one is said in it.
+def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[InputRow]:
+    """The rows of a file, in order. A flawed row comes with its fault.
 
     Args:
-        task: what the rows are for.
-        source: one JSON object a line; blank lines are passed over.
-        skip: ids of rows that are not to be asked.
+        task: the task of the rows.
+        source: the file, with one JSON object a line. Blank lines are skipped.
+        skip: ids of rows to leave out.
 
     Example:
         >>> import tempfile
@@ -62,16 +62,16 @@ def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[Row]:
                 fault = _why(source, error)
             if name is not None:
                 seen.setdefault(name, number)
-            yield Row(number, name, fields, fault)
+            yield InputRow(number, name, fields, fault)
 
 
-def arguments(task: Task, source: Path, row: Row) -> dict[str, Any]:
-    """What a program is called with for a row.
+def arguments(task: Task, source: Path, row: InputRow) -> dict[str, Any]:
+    """The arguments that a program is called with for a row.
 
     A row of LaMP's may have the question in LaMP's wording, as `input`.
 
     Raises:
-        DataError: for a row with a fault, without one of the task's inputs, or with an item that the task cannot have.
+        DataError: for a flawed row, a row without one of the task's inputs, and an item that the task cannot have.
     """
     if row.fault is not None:
         raise DataError(row.fault)
@@ -85,21 +85,21 @@ def arguments(task: Task, source: Path, row: Row) -> dict[str, Any]:
 
 
 def survey(source: Path) -> tuple[int, str]:
-    """How many rows a file has, and sixteen hex digits that change with what it holds.
+    """The number of a file's rows, and sixteen hex digits that change with its contents.
 
     Raises:
-        DataError: for a file that cannot be read, or has no rows.
+        DataError: for a file that cannot be read, and for one without rows.
     """
     if source.exists() and not source.is_file():
-        raise DataError(f"{source}: it is no file; give --input a file of rows")
+        raise DataError(f"{source} is no file; give --input a file of rows")
     try:
         with source.open("rb") as file:
             rows = sum(1 for line in file if line.strip())
         contents = digest(source)
     except OSError as error:
-        raise DataError(f"{source}: it cannot be read ({error.strerror}); give --input a file of rows") from None
+        raise DataError(f"{source} cannot be read ({error.strerror}); give --input a file of rows") from None
     if not rows:
-        raise DataError(f'{source}: it holds no rows; a row is {{"id": …, "profile": […], …}} on a line')
+        raise DataError(f'{source} holds no rows; a row is {{"id": …, "profile": […], …}} on a line')
     return rows, contents
 
 

@@ -1,0 +1,85 @@
+"""Measuring programs in a run, and writing the run's report."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import dspy
+
+from programs.calls.prices import priced
+from programs.calls.usage import UsageLimitReached
+from programs.evaluate.first_call import FirstCall
+from programs.evaluate.report import Row, build_report
+from programs.evaluate.runner import measure
+from programs.evaluate.setup import Setup
+from programs.evaluate.submission import submission
+from programs.runs.active import ActiveRun
+from programs.runs.configs import ModelConfig
+from programs.runs.reporter import Reporter
+
+
+class Measurer:
+    """Measures programs on the reported examples of a run.
+
+    Args:
+        run: where rows go, and whose model is asked.
+        setup: the task and the examples.
+        threads: calls in flight.
+        reporter: shows progress.
+
+    Attributes:
+        rows: the rows of every measured program, by its name.
+        unmeasured: why a program was not measured on all examples, by its name.
+    """
+
+    def __init__(self, run: ActiveRun, setup: Setup, threads: int, reporter: Reporter):
+        self.run, self.setup, self.threads, self.reporter = run, setup, threads, reporter
+        self.rows: dict[str, Sequence[Row]] = {}
+        self.unmeasured: dict[str, str] = {}
+
+    def measure(self, name: str, program: dspy.Module) -> None:
+        """Run a program on the reported examples. If the run's limits stop it before the last, it is `unmeasured`."""
+        rows, examples = self.run.directory.rows(name), self.setup.data.test
+        tick = self.reporter.start(name, len(examples), len({row["id"] for row in rows}))
+        first = FirstCall(partial(self.reporter.call, name))
+        # Answers from DSPy's cache have no tokens and no price.
+        with dspy.context(lm=self.run.lm.copy(cache=False), callbacks=[*dspy.settings.callbacks, first]):
+            try:
+                self.rows[name] = measure(program, examples, self.setup.task, rows, self.threads, tick)
+            except UsageLimitReached as reached:
+                self.run.limiter.drain()
+                done = len({row["id"] for row in rows})
+                self.unmeasured[name] = f"{reached}; {done} of {len(examples)} examples were asked by then"
+                self.reporter.say(f"{name} is not measured: {self.unmeasured[name]}")
+
+    def write_report(
+        self, command: str, model: ModelConfig, started: float, extra: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Write the report and the submissions, and return the report.
+
+        Args:
+            command: the command's name.
+            model: the run's model.
+            started: when the command began, of `time.monotonic`.
+            extra: the command's own parts of the report.
+        """
+        task, config, lm, directory = self.setup.task, self.setup.config, self.run.lm, self.run.directory
+        calls = self.run.limiter.report(priced=priced(lm.model))
+        report = build_report(
+            command,
+            task,
+            self.setup.data,
+            self.rows,
+            model=model,
+            lm=lm,
+            settings=config.r2p,
+            retriever_tokens=config.retriever_tokens,
+            seconds=time.monotonic() - started,
+            extra={"unmeasured": self.unmeasured, "calls": calls, **extra},
+        )
+        for name, rows in self.rows.items():
+            directory.save(f"submissions/{name}", submission(task, rows))
+        self.reporter.finish(report, directory.path)
+        directory.finish(report)
+        return report

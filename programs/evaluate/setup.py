@@ -1,0 +1,66 @@
+"""What a command measures: a task, its program, and its examples."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from programs.data.dataset import Data, DataConfig
+from programs.data.reading import read_examples
+from programs.runs.configs import digest
+from programs.runs.reporter import Reporter
+from programs.tasks.program import ProgramBuilder, ProgramConfig
+from programs.tasks.task import Task
+from programs.tasks.task_file import task_of
+from r2p_dspy import R2P
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A task with its program and its examples.
+
+    Args:
+        task: the task.
+        config: which program.
+        builder: builds the task's programs with other settings.
+        program: the R2P program of the config, with what was compiled.
+        data: the examples.
+    """
+
+    task: Task
+    config: ProgramConfig
+    builder: ProgramBuilder
+    program: R2P
+    data: Data
+
+    @classmethod
+    def of(
+        cls, program: ProgramConfig, data: DataConfig, reporter: Reporter, *, least: int = 1, read: Data | None = None
+    ) -> "Setup":
+        """Build the program and read the examples.
+
+        Args:
+            program: which program.
+            data: which examples.
+            reporter: shows which rows are left out.
+            least: the fewest training examples, if the command needs any.
+            read: the examples, if they are read already.
+
+        Raises:
+            R2PError: (ConfigError, DataError, ArtifactError) one line on what is wrong with the options.
+        """
+        task = task_of(program.task)
+        builder = ProgramBuilder(task, program)
+        loaded = builder.load()
+        return cls(task, program, builder, loaded, read or read_examples(task, data, reporter.say, least))
+
+    def identity(self, lm: dspy.LM, judge: dspy.LM | None = None) -> dict[str, Any]:
+        """What a resumed run must have beside the same options: model, data and program, not only their names."""
+        return {
+            "lm": lm.model,
+            "examples": self.data.digest,
+            "compiled": digest(self.config.artifact),
+            "judge_lm": judge and judge.model,
+            "task_file": digest(self.config.task),
+            "skipped": self.data.skipped,
+        }

@@ -1,0 +1,98 @@
+"""Opening a run: its directory, the call cache, the limits on what it spends, and MLflow."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from programs.calls.cache import CallCache, CallCacheFailed, Usage
+from programs.calls.recording import record_calls
+from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
+from programs.runs import tracking
+from programs.runs.directory import Run
+from programs.runs.reporter import Reporter
+from r2p_dspy.errors import RunError
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """A run in progress.
+
+    Args:
+        directory: where its results go.
+        lm: the model that its programs ask; calls are counted, and kept if there is a call cache.
+        limiter: counts calls, and stops them at the run's limits.
+        cache: the completed calls; None if none are kept.
+    """
+
+    directory: Run
+    lm: dspy.LM
+    limiter: UsageLimiter
+    cache: CallCache | None = None
+
+    def recorded(self, lm: dspy.LM) -> dspy.LM:
+        """A model whose calls count as the run's. Every further model that the run asks has to be one."""
+        return record_calls(lm, self.cache, self.limiter)
+
+
+@contextmanager
+def open_run(
+    output: Path,
+    command: str,
+    options: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    lm: dspy.LM,
+    reporter: Reporter,
+    *,
+    resume: bool = False,
+    limits: UsageLimits = UsageLimits(),  # noqa: B008  (frozen)
+    calls: Path | None = None,
+    mlflow: str | None = None,
+) -> Iterator[ActiveRun]:
+    """Open a run's directory. No other process can work in it until it is closed.
+
+    Args:
+        output: the directory.
+        command: the command's name.
+        options: the options that decide the result, by name; see `CompileConfig.options`.
+        identity: what else decides it: digests of files and examples, names of models.
+        lm: the model that programs ask.
+        reporter: shows what fails at the end.
+        resume: go on with the run that is there. It must have the same command, options and identity.
+        limits: the most that the run may spend.
+        calls: directory of the call cache; None keeps no calls.
+        mlflow: where MLflow keeps the run; None for nowhere.
+
+    Raises:
+        ConfigError: for a limit that cannot hold, and an MLflow store that cannot be used. Nothing is written then.
+        RunError: for a directory that cannot be used, see `Run`; and when the disk becomes full.
+    """
+    record_calls(lm, None, UsageLimiter(limits))  # refuses a limit that cannot hold, before anything is written
+    store = tracking.connected(mlflow)
+    with (
+        Run(output, {"command": command, **options, **identity}, resume) as directory,
+        tracking.tracked(store, directory.path, command, options, reporter),
+    ):
+        cache = None if calls is None else _open_cache(calls, directory)
+        limiter = UsageLimiter(limits, Usage() if cache is None else cache.usage(directory.id))
+        try:
+            yield ActiveRun(directory, record_calls(lm, cache, limiter), limiter, cache)
+        except CallCacheFailed as failed:
+            raise RunError(str(failed)) from None
+        finally:
+            # Calls that are under way are paid for, so their answers are kept.
+            limiter.close(UsageLimitReached("the run is over"))
+            limiter.drain()
+            if cache is not None:
+                cache.close()
+
+
+def _open_cache(folder: Path, directory: Run) -> CallCache:
+    try:
+        return CallCache(folder, directory.id)
+    except RunError:
+        directory.withdraw()
+        raise

@@ -1,0 +1,147 @@
+"""What a command's errors become: one line, or a traceback, and an exit code.
+
+0 done; 1 a fault of ours; 2 bad input, or a model that cannot be used; 3 finished with failed rows; 130 interrupted.
+"""
+
+import errno
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+FAULT, BAD_INPUT, FAILED_ROWS, INTERRUPTED = 1, 2, 3, 130
+_CHECKOUT = Path(__file__).parents[2]
+_OURS = tuple(str(_CHECKOUT / name) for name in ("cli.py", "finetune/", "programs/", "metrics/", "r2p_dspy/"))
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+class CommandGroup(click.Group):
+    """A group of commands whose errors are clear, and whose exit codes are those of this module."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of their definition
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            return super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            sys.exit(0)
+        except click.ClickException as error:
+            _stop(error.format_message())
+        except click.Abort:
+            sys.exit(INTERRUPTED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except KeyboardInterrupt:
+            click.echo(f"stopped; {_continuing(ctx)}", err=True)
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            _explain(error)
+
+
+def _continuing(context: click.Context) -> str:
+    if context.invoked_subcommand == "data":
+        return "a download goes on with the same command"
+    return "the run goes on with the same command and --resume"
+
+
+def _explain(error: Exception) -> NoReturn:
+    """Say what went wrong, and exit. Unexpected errors keep their traceback."""
+    from dspy.utils.exceptions import LMError
+
+    from r2p_dspy.errors import R2PError
+
+    users = _user_traceback(error)
+    if isinstance(error, R2PError):
+        click.echo(users or getattr(error, "traceback", ""), err=True, nl=False)
+        _stop(str(error))
+    if isinstance(error, LMError):
+        _stop(_of_model(error))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" of {error.filename}" if error.filename else ""
+        _stop(f"the disk{where} is full; free some space, then go on with --resume")
+    if users:
+        frame = _user_frames(error)[-1]
+        click.echo(users, err=True, nl=False)
+        _stop(f"your code failed in {frame.filename}, line {frame.lineno} ({_name(error)}); correct it and run again")
+    if isinstance(error, OSError):
+        _stop(_of_file(error))
+    if isinstance(error, ModuleNotFoundError):
+        _stop(f"{error.name} is not installed; `pip install '.[local,cli]'` installs what the commands need")
+    traceback.print_exception(error)
+    click.echo("This is a fault of r2p-dspy, not yours. Please report it, with the lines above.", err=True)
+    sys.exit(FAULT)
+
+
+def _stop(message: str) -> NoReturn:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(BAD_INPUT)
+
+
+def _of_model(error: Exception) -> str:
+    """A failure of a language model in one line."""
+    from dspy.utils.exceptions import LMAuthError
+
+    advice = "set its key in the environment" if isinstance(error, LMAuthError) else "check --model and --api-base"
+    reason = " ".join(str(error).split())
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return f"the language model failed ({reason[:300]}{notes}); {advice}, then go on with --resume"
+
+
+def _of_file(error: OSError) -> str:
+    """A failure of the file system in one line."""
+    if error.filename is None:
+        return f"a file or a connection failed ({_name(error)}); correct this, then run again"
+    return f"{error.filename} cannot be used ({error.strerror}); check that it exists and its permissions"
+
+
+def _name(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _user_traceback(error: Exception) -> str:
+    """The error as the user's own code raised it, in its frames alone; empty if it comes from our code."""
+    for cause in _causes(error):
+        if frames := _user_frames(cause, reraised=cause is not error):
+            listed = "".join(traceback.format_list(frames))
+            return f"Traceback (in your code):\n{listed}{''.join(traceback.format_exception_only(cause))}"
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised from, the first cause first."""
+    if error is not None:
+        yield from _causes(error.__cause__)
+        yield error
+
+
+def _user_frames(error: BaseException, reraised: bool = False) -> list[traceback.FrameSummary]:
+    """The frames of the user's own files: of a task file, a check or a metric.
+
+    Args:
+        error: what was raised.
+        reraised: whether our code has turned it into an error of ours. Else only an error counts that the user's code
+            raised, or a library that it calls, and not our code.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
+    if not frames or (_is_ours(frames[-1].filename) and not reraised):
+        return []
+    return [frame for frame in frames if not _is_ours(frame.filename)]
+
+
+def _is_ours(file: str) -> bool:
+    return str(Path(file).absolute()).startswith(_OURS)
+
+
+def _is_installed(file: str) -> bool:
+    return file.startswith("<") or str(Path(file).absolute()).startswith(_INSTALLED)
