@@ -90,20 +90,17 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
     program, and the report on unseen users. Works under `accelerate launch cli.py finetune …` too.
     """
     _quiet()
-    from finetune.requirements import check_installed
+    from finetune.config import FinetuneConfig, check_installed
 
     check_installed()
-    from finetune.config import Options
-    from finetune.grpo import read_options
-    from finetune.report import print_report
+    from finetune.card import print_report
     from finetune.run import run_finetune
     from finetune.training import hush
     from programs.ui.console import Console
 
     if not verbose:
         hush()
-    known = {name: value for name, value in given.items() if value is not None}
-    config = Options(**{**known, "tasks": tuple(known["tasks"]), "grpo": read_options(known["grpo"])})
+    config = FinetuneConfig.of(**given)
     directory = _directory("finetune", config.tasks, output, resume)
     with Console(verbose) as console:
         report = run_finetune(config, directory, resume, console)

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.rewards import Rewards
-from finetune.rows import completion
-from finetune.task_setup import student_program
+from finetune.task_setup import completion_text, student_program
 from programs.data.dataset import personas
 from programs.tasks import TASKS
 from programs.tasks.program import r2p
@@ -49,7 +48,7 @@ def scoring() -> None:
         given = Inputs(fields=fields, items=shown, labels=task.labels).to_json()
         for number in range(8):
             numbered = {**stages, "requirements": f"the setting and the figure {number}"}
-            text = completion(program, Outcome(fields={task.answer: item.label}, stages=numbered))
+            text = completion_text(program, Outcome(fields={task.answer: item.label}, stages=numbered))
             texts.append(text if rng.random() < 0.67 else text[: rng.randrange(len(text))])
             inputs.append(given)
             golds.append(json.dumps(example[task.answer]))

@@ -1,72 +1,78 @@
-"""The options that `finetune` alone has; light, as the command line imports it at its start."""
+"""The options that only `finetune` has; light, because the command line imports them when it starts."""
 
 from collections.abc import Callable
 from typing import Any, get_args
 
 import click
 
-from finetune.config import Method, Options
+from finetune.config import CANDIDATES, METHOD, USERS, GRPOConfig, Method, SFTConfig
 
-_MORE = click.IntRange(1)
-_ABOVE = click.FloatRange(0, min_open=True)
+_COUNT = click.IntRange(1)
+_POSITIVE = click.FloatRange(0, min_open=True)
 
 
-def _shown(name: str, default: Any, help: str, **how: Any) -> Callable[[Any], Any]:
-    return click.option(name, default=default, show_default=True, help=help, **how)
+def _with_default(name: str, default: Any, help: str, **attributes: Any) -> Callable[[Any], Any]:
+    return click.option(name, default=default, show_default=True, help=help, **attributes)
 
 
 _OPTIONS = (
-    click.option("--program", metavar="FILE", help="The teacher's program (program.json of a compile run)."),
+    click.option("--program", metavar="FILE", help="Use this compiled program (program.json) as the teacher."),
     click.option(
         "--student",
         metavar="DIR_OR_NAME",
-        help="What is trained: a model directory, hub name or pocket; default: finetune/student.",
+        help="Train this model: a directory, a hub name, or pocket; default: finetune/student.",
     ),
-    _shown(
+    _with_default(
         "--method",
-        Options.method,
-        "From the teacher's traces, from rewards, or both.",
+        METHOD,
+        "Learn from the teacher's traces (sft), from rewards (grpo), or from both in turn.",
         type=click.Choice(get_args(Method)),
     ),
     click.option(
         "--lora",
-        type=_MORE,
+        type=_COUNT,
         is_flag=False,
         flag_value=16,
         default=None,
-        help="Train an adapter of this rank (16) instead of all weights.",
+        help="Train an adapter of this rank (16 if none is given) instead of all weights.",
     ),
-    _shown("--candidates", Options.candidates, "That the teacher samples and reconciles.", type=_MORE),
+    _with_default("--candidates", CANDIDATES, "Let the teacher sample and reconcile this many answers.", type=_COUNT),
     click.option(
         "--carrier",
         type=click.Choice(["fields", "thinking"]),
-        help="What the student reasons in; default: thinking where its chat template has that.",
+        help="Choose what the student reasons in; default: thinking if its chat template supports it.",
     ),
-    _shown("--users", Options.users, "To learn from, of each task.", type=_MORE),
-    _shown("--tokens", Options.tokens, "Of an answer at most.", type=click.IntRange(8)),
-    _shown("--epochs", Options.epochs, "SFT: passes over the traces.", type=_ABOVE),
-    _shown("--batch", Options.batch, "SFT: rows of a step on each device.", type=_MORE),
-    click.option("--learning-rate", type=_ABOVE, help="SFT; default: by the student's size."),
-    _shown("--steps", Options.steps, "GRPO: steps at most.", type=_MORE),
-    _shown("--prompts", Options.prompts, "GRPO: of a step.", type=_MORE),
-    _shown("--generations", Options.generations, "GRPO: answers to each prompt.", type=click.IntRange(2)),
-    click.option("--rl-learning-rate", type=_ABOVE, help="GRPO; default: by the student's size."),
+    _with_default("--users", USERS, "Learn from this many users of each task.", type=_COUNT),
+    _with_default("--tokens", GRPOConfig.tokens, "Limit the student's answers to this length.", type=click.IntRange(8)),
+    _with_default("--epochs", SFTConfig.epochs, "SFT: pass over the traces this often.", type=_POSITIVE),
+    _with_default("--batch", SFTConfig.batch, "SFT: take this many rows per step on each device.", type=_COUNT),
+    click.option("--learning-rate", type=_POSITIVE, help="SFT: set the learning rate; default: by the student's size."),
+    _with_default("--steps", GRPOConfig.steps, "GRPO: take at most this many steps.", type=_COUNT),
+    _with_default("--prompts", GRPOConfig.prompts, "GRPO: take this many prompts per step.", type=_COUNT),
+    _with_default(
+        "--generations", GRPOConfig.generations, "GRPO: sample this many answers per prompt.", type=click.IntRange(2)
+    ),
+    click.option(
+        "--rl-learning-rate", type=_POSITIVE, help="GRPO: set the learning rate; default: by the student's size."
+    ),
     click.option(
         "--grpo",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Any option of trl.GRPOConfig, such as loss_type=dapo; can be given again.",
+        help="GRPO: set an option of trl.GRPOConfig, such as loss_type=dapo. Repeat for more.",
     ),
-    click.option("--vllm", metavar="MODE", help="GRPO generates with vLLM, colocate or server (needs a GPU)."),
-    _shown("--every", Options.every, "Steps between checkpoints, each examined on dev.", type=_MORE),
-    _shown(
-        "--patience", Options.patience, "Examinations without a better one, after which a training stops.", type=_MORE
+    click.option("--vllm", metavar="MODE", help="GRPO: generate with vLLM, colocate or server (needs a GPU)."),
+    _with_default(
+        "--every", GRPOConfig.every, "Save a checkpoint and evaluate on dev after this many steps.", type=_COUNT
+    ),
+    _with_default(
+        "--patience", GRPOConfig.patience, "Stop after this many evaluations without an improvement.", type=_COUNT
     ),
 )
 
 
 def training_options(command: Any) -> Any:
-    """Give a command these options."""
+    """Add these options to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

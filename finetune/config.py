@@ -1,74 +1,247 @@
-"""What a fine-tuning is asked for on the command line."""
+"""The config of a fine-tuning: its parts, and how the command's options become one.
+
+The command line imports this module when it starts, so nothing here imports DSPy or torch until a config is made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from finetune.settings import RL, SFT
-
-if TYPE_CHECKING:  # what the command line imports at its start is light
+if TYPE_CHECKING:
+    from programs.data.dataset import DataConfig
+    from programs.runs.configs import ModelConfig
+    from programs.tasks.program import R2PConfig
     from r2p_dspy.prompting.signature import Carrier
 
 Method = Literal["sft", "grpo", "sft+grpo"]
 STUDENT = Path(__file__).parent / "student"
+METHOD: Method = "sft+grpo"
+CANDIDATES, USERS = 5, 400
+_SMALL = 50_000_000  # parameters
+_REQUIRED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate")
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a fine-tuning is asked for; see the command line's help for each."""
+class SFTConfig:
+    """Settings of supervised fine-tuning.
 
-    tasks: tuple[str, ...] = ("lamp2",)
-    data: str | None = None
-    program: str | None = None
-    model: str = "pocket"
-    api_base: str | None = None
-    candidates: int = 5
-    student: str = str(STUDENT)
-    method: Method = "sft+grpo"
-    carrier: Carrier | None = None
-    retriever: str | None = None
-    k: int | None = None
-    retriever_tokens: int | None = None
-    skip_bad: bool = False
-    users: int = 400
-    limit: int | None = None
+    Args:
+        epochs: passes over the rows.
+        batch: rows per step on each device.
+        accumulate: batches whose gradients are summed before a step.
+        rate: the learning rate; None chooses by size: 1e-3 below 50 million parameters, else 1e-5; with LoRA ten times
+            as much for the larger ones.
+        warmup: steps in which the learning rate rises.
+        every: steps between checkpoints, and between evaluations on dev.
+        patience: evaluations without an improvement after which training stops.
+        lora: rank of the adapter to train; 0 trains all weights.
+        seed: seeds everything that is drawn.
+    """
+
+    epochs: float = 2.0
+    batch: int = 32
+    accumulate: int = 1
+    rate: float | None = None
+    warmup: int = 10
+    every: int = 25
+    patience: int = 4
+    lora: int = 0
     seed: int = 0
-    num_threads: int = 16
-    tokens: int = RL.tokens
-    lora: int = SFT.lora
-    epochs: float = SFT.epochs
-    batch: int = SFT.batch
-    learning_rate: float | None = SFT.rate
-    steps: int = RL.steps
-    prompts: int = RL.prompts
-    generations: int = RL.generations
-    rl_learning_rate: float | None = RL.rate
-    every: int = RL.every
-    patience: int = RL.patience
+
+
+@dataclass(frozen=True)
+class GRPOConfig:
+    """Settings of reinforcement learning by GRPO.
+
+    Args:
+        steps: steps of the optimizer.
+        prompts: prompts per step over all devices; each is answered `generations` times.
+        generations: answers to one prompt that are compared with one another.
+        tokens: length limit of an answer.
+        rate: the learning rate; None chooses by size: 2e-4 below 50 million parameters, else 1e-6; with LoRA ten times
+            as much for the larger ones.
+        temperature: sampling temperature of the answers.
+        every, patience, lora, seed: see `SFTConfig`.
+        vllm: TRL's vLLM mode, "colocate" or "server"; None generates with transformers.
+        options: other options of `trl.GRPOConfig` by name; they override everything above.
+    """
+
+    steps: int = 100
+    prompts: int = 4
+    generations: int = 8
+    tokens: int = 128
+    rate: float | None = None
+    temperature: float = 1.0
+    every: int = 25
+    patience: int = 4
+    lora: int = 0
+    seed: int = 0
     vllm: str | None = None
-    grpo: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        from r2p_dspy.errors import ConfigError  # the command line imports this module at its start
 
-        if self.method not in get_args(Method):
-            raise ConfigError(f"unknown method {self.method!r}; the methods are {', '.join(get_args(Method))}")
-        if len(set(self.tasks)) < len(self.tasks) or not self.tasks:
-            raise ConfigError("give each --task once")
-        if self.program is not None and len(self.tasks) > 1:
-            raise ConfigError("--program is of one task; leave it out where there are several --task")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"--limit must be at least 1, not {self.limit}")
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """The config of one fine-tuning.
+
+    Args:
+        tasks: names or files of the tasks that the student learns.
+        method: which trainings run.
+        student: a model directory, a hub name, or `pocket`.
+        carrier: what the student reasons in; None takes thinking where its chat template supports it, else fields.
+        tokens: length limit of the student's answers.
+        teacher: the teacher's language model.
+        program: file of the teacher's compiled program; None takes the uncompiled one.
+        r2p: how the teacher's R2P is set up.
+        retriever_tokens: tokens that the retrieved items may take together; None sets no limit.
+        data: which examples are learned from and reported.
+        sft: settings of the first training.
+        grpo: settings of the second training.
+        num_threads: calls in flight.
+        options: the command's options, as the run's `config.json` records them.
+    """
+
+    tasks: tuple[str, ...]
+    method: Method
+    student: str
+    carrier: Carrier | None
+    tokens: int
+    teacher: ModelConfig
+    program: str | None
+    r2p: R2PConfig
+    retriever_tokens: int | None
+    data: DataConfig
+    sft: SFTConfig
+    grpo: GRPOConfig
+    num_threads: int
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, **options: Any) -> FinetuneConfig:
+        """Resolve options under their names on the command line; an option that is left out, or None, has its default.
+
+        Raises:
+            ConfigError: for values that cannot be used.
+            ArtifactError: for a program file that cannot be read.
+
+        Example:
+            >>> FinetuneConfig.of(tasks=["lamp3"], steps=8).grpo.steps
+            8
+        """
+        from programs.data.dataset import DataConfig
+        from programs.runs.configs import ModelConfig
+        from programs.tasks.program import resolve
+
+        given = {name: value for name, value in options.items() if value is not None}
+        given = {"tasks": ("lamp2",), "student": str(STUDENT), "lora": 0, "candidates": CANDIDATES, **given}
+        given |= {"tasks": tuple(given["tasks"]), "grpo": read_options(given.get("grpo", ()))}
+        method, program, tokens = (
+            given.get("method", METHOD),
+            given.get("program"),
+            given.get("tokens", GRPOConfig.tokens),
+        )
+        _check(method, given["tasks"], program, given.get("limit"))
+
+        def part(*same: str, **renamed: str) -> dict[str, Any]:
+            """The given options of a part, by the names of its fields."""
+            names = {name: name for name in same} | renamed
+            return {field: given[name] for field, name in names.items() if name in given}
+
+        shared = part("every", "patience", "lora", "seed")
+        trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
+        return cls(
+            tasks=given["tasks"],
+            method=method,
+            student=given["student"],
+            carrier=given.get("carrier"),
+            tokens=tokens,
+            teacher=ModelConfig(**part("api_base", "seed", name="model")),
+            program=program,
+            r2p=resolve(part("retriever", "k", "candidates"), program),
+            retriever_tokens=given.get("retriever_tokens"),
+            data=DataConfig(
+                **part("limit", "seed", "skip_bad", source="data"), trains=True, train=given.get("users", USERS)
+            ),
+            sft=SFTConfig(**part("epochs", "batch", rate="learning_rate"), **shared),
+            grpo=GRPOConfig(**trl_options, **shared),
+            num_threads=given.get("num_threads", 16),
+            options={name: value for name, value in {**options, **given}.items() if name != "num_threads"},
+        )
 
     @property
-    def sft(self) -> bool:
-        """Whether the student learns from a teacher's traces."""
+    def runs_sft(self) -> bool:
+        """Whether the student learns from the teacher's traces."""
         return self.method != "grpo"
 
     @property
-    def rl(self) -> bool:
+    def runs_grpo(self) -> bool:
         """Whether the student learns from rewards."""
         return self.method != "sft"
+
+
+def learning_rate(config: SFTConfig | GRPOConfig, parameters: int) -> float:
+    """The learning rate of a training for a student of this many parameters.
+
+    Example:
+        >>> learning_rate(SFTConfig(), 3_000_000), learning_rate(GRPOConfig(rate=3e-4), 1)
+        (0.001, 0.0003)
+    """
+    if config.rate is not None:
+        return config.rate
+    small, large = (1e-3, 1e-5) if isinstance(config, SFTConfig) else (2e-4, 1e-6)
+    return (small if parameters < _SMALL else large) * (10 if config.lora and parameters >= _SMALL else 1)
+
+
+def read_options(texts: Iterable[str]) -> dict[str, Any]:
+    """Parse `KEY=VALUE` texts; a value is JSON, or else plain text.
+
+    Raises:
+        ConfigError: for a text without a key or `=`.
+
+    Example:
+        >>> read_options(["beta=0.04", "loss_type=dr_grpo"])
+        {'beta': 0.04, 'loss_type': 'dr_grpo'}
+    """
+    from r2p_dspy.errors import ConfigError
+
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name.strip():
+            raise ConfigError(f"--grpo takes KEY=VALUE, such as beta=0.04, not {text!r}")
+        try:
+            options[name.strip()] = json.loads(value)
+        except ValueError:
+            options[name.strip()] = value
+    return options
+
+
+def check_installed() -> None:
+    """Refuse to train where a package for training is missing.
+
+    Raises:
+        ConfigError: names the packages, and the command that installs them.
+    """
+    from r2p_dspy.errors import ConfigError
+
+    if missing := [name for name in _REQUIRED if find_spec(name) is None]:
+        raise ConfigError(f"training needs {', '.join(missing)}: pip install '.[local,cli,train]'")
+
+
+def _check(method: str, tasks: tuple[str, ...], program: str | None, limit: int | None) -> None:
+    """Refuse options that do not fit together."""
+    from r2p_dspy.errors import ConfigError
+
+    if method not in get_args(Method):
+        raise ConfigError(f"unknown method {method!r}; the methods are {', '.join(get_args(Method))}")
+    if len(set(tasks)) < len(tasks) or not tasks:
+        raise ConfigError("give each --task once")
+    if program is not None and len(tasks) > 1:
+        raise ConfigError("--program belongs to one task; leave it out with several --task")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {limit}")

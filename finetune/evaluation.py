@@ -1,98 +1,121 @@
-"""How good a student is on dev while it trains: its likeliest answers, judged by the reward that RL has."""
+"""The evaluation on dev while a student trains: greedy answers, scored by the composite that also rewards GRPO."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finetune.private_apis import announce_evaluation
 from finetune.student import Student
 from r2p_dspy.engines.chat import OPEN
 
-CorrectionMode = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Mapping[str, float]]
+if TYPE_CHECKING:  # DSPy's provider trains without tasks
+    from finetune.rewards import Rewards
+    from finetune.task_setup import TaskSetup
+    from programs.runs.directory import Rows as RowsFile
+    from programs.runs.reporter import Reporter
+
+_SAMPLES = 3  # answers of each evaluation that are kept for reading
+Rows = Sequence[Mapping[str, Any]]
+Metrics = Mapping[str, float]
+EvaluateModel = Callable[[Any, int], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Questions, and who grades the answers.
+    """The questions of an evaluation, and how answers are scored.
 
     Args:
-        rows: with a `prompt` each, and whatever `grade` needs.
-        grade: (rows, answers) to figures, among them `score`, the higher the better.
-        tokens: of an answer at most.
-        seen: is told (step, rows, answers, figures) after each sitting.
+        rows: the questions, each with a `prompt` and what `score` needs.
+        score: (rows, answers) to metrics; one of them is `score`, where higher is better.
+        tokens: length limit of an answer.
+        on_result: called with (step, rows, answers, metrics) after each evaluation.
     """
 
-    rows: Sequence[Mapping[str, Any]]
-    grade: CorrectionMode
+    rows: Rows
+    score: Callable[[Rows, Sequence[str]], Metrics]
     tokens: int = 128
-    seen: Callable[[int, Sequence[Mapping[str, Any]], Sequence[str], Mapping[str, float]], None] | None = None
+    on_result: Callable[[int, Rows, Sequence[str], Metrics], None] | None = None
 
-    def of(self, student: Student) -> Sitting:
-        """The exam for one student."""
-        return Sitting(self, student, [student.prompt(row["prompt"]) for row in self.rows])
+    def of(self, student: Student) -> EvaluateModel:
+        """The evaluation as a function of (model, step), with the prompts in a student's tokens."""
+        prompts = [student.prompt(row["prompt"]) for row in self.rows]
+
+        def evaluate(model: Any, step: int) -> dict[str, float]:
+            answers = generate_answers(model, student, prompts, self.tokens)
+            metrics = dict(self.score(self.rows, answers))
+            if self.on_result is not None:
+                self.on_result(step, self.rows, answers, metrics)
+            return metrics
+
+        return evaluate
 
 
-@dataclass(frozen=True)
-class Sitting:
-    """An exam with its prompts in a student's tokens."""
+def evaluation_on_dev(
+    stage: str, setups: Sequence[TaskSetup], rewards: Rewards, tokens: int, samples: RowsFile, reporter: Reporter
+) -> Evaluation:
+    """The evaluation of a training (`stage`) on the dev users of all tasks; `samples` gets a few answers of each."""
+    kept = {(row["stage"], row["step"]) for row in samples}
 
-    exam: Evaluation
-    student: Student
-    prompts: Sequence[tuple[list[int], bool]]
+    def on_result(step: int, rows: Rows, answers: Sequence[str], metrics: Metrics) -> None:
+        values = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name != "looping")
+        reporter.say(f"{stage}, step {step}, dev: {values}")
+        if (stage, step) in kept:
+            return
+        distance = max(1, len(rows) // _SAMPLES)
+        for row, answer in list(zip(rows, answers))[::distance][:_SAMPLES]:
+            score = rewards.score(row["task"], row["inputs"], row["gold"], answer)[1]
+            about = {"stage": stage, "step": step, "task": row["task"], "id": row["id"]}
+            samples.append({**about, "score": float(score), "feedback": score.feedback, "answer": answer})
 
-    def __call__(self, model: Any, step: int) -> dict[str, float]:
-        """What a model gets, as it is now."""
-        texts = answers(model, self.student, self.prompts, self.exam.tokens)
-        figures = dict(self.exam.grade(self.exam.rows, texts))
-        if self.exam.seen is not None:
-            self.exam.seen(step, self.exam.rows, texts, figures)
-        return figures
+    questions = [setup.rows(example) for setup in setups for example in setup.data.dev]
+    return Evaluation(questions, rewards.evaluate, tokens, on_result)
 
 
 @torch.inference_mode()
-def answers(
-    model: Any, student: Student, prompts: Sequence[tuple[list[int], bool]], most: int, batch: int = 64
+def generate_answers(
+    model: Any, student: Student, prompts: Sequence[tuple[list[int], bool]], max_tokens: int, batch: int = 64
 ) -> list[str]:
-    """The likeliest answers to prompts, with the tag of a thought that the prompt has opened."""
+    """Greedy answers to prompts, each given by its tokens and whether they open a thought, whose tag is put back."""
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index][0]))
-    texts = [""] * len(prompts)
+    answers = [""] * len(prompts)
     device = next(model.parameters()).device
     for start in range(0, len(order), batch):
-        some = order[start : start + batch]
+        indices = order[start : start + batch]
         padded = student.tokenizer.pad(
-            {"input_ids": [prompts[index][0] for index in some]}, padding_side="left", return_tensors="pt"
+            {"input_ids": [prompts[index][0] for index in indices]}, padding_side="left", return_tensors="pt"
         ).to(device)
-        made = model.generate(
-            **padded, max_new_tokens=most, do_sample=False, pad_token_id=student.tokenizer.pad_token_id
+        generated = model.generate(
+            **padded, max_new_tokens=max_tokens, do_sample=False, pad_token_id=student.tokenizer.pad_token_id
         )
-        for index, ids in zip(some, made[:, padded["input_ids"].shape[1] :].tolist(), strict=True):
-            texts[index] = (f"{OPEN}\n" if prompts[index][1] else "") + student.chat.decode(ids)
-    return texts
+        for index, ids in zip(indices, generated[:, padded["input_ids"].shape[1] :].tolist(), strict=True):
+            answers[index] = (f"{OPEN}\n" if prompts[index][1] else "") + student.chat.decode(ids)
+    return answers
 
 
-class Examined:
-    """Of a trainer: its evaluation is the exam in `sat`, on one process for all."""
+class EvaluatesStudent:
+    """Mixin for a trainer: `evaluate` runs `evaluate_model` on the main process, and all processes get its metrics."""
 
-    sat: Sitting | None = None
+    evaluate_model: EvaluateModel | None = None
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Evaluate the model as it is now, log the metrics, and return them."""
         from accelerate.utils import broadcast_object_list
-        from trl.models.utils import unwrap_model_for_generation
+        from trl.models import unwrap_model_for_generation
 
         trainer: Any = self
-        figures: list[Any] = [None]
-        was = trainer.model.training
+        shared: list[Any] = [None]
+        was_training = trainer.model.training
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
             model.eval()
-            if trainer.accelerator.is_main_process and self.sat is not None:
-                figures = [self.sat(model, trainer.state.global_step)]
-            model.train(was)
-        broadcast_object_list(figures)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures[0].items()}
+            if trainer.accelerator.is_main_process and self.evaluate_model is not None:
+                shared = [self.evaluate_model(model, trainer.state.global_step)]
+            model.train(was_training)
+        broadcast_object_list(shared)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in shared[0].items()}
         trainer.log(metrics)
-        trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
-        trainer._memory_tracker.stop_and_update_metrics(metrics)
+        announce_evaluation(trainer, metrics)
         return metrics

@@ -1,106 +1,107 @@
-"""Reinforcement learning with TRL's `GRPOTrainer`, under the library's composite score."""
+"""Reinforcement learning with TRL's `GRPOTrainer`, rewarded by the composite score (`rewards.py`)."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from finetune.settings import RL
+import torch
+import trl
+from accelerate import PartialState
+from datasets import Dataset
+
+from finetune.config import GRPOConfig
+from finetune.evaluation import EvaluatesStudent, Evaluation
+from finetune.rewards import Rewards
+from finetune.student import Student, is_finished
+from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, training_arguments
+from programs.tasks.task import unknown
 from r2p_dspy.errors import ConfigError
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+VLLM_MODES = ("colocate", "server")
+_RESERVED = {"output_dir", "seed", "report_to", "reward_weights", "use_vllm", "vllm_mode", "use_cpu"}
 
-    from finetune.evaluation import Evaluation
-    from finetune.rewards import Rewards
-    from finetune.training import Tick
 
-MODES = ("colocate", "server")
-_OURS = {"output_dir", "seed", "report_to", "reward_weights", "use_vllm", "vllm_mode", "use_cpu"}
+class StudentGRPOTrainer(NaNGuard, EvaluatesStudent, trl.GRPOTrainer):
+    """TRL's trainer, which stops at a NaN loss and evaluates on dev with `Evaluation`."""
 
 
 def train_grpo(
-    student: str | Path,
+    source: str | Path,
     rows: Dataset,
     rewards: Rewards,
-    settings: RL,
+    config: GRPOConfig,
     output: Path,
     *,
     resume: bool = False,
-    tick: Tick | None = None,
-    exam: Evaluation | None = None,
+    on_step: OnStep | None = None,
+    evaluation: Evaluation | None = None,
 ) -> Path:
-    """Train a student by GRPO: of several answers to a prompt those that score higher become likelier.
+    """Train a student by GRPO: of several answers to a prompt, those with higher rewards become likelier.
 
-    Nothing backtracks or intervenes in a rollout.
+    Rollouts are the student's own answers: no backtracks, no interventions.
 
     Args:
-        student: a model's directory, a hub name, or `pocket`.
-        rows: `prompt` (messages), `task`, `inputs` and `gold`, as of `rows.Asking`; tasks may be mixed.
-        rewards: of all these tasks.
-        settings: of the training.
-        output: directory of checkpoints, of TensorBoard's log, and of the finished model.
-        resume, tick, exam: as of `train_sft`.
+        source: the student: a model's directory, a hub name, or `pocket`.
+        rows: `prompt` (messages), `task`, `inputs` and `gold`, as `task_setup.RowBuilder` makes them; tasks may be
+            mixed.
+        rewards: scores the answers of all these tasks.
+        config: settings of the training.
+        output: directory for checkpoints, TensorBoard's log, and the finished model.
+        resume, on_step, evaluation: see `sft.train_sft`.
 
     Returns:
-        The directory of the finished model, as of `train_sft`.
+        The directory of the finished model, as `train_sft` returns it.
 
     Raises:
-        ValueError: (RunError, RewardError) one line on what is wrong with the student, the rows, an option, a reward,
-            or on too little memory.
+        ConfigError: for a student, rows or an option that cannot be used, or too little memory.
+        RunError: for checkpoints of another training.
+        RewardError: for a check or metric that failed.
     """
-    from trl import GRPOConfig, GRPOTrainer
-
-    from finetune.sft import known, rows_digest
-    from finetune.student import Student, finished
-    from finetune.training import arguments, checkpoint, fit
-
-    check_vllm(settings.vllm)
-    check_options(settings.options)
+    check_vllm(config.vllm)
+    check_options(config.options)
     if not len(rows):
         raise ConfigError("there are no rows to train on")
-    taught = Student.load(student, lora=bool(settings.lora), thinks=rewards.thinks)
-    made_by = {"method": "grpo", "student": known(taught.source), "rows": rows_digest(rows), **asdict(settings)}
-    last = checkpoint(output, made_by, resume)
-    if finished(output / "model"):
+    student = Student.load(source, lora=bool(config.lora), thinking=rewards.thinking)
+    checkpoint = last_checkpoint(output, "grpo", student, rows, config, resume)
+    if is_finished(output / "model"):
         return output / "model"
-    prompts = [taught.prompt(row["prompt"]) for row in rows]
-    taught.check_fits(max(len(ids) for ids, _ in prompts), settings.tokens)
-    template: dict[str, Any] = {"sanitize_control_tokens": True}  # what looks like a control token in a history is text
-    config = _config(
-        GRPOConfig,
-        {
-            **arguments(taught, settings, output, dev=exam is not None, begins=last is None),
-            **_batches(settings),
-            "max_steps": settings.steps,
-            "num_generations": settings.generations,
-            "max_completion_length": settings.tokens,
-            "temperature": settings.temperature,
-            "lr_scheduler_type": "constant_with_warmup",
-            "warmup_steps": 5,
-            "chat_template_kwargs": template if rewards.thinks is None else {**template, "enable_thinking": True},
-            "mask_truncated_completions": False,
-            **({"use_vllm": True, "vllm_mode": settings.vllm} if settings.vllm else {}),
-        },
-        settings.options,
-    )
-    functions = rewards.functions(*dict.fromkeys(rows["task"]), ends=taught.ends)
-    config.reward_weights = [1.0, *[0.0] * (len(functions) - 1)]
+    prompts = [student.prompt(row["prompt"]) for row in rows]
+    student.check_fits(max(len(ids) for ids, _ in prompts), config.tokens)
+    # A history may hold text that looks like a control token: it stays text.
+    template: dict[str, Any] = {"sanitize_control_tokens": True}
+    options = {
+        **training_arguments(student, config, output, evaluates=evaluation is not None, begins=checkpoint is None),
+        **_batch_sizes(config),
+        "max_steps": config.steps,
+        "num_generations": config.generations,
+        "max_completion_length": config.tokens,
+        "temperature": config.temperature,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 5,
+        "chat_template_kwargs": template if rewards.thinking is None else {**template, "enable_thinking": True},
+        "mask_truncated_completions": False,
+        **({"use_vllm": True, "vllm_mode": config.vllm} if config.vllm else {}),
+    }
+    try:
+        arguments = trl.GRPOConfig(**{**options, **config.options})
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"TRL refuses these options: {' '.join(str(error).split())}") from None
+    functions = rewards.functions(*dict.fromkeys(rows["task"]), end_tokens=student.end_tokens)
+    arguments.reward_weights = [1.0, *[0.0] * (len(functions) - 1)]
     return fit(
-        GRPOTrainer,
-        taught,
-        settings,
+        StudentGRPOTrainer,
+        student,
+        config,
         output,
-        last=last,
-        tick=tick,
-        exam=exam,
-        knobs="lower --grpo num_generations or max_completion_length, take --lora, or a smaller student",
-        args=config,
+        checkpoint=checkpoint,
+        on_step=on_step,
+        evaluation=evaluation,
+        memory_advice="lower --grpo num_generations or max_completion_length, use --lora, or take a smaller student",
+        args=arguments,
         train_dataset=rows,
         reward_funcs=functions,
     )
@@ -110,72 +111,35 @@ def check_vllm(mode: str | None) -> None:
     """Refuse vLLM where it cannot run.
 
     Raises:
-        ValueError: for an unknown mode, no GPU, or no vLLM.
+        ConfigError: for an unknown mode, no GPU, or no vLLM.
     """
     if mode is None:
         return
-    import torch
-
-    if mode not in MODES:
-        raise ConfigError(f"unknown vLLM mode {mode!r}; the modes are {', '.join(MODES)}")
+    if mode not in VLLM_MODES:
+        raise ConfigError(f"unknown vLLM mode {mode!r}; the modes are {', '.join(VLLM_MODES)}")
     if not torch.cuda.is_available():
-        raise ConfigError(f"--vllm {mode} needs a GPU, and none is here: leave it out, and transformers generates")
+        raise ConfigError(f"--vllm {mode} needs a GPU, and none is here: leave it out to generate with transformers")
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(f"--vllm {mode} needs vLLM: pip install '.[serve]'")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse what `trl.GRPOConfig` does not take.
+    """Refuse options that `trl.GRPOConfig` does not have, or that finetune sets itself.
 
     Raises:
-        ValueError: with the nearest option that there is.
+        ConfigError: names the nearest option.
     """
-    from trl import GRPOConfig
-
-    from programs.tasks.task import unknown
-
-    names = {field.name for field in dataclasses.fields(GRPOConfig)} - _OURS
+    names = {field.name for field in dataclasses.fields(trl.GRPOConfig)} - _RESERVED
     for name in options:
-        if name in _OURS:
+        if name in _RESERVED:
             raise ConfigError(f"--grpo {name} is set by finetune itself; leave it out")
         if name not in names:
             raise ConfigError(unknown("option of --grpo", name, names))
 
 
-def read_options(given: Iterable[str]) -> dict[str, Any]:
-    """`KEY=VALUE` texts as options; a value is JSON, or else a text.
-
-    Raises:
-        ValueError: for a text without `=`.
-
-    Example:
-        >>> read_options(["beta=0.04", "loss_type=dr_grpo"])
-        {'beta': 0.04, 'loss_type': 'dr_grpo'}
-    """
-    options: dict[str, Any] = {}
-    for text in given:
-        name, found, value = text.partition("=")
-        if not found or not name.strip():
-            raise ConfigError(f"--grpo takes KEY=VALUE, such as beta=0.04, not {text!r}")
-        try:
-            options[name.strip()] = json.loads(value)
-        except ValueError:
-            options[name.strip()] = value
-    return options
-
-
-def _batches(settings: RL) -> dict[str, int]:
-    """A step's answers over the devices; TRL wants whole groups in a step."""
-    from accelerate import PartialState
-
-    answers, devices = settings.prompts * settings.generations, PartialState().num_processes
+def _batch_sizes(config: GRPOConfig) -> dict[str, int]:
+    """The answers of a step shared by the devices; TRL wants whole groups in a step."""
+    answers, devices = config.prompts * config.generations, PartialState().num_processes
     if answers % devices:
-        raise ConfigError(f"{answers} answers of a step cannot be shared by {devices} devices; change --prompts")
+        raise ConfigError(f"{answers} answers per step cannot be shared by {devices} devices; change --prompts")
     return {"per_device_train_batch_size": answers // devices, "gradient_accumulation_steps": 1}
-
-
-def _config(kind: Any, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Any:
-    try:
-        return kind(**{**ours, **theirs})
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"TRL refuses these options: {' '.join(str(error).split())}") from None

@@ -1,11 +1,12 @@
-"""The library's composite score as TRL's rewards: the same reading, checks and metrics as in a call, on a text."""
+"""The composite score as TRL's reward functions: a completion is read, checked and scored as in a call."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,145 +22,161 @@ from r2p_dspy.errors import R2PError
 from r2p_dspy.scoring.completions import CompletionReader, load_inputs
 from r2p_dspy.scoring.composite import WEIGHTS
 
-WASTE = -0.25  # what an answer gets that was cut off or goes round in circles, whatever else it says
-_PERIOD, _ROUNDS = 20, 5  # words that come again at most, and how often they stand there at least
-_RUN = re.compile(r"(\S{1,6}?)\1{19,}")  # the same without spaces
+DEGENERATE = -0.25  # the reward of an answer that was cut off or loops, whatever else it says
+_MAX_PERIOD, _MIN_REPEATS = 20, 5  # a loop: up to twenty words that stand there five times or more
+_CHARACTER_LOOP = re.compile(r"(\S{1,6}?)\1{19,}")  # a loop without spaces
 
 Reward = Callable[..., list[float | None]]
+Value = Callable[[str, Score, bool], float | None]  # (completion, its score, whether it was cut off) to a reward
 
 
 class RewardError(R2PError):
-    """A check or a metric failed while it scored; one line says which."""
+    """A check or a metric failed while it scored an answer.
+
+    Args:
+        message: one line that names the task and the failure.
+        traceback: the traceback of the failure, which shows the user's own code.
+    """
+
+    def __init__(self, message: str, traceback: str = ""):
+        super().__init__(message)
+        self.traceback = traceback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.traceback)
 
 
 class Rewards:
     """Scores completions of several tasks.
 
     Args:
-        programs: of each task its name, the task, and the program whose prompts were answered.
-        opened: the student's template opens the thought in the prompt, so that its completions begin inside it.
+        programs: by task name, the task and the program whose prompts are answered.
+        opened: whether the student's template opens the thought in the prompt, so that completions begin inside it.
 
     Example:
         >>> from programs.tasks.lamp2 import TASK
-        >>> from programs.evaluate.baselines import r2p
+        >>> from programs.tasks.program import r2p
         >>> Rewards({"lamp2": (TASK, r2p(TASK))}).functions("lamp2")[0].__name__
         'composite'
     """
 
     def __init__(self, programs: Mapping[str, tuple[Task, R2P]], opened: bool = False):
-        self._reads: dict[str, tuple[CompletionReader, Composite, Task]] = {
+        self._scorers: dict[str, tuple[CompletionReader, Composite, Task]] = {
             name: (CompletionReader(program.reason, program.checks), composite(task), task)
             for name, (task, program) in programs.items()
         }
         self._opened = opened
-        # Where a program reasons in the model's own thinking, the model is told to think.
-        self.thinks = True if any(program.reason.thought for _, program in programs.values()) else None
-        self._of = lru_cache(maxsize=4096)(self._judged)
-        self.seconds = 0.0  # that scoring took
+        # A program on the thinking carrier needs a template that is told to think.
+        self.thinking = True if any(program.reason.thought for _, program in programs.values()) else None
+        self._cached = lru_cache(maxsize=4096)(self._score)
+        self.seconds = 0.0  # time spent on scoring
 
-    def judged(self, task: str, inputs: str, gold: str, text: str) -> tuple[dspy.Prediction, Score]:
-        """What a completion comes to.
+    def score(self, task: str, inputs: str, gold: str, text: str) -> tuple[dspy.Prediction, Score]:
+        """Read and score a completion.
 
         Args:
-            task: its name.
-            inputs: as rendered, in JSON.
-            gold: the right answer, in JSON.
+            task: the task's name.
+            inputs: the rendered inputs, as JSON.
+            gold: the gold answer, as JSON.
             text: the completion.
+
+        Returns:
+            The prediction, and its composite score.
 
         Raises:
             RewardError: a check or the task's metric failed.
         """
         started = time.perf_counter()
         try:
-            return self._of(task, inputs, gold, text)
+            return self._cached(task, inputs, gold, text)
         finally:
             self.seconds += time.perf_counter() - started
 
-    def _judged(self, task: str, inputs: str, gold: str, text: str) -> tuple[dspy.Prediction, Score]:
-        judged, scored, about = self._reads[task]
+    def _score(self, name: str, inputs: str, gold: str, text: str) -> tuple[dspy.Prediction, Score]:
+        reader, scored, task = self._scorers[name]
         if self._opened and not text.lstrip().startswith(OPEN):
-            text = f"{OPEN}\n{text}"  # TRL hands over what was generated, and that tag was not
+            text = f"{OPEN}\n{text}"  # TRL hands over the generated text, and the prompt holds that tag
         try:
-            prediction = judged(load_inputs(judged.reason, inputs), text)
-            return prediction, scored(dspy.Example({about.answer: json.loads(gold)}), prediction)
+            prediction = reader(load_inputs(reader.reason, inputs), text)
+            return prediction, scored(dspy.Example({task.answer: json.loads(gold)}), prediction)
         except Exception as error:
             raise RewardError(
-                f"scoring an answer of task {task!r} failed ({type(error).__name__}: {' '.join(str(error).split())}); "
-                "mend the check or metric, then go on with --resume"
+                f"scoring an answer of task {name!r} failed ({type(error).__name__}: {' '.join(str(error).split())}); "
+                "fix the check or metric, then continue with --resume",
+                "".join(traceback.format_exception(error)),
             ) from error
 
-    def functions(self, *tasks: str, ends: set[int] = frozenset()) -> list[Reward]:  # type: ignore[assignment]
-        """TRL's reward functions: the composite first, which has weight 1; then its parts and tasks, with weight 0.
+    def functions(self, *tasks: str, end_tokens: Collection[int] = ()) -> list[Reward]:
+        """TRL's reward functions: the composite, which has weight 1, then its parts and the tasks, with weight 0.
 
-        Each takes TRL's arguments and the columns `task`, `inputs` and `gold`, and returns a reward for each
-        completion, None for rows of a task that it does not know.
+        Each takes TRL's arguments and the columns `task`, `inputs` and `gold`. It returns a reward for each completion,
+        and None for rows of a task that it does not know.
 
         Args:
-            tasks: of the run; with several, each task's composite is logged too.
-            ends: the tokens that end an answer; without one of them at its end an answer was cut off. None are given:
-                nothing is known of that.
+            tasks: the run's tasks; with several, the composite of each is logged too.
+            end_tokens: tokens that end an answer. An answer without one of them at its end was cut off; without any
+                end tokens no answer counts as cut off.
         """
-        found = [
-            self._function(
-                "composite", lambda text, score, cut: WASTE if cut or looping(text) else score.rewards["reward"]
-            )
-        ]
-        for part in WEIGHTS:
-            found.append(self._function(part, lambda text, score, cut, part=part: score.rewards[part]))
-        for name in tasks if len(tasks) > 1 else ():
-            found.append(self._function(name, lambda text, score, cut: float(score), only=name))
-        return [_named(one, name, ends) for one, name in found]
 
-    def grade(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> dict[str, float]:
-        """The figures of an exam: `score`, the mean composite, then its parts, and shares of answers in order."""
-        made = [self.judged(row["task"], row["inputs"], row["gold"], text) for row, text in zip(rows, texts)]
-        figures = {"score": _mean([float(score) for _, score in made])}
-        for part in WEIGHTS:
-            figures[part] = _mean([score.parts[part] for _, score in made if part in score.parts])
-        figures["compliance"] = _mean([float(bool(compliant_final(prediction))) for prediction, _ in made])
-        figures["evidence_validity"] = _mean([float(found) for one, _ in made if (found := valid(one)) is not None])
-        figures["looping"] = _mean([float(looping(text)) for text in texts])
-        return figures
+        def reward(text: str, score: Score, cut_off: bool) -> float | None:
+            return DEGENERATE if cut_off or loops(text) else score.rewards["reward"]
 
-    def _function(self, name: str, value: Callable[..., float | None], only: str | None = None) -> tuple[Any, str]:
-        def rewards(
-            texts: Sequence[str], cut: Sequence[bool], task: Sequence[str], inputs: Sequence[str], gold: Sequence[str]
+        def part(name: str) -> Value:
+            return lambda text, score, cut_off: score.rewards[name]
+
+        functions = [self._function("composite", reward, end_tokens)]
+        functions += [self._function(name, part(name), end_tokens) for name in WEIGHTS]
+        for task in tasks if len(tasks) > 1 else ():
+            functions.append(self._function(task, lambda text, score, cut_off: float(score), end_tokens, only=task))
+        return functions
+
+    def evaluate(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> dict[str, float]:
+        """Metrics of an evaluation on dev.
+
+        Returns:
+            `score` (mean composite), the mean of each part, and the shares of compliant, valid and looping answers.
+        """
+        scored = [self.score(row["task"], row["inputs"], row["gold"], text) for row, text in zip(rows, texts)]
+        metrics = {"score": _mean([float(score) for _, score in scored])}
+        for part in WEIGHTS:
+            metrics[part] = _mean([score.parts[part] for _, score in scored if part in score.parts])
+        metrics["compliance"] = _mean([float(bool(compliant_final(prediction))) for prediction, _ in scored])
+        validity = [valid(prediction) for prediction, _ in scored]
+        metrics["evidence_validity"] = _mean([float(value) for value in validity if value is not None])
+        metrics["looping"] = _mean([float(loops(text)) for text in texts])
+        return metrics
+
+    def _function(self, name: str, value: Value, end_tokens: Collection[int], only: str | None = None) -> Reward:
+        """One reward function; TRL logs it under its name."""
+
+        def reward(
+            completions: Sequence[Any],
+            completion_ids: Sequence[Sequence[int]] | None = None,
+            task: Sequence[str] = (),
+            inputs: Sequence[str] = (),
+            gold: Sequence[str] = (),
+            log_metric: Callable[[str, float], None] | None = None,
+            **_: Any,
         ) -> list[float | None]:
+            texts = [text_of(completion) for completion in completions]
+            token_ids = completion_ids or [()] * len(texts)
+            cut_off = [bool(end_tokens) and not (ids and ids[-1] in end_tokens) for ids in token_ids]
+            if log_metric is not None and name == "composite" and texts:
+                log_metric("answers/cut_off", sum(cut_off) / len(cut_off))
+                log_metric("answers/looping", sum(map(loops, texts)) / len(texts))
             return [
-                value(text, self.judged(name, given, right, text)[1], ended)
-                if name in self._reads and only in (None, name)
+                value(text, self.score(task_name, row_inputs, row_gold, text)[1], was_cut_off)
+                if task_name in self._scorers and only in (None, task_name)
                 else None
-                for text, ended, name, given, right in zip(texts, cut, task, inputs, gold)
+                for text, was_cut_off, task_name, row_inputs, row_gold in zip(texts, cut_off, task, inputs, gold)
             ]
 
-        return rewards, name
-
-
-def _named(rewards: Any, name: str, ends: set[int]) -> Reward:
-    """A function as TRL calls it, under a name for its log."""
-
-    def reward(
-        completions: Sequence[Any],
-        completion_ids: Sequence[Sequence[int]] | None = None,
-        task: Sequence[str] = (),
-        inputs: Sequence[str] = (),
-        gold: Sequence[str] = (),
-        log_metric: Callable[[str, float], None] | None = None,
-        **_: Any,
-    ) -> list[float | None]:
-        texts = [text_of(one) for one in completions]
-        cut = [bool(ends) and not (ids and ids[-1] in ends) for ids in completion_ids or [()] * len(texts)]
-        if log_metric is not None and name == "composite" and texts:
-            log_metric("answers/cut_off", sum(cut) / len(cut))
-            log_metric("answers/looping", sum(map(looping, texts)) / len(texts))
-        return rewards(texts, cut, task, inputs, gold)
-
-    reward.__name__ = name
-    return reward
+        reward.__name__ = name
+        return reward
 
 
 def text_of(completion: Any) -> str:
-    """A completion's text, of TRL's conversational form or of its plain one."""
+    """The text of a completion in TRL's conversational or plain form; a separate thought is put back in front."""
     if isinstance(completion, str):
         return completion
     thought = completion[-1].get("reasoning_content")
@@ -167,21 +184,21 @@ def text_of(completion: Any) -> str:
     return f"{OPEN}\n{thought}\n</think>\n\n{content}" if thought else content
 
 
-def looping(text: str) -> bool:
-    """Whether a text says the same up to twenty words five times in a row.
+def loops(text: str) -> bool:
+    """Whether a text repeats up to twenty words five times in a row.
 
     Example:
-        >>> looping("a film about a dog"), looping("a dog and " * 5 + "a dog")
+        >>> loops("a film about a dog"), loops("a dog and " * 5 + "a dog")
         (False, True)
     """
     words = text.split()
-    for period in range(1, min(_PERIOD, len(words) // _ROUNDS) + 1):
-        run = 0
-        for one, other in zip(words, words[period:]):
-            run = run + 1 if one == other else 0
-            if run >= period * (_ROUNDS - 1):
+    for period in range(1, min(_MAX_PERIOD, len(words) // _MIN_REPEATS) + 1):
+        repeated = 0
+        for word, later in zip(words, words[period:]):
+            repeated = repeated + 1 if word == later else 0
+            if repeated >= period * (_MIN_REPEATS - 1):
                 return True
-    return _RUN.search(text) is not None
+    return _CHARACTER_LOOP.search(text) is not None
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,105 +1,88 @@
-"""Supervised fine-tuning on rows of chat, with TRL's `SFTTrainer`."""
+"""Supervised fine-tuning on chat rows, with TRL's `SFTTrainer`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from finetune.settings import SFT
-from r2p_dspy.engines.weights import fingerprint, locate
+import trl
+from datasets import Dataset
+
+from finetune.config import SFTConfig
+from finetune.evaluation import EvaluatesStudent, Evaluation
+from finetune.student import Student, is_finished
+from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, training_arguments
 from r2p_dspy.errors import ConfigError
-from r2p_dspy.files import digest
 
-if TYPE_CHECKING:
-    from datasets import Dataset
 
-    from finetune.evaluation import Evaluation
-    from finetune.training import Tick
+class StudentSFTTrainer(NaNGuard, EvaluatesStudent, trl.SFTTrainer):
+    """TRL's trainer, which stops at a NaN loss and evaluates on dev with `Evaluation`."""
 
 
 def train_sft(
-    student: str | Path,
+    source: str | Path,
     rows: Dataset | Sequence[Mapping[str, Any]],
-    settings: SFT,
+    config: SFTConfig,
     output: Path,
     *,
     resume: bool = False,
-    tick: Tick | None = None,
-    exam: Evaluation | None = None,
-    thinks: bool | None = None,
+    on_step: OnStep | None = None,
+    evaluation: Evaluation | None = None,
+    thinking: bool | None = None,
 ) -> Path:
-    """Train a student to write the completions of rows; the loss is on these alone.
+    """Train a student to write the completions of rows; the loss covers only these.
 
     Args:
-        student: a model's directory, a hub name, or `pocket`.
-        rows: `prompt` and `completion`, each a list of messages (`role`, `content`); other columns are left out.
-        settings: of the training.
-        output: directory of checkpoints, of TensorBoard's log, and of the finished model.
-        resume: go on from the last checkpoint that is there, or take the finished model.
-        tick: called with (step, steps) after each step; what it raises stops the training, and the last checkpoint
-            stays.
-        exam: how good the student is on dev, every so many steps; the best model is kept, and training stops when it
-            gets no better. None trains to the end.
-        thinks: whether the student's template is told to think; None leaves it to the template.
+        source: the student: a model's directory, a hub name, or `pocket`.
+        rows: `prompt` and `completion`, each a list of messages (`role`, `content`); other columns are ignored.
+        config: settings of the training.
+        output: directory for checkpoints, TensorBoard's log, and the finished model.
+        resume: continue from the last checkpoint, or return the finished model.
+        on_step: called with (step, steps) after each step; an exception it raises stops the training, and the last
+            checkpoint stays.
+        evaluation: evaluates the student on dev every `config.every` steps; the best model is kept, and training stops
+            when the score no longer rises. None trains to the end.
+        thinking: whether the student's template is told to think; None leaves it to the template.
 
     Returns:
-        The directory of the finished model with its tokenizer: `output/model`; with LoRA it is merged, and the adapter
-        lies in `output/model/adapter`.
+        The directory of the finished model with its tokenizer, `output/model`. With LoRA the adapter is merged, and
+        also kept in `output/model/adapter`.
 
     Raises:
-        ValueError: (RunError) one line on a student that cannot be trained, no rows, rows that do not fit its context,
-            checkpoints of another training, a loss that is not a number, or too little memory.
+        ConfigError: for a student that cannot be trained, no rows, rows that do not fit its context, a loss that is not
+            a number, or too little memory.
+        RunError: for checkpoints of another training.
     """
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
-    from finetune.student import Student, finished
-    from finetune.training import arguments, checkpoint, fit
-
     if not isinstance(rows, Dataset):
         rows = Dataset.from_list([{"prompt": [*row["prompt"]], "completion": [*row["completion"]]} for row in rows])
     if not len(rows):
         raise ConfigError("there are no rows to train on")
-    taught = Student.load(student, lora=bool(settings.lora), thinks=thinks)
-    made_by = {"method": "sft", "student": known(taught.source), "rows": rows_digest(rows), **asdict(settings)}
-    last = checkpoint(output, made_by, resume)
-    if finished(output / "model"):
+    student = Student.load(source, lora=bool(config.lora), thinking=thinking)
+    checkpoint = last_checkpoint(output, "sft", student, rows, config, resume)
+    if is_finished(output / "model"):
         return output / "model"
-    encoded = rows.map(taught.encode, remove_columns=rows.column_names, desc=None)
-    taught.check_fits(max(map(len, encoded["input_ids"])), 0)
-    config = SFTConfig(
-        **arguments(taught, settings, output, dev=exam is not None, begins=last is None),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch,
-        gradient_accumulation_steps=settings.accumulate,
-        warmup_steps=settings.warmup,
+    encoded = rows.map(student.encode, remove_columns=rows.column_names, desc=None)
+    student.check_fits(max(map(len, encoded["input_ids"])), 0)
+    arguments = trl.SFTConfig(
+        **training_arguments(student, config, output, evaluates=evaluation is not None, begins=checkpoint is None),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch,
+        gradient_accumulation_steps=config.accumulate,
+        warmup_steps=config.warmup,
         lr_scheduler_type="cosine",
         completion_only_loss=True,
         max_length=None,
     )
     return fit(
-        SFTTrainer,
-        taught,
-        settings,
+        StudentSFTTrainer,
+        student,
+        config,
         output,
-        last=last,
-        tick=tick,
-        exam=exam,
-        knobs="lower --batch, take --lora, or a smaller student",
-        args=config,
+        checkpoint=checkpoint,
+        on_step=on_step,
+        evaluation=evaluation,
+        memory_advice="lower --batch, use --lora, or take a smaller student",
+        args=arguments,
         train_dataset=encoded,
     )
-
-
-def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Sixteen hex digits that change with the prompts and completions of rows, or their order."""
-    return digest(json.dumps([row["prompt"], row.get("completion")], sort_keys=True).encode() for row in rows)
-
-
-def known(source: str) -> str:
-    """A student as a checkpoint knows it: by its weights where they lie here."""
-    where = locate(source)
-    return fingerprint(where) if Path(where).is_dir() else where

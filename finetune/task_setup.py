@@ -1,19 +1,28 @@
-"""One task of a run: its teacher, the program that the student answers for, and the users of each role."""
+"""One task of a run: its users, its teacher, the student's program, and the rows that the student trains on."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.config import Options
-from programs.data.dataset import Data, DataConfig
+import dspy
+from dspy.lm15 import Message, Request, Response, TextPart, Usage
+
+from finetune.config import FinetuneConfig
+from finetune.student import Student
+from programs.data.dataset import Data
 from programs.data.reading import read_examples
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig, build
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
-from r2p_dspy import R2P, load_program
+from r2p_dspy import R2P, Outcome, load_program
+from r2p_dspy.engines.chat import CLOSE, OPEN, conversation
+from r2p_dspy.errors import UnreadableAnswer
+from r2p_dspy.outcome import unshadowed
 from r2p_dspy.prompting.signature import Carrier
+from r2p_dspy.prompting.tags import render
 
 
 @dataclass(frozen=True)
@@ -21,53 +30,46 @@ class TaskSetup:
     """One task.
 
     Args:
-        task: what is learnt.
+        task: what is learned.
         teacher: an R2P program with cross-referencing, compiled or not.
-        program: the student's, see `student_program`.
-        settings: how the teacher is set up.
-        data: who is learnt from, chosen by, and reported.
+        program: the student's program, see `student_program`.
+        rows: makes the student's training rows.
+        config: how the teacher is set up.
+        data: the users to learn from, to choose by, and to report on.
     """
 
     task: Task
     teacher: R2P
     program: R2P
-    settings: R2PConfig
+    rows: RowBuilder
+    config: R2PConfig
     data: Data
 
     @classmethod
-    def of(cls, name: str, options: Options, carrier: Carrier, reporter: Reporter) -> TaskSetup:
-        """The course of a task.
+    def of(cls, name: str, config: FinetuneConfig, carrier: Carrier, student: Student, reporter: Reporter) -> TaskSetup:
+        """Set up a task.
 
         Args:
-            name: of the task, or of its file.
-            options: what was asked for.
-            carrier: of the student's reasoning.
-            reporter: is told of rows that are left out.
+            name: the task's name or file.
+            config: of the run.
+            carrier: what the student reasons in.
+            student: the model that answers.
+            reporter: is told which rows are left out.
 
         Raises:
-            ValueError: (DataError, ArtifactError) one line on what is wrong with the task, the program or the data.
+            ConfigError, DataError, ArtifactError: for a task, data or a program that cannot be used.
         """
         task = task_of(name)
-        settings = R2PConfig() if options.program is None else R2PConfig.of(options.program)
-        asked = {"retriever": options.retriever, "k": options.k, "candidates": options.candidates}
-        settings = settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
-        teacher = build(task, settings, seed=options.seed, tokens=options.retriever_tokens)
-        if options.program is not None:
-            load_program(teacher, options.program, task=task.name)
-        config = DataConfig(
-            options.data, options.limit, options.seed, skip_bad=options.skip_bad, trains=True, train=options.users
-        )
-        return cls(
-            task,
-            teacher,
-            student_program(task, teacher, carrier),
-            settings,
-            read_examples(task, config, reporter.say),
-        )
+        teacher = build(task, config.r2p, seed=config.data.seed, tokens=config.retriever_tokens)
+        if config.program is not None:
+            load_program(teacher, config.program, task=task.name)
+        program = student_program(task, teacher, carrier)
+        data = read_examples(task, config.data, reporter.say)
+        return cls(task, teacher, program, RowBuilder(program, task, student, config.tokens), config.r2p, data)
 
 
 def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:
-    """The program that a student answers for: the teacher's instructions, no demos, one call, nobody who corrects."""
+    """The program that a student answers for: the teacher's instructions, no demos, one call, no corrections."""
     program = R2P(
         task.signature,
         retriever=teacher.retriever,
@@ -77,6 +79,86 @@ def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:
         max_backtracks=0,
         max_interventions=0,
     )
-    theirs: Any = teacher.reason.signature
-    program.reason.signature = program.reason.signature.with_instructions(theirs.instructions)
+    signature: Any = teacher.reason.signature
+    program.reason.signature = program.reason.signature.with_instructions(signature.instructions)
     return program
+
+
+class RowBuilder:
+    """Turns an example into the row that a program would send to its model, without calling a model.
+
+    Args:
+        program: the student's program.
+        task: what it is for.
+        student: the model; prompts are shortened to fit its context.
+        tokens: length limit of an answer; a prompt leaves room for it.
+    """
+
+    def __init__(self, program: R2P, task: Task, student: Student, tokens: int):
+        self.program, self.task = program, task
+        self.shortened = 0  # prompts that were shortened to fit
+        engine = _RecordingEngine(student, thinks=program.reason.thought is not None)
+        self.lm = dspy.LM("recorder/student", engine=engine, cache=False, num_retries=0, max_tokens=tokens)
+
+    def __call__(self, example: dspy.Example) -> dict[str, Any]:
+        """A row: the prompt as messages, and what a reward needs to know."""
+        kwargs = self.program.retrieve(dict(example.inputs()))
+        recorded = _Recorded()
+        with dspy.context(lm=self.lm, adapter=dspy.ChatAdapter(), recorded=recorded, trace=[], usage_tracker=None):
+            try:
+                details = self.program.reason(**kwargs).details
+            except UnreadableAnswer as unreadable:
+                details = unreadable.details
+        self.shortened += details.truncated_chars > 0
+        return {
+            "id": str(example.id),
+            "task": self.task.name,
+            "prompt": recorded.messages,
+            "inputs": details.inputs.to_json(),
+            "gold": json.dumps(example[self.task.answer], ensure_ascii=False),
+        }
+
+
+def completion_text(program: R2P, outcome: Outcome) -> str:
+    """The text that a student is to write for an outcome: the accepted attempt alone, on the program's carrier.
+
+    Args:
+        program: the student's program.
+        outcome: the accepted outcome, with every stage.
+    """
+    reason, outcome = program.reason, unshadowed(outcome)
+    fields: dict[str, Any] = {name: outcome.fields[name] for name in reason.answers}
+    signature, thought = reason.signature, ""
+    if reason.thought is None:
+        fields |= {name: outcome.stages[stage] for stage, name in reason.stages.items()}
+    else:
+        signature = signature.delete(reason.thought)
+        thought = f"{OPEN}\n{render(reason.template, outcome.stages)}\n{CLOSE}\n\n"
+    outputs = {name: fields[name] for name in signature.output_fields}
+    return thought + dspy.ChatAdapter().format_assistant_message_content(signature, outputs).rstrip("\n")
+
+
+@dataclass
+class _Recorded:
+    messages: list[dict[str, str]] | None = None
+
+
+class _RecordingEngine:
+    """An engine that stores a request's messages in DSPy's context, and answers nothing of use."""
+
+    supports_function_calling = False
+    supports_response_schema = False
+    supported_params = frozenset({"temperature", "max_tokens"})
+
+    def __init__(self, student: Student, thinks: bool):
+        self.supports_reasoning = thinks
+        self.context_window = student.context
+        self.count_tokens = student.chat.count
+
+    def complete(self, request: Request) -> Response:
+        dspy.settings.recorded.messages = conversation(request)
+        message = Message.assistant([TextPart("nothing")])
+        return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+    def close(self) -> None:
+        """Nothing is open."""

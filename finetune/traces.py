@@ -1,4 +1,4 @@
-"""Traces: what a teacher answered on training users, of that the good ones, as rows to learn from."""
+"""Traces: the teacher's good answers on training users, as rows for SFT."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dspy.utils.exceptions import AdapterParseError
 from dspy.utils.usage_tracker import UsageTracker
 
 from finetune.rewards import Rewards
-from finetune.rows import Asking, completion
-from finetune.task_setup import TaskSetup
+from finetune.task_setup import TaskSetup, completion_text
 from metrics.evidence import valid
 from metrics.structure import compliant_final
 from programs.evaluate.runner import collect, usage_fields
 from programs.optimize.compiling import composite
 from programs.runs.directory import Rows, check_same, read_json, write_json
 from programs.runs.provenance import fingerprint
+from programs.runs.reporter import Reporter
 from r2p_dspy import Composite, optimizing
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.files import atomic_path, digest
@@ -31,71 +31,87 @@ _CHUNK = 128  # examples whose rows are in memory at a time
 KEPT = ("id", "task", "prompt", "completion", "inputs", "gold")
 
 
-def ask_teacher(
-    course: TaskSetup, asking: Asking, lm: dspy.LM, path: Path, threads: int, tick: Callable[[], None]
-) -> None:
-    """Run a teacher over the training users, and write a row for each as it comes.
-
-    A row says why its answer is not to be learnt from (`refused`), or holds the prompt and the completion that the
-    student is to learn. What is in the file already is not asked again.
-
-    Args:
-        course: the task, with its teacher and users.
-        asking: makes the student's prompts.
-        lm: the teacher's model.
-        path: of the file, JSONL.
-        threads: calls in flight.
-        tick: called after each example.
+def collect_traces(
+    setups: Sequence[TaskSetup], lm: dspy.LM, source: dict[str, Any], directory: Path, threads: int, reporter: Reporter
+) -> Path:
+    """Ask every task's teacher, and write the rows to learn from; see `ask_teacher` and `write_traces`.
 
     Raises:
-        Exception: what the language model raises, at its first failure.
+        RunError: the directory holds answers of another teacher, or on other users.
+    """
+    source = {**source, "tasks": {setup.task.name: task_source(setup) for setup in setups}}
+    check_source(directory, source)
+    for setup in setups:
+        path, examples = answers_file(directory, setup), setup.data.train
+        done = sum(1 for _ in Rows(path))
+        progress = reporter.start(f"traces {setup.task.name}", len(examples), done)
+        ask_teacher(setup, lm, path, threads, progress)
+    return write_traces(setups, lm, directory, source)
+
+
+def ask_teacher(setup: TaskSetup, lm: dspy.LM, path: Path, threads: int, progress: Callable[[], None]) -> None:
+    """Run a teacher over the training users, and write a row for each as it comes.
+
+    A row holds the student's prompt and completion, or says in `refused` why the answer is not learned from. Users that
+    are in the file are not asked again.
+
+    Args:
+        setup: the task, with its teacher and users.
+        lm: the teacher's model.
+        path: the file, JSONL.
+        threads: calls in flight.
+        progress: called after each example.
+
+    Raises:
+        Exception: the language model's first failure.
     """
     rows = Rows(path)
     done = {row["id"] for row in rows}
-    scored, rewards = composite(course.task), Rewards({course.task.name: (course.task, course.program)})
+    scored, rewards = composite(setup.task), Rewards({setup.task.name: (setup.task, setup.program)})
 
     def ask(example: dspy.Example) -> dict[str, Any]:
         with dspy.track_usage() as usage:
-            return _row(course, asking, scored, rewards, example, usage)
+            return _row(setup, scored, rewards, example, usage)
 
-    todo = (example for example in course.data.train if example.id not in done)
+    todo = (example for example in setup.data.train if example.id not in done)
     adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
     with dspy.context(lm=lm, adapter=adapter), optimizing():
-        while some := [*islice(todo, _CHUNK)]:
-            collect(ask, some, _Ahead(rows), threads, tick)
+        while chunk := [*islice(todo, _CHUNK)]:
+            collect(ask, chunk, _AppendOnly(rows), threads, progress)
 
 
 def _row(
-    course: TaskSetup, asking: Asking, scored: Composite, rewards: Rewards, example: dspy.Example, usage: UsageTracker
+    setup: TaskSetup, scored: Composite, rewards: Rewards, example: dspy.Example, usage: UsageTracker
 ) -> dict[str, Any]:
     started = time.monotonic()
     try:
-        prediction: Any = course.teacher(**example.inputs())
+        prediction: Any = setup.teacher(**example.inputs())
     except AdapterParseError:
         prediction = None
     cost = usage_fields(usage, started)
-    why = "unread" if prediction is None else refused(scored, example, prediction)
-    if why is not None:
-        return {"id": example.id, "refused": why, **cost}
-    row = asking(example)
-    written = completion(course.program, prediction.details.outcome)
-    again, score = rewards.judged(row["task"], row["inputs"], row["gold"], written)
-    if again.details.violations or score.parts["task"] < scored.threshold:
-        return {"id": example.id, "refused": "other items", **cost}  # a student of less context is shown less of them
-    return {**row, "id": example.id, "completion": [{"role": "assistant", "content": written}], "refused": None, **cost}
+    reason = "unread" if prediction is None else refused(scored, example, prediction)
+    if reason is not None:
+        return {"id": example.id, "refused": reason, **cost}
+    row = setup.rows(example)
+    text = completion_text(setup.program, prediction.details.outcome)
+    reread, score = rewards.score(row["task"], row["inputs"], row["gold"], text)
+    if reread.details.violations or score.parts["task"] < scored.threshold:
+        # A student with less context sees fewer items than the teacher cites.
+        return {"id": example.id, "refused": "other items", **cost}
+    return {**row, "id": example.id, "completion": [{"role": "assistant", "content": text}], "refused": None, **cost}
 
 
 def refused(scored: Composite, example: Any, prediction: Any) -> str | None:
-    """Why an answer is not to be learnt from, or None.
+    """Why an answer is not learned from, or None.
 
     Args:
         scored: the task's composite.
-        example: with the right answer.
+        example: with the gold answer.
         prediction: of an R2P program.
 
     Returns:
-        "wrong": below the task's threshold; "structure": it leaves the template; "evidence": it is not valid; "checks":
-        another check does not hold.
+        "wrong": below the task's threshold; "structure": it leaves the template; "evidence": its evidence is not valid;
+        "checks": another check fails.
     """
     if scored(example, prediction).parts["task"] < scored.threshold:
         return "wrong"
@@ -106,12 +122,12 @@ def refused(scored: Composite, example: Any, prediction: Any) -> str | None:
     return "checks" if prediction.details.violations else None
 
 
-def survivors(paths: Iterable[Path], counts: Counter[str]) -> Iterator[dict[str, Any]]:
-    """The rows to learn from, each prompt with the same completion once.
+def accepted_rows(paths: Iterable[Path], counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    """The rows to learn from; a prompt with the same completion comes once.
 
     Args:
-        paths: of files that `ask_teacher` wrote.
-        counts: gets how many rows there were of each kind: "kept", "duplicate", and why rows were refused.
+        paths: files that `ask_teacher` wrote.
+        counts: gets the number of rows by outcome: "kept", "duplicate", or the reason of refusal.
     """
     seen: set[str] = set()
     for path in paths:
@@ -126,71 +142,75 @@ def survivors(paths: Iterable[Path], counts: Counter[str]) -> Iterator[dict[str,
                 yield {name: row[name] for name in KEPT}
 
 
-def write_traces(courses: Sequence[TaskSetup], lm: dspy.LM, directory: Path, told: Mapping[str, Any]) -> Path:
-    """The traces of all tasks as one file of rows, with a manifest.
-
-    Args:
-        courses: of which each has been asked.
-        lm: the teacher's model.
-        directory: of the traces.
-        told: what the manifest says beside that.
+def write_traces(setups: Sequence[TaskSetup], lm: dspy.LM, directory: Path, source: Mapping[str, Any]) -> Path:
+    """Write the traces of all tasks to one file of rows, with a manifest that records `source`.
 
     Returns:
         The file: JSONL in TRL's conversational prompt-completion format (`Dataset.from_json` reads it).
 
     Raises:
-        ValueError: no row survives.
+        ConfigError: no answer is good enough.
     """
     path, counts = directory / "train.jsonl", Counter[str]()
     with atomic_path(path) as part:
-        for row in survivors([asked_file(directory, course) for course in courses], counts):
+        for row in accepted_rows([answers_file(directory, setup) for setup in setups], counts):
             Rows(part).append(row)
         if not counts["kept"]:
-            why = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nobody was asked"
+            reasons = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no user was asked"
             raise ConfigError(
-                f"no answer of the teacher is good enough to learn from ({why}): give another --model or --program, "
-                "more --users, or --method grpo, which needs no teacher"
+                f"no answer of the teacher is good enough to learn from ({reasons}): give another --model or "
+                "--program, more --users, or --method grpo, which needs no teacher"
             )
-    manifest = {"warning": "Prompts hold texts from users' histories.", "lm": lm.model, **told, "rows": dict(counts)}
+    manifest = {"warning": "Prompts hold texts from users' histories.", "lm": lm.model, **source, "rows": dict(counts)}
     write_json(directory / "manifest.json", manifest)
     return path
 
 
-def asked_file(directory: Path, course: TaskSetup) -> Path:
-    """Where the answers of a task's teacher are."""
-    return directory / f"{course.task.name}.jsonl"
+def write_questions(setups: Sequence[TaskSetup], path: Path) -> Path:
+    """Write the prompts of GRPO, one for each training user, as JSONL; a file that is there is kept."""
+    if not path.exists():
+        with atomic_path(path) as part:
+            for setup in setups:
+                for example in setup.data.train:
+                    Rows(part).append(setup.rows(example))
+    return path
 
 
-def source(course: TaskSetup) -> dict[str, Any]:
-    """Where a task's traces come from: digests of the program and of the users, and how the program was run."""
-    state = json.dumps(course.teacher.dump_state(), sort_keys=True, default=str)
+def answers_file(directory: Path, setup: TaskSetup) -> Path:
+    """The file with the answers of a task's teacher."""
+    return directory / f"{setup.task.name}.jsonl"
+
+
+def task_source(setup: TaskSetup) -> dict[str, Any]:
+    """The origin of a task's traces: digests of the program and the users, and the program's settings."""
+    state = json.dumps(setup.teacher.dump_state(), sort_keys=True, default=str)
     return {
         "program": digest(state),
         "data": {
-            "source": course.data.source,
-            "users": len(course.data.train),
-            "digest": fingerprint(course.data.train),
+            "source": setup.data.source,
+            "users": len(setup.data.train),
+            "digest": fingerprint(setup.data.train),
         },
-        "settings": str(course.settings),
+        "settings": str(setup.config),
     }
 
 
-def check_source(directory: Path, told: Mapping[str, Any]) -> None:
-    """Refuse to add answers of another teacher, or on other users, to what is there.
+def check_source(directory: Path, source: Mapping[str, Any]) -> None:
+    """Refuse to mix answers of different teachers, or on different users, in one directory.
 
     Raises:
-        RunError: with what differs.
+        RunError: names the first difference.
     """
     path = directory / "source.json"
     if path.exists():
-        check_same(directory, read_json(path), dict(told))
+        check_same(directory, read_json(path), dict(source))
     else:
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(told))
+        write_json(path, dict(source))
 
 
-class _Ahead(Rows):
-    """Rows to write to alone: what is there was looked at before."""
+class _AppendOnly(Rows):
+    """Rows that are only written; `ask_teacher` has left out the examples of earlier rows."""
 
     def __init__(self, rows: Rows):
         self.path = rows.path

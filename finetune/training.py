@@ -1,4 +1,4 @@
-"""What both trainings share: the device's settings, resuming, watching, and errors in one line."""
+"""What SFT and GRPO share: the device's settings, checkpoints, callbacks, and errors in one line."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
-from finetune.evaluation import Evaluation, Examined
-from finetune.settings import RL, SFT, rate
+from finetune.config import GRPOConfig, SFTConfig, learning_rate
+from finetune.evaluation import Evaluation
+from finetune.private_apis import cpu_computes_bf16, insert_callback_first
 from finetune.student import Student
 from programs.runs.directory import read_json, write_json
+from r2p_dspy.engines.weights import fingerprint, locate
 from r2p_dspy.errors import ConfigError, RunError
+from r2p_dspy.files import digest
 
-Tick = Callable[[int, int], None]  # (step, steps) after each; what it raises stops the training
+OnStep = Callable[[int, int], None]  # (step, steps) after each step; an exception it raises stops the training
 
 
 def hush() -> None:
-    """Silences what transformers warns of while TRL uses it as it does: nobody can act on that."""
+    """Silence transformers' warnings about how TRL uses it; users can do nothing about them."""
     import warnings
 
     from transformers.utils import logging
@@ -34,127 +38,144 @@ def hush() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-def arguments(student: Student, settings: SFT | RL, output: Path, *, dev: bool, begins: bool) -> dict[str, Any]:
-    """What `transformers.TrainingArguments` gets in either training.
+def training_arguments(
+    student: Student, config: SFTConfig | GRPOConfig, output: Path, *, evaluates: bool, begins: bool
+) -> dict[str, Any]:
+    """The arguments of `transformers.TrainingArguments` that both trainings set.
 
     Args:
-        student: whose size decides.
-        settings: of the training.
-        output: where checkpoints go.
-        dev: whether there is something to evaluate on.
-        begins: whether it goes on from no checkpoint; then what the student is at first is evaluated too.
+        student: the model; its size decides the learning rate and gradient checkpointing.
+        config: of the training.
+        output: the training's directory.
+        evaluates: whether there is an evaluation on dev.
+        begins: whether the training starts without a checkpoint; then the untrained student is evaluated too.
     """
     cuda = torch.cuda.is_available()
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(output / "tensorboard")
-    chosen: dict[str, Any] = {"save_strategy": "steps", "save_steps": settings.every, "save_total_limit": 2}
-    if dev:
-        chosen |= {"eval_strategy": "steps", "eval_steps": settings.every, "eval_on_start": begins}
-        chosen |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_score", "greater_is_better": True}
+    saving: dict[str, Any] = {"save_strategy": "steps", "save_steps": config.every, "save_total_limit": 2}
+    if evaluates:
+        saving |= {"eval_strategy": "steps", "eval_steps": config.every, "eval_on_start": begins}
+        saving |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_score", "greater_is_better": True}
     return {
         "output_dir": str(output / "checkpoints"),
-        "learning_rate": rate(settings, student.size),
+        "learning_rate": learning_rate(config, student.size),
         "max_grad_norm": 1.0,
         "use_cpu": not cuda,
-        "bf16": torch.cuda.is_bf16_supported() if cuda else _cpu_has_bf16(),
+        "bf16": torch.cuda.is_bf16_supported() if cuda else cpu_computes_bf16(),
         "gradient_checkpointing": cuda and student.size > 500_000_000,
         "dataloader_pin_memory": cuda,
         "report_to": "tensorboard" if importlib.util.find_spec("tensorboard") else "none",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
-        "seed": settings.seed,
-        **chosen,
+        "seed": config.seed,
+        **saving,
     }
 
 
-def adapter(settings: SFT | RL) -> Any:
-    """What peft is to add to the student, or None."""
-    if not settings.lora:
+def lora_adapter(rank: int) -> Any:
+    """The peft config of an adapter on all linear layers; None for rank 0."""
+    if not rank:
         return None
     from peft import LoraConfig
 
-    return LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def checkpoint(output: Path, made_by: dict[str, Any], resume: bool) -> str | None:
-    """The last whole checkpoint to go on from, or None where there is none.
+def student_identity(source: str) -> str:
+    """How runs and checkpoints name a student: by the fingerprint of its weights where they are local, else by name."""
+    where = locate(source)
+    return fingerprint(where) if Path(where).is_dir() else where
+
+
+def last_checkpoint(
+    output: Path,
+    method: str,
+    student: Student,
+    rows: Iterable[Mapping[str, Any]],
+    config: SFTConfig | GRPOConfig,
+    resume: bool,
+) -> str | None:
+    """The last complete checkpoint of a training, or None where there is none.
 
     Args:
         output: the training's directory.
-        made_by: what makes the weights: the model's fingerprint, the rows' digest, the settings.
-        resume: whether what is there may be gone on from; else it must not be there.
+        method, student, rows, config: what determines the weights.
+        resume: whether an earlier training in the directory may be continued; without it there must be none.
 
     Raises:
-        RunError: for checkpoints of another model, other rows or settings, or some where none should be.
+        RunError: for checkpoints of another training, or for any checkpoints without `resume`.
     """
-    directory, told = output / "checkpoints", output / "made_by.json"
-    now = json.loads(json.dumps(made_by))
-    if told.exists():
+    calls = (json.dumps([row["prompt"], row.get("completion")], sort_keys=True).encode() for row in rows)
+    inputs = {"method": method, "student": student_identity(student.source), "rows": digest(calls)}
+    now = json.loads(json.dumps({**inputs, **asdict(config)}))
+    record = output / "made_by.json"
+    if record.exists():
         if not resume:
-            raise RunError(f"{output} holds checkpoints; go on with --resume, or give another --output")
-        before = read_json(told)
-        if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
-            name = changed[0]
-            raise RunError(
-                f"{output} holds checkpoints made with {name} {before.get(name)!r}, not {now.get(name)!r}; "
-                "give what it was begun with, or another --output"
-            )
+            raise RunError(f"{output} holds checkpoints; continue with --resume, or give another --output")
+        before = read_json(record)
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
+                raise RunError(
+                    f"{output} holds checkpoints made with {name} {before.get(name)!r}, not {now.get(name)!r}; "
+                    "give the first run's options, or another --output"
+                )
     else:
         output.mkdir(parents=True, exist_ok=True)
-        write_json(told, now)
-    found = sorted(directory.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
-    for path in found:
-        if (path / "trainer_state.json").exists():  # it is written last
+        write_json(record, now)
+    paths = (output / "checkpoints").glob("checkpoint-*")
+    for path in sorted(paths, key=lambda path: int(path.name.partition("-")[2]), reverse=True):
+        if (path / "trainer_state.json").exists():  # transformers writes it last
             return str(path)
-        shutil.rmtree(path)  # the process was killed while it wrote this one
+        shutil.rmtree(path)  # the process was killed while it wrote this checkpoint
     return None
 
 
 def fit(
-    kind: type,
+    trainer_class: type,
     student: Student,
-    settings: SFT | RL,
+    config: SFTConfig | GRPOConfig,
     output: Path,
     *,
-    last: str | None,
-    tick: Tick | None,
-    exam: Evaluation | None,
-    knobs: str,
-    **how: Any,
+    checkpoint: str | None,
+    on_step: OnStep | None,
+    evaluation: Evaluation | None,
+    memory_advice: str,
+    **trainer_arguments: Any,
 ) -> Path:
-    """Train with a trainer of TRL's, and write what comes of it.
+    """Train with one of TRL's trainers, and save the model.
 
     Args:
-        kind: the trainer's class.
-        student: what is trained.
-        settings: of the training.
+        trainer_class: a trainer with the mixins `NaNGuard` and `EvaluatesStudent`.
+        student: the model.
+        config: of the training.
         output: the training's directory.
-        last: the checkpoint to go on from, or None.
-        tick: is told of each step.
-        exam: on dev; None trains to the end.
-        knobs: what to change where the memory is too small.
-        **how: what else the trainer takes.
+        checkpoint: where to continue from; None starts from the student.
+        on_step: called after each step.
+        evaluation: the evaluation on dev; None trains to the end.
+        memory_advice: what to change when memory runs out.
+        **trainer_arguments: other arguments of the trainer.
 
     Returns:
         The directory of the finished model.
     """
-    trainer_class = type(kind.__name__, (NaNGuard, Examined, kind), {})
-    callbacks: list[Any] = [ProgressCallback(tick)]
-    if exam is not None:
-        callbacks.append(EarlyStoppingCallback(settings.patience))
-        how["eval_dataset"] = how["train_dataset"].select([0])  # the exam brings its own
-    with in_one_line(knobs):
+    callbacks: list[TrainerCallback] = [ProgressCallback(on_step)]
+    if evaluation is not None:
+        callbacks.append(EarlyStoppingCallback(config.patience))
+        # The trainer wants a data set; the evaluation has its own questions.
+        trainer_arguments["eval_dataset"] = trainer_arguments["train_dataset"].select([0])
+    with memory_errors_in_one_line(memory_advice):
         trainer: Any = trainer_class(
             model=student.model,
             processing_class=student.tokenizer,
-            peft_config=adapter(settings),
+            peft_config=lora_adapter(config.lora),
             callbacks=callbacks,
-            **how,
+            **trainer_arguments,
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.callback_handler.callbacks.insert(0, DropNoneMetrics())
-        trainer.sat = exam and exam.of(student)
-        trainer.train(resume_from_checkpoint=last)
+        insert_callback_first(trainer, DropNoneMetrics())
+        trainer.evaluate_model = evaluation and evaluation.of(student)
+        trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.accelerator.is_main_process:
         student.save(trainer.accelerator.unwrap_model(trainer.model), output / "model")
         trainer.state.save_to_json(str(output / "state.json"))
@@ -167,25 +188,25 @@ def fit(
 
 
 class ProgressCallback(TrainerCallback):
-    """Tells how far a training is, and lets its last step be examined too.
+    """Reports each step, and has the last one saved and evaluated.
 
     Args:
-        tick: is told.
+        on_step: called with (step, steps).
     """
 
-    def __init__(self, tick: Tick | None):
-        self.tick = tick
+    def __init__(self, on_step: OnStep | None):
+        self.on_step = on_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.tick is not None and state.is_world_process_zero:
-            self.tick(state.global_step, state.max_steps)
-        if state.global_step >= state.max_steps:  # it may be none of those that are examined anyway
+        if self.on_step is not None and state.is_world_process_zero:
+            self.on_step(state.global_step, state.max_steps)
+        if state.global_step >= state.max_steps:  # the interval may not fall on the last step
             control.should_save = True
             control.should_evaluate = args.eval_strategy != "no"
 
 
 class DropNoneMetrics(TrainerCallback):
-    """Takes from a log what is no number, before others get it: a task without a row in a step has no mean reward."""
+    """Removes None values from a log before loggers see them: a task without a row in a step has no mean reward."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         for name in [name for name, value in (logs or {}).items() if value is None]:
@@ -193,29 +214,25 @@ class DropNoneMetrics(TrainerCallback):
 
 
 class NaNGuard:
-    """Of a trainer: it stops at a loss that is no number, before that reaches the weights."""
+    """Mixin for a trainer: stops at a loss that is not a number, before the loss reaches the weights."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """The trainer's step. Raises ConfigError for a loss that is not finite."""
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
         if not torch.isfinite(loss).all():
-            step, pace = self.state.global_step + 1, self.args.learning_rate  # type: ignore[attr-defined]
+            step, rate = self.state.global_step + 1, self.args.learning_rate  # type: ignore[attr-defined]
             raise ConfigError(
-                f"the loss of step {step} is not a number; the weights are as of the step before: lower "
-                f"--learning-rate (now {pace:g}), and go on from the last checkpoint with --resume or begin anew"
+                f"the loss of step {step} is not a number; the weights of the step before are kept: lower "
+                f"--learning-rate (now {rate:g}), and continue from the last checkpoint with --resume, or start again"
             )
         return loss
 
 
 @contextmanager
-def in_one_line(knobs: str) -> Iterator[None]:
-    """Turns the GPU's running out of memory into a line that says which knobs to turn."""
+def memory_errors_in_one_line(advice: str) -> Iterator[None]:
+    """Turn an out-of-memory error of the GPU into a ConfigError with advice."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
-        raise ConfigError(f"out of memory ({first[:160]}): {knobs}; then go on with --resume") from None
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 itself; where it does not, that is slower than float32."""
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        raise ConfigError(f"out of memory ({first[:160]}): {advice}; then continue with --resume") from None

@@ -1,1 +1,1 @@
-"""DSPy's way to train in-process models: provider, jobs, GRPO steps."""
+"""DSPy's provider for in-process models: its optimizers train them with TRL."""

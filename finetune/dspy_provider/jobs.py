@@ -12,48 +12,48 @@ from dspy.clients.provider import TrainingJob
 from dspy.clients.utils_finetune import TrainingStatus
 
 
-class Stopping:
-    """Of a job: it can be cancelled, and stops between two steps."""
+class Cancellable:
+    """Mixin for a job: it can be cancelled, and stops between two steps."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.begun = False
         self.steps = 0
-        self._asked = threading.Event()
+        self._cancel_requested = threading.Event()
 
     @contextmanager
     def turn(self, lock: threading.Lock) -> Iterator[None]:
-        """Hold a lock that one training at a time may hold.
+        """Hold the lock that one training at a time may hold.
 
         Raises:
-            CancelledError: the job was cancelled before it was its turn.
+            CancelledError: the job was cancelled while it waited.
         """
         while not lock.acquire(timeout=0.1):
-            self.check()
+            self.check_cancelled()
         try:
-            self.check()
+            self.check_cancelled()
             self.begun = True
             yield
         finally:
             lock.release()
 
-    def check(self) -> None:
+    def check_cancelled(self) -> None:
         """Raise CancelledError if the job was cancelled."""
-        if self._asked.is_set():
+        if self._cancel_requested.is_set():
             raise CancelledError(f"the training was cancelled after {self.steps} steps")
 
 
-class SFTJob(Stopping, TrainingJob):
-    """A training on examples: a future that holds the trained `dspy.LM`, or, as DSPy has it, the error.
+class SFTJob(Cancellable, TrainingJob):
+    """A training on examples: a future that holds the trained `dspy.LM`, or the error, as DSPy's jobs do.
 
-    `steps` says how many steps are done. A cancelled job's `result` raises CancelledError.
+    `steps` counts the finished steps. The `result` of a cancelled job raises CancelledError.
     """
 
     def cancel(self) -> bool:
-        """Stop the training after the step that it is in; False if it is over."""
+        """Stop the training after its current step; False if it is over."""
         if self.done():
             return False
-        self._asked.set()
+        self._cancel_requested.set()
         return True
 
     def result(self, timeout: float | None = None) -> Any:
@@ -72,12 +72,13 @@ class SFTJob(Stopping, TrainingJob):
             return TrainingStatus.failed if isinstance(self.result(), Exception) else TrainingStatus.succeeded
         return TrainingStatus.running if self.begun else TrainingStatus.pending
 
-    def tick(self, step: int, steps: int) -> None:
-        """A step is done."""
+    def on_step(self, step: int, steps: int) -> None:
+        """Count a finished step. Raises CancelledError if the job was cancelled."""
         self.steps = step
-        self.check()
+        self.check_cancelled()
 
     def set_result(self, result: Any) -> None:
+        """Set the trained LM or the error; a CancelledError cancels the future."""
         if isinstance(result, CancelledError):
             super(TrainingJob, self).cancel()
         else:

@@ -1,4 +1,4 @@
-"""Updates of a model by TRL's GRPO, on answers that were sampled and rewarded elsewhere."""
+"""GRPO steps on answers that were sampled and rewarded elsewhere."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trl import GRPOConfig, GRPOTrainer
+import trl
+from datasets import Dataset
 
-from finetune.settings import RL
+from finetune.config import GRPOConfig
+from finetune.private_apis import prepare_optimizer, set_step_shape, take_metrics
 from finetune.student import Student
-from finetune.training import NaNGuard, adapter, arguments, in_one_line
+from finetune.training import NaNGuard, lora_adapter, memory_errors_in_one_line, training_arguments
 from r2p_dspy.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """An answer that a model gave.
+    """An answer of the model.
 
     Args:
-        prompt: its tokens.
-        completion: the answer's.
-        reward: what it got.
+        prompt: the prompt's tokens.
+        completion: the answer's tokens.
+        reward: the answer's reward.
     """
 
     prompt: Sequence[int]
@@ -32,114 +34,100 @@ class Rollout:
     reward: float
 
 
+class StepwiseGRPOTrainer(NaNGuard, trl.GRPOTrainer):
+    """TRL's trainer, which stops at a NaN loss; its advantages, loss and optimizer are TRL's."""
+
+
 class Policy:
-    """A model that is trained one step at a time; the advantages, the loss and the optimizer are those of TRL's GRPO.
+    """A model that is trained one GRPO step at a time.
 
     Args:
-        student: what is trained.
+        student: the model.
         output: the trainer's directory.
-        lora: the rank of an adapter that is trained instead of the weights; 0 trains these.
-        options: of `trl.GRPOConfig`, by name; `per_device_train_batch_size` is at most how many answers are in memory
-            together, by default a group. The learning rate is constant.
+        lora: rank of an adapter to train; 0 trains all weights.
+        options: options of `trl.GRPOConfig` by name; `per_device_train_batch_size` limits the answers that are in
+            memory together, by default to a group. The learning rate is constant.
 
     Raises:
-        ValueError: for what is no option of TRL's, or has a value that TRL refuses.
+        ConfigError: for options that TRL does not have, or refuses.
     """
 
     def __init__(self, student: Student, output: Path, *, lora: int = 0, options: Mapping[str, Any] | None = None):
-        from datasets import Dataset
-
-        given = dict(options or {})
-        if unknown := sorted(given.keys() - GRPOConfig.__dataclass_fields__.keys()):
+        user_options = dict(options or {})
+        if unknown := sorted(user_options.keys() - trl.GRPOConfig.__dataclass_fields__.keys()):
             raise ConfigError(f"train_kwargs: {', '.join(unknown)}: neither lora nor an option of trl.GRPOConfig")
-        if given.get("use_vllm"):
-            raise ConfigError(
-                "train_kwargs: use_vllm is of no use here, since the answers come from the LM's own engine"
-            )
-        settings = RL(lora=lora)
-        own = {
-            **arguments(student, settings, output, dev=False, begins=True),
+        if user_options.get("use_vllm"):
+            raise ConfigError("train_kwargs: leave out use_vllm, because the LM's own engine writes the answers")
+        own_options = {
+            **training_arguments(student, GRPOConfig(lora=lora), output, evaluates=False, begins=True),
             "save_strategy": "no",
             "report_to": "none",
         }
-        self.student, self.lora = student, lora
-        self.batch: int | None = given.pop("per_device_train_batch_size", None)
-        # A step's shape is set with its rollouts; until then one that TRL takes.
-        size = given.pop("num_generations", 2)
+        self.student = student
+        self.batch: int | None = user_options.pop("per_device_train_batch_size", None)
+        # The rollouts decide a step's shape; until then the trainer gets one that TRL accepts.
+        size = user_options.pop("num_generations", 2)
         shape = {"per_device_train_batch_size": size, "num_generations": size, "max_steps": 1}
+        self._rollouts: list[Rollout] = []
         try:
-            self.trainer: Any = _Trainer(
+            self.trainer: Any = StepwiseGRPOTrainer(
                 model=student.model,
-                reward_funcs=self.given,
-                args=GRPOConfig(**{**own, **given, **shape}),
+                reward_funcs=self.reward,
+                args=trl.GRPOConfig(**{**own_options, **user_options, **shape}),
                 train_dataset=Dataset.from_list([{"prompt": ""}]),
                 processing_class=student.tokenizer,
-                peft_config=adapter(settings),
-                rollout_func=self._rolled,
+                peft_config=lora_adapter(lora),
+                rollout_func=self._rollout_tokens,
             )
         except TypeError as error:
             raise ConfigError(f"train_kwargs: {error}") from error
-        self.trainer.create_optimizer()
-        prepared = self.trainer.accelerator.prepare(self.trainer.model, self.trainer.optimizer)
-        self.trainer.model_wrapped, self.trainer.optimizer = prepared
-        self._rows: list[Rollout] = []
+        prepare_optimizer(self.trainer)
 
     def update(self, groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:
-        """One step of the optimizer.
+        """Take one step of the optimizer.
 
         Args:
-            groups: the rollouts that are compared with one another; all groups of one size.
+            groups: rollouts that are compared with one another; all groups have one size.
 
         Returns:
-            The step's figures under TRL's names, with `loss` and `grad_norm`.
+            The step's metrics under TRL's names, with `loss` and `grad_norm`.
 
         Raises:
-            ValueError: groups of different sizes, a loss that is not a number, or too little memory; the weights are
-                as they were.
+            ConfigError: groups of different sizes, a loss that is not a number, or too little memory; the weights stay.
         """
         size = len(groups[0])
         if any(len(group) != size for group in groups):
             raise ConfigError(f"groups of rollouts must be of one size, and have {sorted({*map(len, groups)})}")
-        self._rows = [row for group in groups for row in group]
+        self._rollouts = [rollout for group in groups for rollout in group]
         trainer = self.trainer
-        batch = math.gcd(len(self._rows), self.batch or size)
-        parts = len(self._rows) // batch
-        trainer.num_generations, trainer.args.per_device_train_batch_size = size, batch
-        trainer.args.steps_per_generation = trainer.args.gradient_accumulation_steps = parts
-        trainer.current_gradient_accumulation_steps = parts
-        trainer._step = 0  # so the first part takes the rollouts, and the others their shares of them
+        batch = math.gcd(len(self._rollouts), self.batch or size)
+        parts = len(self._rollouts) // batch
+        set_step_shape(trainer, size, batch, parts)
         trainer.model.train()
-        places = [{"prompt": ""} for _ in self._rows]
+        inputs = [{"prompt": ""} for _ in self._rollouts]
         try:
-            with in_one_line("lower per_device_train_batch_size, take lora, or a smaller student"):
-                losses = [float(trainer.training_step(trainer.model_wrapped, places, None)) for _ in range(parts)]
+            with memory_errors_in_one_line("lower per_device_train_batch_size, use lora, or take a smaller student"):
+                losses = [float(trainer.training_step(trainer.model_wrapped, inputs, None)) for _ in range(parts)]
                 norm = trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), trainer.args.max_grad_norm)
                 trainer.optimizer.step()
         finally:
             trainer.optimizer.zero_grad()
         trainer.state.global_step += 1
-        metrics = trainer._metrics["train"]
-        figures = {name: sum(values) / len(values) for name, values in metrics.items() if values}
-        metrics.clear()
-        return {"loss": sum(losses), "grad_norm": float(norm), **figures}
+        return {"loss": sum(losses), "grad_norm": float(norm), **take_metrics(trainer)}
 
     def save(self, target: Path) -> Path:
-        """Write the model as it is now, an adapter merged into it."""
+        """Write the current model, with an adapter merged into it."""
         model = self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped)
-        # A copy, since an adapter is merged, and weights are stored in the type in which they were read.
+        # A copy, because saving merges the adapter and changes the dtype.
         return self.student.save(copy.deepcopy(model), target)
 
-    def _rolled(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
+    def reward(self, prompts: Sequence[str], **_: Any) -> list[float]:
+        """The rollouts' rewards, as a reward function of TRL's; TRL logs it under this name."""
+        return [rollout.reward for rollout in self._rollouts]
+
+    def _rollout_tokens(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
         return {
-            "prompt_ids": [[*row.prompt] for row in self._rows],
-            "completion_ids": [[*row.completion] for row in self._rows],
-            "logprobs": None,  # TRL takes those of the model as it is: each rollout is used in one step
+            "prompt_ids": [[*rollout.prompt] for rollout in self._rollouts],
+            "completion_ids": [[*rollout.completion] for rollout in self._rollouts],
+            "logprobs": None,  # TRL uses the current model's: each rollout is used in one step
         }
-
-    def given(self, prompts: Sequence[str], **_: Any) -> list[float]:
-        """The rewards, as a reward function of TRL's."""
-        return [row.reward for row in self._rows]
-
-
-class _Trainer(NaNGuard, GRPOTrainer):
-    """TRL's, which stops at a loss that is not a number."""

@@ -1,10 +1,10 @@
-"""DSPy's way to train a model of this process: an LM for `BootstrapFinetune`, `GRPO` and `BetterTogether`."""
+"""DSPy's provider for in-process models, for `BootstrapFinetune`, `GRPO` and `BetterTogether`."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,72 +13,37 @@ import dspy
 from dspy.clients.provider import Provider
 from dspy.clients.utils_finetune import TrainDataFormat
 
+from finetune.config import SFTConfig, check_installed
 from finetune.dspy_provider.grpo_job import GRPOJob
 from finetune.dspy_provider.jobs import SFTJob
-from finetune.dspy_provider.rows import Row, normalize_exported_row
-from finetune.requirements import check_installed
-from finetune.settings import SFT
+from finetune.dspy_provider.lm import TrainableLM
+from finetune.dspy_provider.rows import TrainingCall, normalize_exported_row
 from r2p_dspy.dspy_internals import async_engine
-from r2p_dspy.engines.connect import in_process
-from r2p_dspy.engines.lm import LocalLM
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.template import TEMPLATE, Template
 
 
-class TrainableLM(LocalLM):
-    """An in-process LM that DSPy's optimizers can train; `trainable` makes it.
-
-    A copy with another `model` of this process (`hf:DIR`) runs that model.
-    """
-
-    rollouts: Iterator[int] | None = None  # while it is trained by reward: every call is another sample
-
-    def __call__(self, prompt=None, *, messages=None, **kwargs):
-        return super().__call__(prompt, messages=messages, **self._sampled(kwargs))
-
-    async def acall(self, prompt=None, *, messages=None, **kwargs):
-        return await super().acall(prompt, messages=messages, **self._sampled(kwargs))
-
-    def copy(self, **kwargs: Any) -> TrainableLM:
-        model = kwargs.get("model")
-        if isinstance(model, str) and in_process(model):
-            kwargs |= _running(model, self.engine)
-        return super().copy(**kwargs)
-
-    def become(self, model: str) -> None:
-        """Run another in-process model from now on, as DSPy's GRPO wants it: in place."""
-        kept = {"history": self.history, "callbacks": self.callbacks}
-        self.__dict__.update(vars(self.copy(model=model)) | kept)
-
-    def _sampled(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        # DSPy's GRPO asks the same again for each rollout, and an in-process engine would answer the same again.
-        return kwargs if self.rollouts is None else {**kwargs, "rollout_id": next(self.rollouts)}
-
-
 class TRLProvider(Provider):
-    """Trains in-process models with TRL, on this machine: `lm.finetune` by `SFTTrainer`, DSPy's GRPO by TRL's.
+    """Trains in-process models with TRL on this machine: `lm.finetune` by `SFTTrainer`, DSPy's GRPO by TRL's.
 
-    One training runs at a time. `jobs` holds all that were started, the latest last, each with `status()` and
-    `cancel()`.
+    One training runs at a time. `jobs` holds all jobs, the latest last, each with `status()` and `cancel()`.
 
     Args:
         directory: where trainings and their models go, in `sft-1`, `grpo-2` and so on.
-        thinks: the model has thoughts of its own.
-        template: the steps of the programs that reason in them.
+        thinks: whether the model has native thinking.
+        template: the stages of programs that reason in native thinking.
 
-    `train_kwargs` of `lm.finetune` and `BootstrapFinetune` are those of `finetune.settings.SFT`; of `GRPO`, `lora` and
-    what `trl.GRPOConfig` takes.
+    `train_kwargs` of `lm.finetune` and `BootstrapFinetune` are the fields of `finetune.config.SFTConfig`; those of
+    `GRPO` are `lora` and the options of `trl.GRPOConfig`.
     """
 
     def __init__(self, directory: str | Path, *, thinks: bool, template: Template = TEMPLATE):
         super().__init__()
         self.finetunable = self.reinforceable = True
         self.directory = Path(directory)
-        self.mended = partial(
-            normalize_exported_row, thinks=thinks, template=template
-        )  # a row of DSPy's as the call that it stands for
+        self.normalize = partial(normalize_exported_row, thinks=thinks, template=template)
         self.jobs: list[SFTJob | GRPOJob] = []
-        self.training = threading.Lock()
+        self.training = threading.Lock()  # held by the training that runs
         self.TrainingJob, self.ReinforceJob = partial(self._job, SFTJob), partial(self._job, GRPOJob)
 
     def finetune(  # type: ignore[override]
@@ -89,31 +54,31 @@ class TRLProvider(Provider):
         train_data_format: TrainDataFormat | str | None,
         train_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """Train on DSPy's rows, with reasoning as think tokens where the model has them.
+        """Train on DSPy's rows; reasoning becomes think tokens where the model has native thinking.
 
         Returns:
-            The trained model as `connect` takes it; the LM's `copy` runs it.
+            The trained model's name for `connect`; the LM's `copy` runs it.
 
         Raises:
-            ValueError: one line: no rows, rows of another format, or what `train_sft` refuses.
+            ConfigError: no rows, rows of another format, or what `train_sft` refuses.
             CancelledError: the job was cancelled.
         """
         if train_data_format not in (None, TrainDataFormat.CHAT):
-            raise ConfigError(f"only rows of chat can be trained on, not the format {train_data_format}")
-        settings = _settings(train_kwargs or {})
-        rows = [self._row(row) for row in train_data]
-        if not rows:
+            raise ConfigError(f"training needs rows in the format chat, not {train_data_format}")
+        config = _sft_config(train_kwargs or {})
+        calls = [self._call(row) for row in train_data]
+        if not calls:
             raise ConfigError("there is nothing to train on: no run of the program passed the metric")
         with job.turn(self.training):
             from finetune.sft import train_sft
 
-            thinks = True if all(row.thinks for row in rows) else None
-            calls = [{"prompt": row.prompt, "completion": row.answer} for row in rows]
-            made = train_sft(model, calls, settings, self.fresh("sft"), tick=job.tick, thinks=thinks)
-        return f"hf:{made}"
+            thinking = True if all(call.thinks for call in calls) else None
+            rows = [{"prompt": call.prompt, "completion": call.answer} for call in calls]
+            trained = train_sft(model, rows, config, self.new_directory("sft"), on_step=job.on_step, thinking=thinking)
+        return f"hf:{trained}"
 
-    def fresh(self, name: str) -> Path:
-        """A new directory of this name."""
+    def new_directory(self, name: str) -> Path:
+        """Make a new directory with this name and the next free number."""
         number = 1 + sum(1 for _ in self.directory.glob("*-*")) if self.directory.exists() else 1
         while True:
             try:
@@ -122,46 +87,46 @@ class TRLProvider(Provider):
             except FileExistsError:
                 number += 1
 
-    def _row(self, row: Mapping[str, Any]) -> Row:
+    def _call(self, row: Mapping[str, Any]) -> TrainingCall:
         messages = row.get("messages") or []
         if len(messages) < 2 or messages[-1]["role"] != "assistant":
-            raise ConfigError('a row to train on is {"messages": [..., {"role": "assistant", "content": ...}]}')
-        return self.mended(messages[:-1], messages[-1]["content"])
+            raise ConfigError('a training row is {"messages": [..., {"role": "assistant", "content": ...}]}')
+        return self.normalize(messages[:-1], messages[-1]["content"])
 
     def _job(self, kind: type, **kwargs: Any) -> Any:
         self.jobs.append(job := kind(**kwargs))
         return job
 
     def __deepcopy__(self, memo: dict) -> TRLProvider:
-        return self  # optimizers copy programs and their LMs; the machine is one
+        return self  # optimizers copy programs and their LMs, and all copies train on one machine
 
 
 def trainable(lm: dspy.LM, directory: str | Path, template: Template = TEMPLATE) -> TrainableLM:
-    """An LM as the given one, which DSPy can train.
+    """Make an in-process LM that DSPy can train.
 
     Args:
-        lm: of a model in this process, as `r2p_dspy.connect` makes it.
-        directory: where trainings and their models go; what is there stays.
-        template: the steps of the programs that reason in native thinking (`carrier="thinking"`).
+        lm: of an in-process model, from `r2p_dspy.connect`; it stays as it is.
+        directory: where trainings and their models go; existing files stay.
+        template: the stages of programs that reason in native thinking (`carrier="thinking"`).
 
     Returns:
-        An LM on the same engine, with a `TRLProvider`. The given one stays as it is.
+        An LM on the same engine, with a `TRLProvider`.
 
     Raises:
-        ValueError: one line: the model is served, or what training needs is not installed.
+        ConfigError: the model is served, or packages for training are missing.
 
     Example:
         >>> import r2p_dspy
-        >>> trainable(r2p_dspy.connect("openai/gpt-4o-mini"), "runs/trained")
+        >>> trainable(r2p_dspy.connect("openai/gpt-4o-mini"), "runs/trained")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: model 'openai/gpt-4o-mini' is served; to train one, connect to pocket or hf:DIR_OR_NAME
+        r2p_dspy.errors.ConfigError: model 'openai/gpt-4o-mini' is served; ...
     """
     engine = lm.engine
     source = getattr(engine, "source", None)
     if source is None:
         raise ConfigError(f"model {lm.model!r} is served; to train one, connect to pocket or hf:DIR_OR_NAME")
     check_installed()
-    made = TrainableLM(
+    trained = TrainableLM(
         lm.model,
         model_type=lm.model_type,
         cache=lm.cache,
@@ -172,26 +137,12 @@ def trainable(lm: dspy.LM, directory: str | Path, template: Template = TEMPLATE)
         engine=engine,
         async_engine=async_engine(lm),
     )
-    made.kwargs = dict(lm.kwargs)
-    return made
+    trained.kwargs = dict(lm.kwargs)
+    return trained
 
 
-def _running(model: str, like: Any) -> dict[str, Any]:
-    """What a `dspy.LM` needs to run an in-process model, with the options of an engine."""
-    from r2p_dspy.engines import AsyncTransformersEngine, TransformersEngine
-
-    options = {name: value for name, value in like.dump_state().items() if name not in ("source", "fingerprint")}
-    engine = TransformersEngine.shared(model.removeprefix("hf:"), **options)
-    return {
-        "model": engine.model_name,
-        "engine": engine,
-        "async_engine": AsyncTransformersEngine(engine),
-        "finetuning_model": model,
-    }
-
-
-def _settings(given: Mapping[str, Any]) -> SFT:
-    names = [field.name for field in dataclasses.fields(SFT)]
-    if unknown := sorted(given.keys() - {*names}):
+def _sft_config(train_kwargs: Mapping[str, Any]) -> SFTConfig:
+    names = [field.name for field in dataclasses.fields(SFTConfig)]
+    if unknown := sorted(train_kwargs.keys() - {*names}):
         raise ConfigError(f"train_kwargs: there is no {', '.join(unknown)}; there are {', '.join(names)}")
-    return SFT(**given)
+    return SFTConfig(**train_kwargs)

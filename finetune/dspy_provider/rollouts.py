@@ -1,4 +1,4 @@
-"""R2P programs as DSPy's GRPO is to run them."""
+"""R2P programs as DSPy's GRPO runs them."""
 
 from copy import copy
 from typing import Any
@@ -10,14 +10,13 @@ from r2p_dspy import R2P, R2PPrediction, optimizing
 
 
 class Rollouts(dspy.Module):
-    """A program's answers as its model gives them: one candidate, nobody who corrects, and what cannot be read counts.
+    """Runs a program as its model answers alone: one candidate, no corrections; unreadable answers count.
 
-    A corrected answer is none that the model gave to the prompt, and must not be rewarded as such. One that cannot be
-    read leaves no trace, and for one of those DSPy's GRPO leaves out the whole group; here it gets GRPO's
-    `format_failure_score`.
+    A corrected answer is not the model's answer to the prompt, and must not be rewarded as one. An unreadable answer
+    leaves no trace, and DSPy's GRPO then drops its whole group; here it gets GRPO's `format_failure_score`.
 
     Args:
-        program: whose LM is trained; it shares its predictor and its LM with this module.
+        program: its LM is trained; this module shares its predictor and LM.
 
     Example:
         >>> from r2p_dspy import Profile
@@ -34,6 +33,7 @@ class Rollouts(dspy.Module):
         self.program = program
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
+        """Answer once, and leave a failed prediction in the trace where the answer cannot be read."""
         reason = self.program.reason
         alone = copy(self.program)
         alone.candidates, alone.max_backtracks, alone.max_interventions = 1, 0, 0

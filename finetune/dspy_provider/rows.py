@@ -1,13 +1,19 @@
-"""The rows that DSPy exports for training, as the model is asked and answers when the program runs.
+"""DSPy's exported training rows, turned into the calls that a program makes when it runs.
 
-On the thinking carrier DSPy writes a row as if the thought were one more output field. When the program runs, the field
-is not in the prompt, `Reason` adds the steps to the instructions, and the thought stands between `<think>` tags.
+Two things differ where a model reasons in native thinking. DSPy exports the thought as one more output field; at run
+time the field is not in the prompt, and the thought stands between `<think>` tags. And `Reason` adds the stages to the
+instructions, and shows no demos.
+
+A provider gets messages, no signature, so rows are read by DSPy's wording: the patterns below are the only places that
+know it, and `TestRows` compares the results with real calls, so a change of DSPy's wording fails there. R2P's rows are
+recognized by the description of the thought, `signature.STEPS`, which no other program's field has.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from r2p_dspy.engines.chat import CLOSE, OPEN
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.prompting import tags
 from r2p_dspy.prompting.signature import STEPS
@@ -15,22 +21,26 @@ from r2p_dspy.template import TEMPLATE, Template
 
 Message = Mapping[str, str]
 
-# Only a field of type `dspy.Reasoning` is called a Python str: where a field is one, the chat adapter says nothing.
-_ASKED = re.compile(
-    r"starting with the field `\[\[ ## (?P<thought>\w+) ## \]\]` \(must be formatted as a valid Python str\), then "
-    r"`\[\[ ## (?P<answer>\w+) ## \]\]`"
+# The chat adapter's reminder, where the first output field is a thought. Only a field of type `dspy.Reasoning` is
+# called a Python str: for a field of type str the adapter says nothing.
+_THOUGHT_TYPE = " (must be formatted as a valid Python str), then "
+_REMINDER = re.compile(
+    r"starting with the field `\[\[ ## (?P<thought>\w+) ## \]\]`"
+    + re.escape(_THOUGHT_TYPE)
+    + r"`\[\[ ## (?P<answer>\w+) ## \]\]`"
 )
-_ASKED_IN_XML = re.compile(r"Respond with the corresponding output fields wrapped in XML tags [^\n]*\Z")
+_XML_REMINDER = re.compile(r"Respond with the corresponding output fields wrapped in XML tags [^\n]*\Z")
+_OUTPUT_FIELDS, _STRUCTURE = "Your output fields are:\n", "\nAll interactions will be structured"
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainingCall:
     """One call to learn from.
 
     Args:
-        prompt: its messages, the last one a user's.
-        completion: what is to be written.
-        thinks: whether it begins with a thought, between `<think>` tags.
+        prompt: its messages; the last one is a user's.
+        completion: the text to learn.
+        thinks: whether the text begins with a thought between `<think>` tags.
     """
 
     prompt: list[dict[str, str]]
@@ -45,71 +55,80 @@ class Row:
 
 def normalize_exported_row(
     prompt: Sequence[Message], completion: str, *, thinks: bool, template: Template = TEMPLATE
-) -> Row:
-    """A row of DSPy's as the call that it stands for; one without a thought stays as it is.
+) -> TrainingCall:
+    """Turn a row of DSPy's into the call that it stands for; a row without a thought stays as it is.
 
     Args:
-        prompt: its messages without the answer.
-        completion: the answer.
-        thinks: whether the model has thoughts of its own; otherwise a thought is a field when the program runs, too.
-        template: by which thoughts are led.
-
-    Returns:
-        The row. A blank end of the completion, which DSPy's adapters write and models do not, is left out.
+        prompt: the row's messages without the answer.
+        completion: the answer. White space at its end is dropped: DSPy's adapters write it, and models do not.
+        thinks: whether the model has native thinking; without it the thought is a field at run time too.
+        template: the stages of the thought.
 
     Raises:
-        ValueError: for the XML adapter's row of a program that thinks by the template.
+        ConfigError: the XML adapter wrote a row of a program that thinks by the template.
 
     Example:
-        >>> asked = "starting with the field `[[ ## reasoning ## ]]` (must be formatted as a valid Python str), then "
-        >>> row = [{"role": "user", "content": asked + "`[[ ## tag ## ]]`"}]
-        >>> written = "[[ ## reasoning ## ]]\\nSea.\\n\\n[[ ## tag ## ]]\\nsad\\n"
-        >>> normalize_exported_row(row, written, thinks=True).completion
+        >>> import dspy
+        >>> class Tag(dspy.Signature):
+        ...     film: str = dspy.InputField()
+        ...     reasoning: dspy.Reasoning = dspy.OutputField()
+        ...     tag: str = dspy.OutputField()
+        >>> row = dspy.ChatAdapter().format(Tag, [], {"film": "A storm."})
+        >>> text = "[[ ## reasoning ## ]]\\nSea.\\n\\n[[ ## tag ## ]]\\nsad\\n"
+        >>> normalize_exported_row(row, text, thinks=True).completion
         '<think>\\nSea.\\n</think>\\n\\n[[ ## tag ## ]]\\nsad'
     """
     messages, completion = [dict(message) for message in prompt], completion.rstrip()
-    if in_xml(messages) and f"(str): {STEPS}" in messages[0]["content"]:
-        raise ConfigError("of thoughts only the chat adapter's rows can be read: use dspy.ChatAdapter, or no adapter")
-    asked = _ASKED.search(messages[-1]["content"])
-    if asked is None:
-        return Row(messages, completion)
-    name, answer = asked["thought"], asked["answer"]
-    thought, text = _parted(completion, name, answer)
+    if asks_for_xml(messages) and f"(str): {STEPS}" in messages[0]["content"]:
+        raise ConfigError("only the chat adapter's rows of thoughts can be read: use dspy.ChatAdapter, or no adapter")
+    reminder = _REMINDER.search(messages[-1]["content"])
+    if reminder is None:
+        return TrainingCall(messages, completion)
+    name, answer = reminder["thought"], reminder["answer"]
     if f"`{name}` (str): {STEPS}" in messages[0]["content"]:
-        system, *_, question = messages
+        system, *_demos, question = messages
         system["content"] += f"\n\n{tags.guide(template)}"
-        messages = [system, question]  # `Reason` shows no demos on this carrier
+        messages = [system, question]
     if not thinks:
-        return Row(messages, completion)
+        return TrainingCall(messages, completion)
+    edit = {"user": _user_without, "assistant": _assistant_without}
     for message in messages:
-        message["content"] = _without(message["content"], name, answer, message["role"])
-    return Row(messages, f"<think>\n{thought}\n</think>\n\n{text}" if thought else text, bool(thought))
+        message["content"] = edit.get(message["role"], _system_without)(message["content"], name, answer)
+    thought, text = _split(completion, name, answer)
+    if not thought:
+        return TrainingCall(messages, text)
+    return TrainingCall(messages, f"{OPEN}\n{thought}\n{CLOSE}\n\n{text}", thinks=True)
 
 
-def in_xml(prompt: Sequence[Message]) -> bool:
+def asks_for_xml(prompt: Sequence[Message]) -> bool:
     """Whether a prompt asks for an answer in the XML adapter's format."""
-    return bool(_ASKED_IN_XML.search(prompt[-1]["content"]))
+    return bool(_XML_REMINDER.search(prompt[-1]["content"]))
 
 
-def _parted(completion: str, name: str, answer: str) -> tuple[str, str]:
-    """The thought, and what follows it."""
-    before, mark, after = completion.rpartition(f"[[ ## {answer} ## ]]\n")
+def _split(completion: str, name: str, answer: str) -> tuple[str, str]:
+    """The thought, and the rest of a completion; no thought in an unreadable answer, which DSPy exports as it is."""
+    before, marker, after = completion.rpartition(f"[[ ## {answer} ## ]]\n")
     opening = f"[[ ## {name} ## ]]"
     if not before.lstrip().startswith(opening):
-        return "", completion  # an answer that could not be read: DSPy hands over its visible text alone
-    return before.lstrip().removeprefix(opening).strip(), mark + after
+        return "", completion
+    return before.lstrip().removeprefix(opening).strip(), marker + after
 
 
-def _without(content: str, name: str, answer: str, role: str) -> str:
-    """A message without the field of the thought."""
-    mark = f"[[ ## {name} ## ]]"
-    if role == "assistant":
-        return _parted(content, name, answer)[1]
-    if role == "user":
-        return content.replace(f"`{mark}` (must be formatted as a valid Python str), then ", "", 1)
-    content = content.replace(f"{mark}\n{{{name}}}\n\n", "", 1)
-    before, heading, after = content.partition("Your output fields are:\n")
-    fields, structure, rest = after.partition("\nAll interactions will be structured")
+def _assistant_without(content: str, name: str, answer: str) -> str:
+    """A demo's answer without its thought."""
+    return _split(content, name, answer)[1]
+
+
+def _user_without(content: str, name: str, answer: str) -> str:
+    """A question whose reminder leaves the thought out."""
+    return content.replace(f"`[[ ## {name} ## ]]`{_THOUGHT_TYPE}", "", 1)
+
+
+def _system_without(content: str, name: str, answer: str) -> str:
+    """The instructions without the thought, in the list of fields and in the structure."""
+    content = content.replace(f"[[ ## {name} ## ]]\n{{{name}}}\n\n", "", 1)
+    before, heading, after = content.partition(_OUTPUT_FIELDS)
+    fields, structure, rest = after.partition(_STRUCTURE)
     fields = re.sub(rf"\A1\. `{name}` .*?\n(?=2\. `)", "", fields, flags=re.DOTALL)
     fields = re.sub(r"(?m)^(\d+)(?=\. `)", lambda number: str(int(number[1]) - 1), fields)
     return before + heading + fields + structure + rest

@@ -1,1 +1,1 @@
-"""The recipe of the pocket model: `python -m finetune.pocket`."""
+"""The recipe of the embedded models: `python -m finetune.pocket` trains them."""

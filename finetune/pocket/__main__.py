@@ -1,4 +1,4 @@
-"""`python -m finetune.pocket`: make the pocket model from nothing (hours on two cores)."""
+"""`python -m finetune.pocket`: train the pocket model from random weights (hours on two cores)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,24 @@ import click
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--output", default="runs/pocket", help="Where checkpoint, log and tokenizer live; a run there goes on.")
+@click.option("--output", default="runs/pocket", help="Keep checkpoint, log and tokenizer here; a run in it continues.")
 @click.option(
     "--steps",
     default=(4000, 1600, 1920),
     type=(click.IntRange(16),) * 3,
-    help="Of the optimizer in each phase, of up to 8192 tokens each.",
+    help="Take this many steps in each phase; a step has up to 8192 tokens.",
 )
 @click.option(
     "--start",
     type=click.Path(exists=True, file_okay=False),
-    help="A finished model: only the phases that it has not been through, from its weights.",
+    help="Start from this finished model, and run only the phases it has not had.",
 )
-@click.option("--seed", default=0, help="Seeds weights and rows.")
-@click.option("--threads", default=0, help="Of the CPU; 0 takes all cores.")
-@click.option("--workers", default=0, help="Processes that make rows ahead; for a GPU, all cores but one.")
-@click.option("--every", default=256, help="Steps between checkpoints and exams, a multiple of 16.")
-@click.option("--student", is_flag=True, help="The student that `finetune` starts from: another last phase.")
-@click.option(
-    "--install", is_flag=True, help="Put the finished model into r2p_dspy/pocket/ (the student: finetune/student/)."
-)
+@click.option("--seed", default=0, help="Seed weights and rows.")
+@click.option("--threads", default=0, help="Use this many CPU threads; 0 uses all cores.")
+@click.option("--workers", default=0, help="Make rows ahead in this many processes; for a GPU, all cores but one.")
+@click.option("--every", default=256, help="Save a checkpoint and evaluate after this many steps, a multiple of 16.")
+@click.option("--student", is_flag=True, help="Train the student that `finetune` starts from; its last phase differs.")
+@click.option("--install", is_flag=True, help="Install the model in r2p_dspy/pocket/ (the student: finetune/student/).")
 def main(
     output: str,
     steps: tuple[int, ...],
@@ -53,14 +51,14 @@ def main(
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = extend(load_or_train(Path(start) if start else directory / "tokenizer", seed))
     if start and (before := Path(start) / "training.jsonl").exists() and not (directory / "log.jsonl").exists():
-        shutil.copy(before, directory / "log.jsonl")  # what made its weights
+        shutil.copy(before, directory / "log.jsonl")  # the log of its own phases
     recipe = Recipe(steps=steps, seed=seed, student=student)
     try:
         model = train(recipe, tokenizer, english(), directory, every, Path(start) if start else None, workers)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        raise click.ClickException("stopped; the same command goes on from the last checkpoint") from None
+        raise click.ClickException("stopped; the same command continues from the last checkpoint") from None
     shipped = Path("finetune/student" if student else "r2p_dspy/pocket")
     target = shipped if install else directory / "model"
     export(model, tokenizer, recipe, directory, target)

@@ -1,4 +1,4 @@
-"""Drills: short conversations that teach one part of citing and nothing else."""
+"""Auxiliary tasks: short conversations that teach one part of citing and nothing else."""
 
 import json
 import random
@@ -15,15 +15,15 @@ KINDS = ("copy", "label", "tell", "find", "judge", "weigh")
 def auxiliary_task(
     rng: random.Random, words: list[str], kinds: tuple[str, ...] = KINDS, most: int = 3, known: int = 30
 ) -> list[Turn]:
-    """Citing and nothing else, from items of random words.
+    """A conversation that teaches one part of citing, mostly from items of random words.
 
     Args:
-        rng: draws.
+        rng: draws everything.
         words: English words, frequent ones first.
-        kinds: of which one is drawn: `copy` an item's words by its id, `label`: likewise its label, `tell` whose
-            words these are, `find` the item of a word, `judge` what a label is about, `weigh` what an aspect counts.
-        most: items shown at most.
-        known: how many settings and figures there are to judge between.
+        kinds: one of these is drawn: `copy` an item's words by its id, copy its `label`, `tell` which item three words
+            are from, `find` the item of one word, `judge` what a label is about, `weigh` what an aspect counts.
+        most: limit of the items shown.
+        known: number of settings and of figures to judge between.
     """
     kind = rng.choice(kinds)
     if kind == "judge":
@@ -43,9 +43,9 @@ def auxiliary_task(
 
 
 def _judge(rng: random.Random, known: int) -> list[Turn]:
-    """Film upon film: whether its label fits the setting or the figure, where it fits only one of them.
+    """One film after another: whether its label fits the setting or the figure; it fits only one of them.
 
-    Half of the rows say little more than the three words, so that many films fit into a step.
+    Half of the rows hold little more than the three words, so that many films fit into a step.
     """
     row: list[Turn] = []
     short = rng.random() < 0.5
@@ -60,13 +60,13 @@ def _judge(rng: random.Random, known: int) -> list[Turn]:
                 fields={"description": films.describe(words["setting"], words["figure"], rng)},
                 label=tag,
             )
-            asked = f"{brief}: {tag}" if short else str(item)
-            row += [Turn("user", asked, True), Turn("assistant", f"the {focus} decides", True)]
+            question = f"{brief}: {tag}" if short else str(item)
+            row += [Turn("user", question, True), Turn("assistant", f"the {focus} decides", True)]
     return row
 
 
 def _weigh(rng: random.Random) -> list[Turn]:
-    """Aspect upon aspect of some rated products: what it adds to a rating or takes from it, as the item shows."""
+    """One aspect of rated products after another: what it adds to a rating or takes from it, as an item shows."""
     aspects = rng.sample([*products.ASPECTS], rng.randint(3, 6))
     items = [
         Item(
@@ -85,14 +85,14 @@ def _weigh(rng: random.Random) -> list[Turn]:
         weight = abs(int(item.label or 3) - 3)
         counts = f"{'adds' if good else 'takes'} {weight}" if weight else "counts 0"
         cited = Preference(statement=f"{aspect} {counts}", items=[item.id], label=item.label)
-        asked = Turn("user", f"{before}{aspect} {'good' if good else 'bad'}")
-        row += [asked, Turn("assistant", json.dumps([cited.model_dump()]), True)]
+        question = Turn("user", f"{before}{aspect} {'good' if good else 'bad'}")
+        row += [question, Turn("assistant", json.dumps([cited.model_dump()]), True)]
         before = ""
     return row
 
 
 def _label(rng: random.Random, shown: Profile) -> list[Turn]:
-    """Item upon item: its label, as a preference cites it."""
+    """One item after another: its label, as a preference cites it."""
     row: list[Turn] = []
     before = f"{shown}\n\n"
     for item in (rng.choice(shown.items) for _ in range(8)):
@@ -103,7 +103,7 @@ def _label(rng: random.Random, shown: Profile) -> list[Turn]:
 
 
 def _copy(rng: random.Random, shown: Profile) -> list[Turn]:
-    """Quotes of all items by id, in another order."""
+    """Quotes from all items by id, in another order."""
     quotes = []
     for item in rng.sample(shown.items, len(shown)):
         words = item.text.split()
@@ -113,10 +113,10 @@ def _copy(rng: random.Random, shown: Profile) -> list[Turn]:
 
 
 def _find(rng: random.Random, shown: Profile, length: int) -> list[Turn]:
-    """Question upon question: words that stand inside an item, and that item's id.
+    """One question after another: words from inside an item, and that item's id.
 
-    They are not taken from a text's beginning, where a word is made of other tokens. Three words lead to the item
-    by copying alone, so that only its id is to be learnt; one word must be looked for. Nothing else is learnt here.
+    The words never begin a text, where a word has other tokens. Three words lead to the item by copying alone, so that
+    only its id is left to learn; a single word has to be searched for.
     """
     row: list[Turn] = []
     everywhere = [word for item in shown for word in item.text.split()]
@@ -126,7 +126,7 @@ def _find(rng: random.Random, shown: Profile, length: int) -> list[Turn]:
         words = item.text.split()
         start = rng.randrange(1, len(words) - length + 1)
         if everywhere.count(words[start]) == 1:
-            asked = f"{before}about {' '.join(words[start : start + length])}"
-            row += [Turn("user", asked), Turn("assistant", f'[{{"item": "{item.id}', True)]
+            question = f"{before}about {' '.join(words[start : start + length])}"
+            row += [Turn("user", question), Turn("assistant", f'[{{"item": "{item.id}', True)]
             before = ""
     return row

@@ -1,9 +1,9 @@
-"""A conversation, as turns and as tokens with those to learn marked."""
+"""A conversation, as turns and as tokens with a mask of those to learn."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-OUTSIDE = -100  # the item of a token that stands in none: what cross-entropy leaves out
+OUTSIDE = -100  # the item of a token outside all items; cross-entropy ignores it
 
 
 @dataclass(frozen=True)
@@ -11,10 +11,10 @@ class Turn:
     """One message.
 
     Args:
-        role: whose.
-        content: its text.
-        learn: whether the model learns to write it (of a user's, the labels of items).
-        given: what stands of it already, and is not learnt.
+        role: system, user or assistant.
+        content: the text.
+        learn: whether the model learns to write it; of a user's turn it learns the items' labels.
+        given: the beginning that is already there and not learned.
     """
 
     role: str
@@ -24,9 +24,12 @@ class Turn:
 
 
 class Encoded(NamedTuple):
-    """A conversation's tokens; which of them the model learns to write; and of each the id of the item it stands in.
+    """A conversation in tokens.
 
-    An id is that of its token, and `OUTSIDE` where a token stands in no item.
+    Args:
+        ids: the tokens.
+        learn: of each, whether the model learns to write it.
+        items: of each, the item it stands in, as the token of the item's id; `OUTSIDE` where it stands in none.
     """
 
     ids: list[int]
@@ -35,12 +38,12 @@ class Encoded(NamedTuple):
 
 
 def encode(tokenizer: Any, row: list[Turn]) -> Encoded:
-    """A conversation's tokens.
+    """Encode a conversation.
 
-    Learnt are the answers with the end marker after them, and the labels in the histories: from these the model learns
-    the world, that is, which labels a text suggests to anybody, and how one user's labels hang together.
+    The model learns the answers with their end marker, and the labels in the histories. From labels it learns which
+    label a text suggests to anyone, and how one user's labels belong together.
     """
-    found = Encoded([], [], [])
+    encoded = Encoded([], [], [])
     opening = {tokenizer.convert_tokens_to_ids(joint) for joint in ('{"item": "', '"}\n{"item": "')}
     closing, label = (tokenizer.convert_tokens_to_ids(joint) for joint in ('"}', '", "label": "'))
     for turn in row:
@@ -49,19 +52,19 @@ def encode(tokenizer: Any, row: list[Turn]) -> Encoded:
             for text in (turn.given, turn.content)
         )
         text = given + content
-        found.ids.extend([tokenizer.convert_tokens_to_ids(f"<|{turn.role}|>"), *text, tokenizer.eos_token_id])
-        current, before, inside, labels, labelling = OUTSIDE, OUTSIDE, [], [], False
+        encoded.ids.extend([tokenizer.convert_tokens_to_ids(f"<|{turn.role}|>"), *text, tokenizer.eos_token_id])
+        item, previous, inside, in_label, labelling = OUTSIDE, OUTSIDE, [], [], False
         for token in text:
             if token in opening or token == closing:
-                current, labelling = OUTSIDE, False
-            inside.append(current)
-            labels.append(labelling)
-            if before in opening:
-                current = token
+                item, labelling = OUTSIDE, False
+            inside.append(item)
+            in_label.append(labelling)
+            if previous in opening:
+                item = token
             labelling = labelling or token == label
-            before = token
+            previous = token
         answered = turn.learn and turn.role == "assistant"
-        learnt = labels if turn.learn and turn.role == "user" else [False] * len(given) + [answered] * len(content)
-        found.learn.extend([False, *learnt, answered])
-        found.items.extend([OUTSIDE, *(inside if turn.role == "user" else [OUTSIDE] * len(text)), OUTSIDE])
-    return found
+        learned = in_label if turn.learn and turn.role == "user" else [False] * len(given) + [answered] * len(content)
+        encoded.learn.extend([False, *learned, answered])
+        encoded.items.extend([OUTSIDE, *(inside if turn.role == "user" else [OUTSIDE] * len(text)), OUTSIDE])
+    return encoded

@@ -1,4 +1,4 @@
-"""What a model gets wrong, for rows in which it is corrected: attempts with one fault, candidates of which some err."""
+"""Faulty attempts and candidates, for rows in which the model is corrected."""
 
 import random
 import re
@@ -12,24 +12,24 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.template import Evidence, Preference, Verification
 
 _FAULTS = ("item", "quote", "quote", "label", "backing", "uncited", "answer", "missing", "mixed")
-_RIGHT = 0.7  # of the candidates
+_RIGHT = 0.7  # share of right candidates
 
 
 def corrupted(rng: random.Random, task: Task, shown: Profile, lesson: Lesson, words: list[str]) -> tuple[Lesson, str]:
-    """A lesson with a fault, and which: a wrong item, quote, label or answer, no evidence, or several of them.
+    """A lesson with a fault, and the fault's name: a wrong item, quote, label or answer, no evidence, or several.
 
-    The fault `missing` is left to the text that is made of it.
+    The caller makes the fault `missing`, in the text.
     """
     fault = rng.choice(_FAULTS)
     wrong = {**lesson}
-    evidence = wrong["evidence"] = [one.model_copy() for one in lesson["evidence"]]
-    preferences = wrong["preferences"] = [one.model_copy() for one in lesson["preferences"]]
+    evidence = wrong["evidence"] = [quote.model_copy() for quote in lesson["evidence"]]
+    preferences = wrong["preferences"] = [preference.model_copy() for preference in lesson["preferences"]]
     if fault in ("item", "mixed") and evidence:
         rng.choice(evidence).item = str(rng.randint(len(shown) + 1, 9))
     if fault in ("quote", "mixed") and evidence:
-        one = rng.choice(evidence)
-        one.quote = _misquote(rng, one.quote, shown, words)
-    labelled = [one for one in preferences if one.label]
+        cited = rng.choice(evidence)
+        cited.quote = _misquote(rng, cited.quote, shown, words)
+    labelled = [preference for preference in preferences if preference.label]
     if fault in ("label", "mixed") and labelled and task.labels:
         rng.choice(labelled).label = rng.choice(task.labels)
     if fault == "backing" and preferences:
@@ -42,7 +42,7 @@ def corrupted(rng: random.Random, task: Task, shown: Profile, lesson: Lesson, wo
 
 
 def disordered(rng: random.Random, text: str, form: str, words: list[str]) -> str:
-    """An attempt that leaves the template: a stage is skipped, or loose words stand where none is due."""
+    """An attempt that leaves the template: it skips a stage, or has loose words between two."""
     marks = _marks(text, form)
     at = rng.randrange(len(marks) - 1)
     if rng.random() < 0.5:
@@ -52,49 +52,50 @@ def disordered(rng: random.Random, text: str, form: str, words: list[str]) -> st
 
 
 def guessed(case: Case, lesson: Lesson) -> Lesson:
-    """A lesson of one who answers without the history."""
+    """A lesson that answers without the history."""
     verification = Verification(approved=True, reason="it fits")
     return {**lesson, "draft": case.blind, "answer": case.blind, "verification": verification}
 
 
 def hurried(text: str, form: str) -> str:
-    """An attempt that goes from what is asked straight to a draft."""
+    """An attempt that goes straight from the requirements to a draft."""
     marks = _marks(text, form)
     draft = next(mark for mark in marks if "draft" in mark[0])
     return text[: marks[1].start()] + text[draft.start() :]
 
 
 def _marks(text: str, form: str) -> list[re.Match[str]]:
-    """Where its stages and fields begin."""
+    """The beginnings of stages and fields."""
     return [*re.finditer(r"(?m)^<\w+>\n" if form == "think" else r"(?m)^\[\[ ## \w+ ## \]\]\n", text)]
 
 
 def candidates(
     rng: random.Random, world: World, case: Case, shown: Profile, lesson: Lesson, words: list[str]
 ) -> tuple[list[str], list[int]]:
-    """Candidates as the synthesizing predictor reads them, and the numbers of those whose answer is right."""
+    """Candidates as the synthesizing predictor reads them, and the numbers of the right ones."""
     lines, right, task = [], [], world.task
     for number in range(1, rng.choice((2, 3, 3, 4, 5, 5)) + 1):
-        one = lesson
+        candidate = lesson
         if rng.random() > _RIGHT:
-            misread = rng.random() < 0.6
-            one = world.teach(world.misread(rng, case), shown) if misread else _stray(rng, task, shown, lesson, words)
+            misreads = rng.random() < 0.6
+            misread = world.teach(world.misread(rng, case), shown) if misreads else None
+            candidate = misread or _stray(rng, task, shown, lesson, words)
         if rng.random() < 0.1:
-            continue  # it did not survive
-        if one["answer"] == lesson["answer"]:
+            continue  # this candidate could not be read
+        if candidate["answer"] == lesson["answer"]:
             right.append(number)
-        stages = {"evidence": one["evidence"], "preferences": one["preferences"]}
-        lines.append(line(number, {task.answer: one["answer"]}, stages))
+        stages = {"evidence": candidate["evidence"], "preferences": candidate["preferences"]}
+        lines.append(line(number, {task.answer: candidate["answer"]}, stages))
     return lines, right
 
 
 def _stray(rng: random.Random, task: Task, shown: Profile, lesson: Lesson, words: list[str]) -> Lesson:
-    """An answer that comes from some item of the history, or from nowhere."""
+    """A lesson whose answer comes from an item of the history, or from nowhere."""
     cited = rng.sample(shown.items, min(len(shown), rng.randint(1, 2)))
     evidence = [Evidence(item=item.id, quote=" ".join(item.text.split()[:3])) for item in cited]
     preferences = [
-        Preference(statement=f"{one.quote.split()[0]} is {item.label}", items=[item.id], label=item.label)
-        for item, one in zip(cited, evidence, strict=True)
+        Preference(statement=f"{quoted.quote.split()[0]} is {item.label}", items=[item.id], label=item.label)
+        for item, quoted in zip(cited, evidence, strict=True)
         if item.label
     ]
     if not task.labels:

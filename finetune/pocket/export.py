@@ -1,4 +1,4 @@
-"""From a trained model to the files that ship: half-precision weights, tokenizer, and the recipe's log."""
+"""Export a trained model as package data: bfloat16 weights, tokenizer, recipe and log."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from finetune.pocket.train import Recipe
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.files import atomic_path
 
-_LIMIT = 12 * 2**20
+_LIMIT = 12 * 2**20  # bytes
 
 
 def export(model: Any, tokenizer: Any, recipe: Recipe, directory: Path, target: Path) -> None:
@@ -21,12 +21,12 @@ def export(model: Any, tokenizer: Any, recipe: Recipe, directory: Path, target: 
     Args:
         model: the trained model; its weights are stored as bfloat16.
         tokenizer: its tokenizer.
-        recipe: what made it, stored as `recipe.json`.
-        directory: the training's, whose log is copied.
-        target: where to; written beside it first, and moved there whole.
+        recipe: its recipe, stored as `recipe.json`.
+        directory: the training's directory; its log is copied.
+        target: the model's directory, written whole or not at all.
 
     Raises:
-        ValueError: when the weights take more than 12 MB.
+        ConfigError: the weights take more than 12 MB.
     """
     with atomic_path(target) as part:
         part.mkdir(parents=True)
@@ -40,5 +40,5 @@ def export(model: Any, tokenizer: Any, recipe: Recipe, directory: Path, target: 
         if size > _LIMIT:
             raise ConfigError(f"the weights take {size / 2**20:.1f} MB; the limit is {_LIMIT // 2**20} MB")
         card = target / "README.md"
-        if card.exists():  # the card is written by hand, from the measurements
+        if card.exists():  # people write the card, from measurements
             shutil.copy(card, part / "README.md")

@@ -1,8 +1,7 @@
 """Training rows: conversations in every format that the pocket model meets, made by DSPy's own adapter.
 
-Formats that reason by a template do so by the full one, or, as often as is asked for, by the brief one. As long as no
-single format is asked for, they come in equal numbers, each with and without demos (but for the thinking
-carrier, where DSPy shows none), with the default instruction and with others.
+Formats come in equal numbers by default, with and without demos (DSPy shows none on the thinking carrier), with the
+default instruction and with others. Formats with stages follow the full template, or for a given share the brief one.
 """
 
 import random
@@ -30,21 +29,21 @@ from r2p_dspy.prompting.tags import guide, render
 from r2p_dspy.retrieval.bm25 import BM25
 from r2p_dspy.template import BRIEF, TEMPLATE, Template
 
-# Plain prediction, chain of thought, and of R2P: first attempts on fields, retries after feedback, first attempts (and
-# some retries) in the model's thinking, continuations from a corrected beginning on either carrier, synthesis.
+# Plain prediction; chain of thought; and of R2P: first attempts on fields, retries after feedback, attempts in native
+# thinking (some of them retries), continuations of a corrected beginning on either carrier, synthesis.
 FORMATS = ("plain", "cot", "r2p", "retry", "think", "continue", "synthesis")
 _ADAPTER = dspy.ChatAdapter()
 
 
 @cache
 def signature(task: str, form: str, template: Template = TEMPLATE) -> type[dspy.Signature]:
-    """The signature that a program of this format gives to its predictor."""
+    """The signature of a program's predictor in a format."""
     plain = TASKS[task].signature
     if form == "plain":
         return plain
     if form == "cot":
         return dspy.ChainOfThought(plain).predict.signature
-    if form == "think":  # without the field of the thought, as DSPy asks a model that thinks
+    if form == "think":  # DSPy leaves the thought out of a thinking model's prompt
         extended = extend(plain, template, "thinking")
         return extended.signature.delete(extended.thought)
     if form == "synthesis":
@@ -53,12 +52,12 @@ def signature(task: str, form: str, template: Template = TEMPLATE) -> type[dspy.
 
 
 class Rows:
-    """An endless stream of conversations about personas of the role `pocket`.
+    """An endless stream of conversations about personas.
 
     Args:
-        words: real English words, for the rows whose texts are random words.
-        seed: two streams with one seed are equal.
-        role: whose personas; `pocket` for training.
+        words: English words, for rows of random words.
+        seed: streams with the same seed are equal.
+        role: role of the personas; `pocket` for training.
     """
 
     def __init__(self, words: list[str], seed: int, role: str = "pocket"):
@@ -67,15 +66,15 @@ class Rows:
         self.role = role
 
     def case(self, name: str) -> Case:
-        """A case of a persona that the commands never draw, in a world."""
+        """A case in a world, of a persona that no command draws."""
         maker = WORLDS[name].maker
         if maker is None:
-            return self._loose()
+            return self._random_words()
         persona = self.rng.randrange(1_000_000 // len(ROLES)) * len(ROLES) + ROLES.index(self.role)
         return maker(persona, rng_of(maker, persona))
 
-    def _loose(self) -> Case:
-        """A headline's case of random words."""
+    def _random_words(self) -> Case:
+        """A headline case of random words."""
         rng = self.rng
         count = rng.randint(4, 9)
 
@@ -93,7 +92,7 @@ class Rows:
         return Case(0, article, items, answer, answer, (), extra={"words": count})
 
     def shown(self, name: str, case: Case, most: int) -> Profile:
-        """The items that a prompt shows: BM25's mostly, in their order or shuffled, sometimes random ones or none."""
+        """The items that a prompt shows: mostly BM25's, in order or shuffled, sometimes random ones or none."""
         rng, task = self.rng, WORLDS[name].task
         profile = history(task, case)
         k = min(most, rng.choice((4, 4, 4, 4, 4, 3, 2, 5, 6, 1)))
@@ -102,7 +101,7 @@ class Rows:
             return Profile()
         if kind < 0.10:
             return Profile(items=rng.sample(profile.items, min(k, len(profile)))).local()
-        if kind < 0.13 and name in FEW:  # in the other worlds they would contradict what is taught
+        if kind < 0.13 and name in FEW:  # another user's; in the other worlds they contradict the lesson
             return self.shown(name, self.case(name), most)
         ranked = BM25(k=k, text=task.item_text)(task.query_text({task.question: case.question}), profile).items
         if rng.random() < 0.5:
@@ -121,12 +120,12 @@ class Rows:
         """One conversation.
 
         Args:
-            most_items: how many items an example shows at most; small ones come first in the curriculum.
+            most_items: limit of the items that an example shows.
             demos: whether some rows carry demos.
             forms: some of `FORMATS`, drawn evenly.
-            shares: how often each world comes.
-            brief: how often the template is the brief one, where there is one.
-            hasty: how often a first attempt jumps to an answer, where there is a template.
+            shares: shares of the worlds.
+            brief: share of the brief template, in formats with stages.
+            hasty: share of first attempts that jump to an answer, in formats with stages.
         """
         rng = self.rng
         name = rng.choices([*shares], [*shares.values()])[0]
@@ -137,28 +136,28 @@ class Rows:
             form = rng.choice(("r2p", "think"))
         staged = form in ("r2p", "retry", "think")
         template = BRIEF if brief and staged and rng.random() < brief else TEMPLATE
-        asked = signature(task.name, form, template)
+        sig = signature(task.name, form, template)
         if rng.random() < 0.3:
-            asked = asked.with_instructions(self._instruction(asked.instructions))
+            sig = sig.with_instructions(self._instruction(sig.instructions))
         count = rng.choice((0, 0, 0, 1, 2, 3, 4)) if demos else 0
-        if form == "think":  # DSPy shows no thoughts of demos
+        if form == "think":  # DSPy shows no demos' thoughts
             count = 0
         *before, (case, shown, lesson) = [self._example(name, most_items) for _ in range(count + 1)]
-        filled = [self._fields(world, form, template, *one) for one in before]
+        filled = [self._fields(world, form, template, *example) for example in before]
         fields = self._fields(world, form, template, case, shown, lesson)
-        messages = _ADAPTER.format(asked, filled, {name: fields[name] for name in asked.input_fields})
+        messages = _ADAPTER.format(sig, filled, {name: fields[name] for name in sig.input_fields})
         if form == "think":
             messages[0]["content"] += f"\n\n{guide(template)}"
         row = [Turn(m["role"], m["content"], m["role"] != "system") for m in messages]
-        text, given = written(asked, form, lesson, fields, template), ""
+        text, given = written(sig, form, lesson, fields, template), ""
         if form == "retry" or (form == "think" and not interrupted and rng.random() < 0.25):
-            wrong = self._failed(task, asked, form, template, shown, lesson)
-            row += [Turn(m["role"], m["content"]) for m in turns(_ADAPTER, asked, *wrong)]
+            wrong = self._failed(task, sig, form, template, shown, lesson)
+            row += [Turn(m["role"], m["content"]) for m in turns(_ADAPTER, sig, *wrong)]
         if interrupted:
-            given, text = self._interrupted(task, asked, form, template, shown, lesson, text)
+            given, text = self._interrupted(task, sig, form, template, shown, lesson, text)
         elif staged and hasty and rng.random() < hasty:
             guess = guessed(case, lesson)
-            text = hurried(written(asked, form, guess, lesson_fields(task, form, guess)), form)
+            text = hurried(written(sig, form, guess, lesson_fields(task, form, guess)), form)
         return [*row, Turn("assistant", text, True, given)]
 
     def _fields(
@@ -182,47 +181,47 @@ class Rows:
     def _failed(
         self,
         task: Task,
-        asked: type[dspy.Signature],
+        sig: type[dspy.Signature],
         form: str,
         template: Template,
         shown: Profile,
         lesson: Lesson,
     ) -> tuple[str, str]:
-        """A wrong attempt, and the feedback that the checks give to it."""
+        """A wrong attempt, and the checks' feedback on it."""
         wrong, fault = corrupted(self.rng, task, shown, lesson, self.words)
         fields = lesson_fields(task, form, wrong, template)
         stages = {stage.name: wrong[stage.name] for stage in template.leaves()}
-        text = _ADAPTER.format_assistant_message_content(asked, fields).rstrip("\n")
+        text = _ADAPTER.format_assistant_message_content(sig, fields).rstrip("\n")
         error = None
         if fault == "missing":
             name = self.rng.choice([*fields])
             error = f"the field {name} is missing."
             text = text[: text.index(f"[[ ## {name} ## ]]")].rstrip("\n")
         outcome = Outcome(fields={task.answer: wrong["answer"]}, stages=stages, answers=(task.answer,), error=error)
-        said = feedback(judge(BUILT_IN, self._seen(task, shown), outcome))
-        return text, said or "Check the answer against the history once more."
+        comment = feedback(judge(BUILT_IN, self._inputs(task, shown), outcome))
+        return text, comment or "Check the answer against the history once more."
 
     def _interrupted(
         self,
         task: Task,
-        asked: type[dspy.Signature],
+        sig: type[dspy.Signature],
         form: str,
         template: Template,
         shown: Profile,
         lesson: Lesson,
         right: str,
     ) -> tuple[str, str]:
-        """A beginning that the monitor has corrected, and how it goes on; no beginning where no fault was noticed."""
+        """A beginning that the monitor corrected, or none where it noticed no fault, and its continuation."""
         rng = self.rng
         for _ in range(4):
             wrong, fault = corrupted(rng, task, shown, lesson, self.words)
-            text = written(asked, form, wrong, lesson_fields(task, form, wrong, template), template)
+            text = written(sig, form, wrong, lesson_fields(task, form, wrong, template), template)
             if fault in ("missing", "mixed"):
                 text = disordered(rng, text, form, self.words)
             marks: StageMarks = ThoughtTags(template)
             if form == "r2p":
                 marks = FieldMarkers({stage.name: stage.name for stage in template.leaves()}, (task.answer,))
-            monitor = Monitor(marks, template, BUILT_IN, self._seen(task, shown), max_interventions=1)
+            monitor = Monitor(marks, template, BUILT_IN, self._inputs(task, shown), max_interventions=1)
             if (correction := monitor(text)) is not None:
                 stage = monitor.interventions[0].stage
                 opened = marks.opening(stage, "").rstrip("\n").splitlines()[-1] + "\n"
@@ -230,11 +229,11 @@ class Rows:
                 return given, right[right.index(opened) + len(opened) :].lstrip("\n")
         return "", right
 
-    def _seen(self, task: Task, shown: Profile) -> Inputs:
+    def _inputs(self, task: Task, shown: Profile) -> Inputs:
         return Inputs(fields={task.question: "", task.profile: shown}, items=shown)
 
     def _instruction(self, default: str) -> str:
-        """An instruction as an optimizer might write it: the default, dressed or replaced."""
+        """An instruction as an optimizer might write it: the default with additions, or another one."""
         rng = self.rng
         advice = rng.choice(_ADVICE)
         loose = " ".join(rng.choice(self.words) for _ in range(rng.randint(5, 25))).capitalize() + "."
@@ -264,9 +263,13 @@ def lesson_fields(task: Task, form: str, lesson: Lesson, template: Template = TE
 
 
 def written(
-    asked: type[dspy.Signature], form: str, lesson: Lesson, fields: Mapping[str, Any], template: Template = TEMPLATE
+    sig: type[dspy.Signature],
+    form: str,
+    lesson: Lesson,
+    fields: Mapping[str, Any],
+    template: Template = TEMPLATE,
 ) -> str:
-    """A lesson as the model is to write it."""
-    outputs = {name: fields[name] for name in asked.output_fields}
-    text = _ADAPTER.format_assistant_message_content(asked, outputs).rstrip("\n")
+    """A lesson as the model writes it."""
+    outputs = {name: fields[name] for name in sig.output_fields}
+    text = _ADAPTER.format_assistant_message_content(sig, outputs).rstrip("\n")
     return f"{OPEN}\n{render(template, lesson)}\n{CLOSE}\n\n{text}" if form == "think" else text

@@ -1,8 +1,8 @@
 """The pocket model's tokenizer: byte-level BPE on English word frequencies, plus DSPy's fixed lines as tokens.
 
-Any text can be written (bytes), real English takes under two tokens a word, and what never changes in a prompt (field
-markers, JSON schemas, reminders) takes one token a line, which makes a prompt a fifth as long. Only the two chat
-markers are special tokens; the others are ordinary text to everyone who decodes.
+It writes any text (as bytes); English takes under two tokens a word. A fixed line of a prompt (field markers, JSON
+schemas, reminders) is one token, which makes prompts a fifth as long. Only the chat markers are special tokens; fixed
+lines decode as ordinary text.
 """
 
 import itertools
@@ -40,44 +40,45 @@ _JOINTS = (
     '"}, {"statement": "', '{"approved": true, "reason": "', '{"approved": false, "reason": "', "]", '", "date": "',
     '{"candidate": ', '}\n{"candidate": ', '", "evidence": ', ', "preferences": ',
 )  # fmt: skip
-# The tasks of the first two phases; what others and the brief template add comes behind: so a token keeps its number.
+# The tasks of the first two phases. The other tasks and the brief template add tokens at the end, so tokens keep their
+# numbers.
 _FIRST = ("lamp2", "lamp3", "lamp4")
 _LATER_JOINTS = ('", "abstract": "',)
 
 
 def english(count: int = 30_000) -> list[str]:
-    """The most frequent English words that consist of letters."""
+    """The most frequent English words of letters alone."""
     return [word for word in top_n_list("en", count) if re.fullmatch(r"[a-z]{2,}", word)]
 
 
 def fixed_lines(tasks: Iterable[str] = TASKS, templates: Collection[Template] = tuple(TEMPLATES.values())) -> list[str]:
-    """The parts of prompts that no input changes, for some tasks and templates, longest first."""
-    adapter, found = dspy.ChatAdapter(), set(_JOINTS)
+    """The fixed parts of prompts, for some tasks and templates, longest first."""
+    adapter, fixed = dspy.ChatAdapter(), set(_JOINTS)
     for name in tasks:
         task = TASKS[name]
         for form, template in itertools.product(FORMATS, templates):
-            asked = signature(name, form, template)
+            sig = signature(name, form, template)
             inputs = {task.question: "\0", task.profile: Profile(), "candidates": "\0"}
-            system, user = adapter.format(asked, [], {name: inputs[name] for name in asked.input_fields})
-            answer = adapter.format_assistant_message_content(asked, dict.fromkeys(asked.output_fields, "\0"))
-            retry = turns(adapter, asked, "\0", "\0")[1]["content"]
+            system, user = adapter.format(sig, [], {name: inputs[name] for name in sig.input_fields})
+            answer = adapter.format_assistant_message_content(sig, dict.fromkeys(sig.output_fields, "\0"))
+            retry = turns(adapter, sig, "\0", "\0")[1]["content"]
             for message in (user["content"].replace("(empty)", "\0"), answer.rstrip("\n"), retry):
-                found.update(part for part in message.split("\0") if len(part) > 3)
+                fixed.update(part for part in message.split("\0") if len(part) > 3)
             body, _, _ = system["content"].partition("objective is: ")
-            found.update(re.findall(r".*\n+", body))
-            found.add("In adhering to this structure, your objective is: \n        ")
-            found.update((asked.instructions, f', "{task.answer}": "'))
+            fixed.update(re.findall(r".*\n+", body))
+            fixed.add("In adhering to this structure, your objective is: \n        ")
+            fixed.update((sig.instructions, f', "{task.answer}": "'))
     for template in templates:
         stages = render(template, {stage.name: "\0" for stage in template.leaves()})
-        thought, told = f"{OPEN}\n{stages}\n{CLOSE}\n\n", f"\n\n{guide(template)}\n"
-        for text, line in ((thought, r"\n?</\w+>\n+"), (thought, r"<\w+>\n"), (told, r"\n*.+\n")):
-            found.update(re.findall(line, text))
-    found.update(("\n(Wait. ", "(empty)"))
-    return sorted(found, key=lambda line: (-len(line), line))
+        thought, guidance = f"{OPEN}\n{stages}\n{CLOSE}\n\n", f"\n\n{guide(template)}\n"
+        for text, line in ((thought, r"\n?</\w+>\n+"), (thought, r"<\w+>\n"), (guidance, r"\n*.+\n")):
+            fixed.update(re.findall(line, text))
+    fixed.update(("\n(Wait. ", "(empty)"))
+    return sorted(fixed, key=lambda line: (-len(line), line))
 
 
 def corpus(words: list[str], lines: int, seed: int) -> Iterator[str]:
-    """English words as often as English has them, and the persona world's texts."""
+    """English words with the frequencies of English, and texts of the persona world."""
     rng = random.Random(f"tokenizer {seed}")
     weights = list(itertools.accumulate(word_frequency(word, "en") for word in words))
     rows = Rows(words, seed)
@@ -90,14 +91,14 @@ def corpus(words: list[str], lines: int, seed: int) -> Iterator[str]:
             yield " ".join(f'"{cue.word} {case.answer}"' for cue in case.cues)
     from finetune.pocket.teach import CUES
 
-    labels = {one for name in _FIRST for label in TASKS[name].labels for one in label.split()}
+    labels = {word for name in _FIRST for label in TASKS[name].labels for word in label.split()}
     everyday = sorted(CUES | labels)
     for word in everyday * 200:
         yield f'"{word} {word}'
 
 
 def train(seed: int = 0) -> PreTrainedTokenizerFast:
-    """Make the tokenizer (about ten seconds on one core)."""
+    """Train the tokenizer (about ten seconds on one core)."""
     words = english()
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -128,7 +129,7 @@ def train(seed: int = 0) -> PreTrainedTokenizerFast:
 
 
 def extend(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The same tokenizer with the lines of all tasks and templates; those that it lacks get the next numbers."""
+    """Add the fixed lines of all tasks and templates that the tokenizer lacks; they get the next numbers."""
     known = tokenizer.get_vocab()
     lines = [line for line in (*fixed_lines(), *_LATER_JOINTS) if line not in known]
     tokenizer.add_tokens([AddedToken(line, normalized=False, special=False) for line in lines])
@@ -136,7 +137,7 @@ def extend(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
 
 
 def load_or_train(directory: Path, seed: int = 0) -> PreTrainedTokenizerFast:
-    """The tokenizer in a directory; made and put there when there is none."""
+    """The tokenizer in a directory; trained and saved there if there is none."""
     if not (directory / "tokenizer.json").exists():
         train(seed).save_pretrained(directory)
     return PreTrainedTokenizerFast.from_pretrained(directory)

@@ -1,4 +1,4 @@
-"""The recipe of the pocket model: a small Qwen3 from random weights, on the rows of `rows.py`."""
+"""The training of the pocket model: a small Qwen3 from random weights, on the rows of `rows.py`."""
 
 import json
 import time
@@ -11,37 +11,35 @@ from torch import nn
 from tqdm import tqdm
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from finetune.pocket.batches import CITING, CURRICULA, HASTY, Batches, Lessons
-from finetune.pocket.evaluation import sit
+from finetune.pocket.batches import CITING, CURRICULA, HASTY, Batches, Stage
+from finetune.pocket.evaluation import evaluate
 from finetune.pocket.worlds import TASKS
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.files import atomic_path
 
-# To cite an item by what it says, a token must know which item it stands in. The model finds that out by itself only
-# after very many steps, so a side loss asks it of every token of an item, after the second layer.
-_EARLY, _SIDE = 2, 0.2
-# How much more the choice of an item counts than other tokens.
-_CITED = 4.0
-# The peak of each phase's learning rates, as a share of the recipe's.
-_PEAKS = (1.0, 0.4, 0.6)
+# To cite an item by its words, a token must know its item. The model learns that by itself only after very many steps,
+# so an auxiliary loss asks every token of an item for the item's id, after the second layer.
+_ITEM_LAYER, _ITEM_WEIGHT = 2, 0.2
+_CITING_WEIGHT = 4.0  # extra weight of the tokens that choose an item to cite
+_PEAKS = (1.0, 0.4, 0.6)  # peak learning rates of the phases, as shares of the recipe's
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes the weights.
+    """Everything that determines the weights.
 
     Args:
-        width: of the residual stream.
-        layers: how many.
-        heads: of attention, of 32 dimensions each.
+        width: width of the residual stream.
+        layers: number of layers.
+        heads: attention heads, of 32 dimensions each.
         inner: width of the feed-forward layers.
-        steps: of the optimizer in each phase; each starts from the finished weights of the one before, rounded as they
-            ship, with optimizers of its own.
-        tokens: padded tokens in a step, at most.
-        rate: peak learning rate of Muon, for the matrices of the layers.
+        steps: optimizer steps of each phase. A phase starts from the finished weights of the phase before, rounded as
+            they ship, with new optimizers.
+        tokens: limit of padded tokens per step.
+        rate: peak learning rate of Muon, for the layers' matrices.
         adam: peak learning rate of AdamW, for embeddings and norms.
-        seed: of everything.
-        student: whether to make, not the pocket model, but the hasty one that `finetune` starts from.
+        seed: seeds everything.
+        student: make the hasty student that `finetune` starts from instead of the pocket model.
     """
 
     width: int = 160
@@ -56,8 +54,8 @@ class Recipe:
     student: bool = False
 
     @property
-    def curricula(self) -> tuple[tuple[Lessons, ...], ...]:
-        """What each phase teaches."""
+    def curricula(self) -> tuple[tuple[Stage, ...], ...]:
+        """The curriculum of each phase."""
         return (*CURRICULA[:2], HASTY) if self.student else CURRICULA
 
 
@@ -83,7 +81,7 @@ def build(recipe: Recipe, tokenizer: Any) -> Qwen3ForCausalLM:
 
 
 def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, which learn to copy several times sooner by it, AdamW for the others."""
+    """Muon for the layers' matrices, which learn to copy several times faster with it; AdamW for the other weights."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
@@ -93,7 +91,7 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def factor(step: int, steps: int) -> float:
-    """The learning rate's share of its peak: a short warm-up, a plateau, and a linear descent over the last 40 %."""
+    """The learning rate as a share of its peak: a short warm-up, a plateau, and a linear descent over the last 40 %."""
     return min((step + 1) / (0.02 * steps), 1.0, (steps - step) / (0.4 * steps))
 
 
@@ -109,27 +107,27 @@ def train(
     """Train from the last checkpoint in a directory, or from the start.
 
     Args:
-        recipe: what to make.
-        tokenizer: its tokenizer.
+        recipe: determines the weights.
+        tokenizer: the pocket tokenizer.
         words: English words for the rows.
-        directory: where checkpoint and log live; `checkpoint.pt` is written whole or not at all.
-        every: steps between checkpoints and exams, a multiple of 16.
-        start: a finished model, which says in its `recipe.json` what phases made it; the others follow. None: all of
-            them. The tokenizer may have more tokens than it, at the end.
-        workers: processes that make rows ahead; what they make is the same for any number.
+        directory: for checkpoint and log; `checkpoint.pt` is written whole or not at all.
+        every: steps between checkpoints and evaluations, a multiple of 16.
+        start: a finished model; its `recipe.json` says which phases it has had, and the other phases follow. None runs
+            all phases. The tokenizer may have more tokens at its end than this model.
+        workers: processes that make rows ahead; the rows are the same for any number.
 
     Returns:
         The trained model.
 
     Raises:
-        ValueError: when the directory holds a checkpoint of another recipe, or all phases made the start already.
+        ConfigError: the directory holds a checkpoint of another recipe, or the start has had all phases.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build(recipe, tokenizer).to(device)
     checkpoint, state = directory / "checkpoint.pt", None
     phase = 0 if start is None else len(json.loads((start / "recipe.json").read_text())["steps"])
     if phase >= len(recipe.curricula):
-        raise ConfigError(f"{start} has been through all {phase} phases; start from an earlier model")
+        raise ConfigError(f"{start} has had all {phase} phases; start from an earlier model")
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         if state["recipe"] != _made_by(recipe):
@@ -138,7 +136,7 @@ def train(
         phase = state["phase"]
     elif start is not None:
         model.load_state_dict(_widened(Qwen3ForCausalLM.from_pretrained(start).state_dict(), model))
-    # One graph for all lengths; on two cores it is nearly twice as fast as eager. A GPU waits for other things.
+    # One graph for all lengths is nearly twice as fast on two cores; on a GPU it gains nothing.
     body = torch.compile(model.model, dynamic=True) if device.type == "cpu" else model.model
     while phase < len(recipe.curricula):
         _phase(recipe, phase, model, body, tokenizer, words, directory, every, state, workers)
@@ -158,14 +156,14 @@ def _phase(
     state: dict[str, Any] | None,
     workers: int,
 ) -> None:
-    """One phase to its end, from a checkpoint in it or from its start."""
+    """Run a phase to its end, from a checkpoint in it or from its start."""
     steppers, first, steps = optimizers(model, recipe), 0, recipe.steps[phase]
     if state is not None:
         for stepper, saved in zip(steppers, state["optimizers"], strict=True):
             stepper.load_state_dict(saved)
         first = state["step"]
     else:
-        with torch.no_grad():  # a phase begins with what ships, so that it can begin from what has shipped
+        with torch.no_grad():  # weights are rounded as they ship, so a shipped model can start a phase
             for weight in model.parameters():
                 weight.copy_(weight.bfloat16() if phase else weight)
     device = model.device
@@ -189,10 +187,10 @@ def _phase(
                 "seconds": round(time.monotonic() - started),
             }
             model.eval()
-            for task in [name for name in TASKS if name in batches.lessons(step).worlds]:
+            for task in [name for name in TASKS if name in batches.stage(step).worlds]:
                 for form in ("plain", "cot", "r2p") if step + 1 == steps else ("r2p",):
-                    marks = sit(model, tokenizer, words, form, task, 64)
-                    report[f"{task} {form}"] = {key: round(value, 3) for key, value in marks.items()}
+                    shares = evaluate(model, tokenizer, words, form, task, 64)
+                    report[f"{task} {form}"] = {key: round(value, 3) for key, value in shares.items()}
             model.train()
             with (directory / "log.jsonl").open("a") as log:
                 log.write(json.dumps(report) + "\n")
@@ -210,19 +208,19 @@ def _step(
     recipe: Recipe,
 ) -> float:
     ids, learn, items = batch
-    # The head runs only where there is something to learn: a third of the tokens.
+    # The head runs only on the tokens to learn, a third of all.
     where = learn[:, 1:].flatten().nonzero().squeeze(1)
     with torch.autocast(ids.device.type, torch.bfloat16):
-        # Without a mask of its own, attention is causal by kernel, which padding at the end does not disturb.
+        # Without a mask the kernel is causal, and padding at the end does no harm.
         causal = {"full_attention": None}
         out = body(input_ids=ids, attention_mask=causal, use_cache=False, output_hidden_states=True)
         logits = model.lm_head(out.last_hidden_state[:, :-1].flatten(0, 1).index_select(0, where))
-        side = _told(model, out.hidden_states[_EARLY], items)
+        item_loss = _item_loss(model, out.hidden_states[_ITEM_LAYER], items)
     errors = nn.functional.cross_entropy(logits.float(), ids[:, 1:].flatten()[where], reduction="none")
     loss = errors.mean()
-    # Which item to cite is one token in fifty, and what everything after it depends on.
+    # The item to cite is one token in fifty, and everything after it depends on it.
     chosen = errors[torch.isin(ids[:, :-1].flatten()[where], openings)]
-    (loss + _SIDE * side + (_CITED * chosen.sum() / len(errors))).backward()
+    (loss + _ITEM_WEIGHT * item_loss + (_CITING_WEIGHT * chosen.sum() / len(errors))).backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for stepper, peak in zip(steppers, (recipe.rate, recipe.adam), strict=True):
         for group in stepper.param_groups:
@@ -232,17 +230,17 @@ def _step(
     return loss.item()
 
 
-def _told(model: Qwen3ForCausalLM, hidden: torch.Tensor, told: torch.Tensor) -> torch.Tensor | float:
-    """A side loss: how far an early layer is from telling, by the head, what is known of some tokens."""
-    known = (told.flatten() >= 0).nonzero().squeeze(1)
-    if not len(known):
+def _item_loss(model: Qwen3ForCausalLM, hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor | float:
+    """The auxiliary loss: cross-entropy of the head on an early layer, for each token's item."""
+    inside = (items.flatten() >= 0).nonzero().squeeze(1)
+    if not len(inside):
         return 0.0
-    logits = model.lm_head(model.model.norm(hidden.flatten(0, 1).index_select(0, known)))
-    return nn.functional.cross_entropy(logits.float(), told.flatten()[known])
+    logits = model.lm_head(model.model.norm(hidden.flatten(0, 1).index_select(0, inside)))
+    return nn.functional.cross_entropy(logits.float(), items.flatten()[inside])
 
 
 def _widened(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """A start's weights for a model of more tokens: the new ones begin as the mean of the others."""
+    """Weights for a model with more tokens: the embeddings of new tokens begin as the mean of the others."""
     wider = {}
     for name, target in model.state_dict().items():
         known = weights[name]
@@ -252,7 +250,7 @@ def _widened(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, to
 
 
 def _made_by(recipe: Recipe) -> dict[str, Any]:
-    """All that makes the weights: a checkpoint of another curriculum is not gone on from either."""
+    """What a checkpoint was made with, the curriculum included; only the same training continues it."""
     return {**asdict(recipe), "curriculum": repr((recipe.curricula, _PEAKS))}
 
 

@@ -1,4 +1,4 @@
-"""The worlds that the pocket model is taught: of each its task, its cases, what is to be said of one, how one errs."""
+"""The worlds that the pocket model learns: of each its task, its cases, its lessons and a typical error."""
 
 import random
 from collections.abc import Callable
@@ -41,10 +41,10 @@ class World:
     """One world.
 
     Args:
-        task: whose formats its rows have.
-        maker: makes a persona's case; None for what is made of random words.
-        teach: what the model is to write of a case when it sees these items.
-        misread: the case as one sees it who errs in what decides.
+        task: gives the rows their formats.
+        maker: makes a persona's case; None for cases of random words.
+        teach: the lesson for a case and the items shown.
+        misread: the case as a reader sees it who errs in what decides.
     """
 
     task: Task
@@ -63,6 +63,6 @@ WORLDS = {
     "words": World(lamp4.TASK, None, teach.words, _other_length),
 }
 TASKS: dict[str, Task] = {name: world.task for name, world in WORLDS.items() if world.maker is not None}
-# How often each comes: in the first two phases, and in the third.
+# Shares of the worlds: in the first two phases, and in the third.
 FEW = {"lamp2": 0.55, "lamp3": 0.35, "words": 0.10}
 ALL = {"lamp1": 0.14, "lamp2": 0.20, "lamp3": 0.16, "lamp4": 0.18, "lamp5": 0.16, "lamp7": 0.16}

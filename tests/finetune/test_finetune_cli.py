@@ -36,7 +36,7 @@ def tiny(tmp_path_factory):
         (["--grpo", "bta=1"], "did you mean 'beta'"),
         (["--vllm", "offline"], "the modes are colocate, server"),
         (["--task", "lamp2", "--task", "lamp2"], "give each --task once"),
-        (["--task", "lamp2", "--task", "lamp3", "--program", "x.json"], "--program is of one task"),
+        (["--task", "lamp2", "--task", "lamp3", "--program", "x.json"], "--program belongs to one task"),
         (["--limit", "0"], "--limit must be at least 1"),
         (["--program", "nowhere.json"], "nowhere.json does not exist"),
         (["--task", "lamp9"], "lamp9"),
@@ -126,7 +126,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_curve(tiny, tmp_path):
 
 
 def test_without_what_trains_it_says_in_a_line_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("finetune.requirements._NEEDED", ("torch", "no_such_trainer"))
+    monkeypatch.setattr("finetune.config._REQUIRED", ("torch", "no_such_trainer"))
     result = run("--output", tmp_path / "run")
     assert result.exit_code == 2 and not (tmp_path / "run").exists()
     assert result.stderr.splitlines() == ["Error: training needs no_such_trainer: pip install '.[local,cli,train]'"]

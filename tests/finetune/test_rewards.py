@@ -1,12 +1,13 @@
 """The composite as rewards: the same verdicts as in a call, on whatever a model wrote."""
 
 import json
+import pickle
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finetune.rewards import WASTE, RewardError, Rewards, looping, text_of
+from finetune.rewards import DEGENERATE, RewardError, Rewards, loops, text_of
 from r2p_dspy import Assert, Inputs, Profile
 from r2p_dspy.prompting.tags import render
 from r2p_dspy.scoring.completions import CompletionReader, load_inputs
@@ -31,7 +32,7 @@ def scored(texts, *tasks, of=None, ids=None, task="films", gold="romance"):
     count = len(texts)
     completions = [[{"role": "assistant", "content": text}] for text in texts]
     columns = {"task": [task] * count, "inputs": [INPUTS.to_json()] * count, "gold": [json.dumps(gold)] * count}
-    functions = (of or rewards()).functions(*(tasks or ("films",)), ends={END})
+    functions = (of or rewards()).functions(*(tasks or ("films",)), end_tokens={END})
     ids = ids or [[7, END]] * count
     return {
         one.__name__: one(prompts=None, completions=completions, completion_ids=ids, **columns) for one in functions
@@ -89,12 +90,12 @@ def test_with_several_tasks_each_is_logged_by_itself():
 def test_what_was_cut_off_or_goes_round_in_circles_is_worth_less_than_nothing():
     circling = completion(requirements="a film and " * 6)
     found = scored([completion(), circling, completion()], ids=[[7, 8], [7, END], []])
-    assert found["composite"] == [WASTE, WASTE, WASTE]
+    assert found["composite"] == [DEGENERATE, DEGENERATE, DEGENERATE]
     assert found["task"] == [1.0, 1.0, 1.0]  # the parts are logged as they are
 
 
 @pytest.mark.parametrize(
-    ("text", "loops"),
+    ("text", "looping"),
     [
         ("a film about a dog that knows a dog", False),
         ("no no no no", False),
@@ -106,8 +107,8 @@ def test_what_was_cut_off_or_goes_round_in_circles_is_worth_less_than_nothing():
         ("", False),
     ],
 )
-def test_loops(text, loops):
-    assert looping(text) is loops
+def test_loops(text, looping):
+    assert loops(text) is looping
 
 
 @pytest.mark.parametrize("text", [THOUGHT, f"<think>\n{THOUGHT}"])
@@ -139,7 +140,7 @@ def test_a_server_that_takes_thoughts_apart_loses_nothing():
 def test_no_text_makes_it_raise(text):
     for carrier in ("fields", "thinking"):
         value = scored([text], of=rewards(carrier))["composite"][0]
-        assert WASTE <= value <= 1
+        assert DEGENERATE <= value <= 1
 
 
 def test_a_check_that_fails_is_named_in_one_line():
@@ -150,6 +151,9 @@ def test_a_check_that_fails_is_named_in_one_line():
     with pytest.raises(RewardError, match=r"task 'films' failed .*'broken' failed with KeyError.*--resume") as raised:
         scored([completion()], of=of)
     assert "\n" not in str(raised.value)
+    assert "in broken" in raised.value.traceback, "the user's own frame"
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (str(again), again.traceback) == (str(raised.value), raised.value.traceback)
 
 
 def test_inputs_come_back_from_json_as_checks_see_them():
@@ -158,16 +162,16 @@ def test_inputs_come_back_from_json_as_checks_see_them():
     assert again.profile[1].label == "fantasy" and again.items.get("1").text == SHOWN[0].text
 
 
-def test_the_figures_of_an_exam():
+def test_evaluation_metrics():
     row = {"task": "films", "inputs": INPUTS.to_json(), "gold": '"romance"'}
-    figures = rewards().grade([row] * 4, [completion(), completion(tag="fantasy", draft="fantasy"), "what?", ""])
-    assert figures["score"] == pytest.approx(1.3 / 4) and figures["task"] == 0.25
-    assert figures["compliance"] == 0.5 and figures["evidence_validity"] == 0.5
+    metrics = rewards().evaluate([row] * 4, [completion(), completion(tag="fantasy", draft="fantasy"), "what?", ""])
+    assert metrics["score"] == pytest.approx(1.3 / 4) and metrics["task"] == 0.25
+    assert metrics["compliance"] == 0.5 and metrics["evidence_validity"] == 0.5
 
 
 def test_cut_off_and_looping_answers_are_counted():
     told = {}
-    composite = rewards().functions("films", ends={END})[0]
+    composite = rewards().functions("films", end_tokens={END})[0]
     columns = {"task": ["films"] * 2, "inputs": [INPUTS.to_json()] * 2, "gold": ['"romance"'] * 2}
     composite(
         completions=["no " * 9, completion()], completion_ids=[[1], [END]], log_metric=told.__setitem__, **columns

@@ -8,10 +8,10 @@ import pytest
 import torch
 from datasets import Dataset
 
+from finetune.config import GRPOConfig, SFTConfig, learning_rate, read_options
 from finetune.evaluation import Evaluation
-from finetune.grpo import check_options, check_vllm, read_options, train_grpo
+from finetune.grpo import check_options, check_vllm, train_grpo
 from finetune.rewards import RewardError, Rewards
-from finetune.settings import RL, SFT, rate
 from finetune.sft import train_sft
 from finetune.student import Student
 from r2p_dspy import Assert
@@ -19,8 +19,8 @@ from r2p_dspy.errors import RunError
 from tests.film import program
 from tests.finetune.tiny import TASK, rows, student_program, tiny_student
 
-QUICK = SFT(epochs=1, batch=2, every=1)
-TRIES = RL(steps=2, prompts=1, generations=2, tokens=8, every=1)
+QUICK = SFTConfig(epochs=1, batch=2, every=1)
+TRIES = GRPOConfig(steps=2, prompts=1, generations=2, tokens=8, every=1)
 TEMPLATES = Path(pytest.importorskip("trl").__file__).parent / "chat_templates"
 
 
@@ -54,9 +54,9 @@ def test_sft_learns_the_completions_and_nothing_else(student, tmp_path):
     learnt = [one for one, learns in zip(encoded["input_ids"], encoded["completion_mask"]) if learns]
     assert known.tokenizer.decode(learnt) == row["completion"][0]["content"] + known.tokenizer.eos_token
     steps = []
-    made = train_sft(student, rows(student, 4), QUICK, tmp_path, tick=lambda *step: steps.append(step))
-    assert steps == [(1, 2), (2, 2)] and made == tmp_path / "model"
-    before, after = weights(student), weights(made)
+    trained = train_sft(student, rows(student, 4), QUICK, tmp_path, on_step=lambda *step: steps.append(step))
+    assert steps == [(1, 2), (2, 2)] and trained == tmp_path / "model"
+    before, after = weights(student), weights(trained)
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
@@ -64,21 +64,21 @@ def test_a_student_is_stored_as_it_was(student, tmp_path):
     small = tmp_path / "small"
     shutil.copytree(student, small)
     Student.load(student).model.to(torch.bfloat16).save_pretrained(small)
-    made = train_sft(small, rows(student, 2), QUICK, tmp_path / "run")
-    assert Student.load(made).stored == "bfloat16"
+    trained = train_sft(small, rows(student, 2), QUICK, tmp_path / "run")
+    assert Student.load(trained).stored == "bfloat16"
 
 
 def test_lora_trains_an_adapter_and_hands_over_a_whole_model(student, tmp_path):
-    made = train_sft(student, rows(student, 2), SFT(epochs=1, batch=2, lora=4), tmp_path)
-    assert (made / "adapter" / "adapter_config.json").exists()
-    assert Student.load(made).size == Student.load(student).size
+    trained = train_sft(student, rows(student, 2), SFTConfig(epochs=1, batch=2, lora=4), tmp_path)
+    assert (trained / "adapter" / "adapter_config.json").exists()
+    assert Student.load(trained).size == Student.load(student).size
 
 
 @pytest.mark.parametrize("template", ["qwen3", "deepseek_r1_distill"])
 def test_no_template_cuts_a_thought_away(student, tmp_path, template):
     """DeepSeek's opens the thought in the prompt, and cuts thoughts out of an assistant's turn."""
     thinker = tiny_student(tmp_path, (TEMPLATES / f"{template}.jinja").read_text())
-    known = Student.load(thinker, thinks=True)
+    known = Student.load(thinker, thinking=True)
     answer = "<think>\nit rains\n</think>\n\nromance"
     row = {"prompt": [{"role": "user", "content": "Which?"}], "completion": [{"role": "assistant", "content": answer}]}
     text = known.tokenizer.decode(known.encode(row)["input_ids"])
@@ -89,23 +89,23 @@ def test_no_template_cuts_a_thought_away(student, tmp_path, template):
 
 def test_the_best_model_on_dev_is_kept_and_training_stops_when_none_gets_better(student, tmp_path):
     scores = iter([0.1, 0.9, 0.5, 0.4, 0.3, 0.2])
-    exam = Evaluation(rows(student, 1), lambda rows, texts: {"score": next(scores)}, tokens=2)
-    how = SFT(epochs=3, batch=2, every=1, patience=2)
-    made = train_sft(student, rows(student, 4), how, tmp_path, exam=exam)
+    evaluation = Evaluation(rows(student, 1), lambda rows, texts: {"score": next(scores)}, tokens=2)
+    how = SFTConfig(epochs=3, batch=2, every=1, patience=2)
+    trained = train_sft(student, rows(student, 4), how, tmp_path, evaluation=evaluation)
     assert logged(tmp_path)["eval_score"] == [(0, 0.1), (1, 0.9), (2, 0.5), (3, 0.4)]
     best = json.loads((tmp_path / "state.json").read_text())["best_model_checkpoint"]
     assert Path(best).name == "checkpoint-1"
-    kept, first = weights(made), weights(best)
+    kept, first = weights(trained), weights(best)
     assert all(torch.equal(kept[name], first[name]) for name in kept)
 
 
 def test_grpo_moves_the_student_by_rewards_and_logs_every_part(student, tmp_path):
-    made = train_grpo(student, questions(student), rewards(), TRIES, tmp_path)
+    trained = train_grpo(student, questions(student), rewards(), TRIES, tmp_path)
     log = json.loads((tmp_path / "state.json").read_text())["log_history"]
     named = {name for entry in log for name in entry}
     assert {f"rewards/{part}/mean" for part in ("composite", "task", "structure", "evidence")} <= named
     assert {"frac_reward_zero_std", "answers/cut_off"} <= named
-    assert Student.load(made).size == Student.load(student).size
+    assert Student.load(trained).size == Student.load(student).size
 
 
 def test_grpo_mixes_tasks(student, tmp_path):
@@ -120,30 +120,31 @@ def test_grpo_mixes_tasks(student, tmp_path):
 @pytest.mark.parametrize("method", ["sft", "grpo"])
 def test_what_was_stopped_goes_on_as_if_it_had_not_been(student, tmp_path, method):
     def train(path, resume=False, stop=None):
-        def tick(step, steps):
+        def on_step(step, steps):
             if step == stop:
                 raise KeyboardInterrupt
 
-        exam = Evaluation(questions(student, 1), lambda rows, texts: {"score": float(len(texts[0]))}, tokens=4)
+        evaluation = Evaluation(questions(student, 1), lambda rows, texts: {"score": float(len(texts[0]))}, tokens=4)
+        common = {"resume": resume, "on_step": on_step, "evaluation": evaluation}
         if method == "sft":
-            how = SFT(epochs=2, batch=1, every=2, rate=1e-2)
-            return train_sft(student, rows(student, 3), how, path, resume=resume, tick=tick, exam=exam)
-        how = RL(steps=6, prompts=1, generations=2, tokens=8, every=2, rate=1e-2)
-        return train_grpo(student, questions(student, 3), rewards(), how, path, resume=resume, tick=tick, exam=exam)
+            how = SFTConfig(epochs=2, batch=1, every=2, rate=1e-2)
+            return train_sft(student, rows(student, 3), how, path, **common)
+        how = GRPOConfig(steps=6, prompts=1, generations=2, tokens=8, every=2, rate=1e-2)
+        return train_grpo(student, questions(student, 3), rewards(), how, path, **common)
 
     train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "stopped", stop=5)
     (tmp_path / "stopped" / "checkpoints" / "checkpoint-5").mkdir()  # killed while it wrote this
-    made = train(tmp_path / "stopped", resume=True)
+    trained = train(tmp_path / "stopped", resume=True)
     assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
-    one, other = weights(made), weights(tmp_path / "whole" / "model")
+    one, other = weights(trained), weights(tmp_path / "whole" / "model")
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_checkpoints_are_not_gone_on_from_with_another_model_or_without_being_asked(student, tmp_path):
     train_sft(student, rows(student, 2), QUICK, tmp_path / "run")
-    with pytest.raises(RunError, match="holds checkpoints; go on with --resume"):
+    with pytest.raises(RunError, match="holds checkpoints; continue with --resume"):
         train_sft(student, rows(student, 2), QUICK, tmp_path / "run")
     assert train_sft(student, rows(student, 2), QUICK, tmp_path / "run", resume=True)  # it is finished
     other = tiny_student(tmp_path / "other", layers=2)
@@ -157,7 +158,7 @@ def test_checkpoints_are_not_gone_on_from_with_another_model_or_without_being_as
     ("options", "said"),
     [
         ({"template": ""}, "has no chat template"),
-        ({"context": 64}, r"context of 64 tokens, and the longest prompt takes \d+ .* lower --k"),
+        ({"context": 64}, r"context of 64 tokens, and the longest prompt takes \d+, an answer up to \d+: lower --k"),
     ],
 )
 def test_a_student_that_cannot_be_trained_is_refused_in_a_line(student, tmp_path, options, said):
@@ -200,7 +201,7 @@ def test_a_reward_that_fails_is_named_and_the_checkpoints_stay(student, tmp_path
     with pytest.raises(RewardError, match="'failing' failed with ZeroDivisionError: no votes"):
         # Texts that cannot be read are not shown to checks, so this one is taken for a reader.
         broken = rewards()
-        broken._of = lambda *row: Rewards({"films": (TASK, program(checks=[Assert(failing)]))})._judged(
+        broken._cached = lambda *row: Rewards({"films": (TASK, program(checks=[Assert(failing)]))})._score(
             row[0], row[1], row[2], rows(student, 1)[0]["completion"][0]["content"]
         )
         train_grpo(student, questions(student), broken, TRIES, tmp_path)
@@ -212,7 +213,7 @@ def test_too_little_memory_says_which_knobs_to_turn(student, tmp_path, monkeypat
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
     monkeypatch.setattr("trl.SFTTrainer.compute_loss", full)
-    with pytest.raises(ValueError, match=r"^out of memory \(CUDA out of memory.*GiB.\): lower --batch, take --lora"):
+    with pytest.raises(ValueError, match=r"^out of memory \(CUDA out of memory.*GiB.\): lower --batch, use --lora"):
         train_sft(student, rows(student, 2), QUICK, tmp_path)
 
 
@@ -248,21 +249,23 @@ def test_options_that_cannot_be_are_refused(refuse, said):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_vllm_is_refused_without_a_gpu(student, tmp_path):
     with pytest.raises(ValueError, match="--vllm colocate needs a GPU, and none is here"):
-        train_grpo(student, questions(student), rewards(), RL(vllm="colocate"), tmp_path)
+        train_grpo(student, questions(student), rewards(), GRPOConfig(vllm="colocate"), tmp_path)
 
 
 def test_an_option_of_trl_is_passed_through_and_its_refusal_is_said(student, tmp_path):
-    train_grpo(student, questions(student), rewards(), RL(1, 1, 2, 4, options={"beta": 0.1}), tmp_path / "kl")
-    named = {
-        name for entry in json.loads((tmp_path / "kl" / "state.json").read_text())["log_history"] for name in entry
-    }
-    assert "kl" in named
+    def train(path, **options):
+        config = GRPOConfig(1, 1, 2, 4, options=options)
+        train_grpo(student, questions(student), rewards(), config, path)
+
+    train(tmp_path / "kl", beta=0.1)
+    log = json.loads((tmp_path / "kl" / "state.json").read_text())["log_history"]
+    assert "kl" in {name for entry in log for name in entry}
     with pytest.raises(ValueError, match="TRL refuses"):
-        train_grpo(
-            student, questions(student), rewards(), RL(1, 1, 2, 4, options={"num_generations": 7}), tmp_path / "no"
-        )
+        train(tmp_path / "no", num_generations=7)
 
 
 def test_the_rate_goes_by_the_students_size():
-    assert rate(SFT(), 3_000_000) == 1e-3 and rate(SFT(), 8_000_000_000) == 1e-5
-    assert rate(RL(lora=16), 8_000_000_000) == pytest.approx(1e-5) and rate(RL(rate=3e-4), 1) == 3e-4
+    small, large = 3_000_000, 8_000_000_000
+    assert learning_rate(SFTConfig(), small) == 1e-3 and learning_rate(SFTConfig(), large) == 1e-5
+    assert learning_rate(GRPOConfig(lora=16), large) == pytest.approx(1e-5)
+    assert learning_rate(GRPOConfig(rate=3e-4), 1) == 3e-4

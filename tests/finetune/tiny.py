@@ -4,8 +4,8 @@ import dspy
 import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
-from finetune.rows import Asking
 from finetune.student import Student
+from finetune.task_setup import RowBuilder
 from programs.tasks.task import Task
 from r2p_dspy.engines.weights import POCKET
 from r2p_dspy.profile import Profile
@@ -51,8 +51,8 @@ def tiny_student(directory, template=None, context=4096, layers=1):
 def examples(count):
     """Films to ask about, the right tag always the same."""
     profile = Profile.model_validate(HISTORY)
-    made = [dspy.Example(id=str(n), film=f"{FILM} {n}", profile=profile, tag="romance") for n in range(count)]
-    return [one.with_inputs("film", "profile") for one in made]
+    films = [dspy.Example(id=str(n), film=f"{FILM} {n}", profile=profile, tag="romance") for n in range(count)]
+    return [film.with_inputs("film", "profile") for film in films]
 
 
 def student_program(carrier="fields"):
@@ -62,6 +62,6 @@ def student_program(carrier="fields"):
 
 def rows(student, count, carrier="fields"):
     """Questions with the answer that is to be learnt."""
-    ask = Asking(student_program(carrier), TASK, Student.load(student), tokens=64)
+    build = RowBuilder(student_program(carrier), TASK, Student.load(student), tokens=64)
     answer = [{"role": "assistant", "content": completion()}]
-    return [{**ask(example), "completion": answer} for example in examples(count)]
+    return [{**build(example), "completion": answer} for example in examples(count)]

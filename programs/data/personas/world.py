@@ -17,7 +17,8 @@ from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Profile
 
 # Persona n has role ROLES[n % len(ROLES)]; half of the personas train the pocket model.
-ROLES = ("pocket", "train", "pocket", "dev", "pocket", "test", "pocket", "pilot")
+ROLES = ("pocket", "train", "pocket", "dev", "pocket", "test", "pocket", "held-out")
+_SEED_NAMES = {"held-out": "pilot"}  # the role's old name; another seed would draw other personas
 _POPULATION = 1_000_000
 
 
@@ -86,7 +87,7 @@ def draw(maker: CaseMaker, role: str, count: int, seed: int = 0) -> list[Case]:
     available = _POPULATION * ROLES.count(role) // len(ROLES)
     if not 0 <= count <= available:
         raise ConfigError(f"cannot draw {count} personas of role {role}; give a number from 0 to {available}")
-    rng = random.Random(f"{role} {seed}")
+    rng = random.Random(f"{_SEED_NAMES.get(role, role)} {seed}")
     chosen: dict[int, None] = {}
     while len(chosen) < count:
         persona = rng.randrange(_POPULATION)

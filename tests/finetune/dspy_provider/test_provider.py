@@ -95,9 +95,9 @@ class TestRows:
         answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
         exported, asked = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
         assert "[[ ## reasoning ## ]]" in exported[-1]["content"] and "<think>" not in exported[-1]["content"]
-        mended = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
-        assert self.texts(mended.prompt) == self.texts(asked)
-        assert mended.completion == f"<think>\n{THOUGHT}\n</think>\n\n{answer}" and mended.thinks
+        call = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
+        assert self.texts(call.prompt) == self.texts(asked)
+        assert call.completion == f"<think>\n{THOUGHT}\n</think>\n\n{answer}" and call.thinks
 
     def test_demos_that_the_thinking_carrier_does_not_show(self, scripted):
         demo = dspy.Example(film="x", profile=HISTORY, reasoning=THOUGHT, tag="fantasy")
@@ -111,15 +111,15 @@ class TestRows:
     def test_a_model_without_thoughts(self, scripted):
         answer = f"[[ ## reasoning ## ]]\n{THOUGHT}\n\n[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
         exported, asked = self.exported(program(carrier="thinking"), scripted, answer, False)
-        mended = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=False)
-        assert self.texts(mended.prompt) == self.texts(asked)
-        assert mended.completion == answer and not mended.thinks
+        call = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=False)
+        assert self.texts(call.prompt) == self.texts(asked)
+        assert call.completion == answer and not call.thinks
 
     def test_fields_carrier(self, scripted):
         exported, asked = self.exported(program(), scripted, completion(), True)
-        mended = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
-        assert mended.prompt == exported[:-1] and self.texts(mended.prompt) == self.texts(asked)
-        assert mended.completion == exported[-1]["content"].rstrip()
+        call = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
+        assert call.prompt == exported[:-1] and self.texts(call.prompt) == self.texts(asked)
+        assert call.completion == exported[-1]["content"].rstrip()
 
     def test_dspys_own_chain_of_thought(self):
         class Said(dspy.Signature):
@@ -134,18 +134,18 @@ class TestRows:
         outputs = {"reasoning": "So [[ ## answer ## ]] it is.", "answer": "a", "note": "n"}
         adapter = dspy.ChatAdapter()
         exported = adapter.format_finetune_data(Said, [demo], {"question": "q"}, outputs)["messages"]
-        mended = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
+        call = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
         without = Said.delete("reasoning")
-        assert mended.prompt == adapter.format(without, [demo], {"question": "q"})
+        assert call.prompt == adapter.format(without, [demo], {"question": "q"})
         text = adapter.format_assistant_message_content(without, outputs).rstrip()
-        assert mended.completion == f"<think>\nSo [[ ## answer ## ]] it is.\n</think>\n\n{text}"
+        assert call.completion == f"<think>\nSo [[ ## answer ## ]] it is.\n</think>\n\n{text}"
 
     def test_an_answer_that_could_not_be_read_stays(self, scripted):
         answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
         exported, asked = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
-        mended = normalize_exported_row(exported[:-1], "[[ ## tg ## ]] mad", thinks=True)
-        assert self.texts(mended.prompt) == self.texts(asked)
-        assert mended.completion == "[[ ## tg ## ]] mad" and not mended.thinks
+        call = normalize_exported_row(exported[:-1], "[[ ## tg ## ]] mad", thinks=True)
+        assert self.texts(call.prompt) == self.texts(asked)
+        assert call.completion == "[[ ## tg ## ]] mad" and not call.thinks
 
     def test_xml(self):
         inputs = {"film": FILM, "profile": HISTORY}
@@ -206,9 +206,9 @@ class TestFinetuning:
         "rows, form, options, said",
         [
             ([], TrainDataFormat.CHAT, {}, "no run of the program passed"),
-            ([row()], TrainDataFormat.COMPLETION, {}, "only rows of chat"),
+            ([row()], TrainDataFormat.COMPLETION, {}, "needs rows in the format chat"),
             ([row()], TrainDataFormat.CHAT, {"num_train_epochs": 1}, "there is no num_train_epochs; there are epochs"),
-            ([{"text": "x"}], TrainDataFormat.CHAT, {}, "a row to train on is"),
+            ([{"text": "x"}], TrainDataFormat.CHAT, {}, "a training row is"),
             ([row(question="a film " * 1500)], TrainDataFormat.CHAT, {}, "has a context of 1500 tokens"),
             ([row()] * 4, TrainDataFormat.CHAT, {"rate": 1e38, "epochs": 9, "batch": 2, "warmup": 0}, "not a number"),
         ],
@@ -248,9 +248,9 @@ class TestReinforcing:
             student, ids = job.policy.student, job._rollout(group(0, answers=[answer])[0])
             tokens = torch.tensor([[*ids.prompt, *ids.completion]])
             with torch.no_grad():
-                told = job.policy.trainer.model.eval()(tokens).logits.log_softmax(-1)[0, :-1]
+                log_probabilities = job.policy.trainer.model.eval()(tokens).logits.log_softmax(-1)[0, :-1]
             assert student.context == 1500
-            return told.gather(1, tokens[0, 1:, None])[len(ids.prompt) - 1 :].sum()
+            return log_probabilities.gather(1, tokens[0, 1:, None])[len(ids.prompt) - 1 :].sum()
 
         before = score("romance"), score("fantasy")
         for _ in range(3):
@@ -305,7 +305,7 @@ class TestReinforcing:
     @pytest.mark.parametrize(
         "groups, said",
         [
-            ([group(1, float("nan"))], "no number"),
+            ([group(1, float("nan"))], "not a finite number"),
             ([group(1, 0), group(1, 0, 1)], "of one size"),
             ([group(1, 0, question="a film " * 1500)], "context of 1500"),
             ([[]], "no answers"),

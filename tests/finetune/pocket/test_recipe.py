@@ -148,7 +148,7 @@ def test_it_is_taught_on_personas_that_no_command_draws():
     assert {ROLES[rows.case(task).persona % len(ROLES)] for task in TASKS for _ in range(50)} == {"pocket"}
 
 
-def test_a_drill_quotes_from_the_item_that_it_names():
+def test_an_auxiliary_task_quotes_from_the_item_that_it_names():
     rng = random.Random(8)
     for _ in range(50):
         asked, answered = auxiliary_task(rng, WORDS, ("copy",))
@@ -273,10 +273,10 @@ def test_over_the_whole_run_the_formats_come_in_about_equal_numbers():
     shares = dict.fromkeys(FORMATS, 0.0)
     for curriculum, steps in zip(CURRICULA, Recipe().steps, strict=True):
         before = 0.0
-        for one in curriculum:
-            for form in one.forms:
-                shares[form] += steps * (one.until - before) * (1 - one.drills) / len(one.forms)
-            before = one.until
+        for stage in curriculum:
+            for form in stage.forms:
+                shares[form] += steps * (stage.until - before) * (1 - stage.auxiliary) / len(stage.forms)
+            before = stage.until
         assert before == 1
     assert max(shares.values()) < 1.1 * min(shares.values())
 
@@ -287,7 +287,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
 
     import finetune.pocket.train as recipe
 
-    monkeypatch.setattr(recipe, "sit", lambda *_, **__: {})
+    monkeypatch.setattr(recipe, "evaluate", lambda *_, **__: {})
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
     small = recipe.Recipe(width=32, layers=2, heads=1, inner=32, steps=(32, 32, 16), tokens=1024)
     for name in ("whole", "parts", "second"):

@@ -196,7 +196,7 @@ def test_draw_is_repeatable_and_prefix_stable(task):
             "a role that is none",
             "validation",
             1,
-            "unknown role 'validation'; the roles are dev, pilot, pocket, test, train",
+            "unknown role 'validation'; the roles are dev, held-out, pocket, test, train",
         ),
         ("a negative count", "dev", -1, "cannot draw -1 personas of role dev; give a number from 0 to 125000"),
         ("more than there are", "dev", 125_001, "from 0 to 125000"),

@@ -29,7 +29,7 @@ def test_it_is_small_and_reads_long_prompts():
 def test_it_cites_faithfully(task):
     """Far below what the benchmarks measure on more users, so that only a broken model or prompt fails."""
     spec = TASKS[task]
-    users = [example(spec, case) for case in draw(MAKERS[task], "pilot", 24, seed=5)]
+    users = [example(spec, case) for case in draw(MAKERS[task], "held-out", 24, seed=5)]
     with dspy.context(lm=connect("pocket", cache=False)), optimizing():
         answers = dspy.Parallel(num_threads=12, disable_progress_bar=True)(
             [(programs.load(task), one.inputs()) for one in users]
@@ -45,7 +45,7 @@ def count(measure, answers):
 
 
 def ask_all(program, task, count=12):
-    users = [example(TASKS[task], case) for case in draw(MAKERS[task], "pilot", count, seed=6)]
+    users = [example(TASKS[task], case) for case in draw(MAKERS[task], "held-out", count, seed=6)]
     with dspy.context(lm=connect("pocket", cache=False)), optimizing():
         pairs = [(program, one.inputs()) for one in users]
         return dspy.Parallel(num_threads=12, disable_progress_bar=True)(pairs)

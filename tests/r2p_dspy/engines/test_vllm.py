@@ -119,7 +119,7 @@ NEVER = Suggest(lambda inputs, outcome: (False, "Say it in other words."), after
 
 
 TASK = TASKS["lamp2"]  # which the weights know: nothing is to be corrected but what a test wants corrected
-USERS = [example(TASK, case) for case in draw(MAKERS["lamp2"], "pilot", 4)]
+USERS = [example(TASK, case) for case in draw(MAKERS["lamp2"], "held-out", 4)]
 
 
 def known(**options):

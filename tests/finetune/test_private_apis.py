@@ -1,0 +1,60 @@
+"""What finetune uses of other libraries' internals is still there."""
+
+import inspect
+
+import pytest
+import torch
+import trl
+from transformers import TrainerCallback, TrainerControl
+from transformers.trainer_callback import CallbackHandler
+
+from finetune import private_apis
+
+
+@pytest.mark.parametrize("name", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_torch_tells_whether_a_cpu_computes_bf16(name):
+    assert isinstance(getattr(torch.cpu, name)(), bool)
+    assert isinstance(private_apis.cpu_computes_bf16(), bool)
+
+
+def test_callbacks_are_a_list_in_the_order_of_their_calls():
+    calls = []
+
+    class Named(TrainerCallback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_evaluate(self, args, state, control, **_):
+            calls.append(self.name)
+
+    class Trainer:
+        args, state, control = None, None, TrainerControl()
+        callback_handler = CallbackHandler([Named("second")], None, None, None, None)
+
+    private_apis.insert_callback_first(Trainer, Named("first"))
+    private_apis.announce_evaluation(Trainer, {})
+    assert calls == ["first", "second"]
+
+
+def test_evaluation_unwraps_the_model_with_trl():
+    from trl.models import unwrap_model_for_generation
+
+    assert [*inspect.signature(unwrap_model_for_generation).parameters][:2] == ["model", "accelerator"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "self._step",
+        "self._metrics",
+        "self.num_generations",
+        "self.args.steps_per_generation",
+        "self.current_gradient_accumulation_steps",
+    ],
+)
+def test_grpo_trainer_reads_what_a_single_step_sets(name):
+    assert name in inspect.getsource(trl.GRPOTrainer)
+
+
+def test_grpo_trainer_takes_rollouts():
+    assert "rollout_func" in inspect.signature(trl.GRPOTrainer.__init__).parameters
