@@ -30,15 +30,10 @@ class StageMarks(Protocol):
 
 @dataclass(frozen=True)
 class FieldMarkers:
-    """The marks of the fields carrier, as DSPy's chat adapter writes them.
+    """The marks of the fields carrier, as DSPy's chat adapter writes them."""
 
-    Args:
-        stages: the field of each stage.
-        answers: names of the signature's own outputs.
-    """
-
-    stages: Mapping[str, str]
-    answers: Sequence[str]
+    stages: Mapping[str, str]  # the field of each stage
+    answers: Sequence[str]  # names of the signature's own outputs
 
     def sections(self, text: str) -> Iterator[Section]:
         stages = {field: stage for stage, field in self.stages.items()}
@@ -68,11 +63,7 @@ class FieldMarkers:
 
 @dataclass(frozen=True)
 class ThoughtTags:
-    """The marks of the thinking carrier: tags.
-
-    Args:
-        template: the stages.
-    """
+    """The marks of the thinking carrier: tags."""
 
     template: Template
 

@@ -64,13 +64,9 @@ def enforced() -> tuple[Sequence[Check], int]:
 class Monitor:
     """A steer that corrects an answer which leaves the template or fails a check.
 
-    Args:
-        marks: the carrier's marks.
-        template: the stages, in the order in which they are due.
-        checks: a check that names a stage in `after` runs as soon as that stage ends; the others do not run here.
-        inputs: what the checks see.
-        max_interventions: after so many the monitor only reads; at least 0.
-        stage_tokens: tokens, estimated from characters, that a stage, or text before a stage, may take.
+    A check that names a stage in `after` runs as soon as that stage ends; the others do not run here. After
+    `max_interventions` the monitor only reads. A stage, or text before a stage, may take `stage_tokens` tokens,
+    estimated from characters.
     """
 
     def __init__(
@@ -83,7 +79,7 @@ class Monitor:
         stage_tokens: int = 400,
     ) -> None:
         self.interventions: list[Intervention] = []
-        self._marks, self._template, self._checks, self._inputs = marks, template, checks, inputs
+        self._marks, self._checks, self._inputs = marks, checks, inputs
         self._max_interventions, self._stage_tokens = max_interventions, stage_tokens
         self._types = {stage.name: stage.type for stage in template.leaves()}
         self._accepted: dict[str, Any] = {}  # stages that ended well; their types are the template's
@@ -91,11 +87,8 @@ class Monitor:
         self._pauses = False
 
     def __copy__(self) -> Self:
-        twin = type(self)(
-            self._marks, self._template, self._checks, self._inputs, self._max_interventions, self._stage_tokens
-        )
-        twin.interventions, twin._accepted = [*self.interventions], {**self._accepted}
-        twin._read, twin._pauses = self._read, self._pauses
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), interventions=[*self.interventions], _accepted={**self._accepted})
         return twin
 
     def __call__(self, text: str, /) -> Correction | None:
@@ -119,11 +112,7 @@ class Monitor:
         return None
 
     def pause(self) -> str | None:
-        """Where an engine that cannot stream stops next, so that the answer can be corrected there.
-
-        Returns:
-            The mark at the end of the stage that is due; None when the rest can be written in one go.
-        """
+        """The mark at which an engine that cannot stream stops next; None when it can write the rest in one go."""
         self._pauses, due = True, self._next()
         done = due == ANSWER or len(self.interventions) >= self._max_interventions
         return None if done else self._marks.ending(due)

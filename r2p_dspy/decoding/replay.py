@@ -43,12 +43,7 @@ class RecordingPausingSteer(RecordingSteer):
 
 @contextmanager
 def record_readings(readings: list[Reading], ready: Sequence[Steer] = ()) -> Iterator[None]:
-    """Record what the steers within read and answer.
-
-    Args:
-        readings: receives one reading for each steered answer.
-        ready: steers that `replay_readings` returned; they read the first answers.
-    """
+    """Record one reading for each steered answer within. Steers that are `ready` read the first answers."""
     new_steer, waiting = steer_factory(), [*ready]
     if new_steer is None:
         yield
@@ -66,14 +61,10 @@ def record_readings(readings: list[Reading], ready: Sequence[Steer] = ()) -> Ite
 
 
 def replay_readings(readings: Sequence[Reading]) -> list[Steer] | None:
-    """Let new steers read recorded answers.
+    """Let new steers read the recorded answers of one call.
 
-    Args:
-        readings: of the answers of one call.
-
-    Returns:
-        None when each steer answered as recorded, so that the recorded answers hold. Otherwise the steers, which have
-        read nothing: the checks behind them have changed, and the model must be called again.
+    Returns None when each steer answered as recorded, so that the recorded answers hold. Otherwise it returns the
+    steers, which have read nothing: the checks behind them have changed, and the model must be called again.
     """
     new_steer: NewSteer | None = steer_factory()
     steers = [new_steer() for _ in readings] if new_steer is not None else []

@@ -12,35 +12,22 @@ from dspy.lm15 import Usage
 from r2p_dspy.decoding.steering import Segment
 
 Content = TypeVar("Content")  # of a beginning: token ids, or text
-NO_TOKENS = Usage(input_tokens=0, output_tokens=0)
 
 
 @dataclass(frozen=True)
 class Piece(Generic[Content]):
-    """A part of what stands already when a segment begins.
+    """A part of what stands already when a segment begins."""
 
-    Args:
-        content: what the model reads, as token ids or as text.
-        shown: the same in the answer; empty for a note.
-    """
-
-    content: Content
-    shown: str
+    content: Content  # what the model reads
+    shown: str  # the same in the answer; empty for a note
 
 
 class ResumableSegment(Segment, Generic[Content]):
-    """A segment that resumes from pieces; subclasses generate, encode and cut.
-
-    Args:
-        began: what stands already.
-        earlier: tokens of the segments before.
-    """
+    """A segment that resumes from pieces; subclasses generate, encode and cut."""
 
     finish: str | None = None  # why it ended: "length" when the tokens ran out
-
-    def __init__(self, began: Sequence[Piece[Content]], earlier: Usage) -> None:
-        self._began: Sequence[Piece[Content]] = began
-        self._earlier = earlier
+    _began: Sequence[Piece[Content]] = ()  # what stands already
+    _earlier = Usage(input_tokens=0, output_tokens=0)  # of the segments before
 
     @property
     def usage(self) -> Usage:
@@ -68,7 +55,9 @@ class ResumableSegment(Segment, Generic[Content]):
         for text, shown in ((loose + note, loose), (opening, opening)):
             if text:
                 began.append(Piece(self._encode(text), shown))
-        return self._following(began)
+        if (following := self._following(began)) is not None:
+            following._began, following._earlier = began, self.usage
+        return following
 
     @abstractmethod
     def _own_usage(self) -> Usage:

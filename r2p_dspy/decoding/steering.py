@@ -11,17 +11,11 @@ from typing import Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 @dataclass(frozen=True)
 class Correction:
-    """How a running answer goes on.
+    """How a running answer goes on."""
 
-    Args:
-        kept: characters of the answer that stay.
-        note: text that the model reads after them; it is no part of the answer.
-        opening: the next words of the answer.
-    """
-
-    kept: int
-    note: str
-    opening: str
+    kept: int  # characters of the answer that stay
+    note: str  # text that the model reads after them; it is no part of the answer
+    opening: str  # the next words of the answer
 
 
 class Steer(Protocol):
@@ -63,11 +57,7 @@ _active: ContextVar[NewSteer | None] = ContextVar("r2p_steer", default=None)
 
 @contextmanager
 def steering(new_steer: NewSteer | None) -> Iterator[None]:
-    """Let engines that support it steer the answers within. Other engines ignore this.
-
-    Args:
-        new_steer: makes a steer for each answer; None turns steering off.
-    """
+    """Let engines that support it steer the answers within; None turns steering off. Other engines ignore this."""
     token = _active.set(new_steer)
     try:
         yield
@@ -87,15 +77,7 @@ def next_steer() -> Steer | None:
 
 
 def generate_steered(segment: AnySegment, steer: Steer) -> tuple[str, AnySegment]:
-    """Run a generation to its end, from correction to correction.
-
-    Args:
-        segment: its first stretch.
-        steer: reads the answer.
-
-    Returns:
-        The answer, without the notes, and the last stretch.
-    """
+    """Run a generation to its end, from its first segment; return the answer, without the notes, and the last one."""
     text = ""
     while True:
         correction = None

@@ -19,12 +19,7 @@ Kind: TypeAlias = Literal["thinking", "text"]
 def respond(request: Request, text: str, inside: bool | None, finish: str | None, usage: Usage) -> Response:
     """Make a response of generated text: cut it at the first stop string, and separate its thought.
 
-    Args:
-        request: the request that is answered.
-        text: all generated text.
-        inside: whether the text begins inside a thought; None if thoughts are not separated.
-        finish: "length" when the tokens ran out.
-        usage: tokens of the prompt and of the answer.
+    `inside` says whether the text begins inside a thought; with None, thoughts are not separated.
     """
     stop = StopAt(request.config.stop)
     text = stop.push(text) + stop.finish()
@@ -45,18 +40,7 @@ def respond_steered(
     inside: bool | None,
     cancelled: threading.Event | None = None,
 ) -> Response:
-    """Generate a steered answer and make a response of it.
-
-    Args:
-        request: the request that is answered.
-        segment: the first stretch of the generation.
-        steer: reads the answer.
-        inside: as for `respond`.
-        cancelled: ends the generation when the text next grows after it is set.
-
-    Raises:
-        ServerError: the call was cancelled.
-    """
+    """Generate a steered answer and make a response of it. Once `cancelled` is set, it ends with a ServerError."""
 
     def read(text: str) -> Correction | None:
         if cancelled is not None and cancelled.is_set():
@@ -78,7 +62,7 @@ class TextStream:
     def push(self, token: int) -> str:
         """The text that the token completes; may be empty."""
         self._ids.append(token)
-        text = self._rest()
+        text = self.finish()
         if not text or text.endswith("\ufffd"):
             return ""
         self._from, self._to = self._to, len(self._ids)
@@ -86,9 +70,6 @@ class TextStream:
 
     def finish(self) -> str:
         """The text that is left when no token follows."""
-        return self._rest()
-
-    def _rest(self) -> str:
         known = self._decode(self._ids[self._from : self._to])
         return self._decode(self._ids[self._from :])[len(known) :]
 
@@ -120,11 +101,7 @@ class StopAt:
 
 
 class Thoughts:
-    """Separates the thought at the beginning of a text (`<think>…</think>`) from the answer after it.
-
-    Args:
-        inside: the prompt ended inside the thought, so the text begins there.
-    """
+    """Separates the thought at the beginning of a text (`<think>…</think>`) from the answer after it."""
 
     def __init__(self, inside: bool) -> None:
         self._state = "thinking" if inside else "before"

@@ -17,12 +17,6 @@ class Chat:
     """A tokenizer and its chat template, safe to use from many threads.
 
     Only the template writes control tokens: `<|im_end|>` inside a message is encoded as its ten characters.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-
-    Raises:
-        ConfigError: the tokenizer has no chat template.
     """
 
     def __init__(self, tokenizer: Any) -> None:  # Any: transformers builds its tokenizer classes at run time
@@ -52,10 +46,6 @@ class Chat:
             continues: continue the last message, an assistant's, where it ends.
             prompts: end with the template's opening of an assistant's turn; `continues` implies it.
             thinks: passed to the template as `enable_thinking`; None leaves it to the template.
-
-        Raises:
-            InvalidRequestError: the template refused the messages, or there is nothing to continue.
-            UnsupportedFeatureError: a part is an image, a tool call or anything else but text.
         """
         messages = conversation(request, continues=continues)
         prefix = ""
@@ -112,20 +102,16 @@ class Chat:
 def conversation(request: Request, *, continues: bool = False) -> list[dict[str, str]]:
     """The system text and messages of a request as chat templates take them.
 
-    Args:
-        request: its parts must be text or thoughts.
-        continues: the last message is unfinished, so a thought at its end stays open.
-
-    Raises:
-        UnsupportedFeatureError: a part is an image, a tool call or anything else but text.
+    With `continues` the last message is unfinished, so a thought at its end stays open. A part that is neither text nor
+    a thought raises UnsupportedFeatureError.
     """
-    messages = [] if request.system is None else [{"role": "system", "content": _system(request.system)}]
+    system, messages = request.system, []
+    if system is not None and not isinstance(system, str):
+        system = "\n".join(_text("system", i, part) for i, part in enumerate(system))
+    if system is not None:
+        messages.append({"role": "system", "content": system})
     last = len(request.messages) - 1
     return messages + [_message(i, m, unfinished=continues and i == last) for i, m in enumerate(request.messages)]
-
-
-def _system(system: str | Sequence[Any]) -> str:  # Any: DSPy has no public type for the part of a message
-    return system if isinstance(system, str) else "\n".join(_text("system", i, part) for i, part in enumerate(system))
 
 
 def _message(index: int, message: Message, *, unfinished: bool) -> dict[str, str]:
@@ -142,7 +128,7 @@ def _message(index: int, message: Message, *, unfinished: bool) -> dict[str, str
     return {"role": "system" if message.role == "developer" else message.role, "content": content}
 
 
-def _text(where: str, index: int, part: Any) -> str:
+def _text(where: str, index: int, part: Any) -> str:  # Any: DSPy has no public type for the part of a message
     if not isinstance(part, TextPart | ThinkingPart):
         raise UnsupportedFeatureError(
             f"this model reads only text, not a part of type {part.type!r}", feature=f"{where}.parts[{index}]"

@@ -18,26 +18,10 @@ from r2p_dspy.errors import ConfigError
 _ENGINE_OPTIONS = ("device", "dtype", "max_batch", "cache_bytes", "reasoning", "threads", "timeout")
 
 # Common providers that LiteLLM serves. It knows the others, but takes seconds to import.
-_LITELLM = {
-    "azure_ai",
-    "bedrock",
-    "cerebras",
-    "cohere",
-    "databricks",
-    "deepinfra",
-    "fireworks_ai",
-    "hosted_vllm",
-    "huggingface",
-    "lm_studio",
-    "mistral",
-    "nvidia_nim",
-    "ollama",
-    "ollama_chat",
-    "perplexity",
-    "together_ai",
-    "vertex_ai",
-    "watsonx",
-}
+_LITELLM = frozenset(
+    "azure_ai bedrock cerebras cohere databricks deepinfra fireworks_ai hosted_vllm huggingface lm_studio mistral "
+    "nvidia_nim ollama ollama_chat perplexity together_ai vertex_ai watsonx".split()
+)
 _FIXED_TEMPERATURE = re.compile(r"(openai|azure)/(o[1345]|gpt-5)")
 _CHARACTERS_PER_TOKEN = 3.5  # of English, on the tokenizers in use; errs towards too many tokens
 
@@ -107,25 +91,24 @@ def in_process(model: str) -> bool:
 
 
 def check_name(model: str, api_base: str | None = None) -> None:
-    """Refuse a name or an address that `connect` refuses, without loading or calling anything.
-
-    Args:
-        model, api_base: as for `connect`.
-
-    Raises:
-        ConfigError: as for `connect`.
-
-    Example:
-        >>> check_name("hosted_vllm/Qwen3-4B")
-    """
+    """Refuse a name or an address that `connect` refuses, without loading or calling anything."""
     if in_process(model):
         from r2p_dspy.engines.weights import locate
 
         if api_base is not None:
             raise ConfigError(f"model {model!r} runs in this process: drop api_base, or use hosted_vllm/NAME")
         locate(model.removeprefix("hf:"))
-    else:
-        _check_provider(model)
+        return
+    provider, _, name = model.partition("/")
+    if not (provider and name):
+        raise ConfigError(
+            f"model {model!r}: use pocket, hf:DIR_OR_NAME, or PROVIDER/NAME (openai/…, anthropic/…, ollama_chat/…, "
+            "hosted_vllm/NAME with an api_base)"
+        )
+    if not is_served(model):
+        raise ConfigError(
+            f"model {model!r}: DSPy knows no provider {provider!r}; to run the model in this process use hf:{model}"
+        )
 
 
 def context_window(lm: dspy.LM) -> int | None:
@@ -174,28 +157,12 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
     return LocalLM(engine.model_name, engine=engine, async_engine=AsyncTransformersEngine(engine), **kwargs)
 
 
-def _check_provider(model: str) -> None:
-    provider, slash, name = model.partition("/")
-    if not (slash and provider and name):
-        raise ConfigError(
-            f"model {model!r}: use pocket, hf:DIR_OR_NAME, or PROVIDER/NAME (openai/…, anthropic/…, ollama_chat/…, "
-            "hosted_vllm/NAME with an api_base)"
-        )
-    if is_served(model):
-        return
-    raise ConfigError(
-        f"model {model!r}: DSPy knows no provider {provider!r}; to run the model in this process use hf:{model}"
-    )
-
-
 def is_served(model: str) -> bool:
     """Whether a name is PROVIDER/NAME with a provider that DSPy knows."""
     provider, _, name = model.partition("/")
-    return bool(provider and name) and (provider in _LITELLM or _is_known(provider))
-
-
-def _is_known(provider: str) -> bool:
-    if is_known_provider(provider):
+    if not (provider and name):
+        return False
+    if provider in _LITELLM or is_known_provider(provider):
         return True
     if not re.fullmatch(r"[a-z0-9_-]+", provider):  # an organization on the hub, or a path
         return False

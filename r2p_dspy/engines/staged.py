@@ -10,7 +10,7 @@ from typing import Any
 import dspy
 from dspy.lm15 import Message, Request, Response, UnsupportedFeatureError, Usage
 
-from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment
+from r2p_dspy.decoding.segments import Piece, ResumableSegment
 from r2p_dspy.decoding.steering import PausingSteer, next_steer, steering
 from r2p_dspy.engines.answer import respond_steered
 from r2p_dspy.engines.chat import OPEN
@@ -25,28 +25,15 @@ class StagedEngine:
 
     Each request has the answer so far as the assistant's beginning, and stops at the mark that ends the stage which is
     due; a last request writes the rest. Marks are sent whole, with a newline after them: a tokenizer may have one token
-    for each mark, and a model continues badly after half a mark.
-
-    Args:
-        lm: is called.
-        extra: settings of the server beside those of a request; JSON.
-        prefix: settings with which the server continues an assistant's last message where it ends; JSON.
+    for each mark, and a model continues badly after half a mark. Settings of the server are JSON: `extra` go with every
+    request; with `prefix` the server continues an assistant's last message where it ends.
     """
 
     def __init__(self, lm: dspy.LM, extra: Mapping[str, Any], prefix: Mapping[str, Any]) -> None:
         self._lm, self._extra, self._prefix = lm, extra, prefix
 
     def complete(self, request: Request, cancelled: threading.Event | None = None) -> Response:
-        """The whole answer.
-
-        Args:
-            request: of DSPy.
-            cancelled: once it is set, the answer ends after the running request.
-
-        Raises:
-            UnsupportedFeatureError: the call is not steered, or its steer cannot say where to pause.
-            ServerError: the call was cancelled.
-        """
+        """The whole answer; once `cancelled` is set, it ends after the running request."""
         steer = next_steer()
         if not isinstance(steer, PausingSteer):
             raise UnsupportedFeatureError("the call is not steered stage by stage", feature="steering")
@@ -87,23 +74,9 @@ class StagedEngine:
 
 
 class StagedSegment(ResumableSegment[str]):
-    """One stretch of an answer that is steered stage by stage.
+    """One stretch of an answer that is steered stage by stage; `pause` says at which mark to stop next."""
 
-    Args:
-        follow: writes what follows a beginning, as `Continue` says.
-        pause: the mark to stop at next.
-        began: what stands already.
-        earlier: tokens of the segments before.
-    """
-
-    def __init__(
-        self,
-        follow: Continue,
-        pause: Callable[[], str | None],
-        began: Sequence[Piece[str]] = (),
-        earlier: Usage = NO_TOKENS,
-    ) -> None:
-        super().__init__(began, earlier)
+    def __init__(self, follow: Continue, pause: Callable[[], str | None]) -> None:
         self._follow, self._pause = follow, pause
         self._text, self._prompted, self._generated = "", 0, 0
 
@@ -145,4 +118,4 @@ class StagedSegment(ResumableSegment[str]):
         return Piece(shown[:kept], shown[:kept])
 
     def _following(self, began: Sequence[Piece[str]]) -> StagedSegment:
-        return StagedSegment(self._follow, self._pause, began, self.usage)
+        return StagedSegment(self._follow, self._pause)

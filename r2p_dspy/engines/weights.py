@@ -18,17 +18,9 @@ POCKET = Path(__file__).resolve().parent.parent / "pocket"
 
 # The files that decide the answers. A model card, a training log or an optimizer's state does not.
 _FILES = (
-    "*.safetensors",
-    "pytorch_model*.bin",
-    "config.json",
-    "generation_config.json",
-    "chat_template*",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-)
+    "*.safetensors pytorch_model*.bin config.json generation_config.json chat_template* tokenizer* "
+    "special_tokens_map.json added_tokens.json vocab.* merges.txt"
+).split()
 _WINDOW, _WINDOWS = 1 << 20, 64
 
 
@@ -38,9 +30,6 @@ def locate(source: str, label: str | None = None) -> str:
     Args:
         source: `pocket`, a directory that holds a transformers model, or a hub name such as `Qwen/Qwen3-0.6B`.
         label: the name of the model in errors; default: as the `--model` option takes it.
-
-    Raises:
-        ConfigError: there is no such model; one line that says what to do.
     """
     label = label or f"model {option_value(source)!r}"
     if source == "pocket":
@@ -87,26 +76,14 @@ def _sampled(directory: Path) -> Iterator[bytes]:
 
 
 def load(source: str, *, device: str | None, dtype: str | None) -> tuple[PreTrainedModel, Any, Path]:
-    """Load a causal language model and its tokenizer from disk, or from the hub where the disk has none.
-
-    Args:
-        source: as for `locate`.
-        device: torch's name; default: the first GPU, else the CPU.
-        dtype: torch's name; default: float32 on a CPU (narrower types are slow there), else the checkpoint's own.
-
-    Returns:
-        The model in evaluation mode, its tokenizer (transformers builds its class at run time), and their directory.
-
-    Raises:
-        ConfigError: the model cannot be loaded; one line that says what to do.
-    """
+    """Load a causal language model, in evaluation mode, and its tokenizer; return both and their directory."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import cached_file
 
     name = locate(source)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")
+    dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")  # narrower types are slow on a CPU
 
     def read(here: bool) -> tuple[PreTrainedModel, Any, Path]:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)
@@ -118,16 +95,7 @@ def load(source: str, *, device: str | None, dtype: str | None) -> tuple[PreTrai
 
 
 def from_disk_or_hub(name: str, label: str, read: Callable[[bool], Read]) -> Read:
-    """Call `read(local_files_only)`: first with the disk alone, then with the hub.
-
-    Args:
-        name: as `locate` returns it.
-        label: the name of the model in errors.
-        read: loads the model; may raise anything.
-
-    Raises:
-        ConfigError: the model cannot be loaded; one line that says why.
-    """
+    """Call `read(local_files_only)`: first with the disk alone, then with the hub. It may raise anything."""
     from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
     shown = is_progress_bar_enabled()

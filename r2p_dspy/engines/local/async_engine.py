@@ -15,11 +15,7 @@ from r2p_dspy.engines.local.stream import Event, lm15_errors
 
 
 class AsyncTransformersEngine:
-    """The counterpart of a `TransformersEngine` for `dspy.LM(async_engine=…)`. Both run the same model.
-
-    Args:
-        engine: runs the model.
-    """
+    """The counterpart of a `TransformersEngine` for `dspy.LM(async_engine=…)`. Both run the same model."""
 
     def __init__(self, engine: TransformersEngine) -> None:
         self.engine = engine
@@ -56,16 +52,11 @@ class AsyncTransformersEngine:
             while not row.done.done():  # closed early: the row reports its end to this event loop
                 await asyncio.wait_for(tokens.get(), row.timeout)
 
-    async def aclose(self) -> None:
-        """Do nothing: the other engine owns the model."""
-
     def dump_state(self) -> dict[str, Any]:
-        """As `TransformersEngine.dump_state`."""
         return self.engine.dump_state()
 
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> Self:
-        """As `TransformersEngine.load_state`."""
         return cls(TransformersEngine.load_state(state))
 
     def __deepcopy__(self, memo: object) -> Self:

@@ -38,18 +38,11 @@ class BatchStatistics:
 
 
 class Batcher:
-    """Runs rows on one model.
+    """Runs rows on one model: decoder-only, with full attention in all layers.
 
     Args:
-        model: a decoder-only transformers model whose layers all have full attention.
         end: ids of the tokens that end a turn.
-        max_rows: rows in flight; more rows wait in the order of their arrival.
-        cache_bytes: bytes of all keys and values: a quarter for beginnings of prompts that may come again, the rest for
-            the rows in flight. A single row always runs.
-        threads: cores for one forward pass; default: one for a small model on a CPU, else torch's own choice.
-
-    Raises:
-        ConfigError: this kind of model cannot be batched; the message says why.
+        max_rows, cache_bytes, threads: as for `TransformersEngine`. A single row always runs.
     """
 
     def __init__(
@@ -85,12 +78,7 @@ class Batcher:
         self._thread: threading.Thread | None = None
 
     def submit(self, row: Row) -> Row:
-        """Queue a row and return it at once.
-
-        Raises:
-            ConfigError: the prompt or the limit of the row cannot be run.
-            Stopped: the batch is closed.
-        """
+        """Queue a row and return it at once."""
         if not row.prompt or not 0 <= min(row.prompt) <= max(row.prompt) < self._vocabulary:
             raise ConfigError("a prompt needs at least one token, and each must be in the model's vocabulary")
         if row.limit < 1:

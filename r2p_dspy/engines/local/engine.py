@@ -58,8 +58,6 @@ class TransformersEngine:
         9
     """
 
-    supports_function_calling = False
-    supports_response_schema = False
     supported_params = frozenset({"temperature", "max_tokens", "top_p", "seed", "stop", "stream"})
 
     def __init__(
@@ -139,16 +137,7 @@ class TransformersEngine:
         return answer.response(row)
 
     def complete_steered(self, request: Request, steer: Steer, cancelled: threading.Event | None = None) -> Response:
-        """The whole answer, with the corrections of a steer.
-
-        Args:
-            request: of DSPy.
-            steer: reads the answer.
-            cancelled: ends the generation soon after it is set.
-
-        Raises:
-            LM15Error: as for `complete`; a `ServerError` also when the call was cancelled.
-        """
+        """The whole answer, with the corrections of a steer; the generation ends soon after `cancelled` is set."""
         row, answer = self._plan(request, None)
         with lm15_errors():
             segment = LocalSegment(self._batch, row, self._chat)
@@ -159,15 +148,7 @@ class TransformersEngine:
         return LocalStream(self, *self.start(request))
 
     def start(self, request: Request, emit: Callable[[int | None], object] | None = None) -> tuple[Row, Answer]:
-        """Submit a request.
-
-        Args:
-            request: of DSPy.
-            emit: called in the model's thread with each token, and with None at the end.
-
-        Returns:
-            The row that runs, and the answer to make of it.
-        """
+        """Submit a request; return the row that runs, and the answer to make of it. `emit` is as for `Row`."""
         row, answer = self._plan(request, emit)
         with lm15_errors():
             self._batch.submit(row)
@@ -183,11 +164,7 @@ class TransformersEngine:
 
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> Self:
-        """The engine of a saved program.
-
-        Raises:
-            ConfigError: the model is gone, or its weights have changed.
-        """
+        """The engine of a saved program; raises ConfigError if the model is gone, or its weights have changed."""
         options = dict(state)
         source, saved = options.pop("source"), options.pop("fingerprint")
         engine = cls.shared(source, **options)

@@ -22,11 +22,7 @@ class Prefill:
     """Computes prompts, and remembers the beginnings of the latest prompts.
 
     A prompt is always computed chunk by chunk, whether the chunks before are remembered or computed now. So its keys
-    and values are the same to the bit, whatever ran before.
-
-    Args:
-        model: as for `Batcher`.
-        limit: tokens to remember at most; 0 remembers nothing.
+    and values are the same to the bit, whatever ran before. At most `limit` tokens are remembered.
     """
 
     def __init__(self, model: PreTrainedModel, limit: int) -> None:

@@ -22,15 +22,7 @@ def to_row(
 ) -> tuple[Row, bool]:
     """The row that answers a request, and whether its prompt ends inside a thought.
 
-    Args:
-        request: `TransformersEngine` says which of its settings are read.
-        chat: the model's tokenizer.
-        context: tokens that prompt and answer may have together.
-        timeout, emit: as for `Row`.
-
-    Raises:
-        ContextLengthError: the prompt leaves no room for a token.
-        UnsupportedFeatureError, InvalidRequestError: the request cannot be run as it is.
+    `TransformersEngine` says which settings of a request are read. `context` is tokens of prompt and answer together.
     """
     config = request.config
     continues, prompts = _mode(request)

@@ -19,28 +19,18 @@ class Stopped(RuntimeError):
 class Row:
     """One call. `Batcher.submit` runs it.
 
-    A row is a context manager: leaving its block cancels it if it still runs.
-
-    Args:
-        prompt: token ids to continue; they may end with the beginning of an answer.
-        limit: tokens to generate at most; at least 1.
-        temperature: 0 takes the likeliest token; above 0, tokens are drawn.
-        top_p: draw from the smallest set of tokens whose probability reaches this, in [0, 1].
-        seed: seed of this row's own random numbers.
-        stop: called in the model's thread with the tokens so far after each token; True ends the row.
-        emit: called in the model's thread with each token, and with None at the end; by default tokens are queued for
-            iterating over the row.
-        timeout: seconds to wait for the end; when iterating, for the next token.
+    A row is a context manager: leaving its block cancels it if it still runs. `stop` and `emit` are called in the
+    model's thread.
     """
 
-    prompt: list[int]
-    limit: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    stop: Callable[[list[int]], bool] | None = None
-    emit: Callable[[int | None], object] | None = None
-    timeout: float = 600.0
+    prompt: list[int]  # token ids to continue; they may end with the beginning of an answer
+    limit: int  # tokens to generate at most; at least 1
+    temperature: float = 0.0  # 0 takes the likeliest token
+    top_p: float = 1.0  # draw from the smallest set of tokens whose probability reaches this
+    seed: int = 0  # of this row's own random numbers
+    stop: Callable[[list[int]], bool] | None = None  # gets the tokens so far after each token; True ends the row
+    emit: Callable[[int | None], object] | None = None  # gets each token, then None; default: tokens are queued
+    timeout: float = 600.0  # seconds to wait for the end; when iterating, for the next token
 
     tokens: list[int] = field(default_factory=list)  # without the token that ended the turn
     generated: int = 0  # tokens computed, the one that ended the turn included

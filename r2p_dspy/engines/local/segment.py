@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 
 from dspy.lm15 import Usage
 
-from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment
+from r2p_dspy.decoding.segments import Piece, ResumableSegment
 from r2p_dspy.engines.answer import TextStream
 from r2p_dspy.engines.chat import Chat
 from r2p_dspy.engines.local.batching import Batcher
@@ -17,25 +17,9 @@ _READ_EVERY = 16  # tokens after which the text is read even without a mark
 
 
 class LocalSegment(ResumableSegment[list[int]]):
-    """One row of a steered answer.
+    """One row of a steered answer, submitted at once. Its prompt ends with what stands of the answer already."""
 
-    Args:
-        batch: runs the row, which is submitted at once.
-        row: its prompt ends with what stands of the answer already.
-        chat: the model's tokenizer.
-        began: what stands already.
-        earlier: tokens of the segments before.
-    """
-
-    def __init__(
-        self,
-        batch: Batcher,
-        row: Row,
-        chat: Chat,
-        began: Sequence[Piece[list[int]]] = (),
-        earlier: Usage = NO_TOKENS,
-    ) -> None:
-        super().__init__(began, earlier)
+    def __init__(self, batch: Batcher, row: Row, chat: Chat) -> None:
         self._batch, self._chat = batch, chat
         self._read = 0  # tokens that were read; unlike the generated ones, they do not depend on the reader's speed
         self._pending: list[int | None] = []
@@ -97,4 +81,4 @@ class LocalSegment(ResumableSegment[list[int]]):
         limit = min(row.limit - self._read, row.reserved - len(prompt))
         if limit < 1:
             return None
-        return LocalSegment(self._batch, row.resume(prompt, limit), self._chat, began, self.usage)
+        return LocalSegment(self._batch, row.resume(prompt, limit), self._chat)

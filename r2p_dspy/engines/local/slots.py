@@ -23,10 +23,8 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
     between them, joining copies one row, and the last row replaces a row that leaves. (transformers' `DynamicCache`
     concatenates the whole batch anew for every token: at 16 rows of 1,000 tokens that costs as much as the model.)
 
-    A step is `inputs(tokens)`, one forward pass with the result as keyword arguments, then `advance()`.
-
-    Args:
-        limit: tokens (rows x columns) beyond which buffers do not grow ahead of need.
+    A step is `inputs(tokens)`, one forward pass with the result as keyword arguments, then `advance()`. Beyond `limit`
+    tokens (rows x columns) buffers do not grow ahead of need.
     """
 
     layers: list[Any]  # `_SlotLayer`; transformers declares a list of its own class

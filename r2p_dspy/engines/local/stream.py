@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
-import concurrent.futures
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -28,17 +26,9 @@ from r2p_dspy.engines.local.rows import Row, Stopped
 
 Event: TypeAlias = StreamStartEvent | StreamDeltaEvent | StreamEndEvent
 
-_TIMEOUTS = (builtins.TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)  # one class from 3.11 on
-
 
 class Answer:
-    """The answer of one row.
-
-    Args:
-        request: the request that the row answers.
-        decode: token ids to text.
-        inside: whether the prompt ends inside a thought; None if thoughts are not separated.
-    """
+    """The answer of one row; `inside` is as for `respond`."""
 
     def __init__(self, request: Request, decode: Decode, inside: bool | None) -> None:
         self.request, self.inside = request, inside
@@ -77,16 +67,10 @@ class Answer:
 
 
 class LocalStream(Iterator[Event]):
-    """The events of one answer: a start, text as soon as it is complete, an end with the usage.
-
-    Args:
-        engine: kept alive for as long as the stream is read.
-        row: was submitted.
-        answer: of the row.
-    """
+    """The events of one answer: a start, text as soon as it is complete, an end with the usage."""
 
     def __init__(self, engine: object, row: Row, answer: Answer) -> None:
-        self._engine = engine
+        self._engine = engine  # lives for as long as the stream is read
         self._row = row
         self._events = _events(row, answer)  # does not hold this object, so the row is cancelled with its reader
 
@@ -118,7 +102,7 @@ def lm15_errors() -> Iterator[None]:
         yield
     except Stopped as error:
         raise ServerError(str(error)) from error
-    except _TIMEOUTS as error:
+    except builtins.TimeoutError as error:
         raise TimeoutError(str(error) or "the in-process model gave no answer in time") from error
     except ValueError as error:
         raise InvalidRequestError(str(error)) from error

@@ -24,28 +24,17 @@ _THREADS = 64  # async calls at once; each waits for its server in a thread of i
 
 
 class ServedEngine:
-    """The engine of steered calls: DSPy's `complete(Request) -> Response`.
-
-    Args:
-        server: runs the model.
-        extra: settings of vLLM beside those of a request; JSON.
-    """
+    """The engine of steered calls: DSPy's `complete(Request) -> Response`. `extra` are vLLM's own settings, as JSON."""
 
     def __init__(self, server: Server, extra: dict[str, Any]) -> None:
         self._server, self._extra = server, extra
 
     def complete(self, request: Request, cancelled: threading.Event | None = None) -> Response:
-        """The whole answer.
-
-        Args:
-            request: of DSPy.
-            cancelled: once it is set, the generation stops at the next token.
+        """The whole answer; once `cancelled` is set, the generation stops at the next token.
 
         Raises:
             UnsupportedFeatureError: the call cannot be steered: the server is not vLLM's, or the request has images,
                 tools or a response format. No steer was made then.
-            ContextLengthError: the prompt leaves no room for a token.
-            ServerError: the call was cancelled.
         """
         segment, inside = self._first(request)
         steer = next_steer()
@@ -82,11 +71,7 @@ class ServedEngine:
 
 
 class ThreadedEngine:
-    """Runs the calls of an engine in threads, for `dspy.LM(async_engine=…)`.
-
-    Args:
-        engine: answers the calls.
-    """
+    """Runs the calls of an engine in threads, for `dspy.LM(async_engine=…)`."""
 
     def __init__(self, engine: ServedEngine | StagedEngine) -> None:
         self._engine = engine

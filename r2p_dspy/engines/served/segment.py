@@ -8,27 +8,19 @@ from typing import Any
 
 from dspy.lm15 import Usage
 
-from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment
+from r2p_dspy.decoding.segments import Piece, ResumableSegment
 from r2p_dspy.engines.served.server import Prompt, Server
 
 
 @dataclass(frozen=True)
 class SteeredCall:
-    """What all segments of an answer share.
-
-    Args:
-        server: runs the model.
-        model: its name there.
-        prompt: the chat.
-        options: settings of the server; JSON.
-        stop: strings at which the answer ends.
-    """
+    """What all segments of an answer share."""
 
     server: Server
     model: str
     prompt: Prompt
-    options: dict[str, Any]
-    stop: tuple[str, ...]
+    options: dict[str, Any]  # settings of the server; JSON
+    stop: tuple[str, ...]  # strings at which the answer ends
 
     def resume(self) -> SteeredCall:
         """The same call with other random numbers."""
@@ -37,25 +29,9 @@ class SteeredCall:
 
 
 class ServedSegment(ResumableSegment[list[int]]):
-    """One request of a steered answer.
+    """One request of a steered answer. Its prompt ends with what stands of the answer already."""
 
-    Args:
-        call: what all segments share.
-        prompt: token ids; they end with what stands of the answer already.
-        limit: tokens to generate at most.
-        began: what stands already.
-        earlier: tokens of the segments before.
-    """
-
-    def __init__(
-        self,
-        call: SteeredCall,
-        prompt: list[int],
-        limit: int,
-        began: Sequence[Piece[list[int]]] = (),
-        earlier: Usage = NO_TOKENS,
-    ) -> None:
-        super().__init__(began, earlier)
+    def __init__(self, call: SteeredCall, prompt: list[int], limit: int) -> None:
         self._call, self._prompt, self._limit = call, prompt, limit
         self._texts: list[tuple[list[int] | None, str]] = []
         self._generated = 0
@@ -101,4 +77,4 @@ class ServedSegment(ResumableSegment[list[int]]):
         limit = min(self._limit - self._generated, chat.context - len(prompt))
         if limit < 1:
             return None
-        return ServedSegment(self._call.resume(), prompt, limit, began, self.usage)
+        return ServedSegment(self._call.resume(), prompt, limit)

@@ -29,34 +29,21 @@ _LINE_ENDS = re.compile(r"(?:\s|Ċ|▁|<0x0A>)+\Z")  # as tokenizers spell them
 
 @dataclass(frozen=True)
 class Prompt:
-    """A chat as token ids, up to the beginning of the assistant's turn.
-
-    Args:
-        ids: the tokens.
-        inside: whether they end inside a thought.
-        context: tokens that prompt and answer may have together.
-    """
+    """A chat as token ids, up to the beginning of the assistant's turn."""
 
     ids: list[int]
-    inside: bool
-    context: int
+    inside: bool  # whether they end inside a thought
+    context: int  # tokens that prompt and answer may have together
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One event of a stream.
+    """One event of a stream."""
 
-    Args:
-        text: new text; may be empty.
-        ids: the new tokens; None if the server does not report them.
-        finish: why the answer has ended; None while it goes on.
-        generated: tokens of the answer so far.
-    """
-
-    text: str
-    ids: list[int] | None
-    finish: str | None
-    generated: int
+    text: str  # new text; may be empty
+    ids: list[int] | None  # the new tokens; None if the server does not report them
+    finish: str | None  # why the answer has ended; None while it goes on
+    generated: int  # tokens of the answer so far
 
 
 class Server:
@@ -64,12 +51,8 @@ class Server:
 
     Every call raises errors of `dspy.lm15` in one line: `TransportError` when the server cannot be reached or breaks
     off, `TimeoutError`, `UnsupportedFeatureError` when it is not a vLLM server, and for refusals the error of their
-    status.
-
-    Args:
-        api_base: the server's address, with or without `/v1` at the end.
-        key: the key that the server was started with; any text if it has none.
-        timeout: seconds to wait for an answer; in a stream, for the next token.
+    status. The key is any text for a server that has none. The timeout, in seconds, is that of an answer; in a stream,
+    of the next token.
     """
 
     def __init__(self, api_base: str, key: str, timeout: float) -> None:

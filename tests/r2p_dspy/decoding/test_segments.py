@@ -3,14 +3,13 @@
 import pytest
 from dspy.lm15 import Usage
 
-from r2p_dspy.decoding.segments import NO_TOKENS, Piece, ResumableSegment
+from r2p_dspy.decoding.segments import Piece, ResumableSegment
 
 
 class TokenSegment(ResumableSegment[list[str]]):
     """Tokens are strings; a text that is encoded anew becomes one token for each character."""
 
-    def __init__(self, written, began=(), earlier=NO_TOKENS):
-        super().__init__(began, earlier)
+    def __init__(self, written):
         self.written = written
 
     def __iter__(self):
@@ -45,7 +44,7 @@ class TokenSegment(ResumableSegment[list[str]]):
         return Piece(content[:fits], "".join(content[:fits]))
 
     def _following(self, began):
-        return TokenSegment((), began, self.usage)
+        return TokenSegment(())
 
 
 WHOLE = [(["ab", "cde", " f"], "abcde f")]
