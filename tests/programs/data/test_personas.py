@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.lamp import METRICS
-from programs.data.personas import MAKERS, films, headlines, papers, products, scholarly, tweets, words
+from programs.data.personas import MAKERS, citations, films, headlines, products, scholarly, tweets, words
 from programs.data.personas.world import ROLES, draw, example, lamp_files
 from programs.tasks import TASKS
 from tests.lamp import load
@@ -146,8 +146,8 @@ def test_cues_and_filler_share_no_word(task):
         deciding = {word for kind in films.KINDS for word in films.PLAUSIBLE[kind]}
         assert len(deciding) == sum(map(len, films.PLAUSIBLE.values())), "no word is both setting and figure"
     if task == "lamp1":
-        deciding = {*papers.METHODS, *papers.TOPICS}
-        assert len(deciding) == len(papers.METHODS) + len(papers.TOPICS)
+        deciding = {*citations.PAPERS["methods"], *citations.PAPERS["topics"]}
+        assert len(deciding) == len(citations.PAPERS["methods"]) + len(citations.PAPERS["topics"])
     if task in ("lamp4", "lamp5"):
         world = headlines.WORLD if task == "lamp4" else scholarly.WORLD
         called = [word for fitting in world.subjects.values() for word in fitting]
