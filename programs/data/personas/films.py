@@ -11,7 +11,7 @@ import random
 from programs.data.personas.words import VOCABULARY, aside, name
 from programs.data.personas.world import Case, Cue
 
-PLAUSIBLE = VOCABULARY["films"]
+PLAUSIBLE: dict[str, dict[str, list[str]]] = VOCABULARY["films"]
 KINDS = tuple(PLAUSIBLE)
 _PLACED = ("near", "outside", "in", "beyond", "above", "below")
 _CALLED = ("called", "named", "from", "alias", "like")

@@ -10,7 +10,7 @@ import random
 from programs.data.personas.words import VOCABULARY, name
 from programs.data.personas.world import Case, Cue
 
-PLAUSIBLE = VOCABULARY["tweets"]
+PLAUSIBLE: dict[str, dict[str, list[str]]] = VOCABULARY["tweets"]
 KINDS = tuple(PLAUSIBLE)
 _AT = ("by", "near", "at", "in", "behind")
 
