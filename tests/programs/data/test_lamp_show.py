@@ -41,8 +41,8 @@ def test_control_characters_are_replaced(tmp_path):
 
 
 def test_lines_of_a_question_are_kept(tmp_path):
-    asked = "Parsing\n[1] Grammars\n[2] Deep Sea"
-    write(tmp_path, lamp1.TASK, [question(lamp1.TASK, text=asked)], {"1": "[2]"})
+    lines = "Parsing\n[1] Grammars\n[2] Deep Sea"
+    write(tmp_path, lamp1.TASK, [question(lamp1.TASK, text=lines)], {"1": "[2]"})
     shown = text(lamp1.TASK, read_example(lamp1.TASK, tmp_path, "dev"))
     assert shown.splitlines()[1:4] == ["  paper: Parsing", "    [1] Grammars", "    [2] Deep Sea"]
 
