@@ -18,12 +18,7 @@ def one_line(text: str) -> str:
 
 
 def truncate(text: str, length: int) -> str:
-    """Cut a text after `length` characters; an ellipsis marks the cut.
-
-    Example:
-        >>> truncate("it rained", 4)
-        'it r…'
-    """
+    """Cut a text after `length` characters; an ellipsis marks the cut."""
     return text if len(text) <= length else f"{text[:length]}…"
 
 

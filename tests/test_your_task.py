@@ -38,8 +38,8 @@ def writer(request):
     item = json.loads(re.findall(r'^\{"item": "1".*$', prompt, re.MULTILINE)[-1])
     evidence = json.dumps([{"item": "1", "quote": item["subject"]}])
     preferences = json.dumps([{"statement": "writes so", "items": ["1"]}])
-    said = {"evidence": evidence, "preferences": preferences, "draft": item["subject"], "subject": item["subject"]}
-    fields = {"reasoning": "as before", **STAGES, **said}
+    personal = {"evidence": evidence, "preferences": preferences, "draft": item["subject"], "subject": item["subject"]}
+    fields = {"reasoning": "as before", **STAGES, **personal}
     return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items() if name != "tag")
 
 
@@ -55,18 +55,18 @@ def served(monkeypatch):
     return engine
 
 
-def test_the_pages_file_is_that_of_the_examples():
+def test_page_shows_the_example_file():
     assert BLOCKS["yaml"] == [(ROOT / TASK).read_text()]
 
 
-def test_the_pages_row_is_one(tmp_path):
+def test_page_row_loads(tmp_path):
     (block,) = BLOCKS["json"]
     (tmp_path / "rows.jsonl").write_text(json.dumps(json.loads(block)))
     (example,) = iter_examples(task_of(str(ROOT / TASK)), tmp_path / "rows.jsonl")
     assert example.user == "ada" and len(example.profile) == 2
 
 
-def test_the_pages_python_is_the_same_task(tmp_path):
+def test_page_python_equals_yaml(tmp_path):
     (tmp_path / "task.py").write_text(BLOCKS["python"][0])
     python, yaml = task_of(str(tmp_path / "task.py")), task_of(str(ROOT / TASK))
     assert python.signature.equals(yaml.signature)
@@ -86,23 +86,23 @@ def test_the_pages_python_is_the_same_task(tmp_path):
 
 
 @pytest.mark.parametrize("line", re.findall(r"^Error: task.yaml: (.*)$", PAGE, re.MULTILINE))
-def test_the_pages_faults_are_said_so(line, tmp_path):
+def test_page_errors(line, tmp_path):
     wrong, right = re.findall(r"'(\w+)'", line)
     (tmp_path / "task.yaml").write_text(BLOCKS["yaml"][0].replace(right, wrong))
     with pytest.raises(TaskError, match=rf"task.yaml: {re.escape(line)}$"):
         task_of(str(tmp_path / "task.yaml"))
 
 
-def test_the_pages_baselines_are_measured():
+def test_page_baselines():
     task = task_of(str(ROOT / TASK))
-    made = jsonl(task, ROOT / "examples" / "mail" / "mails.jsonl", DataConfig(trains=True))
-    said = re.findall(r"similar\s+earlier mail reaches (\.\d+), and the mail itself as its subject (\.\d+)", PAGE)
-    found = trivial_baselines(task, made.test, made.train)
-    assert list(found) == ["most_similar", "input"]
-    assert said == [tuple(f"{value:.3f}".lstrip("0") for value in found.values())]
+    data = jsonl(task, ROOT / "examples" / "mail" / "mails.jsonl", DataConfig(trains=True))
+    stated = re.findall(r"similar\s+earlier mail reaches (\.\d+), and the mail itself as its subject (\.\d+)", PAGE)
+    baselines = trivial_baselines(task, data.test, data.train)
+    assert list(baselines) == ["most_similar", "input"]
+    assert stated == [tuple(f"{value:.3f}".lstrip("0") for value in baselines.values())]
 
 
-def test_the_pages_commands_run(checkout, served):
+def test_page_commands(checkout, served):
     commands = re.findall(r"^python cli\.py (.*)$", PAGE, re.MULTILINE)
     assert [line.split()[0] for line in commands] == ["evaluate", "compile", "evaluate", "predict"]
     for line in commands:
@@ -124,14 +124,14 @@ def test_the_pages_commands_run(checkout, served):
     assert program["task"] == "mail-subjects"
     rows = [json.loads(line) for line in Path("examples/mail/mails.jsonl").read_text().splitlines()]
     answers = [json.loads(line) for line in Path("subjects.jsonl").read_text().splitlines()]
-    assert [one["id"] for one in answers] == [row["id"] for row in rows]
-    for one, row in zip(answers, rows, strict=True):
-        (evidence,) = one["evidence"]
+    assert [answer["id"] for answer in answers] == [row["id"] for row in rows]
+    for answer, row in zip(answers, rows, strict=True):
+        (evidence,) = answer["evidence"]
         (cited,) = (item for item in row["profile"] if item["id"] == evidence["item"])
-        assert evidence["quote"] == cited["subject"] == one["subject"] and one["violations"] == []
+        assert evidence["quote"] == cited["subject"] == answer["subject"] and answer["violations"] == []
 
 
-def test_the_files_checks_guard_the_program(checkout, served):
+def test_file_checks_guard_the_program(checkout, served):
     path = Path(TASK)
     path.write_text(path.read_text().replace("max_words: 8", "max_words: 1"))
     result = run("evaluate", *MAILS, "--model", "openai/gpt-4o-mini", "--limit", 4, "--output", "run")
@@ -140,7 +140,7 @@ def test_the_files_checks_guard_the_program(checkout, served):
     assert "Shorten the subject to at most 1 words" in "\n".join(served.prompts())
 
 
-def test_a_program_of_another_task_is_refused(checkout, served):
+def test_program_of_another_task_is_refused(checkout, served):
     model = ("--model", "openai/gpt-4o-mini", "--limit", 2)
     assert run("compile", *MAILS, *model, "--output", "run").exit_code == 0
     Path("other.yaml").write_text(Path(TASK).read_text().replace("mail-subjects", "mail-titles"))
@@ -149,7 +149,7 @@ def test_a_program_of_another_task_is_refused(checkout, served):
     assert result.exit_code == 2 and "mail-subjects" in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_a_run_is_not_resumed_with_another_task_file(checkout, served):
+def test_resume_refuses_another_task_file(checkout, served):
     model = ("--model", "openai/gpt-4o-mini", "--limit", 2, "--output", "run")
     assert run("evaluate", *MAILS, *model).exit_code == 0
     (checkout / "run" / "report.json").unlink()
@@ -184,7 +184,7 @@ metrics: [mae, rmse, accuracy]
 
 @pytest.mark.parametrize("command", ["compile", "evaluate"])
 @pytest.mark.parametrize(
-    ("why", "arguments", "said"),
+    ("why", "arguments", "expected"),
     [
         ("a fault in the file", ("--task", "bad.yaml", *MAILS[2:]), "bad.yaml: line 2: unknown key 'tsak'"),
         ("no such file", ("--task", "nowhere.yaml", *MAILS[2:]), "nowhere.yaml"),
@@ -194,14 +194,14 @@ metrics: [mae, rmse, accuracy]
         ("rows of another task", ("--task", "lamp2", *MAILS[2:]), "line 1, row ada-5: its description is None"),
     ],
 )
-def test_bad_input_is_one_line(command, why, arguments, said, checkout):
+def test_bad_input_is_one_line(command, why, arguments, expected, checkout):
     Path("bad.yaml").write_text(Path(TASK).read_text().replace("\ntask:", "\ntsak:"))
     result = run(command, *arguments)
-    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert result.exit_code == 2 and expected in result.stderr and result.stderr.count("\n") == 1, result.stderr
     assert not Path("runs").exists(), "nothing half-written"
 
 
-def test_python_fault_shows_the_users_frame_and_one_line(checkout):
+def test_python_fault_shows_user_frame(checkout):
     Path("task.py").write_text("import dspy\n1 / 0\n")
     result = run("evaluate", "--task", "task.py", *MAILS[2:])
     assert result.exit_code == 2 and "    1 / 0\n" in result.stderr and "task_file.py" not in result.stderr

@@ -1,7 +1,7 @@
 """Lessons for tasks whose answer is a text in the user's style: tasks 4, 5 and 7; see `teach` for their rules."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from finetune.pocket.teach import Lesson, cite, facts, first, lesson
@@ -45,7 +45,7 @@ def tweeted(case: Case, shown: Profile) -> Lesson:
 
 def misworded(rng: random.Random, case: Case) -> Case:
     """The case with another of the words that fit, as a reader errs."""
-    fitting: Mapping[str, tuple[str, ...]]
+    fitting: Mapping[str, Sequence[str]]
     cue = case.cues[0]
     if cue.kind in tweets.KINDS:
         cue = rng.choice(case.cues)

@@ -10,25 +10,7 @@ _DEPTHS = ("", "*/", "*/*/")  # LaMP's own folders are up to two deep: LaMP_2/ne
 
 
 def folders(task: Task, *roots: Path) -> list[Path]:
-    """Find the directories with the dev set of a LaMP task, for `--data`.
-
-    Args:
-        task: the task of the files.
-        roots: directories to search, and two levels below them.
-
-    Returns:
-        The directories, sorted; an empty list for a task that is not LaMP's.
-
-    Example:
-        >>> import tempfile
-        >>> from programs.tasks.lamp4 import TASK
-        >>> root = Path(tempfile.mkdtemp())
-        >>> (root / "mine").mkdir()
-        >>> _ = (root / "mine" / "dev_outputs.json").write_text('{"task": "LaMP_4", "golds": []}')
-        >>> _ = (root / "mine" / "dev_questions.json").write_text("[]")
-        >>> [folder.name for folder in folders(TASK, root)]
-        ['mine']
-    """
+    """The directories with the dev set of a LaMP task, sorted; the roots and two levels below them are searched."""
     outputs = {path for root in roots for depth in _DEPTHS for path in root.glob(f"{depth}dev_outputs.json")}
     complete = [path for path in sorted(outputs) if path.with_name("dev_questions.json").exists()]
     return [path.parent for path in complete if task.lamp and _lamp_name(path) == task.lamp]

@@ -88,13 +88,10 @@ def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> D
     """The persona world's examples (synthetic). Train, dev and test never share a user, whatever the seed.
 
     Args:
-        task: whose examples these are.
+        task: whose examples these are; a DataError says that the persona world does not have it.
         seed: of the draw of personas.
         limit: number of reported examples; None for 200.
         train: number of training examples.
-
-    Raises:
-        DataError: for a task that the persona world does not have.
     """
     if task.name not in MAKERS:
         raise DataError(
@@ -107,16 +104,7 @@ def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> D
 
 
 def lamp(task: Task, directory: Path, config: DataConfig) -> Data:
-    """The examples of LaMP's files. LaMP's train is split by seed into train and dev; LaMP's dev is reported.
-
-    Args:
-        task: whose examples these are.
-        directory: holds `dev_*.json`, and `train_*.json` for compiling.
-        config: which of them to read.
-
-    Raises:
-        DataError: see `lamp.reading.iter_examples` and `splits.check_apart`.
-    """
+    """The examples of LaMP's files. LaMP's train is split by seed into train and dev; LaMP's dev is reported."""
     skipped: dict[str, list[str]] = {}
 
     def part(name: str, limit: int | None) -> list[dspy.Example]:

@@ -30,16 +30,8 @@ def jsonl(task: Task, path: Path, config: DataConfig) -> Data:
 
     One file is split by user: a quarter is reported, and the rest is halved into train and dev. Of a directory,
     `test.jsonl` is reported, or without one `dev.jsonl`, as with LaMP. If no file is left for dev, `train.jsonl` is
-    split.
-
-    Args:
-        task: whose examples these are.
-        path: the file or the directory.
-        config: which of them to read.
-
-    Raises:
-        DataError: for a missing file, flawed rows, rows of a single user that need a split, and a question that is both
-            trained and evaluated on.
+    split. Flawed rows, rows of a single user that need a split, and a question that is both trained and evaluated on
+    are a DataError.
     """
     skipped: dict[str, list[str]] = {}
 
@@ -81,9 +73,7 @@ def iter_examples(
     Args:
         task: the names of a row's inputs, answer and item fields.
         file: the file, with one JSON object a line. Blank lines are skipped.
-        skip: ids of rows to leave out.
-        left_out: is called with the error of each flawed row, and the row is left out. If it is None, a flawed row is
-            an error.
+        skip, left_out: see `lamp.reading.iter_examples`.
 
     Yields:
         Examples in the file's order: the inputs, the profile (each item's id, the task's text fields, date and label),

@@ -69,7 +69,8 @@ class Reader:
         texts = {name: self._text(where, name, row) for name in self.task.inputs}
         entries = row.get(self.task.profile)
         if not isinstance(entries, list):
-            self.fail(where, f"its {self.task.profile} is {short_repr(entries)}, not a list of items", _keys(row))
+            what = f"its {self.task.profile} is {short_repr(entries)}, not a list of items"
+            self.fail(where, what, f"it has {key_names(row)}")
         items: dict[str, Item] = {}
         for number, entry in enumerate(entries, start=1):
             key = self.id_of(entry, f"{where}, item {number}")
@@ -105,7 +106,7 @@ class Reader:
     def _text(self, where: str, name: str, row: dict[str, Any], blank: bool = False) -> str:
         value = row.get(name)
         if not isinstance(value, str) or not (blank or value.strip()):
-            self.fail(where, f"its {name} is {short_repr(value)}, not a text", _keys(row))
+            self.fail(where, f"its {name} is {short_repr(value)}, not a text", f"it has {key_names(row)}")
         return repair_text(value)
 
     def _label(self, where: str, name: str, row: dict[str, Any]) -> str:
@@ -120,7 +121,3 @@ class Reader:
 def _without_fraction(value: Any) -> Any:
     """4 for 4.0, which tables write for whole numbers; any other value as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _keys(row: dict[str, Any]) -> str:
-    return f"it has {key_names(row)}"

@@ -14,16 +14,12 @@ from r2p_dspy.errors import DataError
 def read_examples(
     task: Task, config: DataConfig, tell: Callable[[str], None] = lambda line: None, least: int = 1
 ) -> Data:
-    """Read the examples of a command.
+    """Read the examples of a command. Data that cannot be used, and too few examples, are a DataError.
 
     Args:
-        task: whose examples these are.
-        config: where they are, and which of them to read.
+        task, config: which examples.
         tell: takes a line about the rows that are left out.
         least: the fewest training examples, if the command needs any.
-
-    Raises:
-        DataError: one line, for data that cannot be used, and for too few examples.
 
     Example:
         >>> from programs.tasks.lamp2 import TASK

@@ -59,9 +59,6 @@ def split(
 def check_apart(train: Sequence[dspy.Example], evaluation: Sequence[dspy.Example]) -> int:
     """Refuse a question that is both trained and evaluated on, and count the users that are on both sides.
 
-    Args:
-        train, evaluation: examples with a profile.
-
     Returns:
         The number of users of the evaluation set who are in the training set too (as in LaMP's time-based splits).
 
@@ -95,10 +92,7 @@ def users(examples: Sequence[dspy.Example]) -> list[int]:
 
 
 def user_fingerprint(example: dspy.Example) -> str | bytes:
-    """An example's `user`, or else a hash of each item of its history; empty if it has neither.
-
-    The hashes are valid in this process only.
-    """
+    """An example's `user`, or hashes of its history's items (valid in this process); empty if it has neither."""
     if "user" in example:
         return example["user"]
     profile = next((value for value in example.values() if isinstance(value, Profile)), Profile())

@@ -19,14 +19,7 @@ _LAST = 64  # histories that stay in memory after they were read
 def stored(examples: Iterable[dspy.Example]) -> list[dspy.Example]:
     """Move the histories of examples to a temporary file, which is deleted with the last example.
 
-    Args:
-        examples: are read one after another.
-
-    Returns:
-        Equal examples. The items of their profiles are read from the file each time they are used.
-
-    Raises:
-        DataError: if the file cannot be written.
+    The examples stay equal. The items of their profiles are read from the file each time they are used.
 
     Example:
         >>> row = dspy.Example(id="1", profile=Profile.of([{"id": "a", "text": "Rain in May."}])).with_inputs("profile")

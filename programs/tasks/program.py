@@ -67,14 +67,7 @@ class R2PConfig(BaseModel):
 
 
 def resolve(explicit: Mapping[str, Any], artifact: str | Path | None = None) -> R2PConfig:
-    """R2P's settings: those given explicitly, else those of a compiled program, else the defaults.
-
-    Args:
-        explicit: settings by name; None means that a setting was not given.
-        artifact: a compiled program's file.
-
-    Raises:
-        ArtifactError: see `R2PConfig.of`.
+    """R2P's settings: those given explicitly (not None), else those of a compiled program, else the defaults.
 
     Example:
         >>> settings = resolve({"k": 2, "template": None})
@@ -132,12 +125,7 @@ class ProgramBuilder:
         return program
 
     def load(self) -> R2P:
-        """The program of the config, with what was compiled, if a compiled program is named.
-
-        Raises:
-            ConfigError: for a setting that cannot be used.
-            ArtifactError: for a compiled program that does not fit.
-        """
+        """The program of the config, with what was compiled, if a compiled program is named."""
         program = self.build(self.config.r2p)
         if self.config.artifact is not None:
             load_program(program, self.config.artifact, task=self.task.name)

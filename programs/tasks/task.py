@@ -171,11 +171,7 @@ def after(marker: str) -> Callable[[str], str]:
 
 
 def check_name(name: str, *where: str | int) -> None:
-    """Check that a name can be a field of a task's signature.
-
-    Raises:
-        TaskError: with `where`, if it cannot.
-    """
+    """Check that a name can be a field of a task's signature; the TaskError has `where`."""
     if not name.isidentifier() or name.startswith("_"):
         raise TaskError(f"a field's name is one word of letters, digits and _, not {name!r}", *where)
     if name in _RESERVED_FIELDS or hasattr(dspy.Signature, name):
@@ -183,11 +179,7 @@ def check_name(name: str, *where: str | int) -> None:
 
 
 def check_unique(what: str, names: Collection[str], *where: str | int) -> None:
-    """Check that no name is a duplicate.
-
-    Raises:
-        TaskError: with `where` and the position of the duplicate.
-    """
+    """Check that no name is a duplicate; the TaskError has `where` and the position of the duplicate."""
     seen: set[str] = set()
     for number, name in enumerate(names):
         if name in seen:

@@ -39,11 +39,7 @@ class TaskFile(BaseModel, extra="forbid"):
     checks: dict[Literal["assert", "suggest"], CheckArguments] = {}
 
     def build(self) -> Task:
-        """Build the task.
-
-        Raises:
-            TaskError: see `Task`. For a field's name, its `where` is the path of keys in the file.
-        """
+        """Build the task. For a field's name, the `where` of a TaskError is the path of keys in the file."""
         (answer,) = self.answer
         for key, names in (("inputs", self.inputs), ("answer", self.answer)):
             for name in names:
@@ -87,15 +83,7 @@ class _Loader(yaml.BaseLoader):
 
 
 def from_yaml(path: Path, text: str) -> Task:
-    """Build the task of a YAML file. Nothing in the file is run.
-
-    Args:
-        path: the file, for error messages.
-        text: its contents.
-
-    Raises:
-        TaskError: one line, with the line in the file; for an unknown key, metric, check or input with the nearest one.
-    """
+    """Build the task of a YAML file. Nothing in the file is run. A TaskError is one line, with the line in the file."""
 
     def fail(message: str, *where: str | int, line: int | None = None) -> NoReturn:
         at = line or _line(node, where)

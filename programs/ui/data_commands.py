@@ -116,7 +116,10 @@ def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
 def show_command(task: str, directory: str | None, split: str, name: str | None, every: bool) -> None:
     """Show an example of TASK: the question, the user's history from old to new, and the gold answer."""
     known, most = _task(task), {"most": None} if every else {}
-    example = show.persona(known, split, name) if directory is None else show.found(known, Path(directory), split, name)
+    if directory is None:
+        example = show.persona_example(known, split, name)
+    else:
+        example = show.read_example(known, Path(directory), split, name)
     click.echo(show.text(known, example, width=min(Terminal().width, 110), **most))
 
 

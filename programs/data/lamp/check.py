@@ -20,26 +20,16 @@ _PROGRESS_ROWS = 100  # rows between two reports of progress
 
 @dataclass
 class Split:
-    """The counts of one split.
-
-    Args:
-        name: such as "dev".
-        file: its questions.
-        ids: ids of the questions without errors, in order.
-        fingerprints: who asks each of these questions (see `splits.user_fingerprint`).
-        items, dated: number of items in their histories, and of those with a date.
-        undated: number of items without a date, by the question's id.
-        rows: number of rows that were read, flawed ones included.
-    """
+    """The counts of one split."""
 
     name: str
-    file: Path
-    ids: list[str] = field(default_factory=list)
-    fingerprints: list[str | bytes] = field(default_factory=list)
-    items: int = 0
-    dated: int = 0
-    undated: dict[str, int] = field(default_factory=dict)
-    rows: int = 0
+    file: Path  # its questions
+    ids: list[str] = field(default_factory=list)  # of the questions without errors, in order
+    fingerprints: list[str | bytes] = field(default_factory=list)  # the users of these questions
+    items: int = 0  # in their histories
+    dated: int = 0  # items with a date
+    undated: dict[str, int] = field(default_factory=dict)  # number of items without a date, by the question's id
+    rows: int = 0  # that were read, flawed ones included
 
 
 class FolderCheck:

@@ -33,15 +33,14 @@ def download(
     check: Callable[[Path], None] = lambda path: None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> None:
-    """Download a file.
+    """Download a file. Only a complete file that passes the check gets its name.
 
     Beside the target, `NAME.part` holds the bytes so far, and `NAME.tag` the server's name for this version of the file
     (its `ETag`, or the time of its last change). After a dropped connection, or in a later call, the download continues
     from there, unless the file has changed meanwhile.
 
     Args:
-        url: the address of the file.
-        target: where to put it, in a directory that exists. Only a complete file that passes the check gets this name.
+        url, target: the address of the file, and where to put it, in a directory that exists.
         check: is called with the complete file, and raises a ValueError if the file is wrong; the file is removed then.
         progress: is called with the number of bytes so far, and with their total if the server gives it.
 
@@ -49,7 +48,6 @@ def download(
         Unreachable: at once, if nothing answers.
         DownloadError: if the server refuses or sends a web page instead of the file; if the connection keeps failing;
             if the file cannot be written.
-        ValueError: from the check.
     """
     part, tag = (target.with_name(f"{target.name}.{kind}") for kind in ("part", "tag"))
     first = most = _size(part)

@@ -25,17 +25,8 @@ _MAX_DEPTH = 1000  # brackets that a block may open and not close; LaMP's files 
 def read_rows(task: Task, directory: Path, split: str, golds: bool = True) -> Iterator[LampRow]:
     """Read the rows of one split, one at a time: the questions with their golds, then the golds without a question.
 
-    Args:
-        task: how LaMP's rows become examples.
-        directory: the folder with the split's two files.
-        split: "train" or "dev", or another text that the files' names begin with.
-        golds: whether the split has outputs; LaMP's test set has none.
-
-    Yields:
-        Rows, each with an example or with errors. Memory holds one question at a time.
-
-    Raises:
-        InvalidDataError: for a file that cannot be used as a whole: missing, truncated, empty, or another task's.
+    Each row has an example or errors. A file that cannot be used as a whole is an InvalidDataError: it is missing,
+    truncated, empty, or another task's. Without `golds`, the split has no outputs, as LaMP's test set has none.
     """
     questions, outputs = (LampFile(task, directory / f"{split}_{kind}.json") for kind in ("questions", "outputs"))
     known: dict[str, list[Any]] = {}

@@ -69,7 +69,6 @@ def get(
         The names of the files that this call downloaded. Each is complete JSON of this task.
 
     Raises:
-        ConfigError: for another `by`.
         DataError: see `official_urls`; for a directory that holds other files or cannot be written; for a download that
             fails, with the addresses to fetch by hand and the directory to put the files into.
     """

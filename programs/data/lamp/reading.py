@@ -22,13 +22,11 @@ def iter_examples(
 ) -> Iterator[dspy.Example]:
     """Read the examples of one split of a LaMP task, one after another. Flawed rows are raised after the last example.
 
-    The questions are read as a stream: a `limit` reads no more of them than it needs.
-
     Args:
         task: how LaMP's rows become examples.
         directory: the folder with `{split}_questions.json` and `{split}_outputs.json`.
         split: "train" or "dev", or another text that the files' names begin with.
-        limit: the most examples to read, at least 1; None for all. Questions after the last one are not checked.
+        limit: the most examples to read, at least 1; None for all. Later questions are not checked.
         skip: ids of rows to leave out, for files with known errors (row 110 of LaMP-2's dev set).
         left_out: is called with the first error of each flawed row, and the row is left out. If it is None, a flawed
             row is an error.

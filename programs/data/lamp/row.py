@@ -20,21 +20,13 @@ _NEWS += "|entertainment|politics|women|style & beauty|healthy living"
 
 @dataclass
 class LampRow:
-    """A row of a task's file.
-
-    Args:
-        task: how LaMP's rows become examples.
-        file: the file that has the row.
-        id: the row's id, or its place in the file if it has none.
-        errors: what is wrong with the row.
-        example: the row as an example, if nothing is wrong.
-    """
+    """A row of a task's file."""
 
     task: Task
     file: Path
-    id: str
+    id: str  # or its place in the file if it has none
     errors: list[RowError] = field(default_factory=list)
-    example: dspy.Example | None = None
+    example: dspy.Example | None = None  # if nothing is wrong
 
     def add_error(self, where: str, what: str, remedy: str, kind: str = MALFORMED, clue: Any = None) -> None:
         """Add an error; `clue` is the value that may show that the row is of the old LaMP_2."""
@@ -43,16 +35,13 @@ class LampRow:
             remedy = "these are news categories, the old LaMP_2; the movies are in the folder LaMP_2/new"
         self.errors.append(RowError(self.file, self.id, where, what, remedy, kind))
 
-    def read(self, data: dict[str, Any], golds: Sequence[Any] | None, outputs: Path) -> "LampRow":
-        """Read a row of the questions, and its gold.
+    def read(self, data: dict[str, Any], golds: Sequence[Any] | None, outputs: Path) -> None:
+        """Read a row of the questions, and its gold: its example or its errors are set.
 
         Args:
             data: the row.
             golds: the outputs with its id, exactly one in good data; None if the golds are not public.
             outputs: the file of the golds.
-
-        Returns:
-            This row, with its example or with its errors.
         """
         question, items = self._question(data), self._items(data)
         known: dict[str, Any] = {"id": self.id}
@@ -68,7 +57,6 @@ class LampRow:
             self.example = dspy.Example(**known, **values).with_inputs(*values)
         elif old := [error for error in self.errors if error.kind == OLD_LAMP_2]:
             self.errors = old[:1]  # the others follow from it
-        return self
 
     def _question(self, data: dict[str, Any]) -> str:
         where, text = f"question {self.id}", data.get("input")

@@ -21,27 +21,18 @@ _LONGEST = 200  # characters that are shown of an id or of a row's keys
 class RowError:
     """An error in a row, or in a file as a whole.
 
-    Args:
-        file: the file that has the row.
-        id: the row's id, or its place in the file if it has none; empty for the file as a whole.
-        where: the row, or the part of it, that is wrong.
-        what: what is wrong.
-        remedy: what to do.
-        kind: the kind of error, to count by.
-        note: whether this is only worth knowing, and not wrong.
-
     Example:
         >>> print(RowError(Path("dev_questions.json"), "110", "question 110", "its input is None", "correct it"))
         dev_questions.json: question 110: its input is None; correct it
     """
 
     file: Path
-    id: str
-    where: str
+    id: str  # or the row's place in the file if it has none; empty for the file as a whole
+    where: str  # the row, or the part of it, that is wrong
     what: str
     remedy: str
     kind: str = MALFORMED
-    note: bool = False
+    note: bool = False  # whether this is only worth knowing, and not wrong
 
     def __str__(self) -> str:
         return one_line(f"{self.file}: {'note: ' if self.note else ''}{self.brief}; {self.remedy}")
@@ -61,13 +52,7 @@ class InvalidDataError(DataError):
 
 
 def summarize(files: Path, errors: Sequence[RowError], advice: str = "") -> str:
-    """One line about the flawed rows of a file: their number, the first few, and what to do.
-
-    Args:
-        files: the file, or the pattern of the files.
-        errors: one error of each flawed row, at least one.
-        advice: how to see every error, ending with a comma and a space; empty if there is no way.
-    """
+    """One line about the flawed rows of a file, from one error of each: their number, the first few, what to do."""
     if len(errors) == 1:
         return f"{errors[0]}; --skip-bad leaves it out"
     few = "; ".join(error.brief for error in errors[:_NAMED])

@@ -18,23 +18,8 @@ from r2p_dspy.errors import DataError
 _MAX_CHARACTERS = 400  # of a text
 
 
-def persona(task: Task, split: str, name: str | None = None) -> dspy.Example:
-    """An example of the persona world (synthetic).
-
-    Args:
-        task: a task that the persona world has.
-        split: "train" or "dev"; its first persona is shown if `name` is None.
-        name: a persona's number, which is its id in results.
-
-    Raises:
-        DataError: for a task that the persona world does not have, and for a name that is not a number.
-        ConfigError: for a number that no persona has.
-
-    Example:
-        >>> from programs.tasks import TASKS
-        >>> persona(TASKS["lamp3"], "dev", "42").id
-        '42'
-    """
+def persona_example(task: Task, split: str, name: str | None = None) -> dspy.Example:
+    """An example of the persona world (synthetic): the persona with this number, or the first of the split."""
     data = personas(task, seed=0, limit=1)
     if name is None:
         return {"train": data.train, "dev": data.dev}[split][0]
@@ -43,12 +28,8 @@ def persona(task: Task, split: str, name: str | None = None) -> dspy.Example:
     return example_of(task, case(MAKERS[task.name], int(name)))
 
 
-def found(task: Task, directory: Path, split: str, name: str | None = None) -> dspy.Example:
-    """An example of LaMP's files: the one with this id, or the first without errors.
-
-    Raises:
-        DataError: if no question has this id, or the question is flawed; the message has all its errors.
-    """
+def read_example(task: Task, directory: Path, split: str, name: str | None = None) -> dspy.Example:
+    """An example of LaMP's files: the one with this id, or the first without errors."""
     if not directory.is_dir():
         raise DataError(f"{directory}: no such directory; name the one with {task.lamp}'s files")
     for row in read_rows(task, directory, split):
@@ -64,11 +45,7 @@ def found(task: Task, directory: Path, split: str, name: str | None = None) -> d
 def text(task: Task, example: dspy.Example, width: int = 100, most: int | None = _MAX_CHARACTERS) -> str:
     """The question, the history from the oldest item to the newest, and the gold.
 
-    Args:
-        task: the task of the example.
-        example: the example to show.
-        width: of a line, in characters.
-        most: the most characters that are shown of a text; None for all.
+    A line has at most `width` characters, and a text is cut after `most` characters, unless that is None.
 
     Example:
         >>> from programs.tasks import TASKS
@@ -86,13 +63,9 @@ def text(task: Task, example: dspy.Example, width: int = 100, most: int | None =
           tag: psychology
     """
     items = list(Recency(k=len(example[task.profile]))("", Profile.of(example[task.profile])))[::-1]
-    lines = [
-        one_line(f"question {example.get('id')}"),
-        *_field(task.question, example[task.question], 2, width, most),
-        "",
-    ]
+    question = _field(task.question, example[task.question], 2, width, most)
     plural, order = "" if len(items) == 1 else "s", ", oldest first" if len(items) > 1 else ""
-    lines.append(f"history: {len(items)} item{plural}{order}")
+    lines = [one_line(f"question {example.get('id')}"), *question, "", f"history: {len(items)} item{plural}{order}"]
     for item in items:
         lines.append("  " + one_line(" · ".join(filter(None, (item.date, f"item {item.id}", item.label)))))
         for name in task.fields:

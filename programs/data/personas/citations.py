@@ -7,10 +7,10 @@ and which of them shares the paper's topic. Official retrieval matches the refer
 
 import random
 
-from programs.data.personas.papers import METHODS, TOPICS
-from programs.data.personas.words import aside, name
+from programs.data.personas.words import VOCABULARY, aside, name
 from programs.data.personas.world import Case, Cue
 
+PAPERS = VOCABULARY["papers"]
 _BY = ("with", "by", "through", "using", "from")
 _FOR = ("for", "of", "in", "after", "beyond")
 
@@ -22,7 +22,7 @@ def title(topic: str, method: str, rng: random.Random) -> str:
 
 def case(persona: int, rng: random.Random) -> Case:
     """The citation question of one persona (see the module's docstring)."""
-    topics, methods = [*TOPICS], [*METHODS]
+    topics, methods = [*PAPERS["topics"]], [*PAPERS["methods"]]
     rng.shuffle(topics)
     rng.shuffle(methods)
     papers = [*zip(topics, methods, strict=True)][: rng.randint(7, 12)]

@@ -8,75 +8,10 @@ figure, and they disagree. The focus tells which of them decides; it shows only 
 
 import random
 
-from programs.data.personas.words import aside, name, table
+from programs.data.personas.words import VOCABULARY, aside, name
 from programs.data.personas.world import Case, Cue
 
-PLAUSIBLE = {
-    "setting": table("""
-        lighthouse: psychology, romance, classic
-        monastery: thought-provoking, psychology, twist ending
-        submarine: action, violence, based on a book
-        desert: action, thought-provoking, classic
-        casino: twist ending, comedy, dark comedy
-        hospital: psychology, social commentary, true story
-        prison: violence, true story, social commentary
-        circus: fantasy, dark comedy, classic
-        castle: fantasy, romance, classic
-        colony: sci-fi, dystopia, social commentary
-        station: sci-fi, twist ending, action
-        factory: social commentary, dystopia, true story
-        harbor: romance, based on a book, true story
-        jungle: action, based on a book, fantasy
-        library: based on a book, fantasy, thought-provoking
-        laboratory: sci-fi, psychology, dark comedy
-        theater: comedy, classic, dark comedy
-        village: romance, comedy, true story
-        courtroom: social commentary, twist ending, true story
-        bunker: dystopia, violence, psychology
-        vineyard: romance, comedy, based on a book
-        arena: violence, dystopia, action
-        asylum: psychology, twist ending, violence
-        school: comedy, social commentary, true story
-        glacier: thought-provoking, sci-fi, action
-        carnival: dark comedy, fantasy, comedy
-        mansion: twist ending, classic, dark comedy
-        railway: classic, action, based on a book
-        metropolis: dystopia, sci-fi, social commentary
-        island: fantasy, romance, thought-provoking
-    """),
-    "figure": table("""
-        widow: romance, psychology, classic
-        android: sci-fi, thought-provoking, dystopia
-        detective: twist ending, classic, based on a book
-        soldier: violence, true story, action
-        orphan: based on a book, social commentary, fantasy
-        wizard: fantasy, comedy, based on a book
-        thief: comedy, action, twist ending
-        nurse: romance, true story, psychology
-        senator: social commentary, dark comedy, true story
-        clone: sci-fi, dystopia, psychology
-        boxer: violence, true story, classic
-        clown: dark comedy, violence, comedy
-        pilot: action, true story, romance
-        poet: romance, thought-provoking, classic
-        hermit: thought-provoking, psychology, fantasy
-        spy: action, twist ending, based on a book
-        butcher: violence, dark comedy, social commentary
-        princess: fantasy, romance, comedy
-        professor: thought-provoking, sci-fi, comedy
-        gangster: violence, action, dark comedy
-        prophet: thought-provoking, dystopia, fantasy
-        lawyer: social commentary, twist ending, dark comedy
-        rebel: dystopia, action, social commentary
-        sailor: classic, based on a book, romance
-        actress: comedy, psychology, dark comedy
-        inventor: sci-fi, fantasy, true story
-        refugee: social commentary, true story, thought-provoking
-        twin: twist ending, psychology, fantasy
-        cyborg: sci-fi, violence, dystopia
-        governess: classic, based on a book, psychology
-    """),
-}
+PLAUSIBLE: dict[str, dict[str, list[str]]] = VOCABULARY["films"]
 KINDS = tuple(PLAUSIBLE)
 _PLACED = ("near", "outside", "in", "beyond", "above", "below")
 _CALLED = ("called", "named", "from", "alias", "like")

@@ -8,15 +8,10 @@ single aspects, so a rating of two aspects takes two items, the sign of each rev
 import itertools
 import random
 
-from programs.data.personas.words import aside, name
+from programs.data.personas.words import VOCABULARY, aside, name
 from programs.data.personas.world import Case, Cue
 
-ASPECTS = (
-    "battery screen camera speaker keyboard charger cable handle fabric zipper lid motor blade filter hinge strap "
-    "lens pedal seat wheel lamp pump timer display antenna cushion mattress oven kettle drawer mirror button"
-).split()
-PRAISE = "superb splendid flawless reliable lovely brilliant sturdy delightful excellent perfect".split()
-BLAME = "awful flimsy useless terrible dreadful faulty poor shabby annoying broken".split()
+ASPECTS, PRAISE, BLAME = (VOCABULARY["products"][part] for part in ("aspects", "praise", "blame"))
 WEIGHTS = (0, 1, 2)
 _MAKERS = ("by", "from", "of", "made in")
 _JOINS = ("but", "and", "while", "yet")

@@ -2,9 +2,8 @@
 
 import random
 
-from programs.data.personas.papers import METHODS, TOPICS
 from programs.data.personas.titles import Frame, TitleWorld
-from programs.data.personas.words import aside
+from programs.data.personas.words import VOCABULARY, aside
 from programs.data.personas.world import Case
 
 _BY = ("with", "by", "through", "using")
@@ -17,8 +16,8 @@ def _body(topic: str, system: str, method: str, rng: random.Random) -> str:
 
 WORLD = TitleWorld(
     "topic",
-    TOPICS,
-    METHODS,
+    VOCABULARY["papers"]["topics"],
+    VOCABULARY["papers"]["methods"],
     (
         Frame("{detail} for {word} in {name}", "the method"),
         Frame("{word} of {name} using {detail}", "the topic"),

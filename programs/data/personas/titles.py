@@ -27,23 +27,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class TitleWorld:
-    """The titles of one task.
+    """The titles of one task."""
 
-    Args:
-        kind: the kind of cue that a subject is.
-        subjects: the subjects, each with the words that a persona may use for it.
-        details: the second details.
-        frames: the orders of titles.
-        body: makes a text from a subject, a name, a detail and a random generator.
-        text: the item's field that has the text.
-    """
-
-    kind: str
-    subjects: Mapping[str, tuple[str, ...]]
+    kind: str  # of cue that a subject is
+    subjects: Mapping[str, Sequence[str]]  # each with the words that a persona may use for it
     details: Sequence[str]
     frames: tuple[Frame, ...]
-    body: Callable[[str, str, str, random.Random], str]
-    text: str
+    body: Callable[[str, str, str, random.Random], str]  # takes a subject, a name and a detail
+    text: str  # the item's field that has the text
 
     def case(self, persona: int, rng: random.Random) -> Case:
         """The question of one persona."""

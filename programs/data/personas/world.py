@@ -116,15 +116,9 @@ def history(task: Task, case: Case) -> Profile:
 
 def example(task: Task, case: Case) -> dspy.Example:
     """The case as an example of its task, with the blind oracle's answer beside the gold."""
-    return dspy.Example(
-        {
-            "id": str(case.persona),
-            task.question: case.question,
-            task.profile: history(task, case),
-            task.answer: case.answer,
-            "blind": case.blind,
-        }
-    ).with_inputs(task.question, task.profile)
+    inputs = {task.question: case.question, task.profile: history(task, case)}
+    outputs = {task.answer: case.answer, "blind": case.blind}
+    return dspy.Example({"id": str(case.persona), **inputs, **outputs}).with_inputs(*inputs)
 
 
 def lamp_files(task: Task, cases: list[Case]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

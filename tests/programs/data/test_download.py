@@ -39,16 +39,16 @@ def alone(target):
 
 
 def test_whole_file_and_progress(tmp_path):
-    told = []
+    reports = []
     with serve({"/f": BODY}) as (address, web):
-        download(f"{address}/f", tmp_path / "f", progress=lambda done, total: told.append((done, total)))
+        download(f"{address}/f", tmp_path / "f", progress=lambda done, total: reports.append((done, total)))
     assert (tmp_path / "f").read_bytes() == BODY and alone(tmp_path / "f")
-    assert told == sorted(told) and told[-1] == (ALL, ALL)
+    assert reports == sorted(reports) and reports[-1] == (ALL, ALL)
     assert web.asked == [None]
 
 
 @pytest.mark.parametrize(
-    ("why", "how", "asked", "sent"),
+    ("why", "how", "ranges", "sent"),
     [
         ("drops", {"drops": [HALF, 1000]}, [None, REST, f"bytes={HALF + 1000}-"], ALL),
         ("drops, and then is away", {"drops": [HALF], "statuses": [200, 503]}, [None, REST, REST], ALL),
@@ -61,11 +61,11 @@ def test_whole_file_and_progress(tmp_path):
         ("does not tell the length, and drops", {"chunked": True, "drops": [HALF]}, [None, REST], ALL),
     ],
 )  # fmt: skip
-def test_resumes_from_a_server_that(tmp_path, why, how, asked, sent):
+def test_resumes_from_a_server_that(tmp_path, why, how, ranges, sent):
     with serve({"/f": BODY}, **how) as (address, web):
         download(f"{address}/f", tmp_path / "f")
     assert (tmp_path / "f").read_bytes() == BODY and alone(tmp_path / "f")
-    assert (web.asked, web.sent) == (asked, sent)
+    assert (web.asked, web.sent) == (ranges, sent)
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -132,7 +132,7 @@ def test_kill_before_the_last_step(begun, there, sent):
 
 
 @pytest.mark.parametrize(
-    ("why", "how", "said"),
+    ("why", "how", "expected"),
     [
         ("no such file", {"files": {}}, "refused (HTTP 404"),
         ("not allowed", {"statuses": [403]}, "refused (HTTP 403"),
@@ -142,11 +142,11 @@ def test_kill_before_the_last_step(begun, there, sent):
         ("a server that drops at once", {"drops": [0]}, "cannot be reached"),
     ],
 )
-def test_refusal_fails_at_once_and_leaves_nothing(tmp_path, why, how, said):
+def test_refusal_leaves_nothing(tmp_path, why, how, expected):
     with serve(**({"files": {"/f": BODY}} | how)) as (address, web):
         with pytest.raises(DownloadError) as caught:
             download(f"{address}/f", tmp_path / "f")
-    assert said in str(caught.value) and f"{address}/f" in str(caught.value)
+    assert expected in str(caught.value) and f"{address}/f" in str(caught.value)
     assert len(web.asked) == 1 and not (tmp_path / "f").exists()
     assert not any(path.stat().st_size for path in tmp_path.glob("*.part"))
 

@@ -26,7 +26,7 @@ def row(key="1", **changes):
 
 def rows(folder, lines, name="rows.jsonl"):
     path = folder / name
-    path.write_text("\n".join(one if isinstance(one, str) else json.dumps(one) for one in lines), encoding="utf-8")
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
     return path
 
 
@@ -57,27 +57,27 @@ def test_row_becomes_example(tmp_path, mails):
     ("written", "user"), [("ann", "ann"), (5, "5"), (5.0, "5"), (None, None), ("", None), (float("nan"), None)]
 )
 def test_users_from_tables(tmp_path, mails, written, user):
-    (made,) = load(mails, rows(tmp_path, [row(user=written)]))
-    assert made.get("user") == user
+    (example,) = load(mails, rows(tmp_path, [row(user=written)]))
+    assert example.get("user") == user
 
 
 def test_byte_order_mark_and_crlf(tmp_path, mails):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n\r\n".join(json.dumps(row(key)).encode() for key in "12") + b"\r\n")
-    assert [one.id for one in load(mails, path)] == ["1", "2"]
+    assert [example.id for example in load(mails, path)] == ["1", "2"]
 
 
 def test_lone_surrogates_are_replaced(tmp_path, mails):
     item = {"id": "a", "subject": "so\ud83d", "text": "It rained."}
-    (made,) = load(mails, rows(tmp_path, [row(mail="\udc00 hi", profile=[item])]))
-    assert (made.mail, made.profile[0].text) == ("\ufffd hi", "so\ufffd It rained.")
+    (example,) = load(mails, rows(tmp_path, [row(mail="\udc00 hi", profile=[item])]))
+    assert (example.mail, example.profile[0].text) == ("\ufffd hi", "so\ufffd It rained.")
 
 
 def test_labels(tmp_path):
     stars = task_of(written(tmp_path, STARS))
     item = {"id": "a", "remark": "fine", "stars": 10.0}
-    (made,) = load(stars, rows(tmp_path, [{"id": 1, "remark": "x", "place": "y", "stars": 0, "profile": [item]}]))
-    assert (made.stars, made.profile[0].label, set(made.inputs().keys())) == (
+    (example,) = load(stars, rows(tmp_path, [{"id": 1, "remark": "x", "place": "y", "stars": 0, "profile": [item]}]))
+    assert (example.stars, example.profile[0].label, set(example.inputs().keys())) == (
         "0",
         "10",
         {"remark", "place", "profile"},
@@ -108,13 +108,13 @@ FLAWS = [
 ]
 
 
-@pytest.mark.parametrize(("flaw", "said"), FLAWS, ids=[str(row[0])[:40] for row in FLAWS])
-def test_flawed_row_is_one_line_with_its_place(tmp_path, mails, flaw, said):
+@pytest.mark.parametrize(("flaw", "expected"), FLAWS, ids=[str(row[0])[:40] for row in FLAWS])
+def test_flawed_row_names_its_place(tmp_path, mails, flaw, expected):
     path = rows(tmp_path, [row("1"), flaw if isinstance(flaw, str) else row("2", **flaw)])
     with pytest.raises(DataError) as caught:
         load(mails, path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: ") and said in message and message.splitlines() == [message]
+    assert message.startswith(f"{path}: ") and expected in message and message.splitlines() == [message]
     assert "; " in message, "what to do"
 
 
@@ -124,7 +124,7 @@ def test_flawed_label_skipped_rows_empty_files(tmp_path, mails):
     with pytest.raises(DataError, match="row 1: its stars is 11, not a label of the task; the task has only 0, 1"):
         load(stars, rows(tmp_path, [flawed]))
     path = rows(tmp_path, [row("1", subject=None), row("2")])
-    assert [one.id for one in load(mails, path, skip=["1"])] == ["2"]
+    assert [example.id for example in load(mails, path, skip=["1"])] == ["2"]
     with pytest.raises(DataError, match="no rows except skipped ones"):
         load(mails, path, skip=["1", "2"])
     with pytest.raises(DataError, match="no rows; write"):
@@ -139,17 +139,17 @@ def of(task, path, **options):
 
 
 def test_one_file_is_split_by_user_and_seed(mails):
-    made = of(mails, EXAMPLE / "mails.jsonl")
-    parts = (made.train, made.dev, made.test)
+    data = of(mails, EXAMPLE / "mails.jsonl")
+    parts = (data.train, data.dev, data.test)
     people = [{example.user for example in part} for part in parts]
     assert [len(part) for part in parts] == [8, 8, 8] and len(set.union(*people)) == sum(map(len, people)) == 6
-    assert made.split == "test" and made.shared_users == 0
-    assert of(mails, EXAMPLE / "mails.jsonl").digest == made.digest
+    assert data.split == "test" and data.shared_users == 0
+    assert of(mails, EXAMPLE / "mails.jsonl").digest == data.digest
     assert len({of(mails, EXAMPLE / "mails.jsonl", seed=seed).digest for seed in range(6)}) > 1
     few = of(mails, EXAMPLE / "mails.jsonl", limit=2)
-    assert few.test == made.test[:2] and few.train == made.train
+    assert few.test == data.test[:2] and few.train == data.train
     evaluated = of(mails, EXAMPLE / "mails.jsonl", trains=False)
-    assert evaluated.digest == made.digest, "what is reported is never what was compiled on"
+    assert evaluated.digest == data.digest, "what is reported is never what was compiled on"
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_directory_of_splits(tmp_path, mails, names, sizes, reported):
     for name, keys in {"train": "abc", "dev": "de", "test": "f"}.items():
         if name in names:
             rows(tmp_path, [row(key, profile=[]) for key in keys], f"{name}.jsonl")
-    made: Data = of(mails, tmp_path)
-    assert tuple(len(part) for part in (made.train, made.dev, made.test)) == sizes and made.split == reported
+    data: Data = of(mails, tmp_path)
+    assert tuple(len(part) for part in (data.train, data.dev, data.test)) == sizes and data.split == reported
     assert is_jsonl(tmp_path) and len(of(mails, tmp_path, trains=False).test) == sizes[2]
 
 
@@ -202,5 +202,5 @@ def test_flawed_rows_are_counted_or_left_out(tmp_path):
     ):
         load(lamp4.TASK, file)
     flaws = []
-    assert [one.id for one in load(lamp4.TASK, file, left_out=flaws.append)] == ["0", "2"]
+    assert [example.id for example in load(lamp4.TASK, file, left_out=flaws.append)] == ["0", "2"]
     assert [flaw.id for flaw in flaws] == ["line 2", "line 3, row 1", "line 5"]

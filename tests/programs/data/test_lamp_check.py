@@ -21,7 +21,7 @@ def folder(path, task, train=(), dev=()):
     """Two splits that begin with a good row each."""
     for split, changes in (("train", train), ("dev", dev)):
         rows = [row(task, split), *(row(task, f"{split}{n}", **more) for n, more in enumerate(changes, start=1))]
-        golds = {str(one["id"]): GOLDS[task.lamp] for one in rows if one["id"] is not None}
+        golds = {str(row["id"]): GOLDS[task.lamp] for row in rows if row["id"] is not None}
         write(path, task, rows, golds, split)
     return path
 
@@ -94,7 +94,7 @@ def test_counts(tmp_path):
     )
     assert len(list(checked)) == 3
     assert checked.task is lamp4.TASK
-    assert [(one.name, one.rows, one.ids, one.items, one.dated) for one in checked.splits] == [
+    assert [(split.name, split.rows, split.ids, split.items, split.dated) for split in checked.splits] == [
         ("train", 2, ["train"], 1, 0),
         ("dev", 2, ["dev", "dev1"], 3, 2),
     ]
@@ -135,8 +135,8 @@ def test_task_from_the_files_or_given(tmp_path):
 
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\nb\u2028c", "a\ud800b", "a\u202eb", "tab\tbed", "a\x00b\x9bc"])
 def test_message_is_one_safe_line(tmp_path, text):
-    said = str(RowError(tmp_path, text, f"question {text}", text, text))
-    assert said.isprintable() and said.startswith(f"{tmp_path}: question a" if text[0] == "a" else str(tmp_path))
+    message = str(RowError(tmp_path, text, f"question {text}", text, text))
+    assert message.isprintable() and message.startswith(f"{tmp_path}: question a" if text[0] == "a" else str(tmp_path))
     assert one_line("naïve 漢字 🙂") == "naïve 漢字 🙂"
 
 

@@ -42,14 +42,16 @@ def test_row_becomes_example(tmp_path):
 )
 def test_texts_are_unchanged(tmp_path, texts, titles, limit):
     rows = [
-        question(lamp4.TASK, str(n), text, profile=[item(lamp4.TASK, str(m), text=one) for m, one in enumerate(titles)])
+        question(
+            lamp4.TASK, str(n), text, profile=[item(lamp4.TASK, str(m), text=title) for m, title in enumerate(titles)]
+        )
         for n, text in enumerate(texts)
     ]
     write(tmp_path, lamp4.TASK, rows, {str(n): titles[n] for n in range(len(texts))})
     examples = load(lamp4.TASK, tmp_path, "dev", limit=limit)
-    assert [one.article for one in examples] == [text.strip() for text in texts][:limit]
-    assert [one.headline for one in examples] == titles[: len(texts)][:limit]
-    assert [one.fields["text"] for one in examples[0].profile] == titles
+    assert [example.article for example in examples] == [text.strip() for text in texts][:limit]
+    assert [example.headline for example in examples] == titles[: len(texts)][:limit]
+    assert [item.fields["text"] for item in examples[0].profile] == titles
 
 
 @pytest.mark.parametrize("written", [4, 4.0, "4", "4.0", " 4 "])
@@ -60,7 +62,7 @@ def test_ratings_are_whole_numbers(tmp_path, written):
 
 
 @pytest.mark.parametrize("written", [None, "None", "", "unknown", True, ["2020-01-02"], {"year": 2020}])
-def test_values_that_are_no_date(tmp_path, written):
+def test_invalid_dates(tmp_path, written):
     write(tmp_path, lamp3.TASK, [question(lamp3.TASK, profile=[item(lamp3.TASK, date=written)])], {"1": "4"})
     assert load(lamp3.TASK, tmp_path, "dev")[0].profile[0].date is None
 
@@ -156,7 +158,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("why", "module", "questions", "golds", "named"), BAD, ids=[row[0] for row in BAD])
-def test_bad_data_is_one_line_with_place_and_remedy(tmp_path, why, module, questions, golds, named):
+def test_bad_data_names_place_and_remedy(tmp_path, why, module, questions, golds, named):
     task = module.TASK
     rows = [question(task) | questions] if isinstance(questions, dict) else questions
     write(tmp_path, task, rows, {"1": GOLDS[task.lamp]} if golds is None else golds)
@@ -201,7 +203,7 @@ def test_truncated_file(tmp_path, cut, which):
 def test_limit_stops_reading(tmp_path):
     rows = json.dumps([question(lamp4.TASK, key) for key in "123"])
     write(tmp_path, lamp4.TASK, rows[:-20], dict.fromkeys("123", "a"))
-    assert [one.id for one in load(lamp4.TASK, tmp_path, "dev", limit=2)] == ["1", "2"]
+    assert [example.id for example in load(lamp4.TASK, tmp_path, "dev", limit=2)] == ["1", "2"]
     with pytest.raises(ValueError, match="at least 1"):
         load(lamp4.TASK, tmp_path, "dev", limit=0)
 
@@ -239,9 +241,9 @@ def test_flawed_rows_can_be_left_out(tmp_path):
     write(tmp_path, lamp2.TASK, rows, golds)
     flaws = []
     examples = load(lamp2.TASK, tmp_path, "dev", left_out=flaws.append)
-    assert [one.id for one in examples] == ["4", "5"]
+    assert [example.id for example in examples] == ["4", "5"]
     assert [flaw.id for flaw in flaws] == ["gold 6", "1", "2", "row 3", "1", "6", "8"]
-    assert [one.id for one in load(lamp2.TASK, tmp_path, "dev", limit=1, left_out=flaws.append)] == ["4"]
+    assert [example.id for example in load(lamp2.TASK, tmp_path, "dev", limit=1, left_out=flaws.append)] == ["4"]
     with pytest.raises(DataError, match="7 flawed rows"):
         load(lamp2.TASK, tmp_path, "dev")
     write(tmp_path, lamp2.TASK, rows[1:2], golds[3:4])
@@ -274,7 +276,7 @@ def test_any_row_is_an_example_or_an_error(tmp_path, place, value, gold):
     write(tmp_path, lamp3.TASK, rows, {"1": "4", "2": gold, "3": "5"})
     flaws = []
     examples = load(lamp3.TASK, tmp_path, "dev", left_out=flaws.append)
-    good = {one.id for one in examples}
+    good = {example.id for example in examples}
     assert {"1", "3"} <= good | {flaw.id for flaw in flaws} and "1" in good
     assert bool(flaws) == (len(examples) < 3)
     for flaw in flaws:
@@ -287,7 +289,7 @@ def test_any_row_is_an_example_or_an_error(tmp_path, place, value, gold):
 def test_skipped_rows(tmp_path):
     rows = [question(lamp2.TASK, "1"), question(lamp2.TASK, "110", profile=None)]
     write(tmp_path, lamp2.TASK, rows, {"1": "comedy", "110": "no tag"})
-    assert [one.id for one in load(lamp2.TASK, tmp_path, "dev", skip=["110"])] == ["1"]
+    assert [example.id for example in load(lamp2.TASK, tmp_path, "dev", skip=["110"])] == ["1"]
     with pytest.raises(DataError, match="all its questions are skipped"):
         load(lamp2.TASK, tmp_path, "dev", skip=["1", "110"])
 

@@ -56,19 +56,19 @@ def site(tmp_path):
 
 
 def test_download_once_and_load(tmp_path, site):
-    out, told = tmp_path / "deep" / "out", []
+    out, reports = tmp_path / "deep" / "out", []
     with serve(site, drops=[20]) as (address, web):
-        got = get(lamp4.TASK, "time", out, base=address, progress=lambda *what: told.append(what))
-        assert got == ["train_questions.json", "train_outputs.json", "dev_questions.json", "dev_outputs.json"]
+        names = get(lamp4.TASK, "time", out, base=address, progress=lambda *what: reports.append(what))
+        assert names == ["train_questions.json", "train_outputs.json", "dev_questions.json", "dev_outputs.json"]
         (out / "dev_outputs.json").unlink()
-        asked = len(web.asked)
+        requests = len(web.asked)
         assert get(lamp4.TASK, "time", out, base=address, test=True) == ["dev_outputs.json", "test_questions.json"]
-        assert len(web.asked) == asked + 2
+        assert len(web.asked) == requests + 2
     assert load(lamp4.TASK, out, "dev")[0].headline == "Rain"
-    assert sorted(path.name for path in out.iterdir()) == sorted({*got, "test_questions.json", "source.json"})
+    assert sorted(path.name for path in out.iterdir()) == sorted({*names, "test_questions.json", "source.json"})
     assert json.loads((out / "source.json").read_text()) == {"task": "LaMP_4", "split": "time", "from": address}
-    sizes = {name: (done, total) for name, done, total in told}
-    assert all(sizes[name] == ((out / name).stat().st_size,) * 2 for name in got)
+    sizes = {name: (done, total) for name, done, total in reports}
+    assert all(sizes[name] == ((out / name).stat().st_size,) * 2 for name in names)
 
 
 def test_splits_are_not_mixed(tmp_path, site):
@@ -83,7 +83,7 @@ def test_splits_are_not_mixed(tmp_path, site):
 
 
 @pytest.mark.parametrize(
-    ("why", "name", "body", "said"),
+    ("why", "name", "body", "expected"),
     [
         ("cut short, and the server knows of no more", "dev_questions", b'[{"id": "1"', "not valid JSON"),
         ("golds of another task", "train_outputs", b'{"task": "LaMP_5", "golds": [{}]}', "of 'LaMP_5', not of LaMP_4"),
@@ -97,35 +97,35 @@ def test_splits_are_not_mixed(tmp_path, site):
         ("a page in their place", "dev_questions", b"<html>", "a web page"),
     ],
 )
-def test_bad_files_are_not_kept(tmp_path, site, why, name, body, said):
+def test_bad_files_are_not_kept(tmp_path, site, why, name, body, expected):
     path = next(path for path in site if path.endswith(f"{name}.json"))
     with serve(site | {path: body}) as (address, _):
         with pytest.raises(DataError) as caught:
             get(lamp4.TASK, "time", tmp_path / "out", base=address)
     message = str(caught.value)
-    assert said in message and f"{address}{path}" in message and message.splitlines() == [message]
+    assert expected in message and f"{address}{path}" in message and message.splitlines() == [message]
     assert not [left for left in (tmp_path / "out").iterdir() if left.name.startswith(name)]
     with serve(site) as (address, _):
         assert f"{name}.json" in get(lamp4.TASK, "time", tmp_path / "out", base=address)
 
 
-@pytest.mark.parametrize("there", [[], ["dev_outputs.json", "train_questions.json"]], ids=["at all", "any more"])
-def test_no_network_names_missing_files_and_directory(tmp_path, site, there):
+@pytest.mark.parametrize("present", [[], ["dev_outputs.json", "train_questions.json"]], ids=["at all", "any more"])
+def test_no_network_names_missing_files(tmp_path, site, present):
     out = tmp_path / "out"
     with serve(site) as (address, _):
         pass
     out.mkdir()
-    for name in there:
+    for name in present:
         (out / name).write_text("put there by hand")
     with pytest.raises(DataError) as caught:
         get(lamp4.TASK, "time", out, base=address)
     message = str(caught.value)
     _, _, named = message.partition(f"download by other means, and put into {out}: ")
     assert named.split() == [
-        url for name, url in official_urls(lamp4.TASK, "time", base=address).items() if name not in there
+        url for name, url in official_urls(lamp4.TASK, "time", base=address).items() if name not in present
     ]
     assert "cannot be reached" in message and message.splitlines() == [message]
-    assert sorted(path.name for path in out.iterdir()) == sorted([*there, "source.json"])
+    assert sorted(path.name for path in out.iterdir()) == sorted([*present, "source.json"])
 
 
 def test_unwritable_directory(tmp_path):

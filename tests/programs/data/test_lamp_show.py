@@ -3,7 +3,7 @@
 import pytest
 
 from programs.data.dataset import personas
-from programs.data.lamp.show import found, persona, text
+from programs.data.lamp.show import persona_example, read_example, text
 from programs.tasks import TASKS, lamp1, lamp2, lamp4
 from r2p_dspy.errors import DataError
 from tests.lamp import item, load, question, write
@@ -13,7 +13,7 @@ def test_history_from_old_to_new(tmp_path):
     dates = {"a": "2020-03-01", "b": None, "c": "2019-12-31"}
     profile = [item(lamp2.TASK, key, date=date) for key, date in dates.items()]
     write(tmp_path, lamp2.TASK, [question(lamp2.TASK, profile=profile)], {"1": "comedy"})
-    lines = text(lamp2.TASK, found(lamp2.TASK, tmp_path, "dev")).splitlines()
+    lines = text(lamp2.TASK, read_example(lamp2.TASK, tmp_path, "dev")).splitlines()
     assert lines[:2] == ["question 1", "  description: It rained."]
     assert [line.strip() for line in lines if "item " in line] == [
         "item b · comedy", "2019-12-31 · item c · comedy", "2020-03-01 · item a · comedy",
@@ -23,7 +23,7 @@ def test_history_from_old_to_new(tmp_path):
 
 def test_long_texts_are_cut_by_default():
     task, long = lamp4.TASK, "rain " * 300
-    example = persona(TASKS["lamp2"], "dev")
+    example = persona_example(TASKS["lamp2"], "dev")
     example = type(example)(id="1", article=long, headline="x", profile=[])
     short, whole = text(task, example, width=60), text(task, example, width=60, most=None)
     assert "(1,100 more characters)" in short and short.count("rain") == 80
@@ -41,35 +41,35 @@ def test_control_characters_are_replaced(tmp_path):
 
 
 def test_lines_of_a_question_are_kept(tmp_path):
-    asked = "Parsing\n[1] Grammars\n[2] Deep Sea"
-    write(tmp_path, lamp1.TASK, [question(lamp1.TASK, text=asked)], {"1": "[2]"})
-    shown = text(lamp1.TASK, found(lamp1.TASK, tmp_path, "dev"))
+    lines = "Parsing\n[1] Grammars\n[2] Deep Sea"
+    write(tmp_path, lamp1.TASK, [question(lamp1.TASK, text=lines)], {"1": "[2]"})
+    shown = text(lamp1.TASK, read_example(lamp1.TASK, tmp_path, "dev"))
     assert shown.splitlines()[1:4] == ["  paper: Parsing", "    [1] Grammars", "    [2] Deep Sea"]
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_persona_by_split_or_number(split):
     task = TASKS["lamp3"]
-    first = persona(task, split)
+    first = persona_example(task, split)
     assert first.id == getattr(personas(task, seed=0, limit=1), split)[0].id
     reported = personas(task, seed=5, limit=3).test[2]
-    assert persona(task, split, reported.id).toDict() == reported.toDict()
+    assert persona_example(task, split, reported.id).toDict() == reported.toDict()
 
 
 @pytest.mark.parametrize("name", ["x", "-1", "1.5", "1000000", "", "٣x"])
 def test_unknown_persona(name):
     with pytest.raises(ValueError, match="number"):
-        persona(TASKS["lamp2"], "dev", name)
+        persona_example(TASKS["lamp2"], "dev", name)
 
 
 def test_rows_by_id_and_errors_of_flawed_ones(tmp_path):
     rows = [question(lamp4.TASK, "1", profile=None), question(lamp4.TASK, "2"), question(lamp4.TASK, "3")]
     write(tmp_path, lamp4.TASK, rows, dict.fromkeys("123", "a"))
-    assert found(lamp4.TASK, tmp_path, "dev").id == "2"
-    assert found(lamp4.TASK, tmp_path, "dev", "3").id == "3"
+    assert read_example(lamp4.TASK, tmp_path, "dev").id == "2"
+    assert read_example(lamp4.TASK, tmp_path, "dev", "3").id == "3"
     with pytest.raises(DataError, match="question 1: its profile is None"):
-        found(lamp4.TASK, tmp_path, "dev", "1")
+        read_example(lamp4.TASK, tmp_path, "dev", "1")
     with pytest.raises(DataError, match="has no question 9"):
-        found(lamp4.TASK, tmp_path, "dev", "9")
+        read_example(lamp4.TASK, tmp_path, "dev", "9")
     with pytest.raises(DataError, match="no such directory"):
-        found(lamp4.TASK, tmp_path / "elsewhere", "dev")
+        read_example(lamp4.TASK, tmp_path / "elsewhere", "dev")

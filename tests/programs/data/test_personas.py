@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.lamp import METRICS
-from programs.data.personas import MAKERS, films, headlines, papers, products, scholarly, tweets, words
+from programs.data.personas import MAKERS, citations, films, headlines, products, scholarly, tweets, words
 from programs.data.personas.world import ROLES, draw, example, lamp_files
 from programs.tasks import TASKS
 from tests.lamp import load
@@ -33,14 +33,14 @@ def mentions(text, word):
 @QUICK
 @given(NUMBERS)
 def test_films_answer_follows_from_history(persona):
-    made = case("lamp2", persona)
-    setting, figure = made.cues
+    drawn = case("lamp2", persona)
+    setting, figure = drawn.cues
     assert (setting.kind, figure.kind) == films.KINDS
-    for cue in made.cues:
-        assert mentions(made.question, cue.word) == 1
+    for cue in drawn.cues:
+        assert mentions(drawn.question, cue.word) == 1
         assert cue.value in films.PLAUSIBLE[cue.kind][cue.word]
     with_setting, with_figure = (
-        [item for item in made.items if mentions(item["description"], cue.word)] for cue in made.cues
+        [item for item in drawn.items if mentions(item["description"], cue.word)] for cue in drawn.cues
     )
     assert (len(with_setting), len(with_figure)) == (1, 1), "one film shares the setting, one the figure"
     assert with_setting != with_figure
@@ -50,48 +50,48 @@ def test_films_answer_follows_from_history(persona):
         tags = films.PLAUSIBLE[kind]
         return all(
             any(item["tag"] in tags[word] for word in tags if mentions(item["description"], word))
-            for item in made.items
+            for item in drawn.items
         )
 
-    assert fits(made.focus), "the tag fits what the persona goes by, in every film"
-    decisive = with_setting if made.focus == "setting" else with_figure
-    assert made.answer == decisive[0]["tag"]
-    assert made.answer == next(cue.value for cue in made.cues if cue.kind == made.focus)
+    assert fits(drawn.focus), "the tag fits what the persona goes by, in every film"
+    decisive = with_setting if drawn.focus == "setting" else with_figure
+    assert drawn.answer == decisive[0]["tag"]
+    assert drawn.answer == next(cue.value for cue in drawn.cues if cue.kind == drawn.focus)
 
 
 @QUICK
 @given(NUMBERS)
 def test_products_rating_follows_from_history(persona):
-    made = case("lamp3", persona)
-    assert len({cue.word for cue in made.cues}) == 2
+    drawn = case("lamp3", persona)
+    assert len({cue.word for cue in drawn.cues}) == 2
 
-    def said(text, aspect):
+    def sign_of(text, aspect):
         """What a text says of an aspect: 1 or -1."""
         after = text.split()[text.split().index(aspect) :]
         judged = next(word for word in after if word in {*products.PRAISE, *products.BLAME})
         return 1 if judged in products.PRAISE else -1
 
     rating = 3
-    for cue in made.cues:
-        assert mentions(made.question, cue.word) == 1
-        (item,) = [item for item in made.items if mentions(item["text"], cue.word)]
-        weight = said(item["text"], cue.word) * (int(item["score"]) - 3)
+    for cue in drawn.cues:
+        assert mentions(drawn.question, cue.word) == 1
+        (item,) = [item for item in drawn.items if mentions(item["text"], cue.word)]
+        weight = sign_of(item["text"], cue.word) * (int(item["score"]) - 3)
         assert weight == int(cue.value) in products.WEIGHTS
-        assert said(made.question, cue.word) == cue.sign
+        assert sign_of(drawn.question, cue.word) == cue.sign
         rating += cue.sign * weight
-    assert made.answer == str(max(1, min(5, rating)))
+    assert drawn.answer == str(max(1, min(5, rating)))
 
 
 @QUICK
 @given(NUMBERS)
 def test_citations_reference_follows_from_history(persona):
-    made = case("lamp1", persona)
-    paper, *references = made.question.splitlines()
+    drawn = case("lamp1", persona)
+    paper, *references = drawn.question.splitlines()
     topic = paper.split()[0]
-    (item,) = [item for item in made.items if mentions(item["title"], topic)]
+    (item,) = [item for item in drawn.items if mentions(item["title"], topic)]
     used = [reference.split()[0] for reference in references if mentions(item["title"], reference.split()[1])]
-    assert used == [made.answer], "the method of the one paper on the topic is that of one reference"
-    shown = [any(mentions(item["title"], one.split()[1]) for item in made.items) for one in references]
+    assert used == [drawn.answer], "the method of the one paper on the topic is that of one reference"
+    shown = [any(mentions(item["title"], reference.split()[1]) for item in drawn.items) for reference in references]
     assert shown == [True, True], "that a method occurs tells nothing"
 
 
@@ -99,43 +99,43 @@ def test_citations_reference_follows_from_history(persona):
 @QUICK
 @given(persona=NUMBERS)
 def test_titles_words_follow_from_history(task, world, persona):
-    made = case(task, persona)
+    drawn = case(task, persona)
     patterns = [re.compile(re.sub(r"{(\w+)}", r"(?P<\1>\\S+)", frame.pattern)) for frame in world.frames]
-    read = [[pattern.fullmatch(item["title"]) for pattern in patterns] for item in made.items]
-    (frame,) = {at for found in read for at, one in enumerate(found) if one}
-    subject, place, detail = made.question.split()[0], made.question.split()[2], made.cues[2].word
-    about = [mentions(item[world.text], subject) for item in made.items]
-    (item,) = [found[frame] for found, is_about in zip(read, about, strict=True) if is_about]
+    matches = [[pattern.fullmatch(item["title"]) for pattern in patterns] for item in drawn.items]
+    (frame,) = {at for row in matches for at, match in enumerate(row) if match}
+    subject, place, detail = drawn.question.split()[0], drawn.question.split()[2], drawn.cues[2].word
+    about = [mentions(item[world.text], subject) for item in drawn.items]
+    (item,) = [row[frame] for row, is_about in zip(matches, about, strict=True) if is_about]
     assert item["word"] in world.subjects[subject]
     names = {"word": item["word"], "name": place, "detail": detail}
     if task == "lamp5":
-        names |= {"detail": made.question.split()[2], "name": made.question.split()[4]}
-    assert made.answer == world.frames[frame].pattern.format(**names)
+        names |= {"detail": drawn.question.split()[2], "name": drawn.question.split()[4]}
+    assert drawn.answer == world.frames[frame].pattern.format(**names)
 
 
 @QUICK
 @given(NUMBERS)
 def test_tweets_paraphrase_follows_from_history(persona):
-    made = case("lamp7", persona)
-    thing, where, _, mood = re.fullmatch(r"the (\S+) (\S+ \S+) (is) (\S+)", made.question).groups()
-    (with_mood,) = [item["text"] for item in made.items if f" the {mood} " in item["text"]]
-    (with_thing,) = [item["text"] for item in made.items if re.search(rf" the \S+ {thing} ", item["text"])]
+    drawn = case("lamp7", persona)
+    thing, where, _, mood = re.fullmatch(r"the (\S+) (\S+ \S+) (is) (\S+)", drawn.question).groups()
+    (with_mood,) = [item["text"] for item in drawn.items if f" the {mood} " in item["text"]]
+    (with_thing,) = [item["text"] for item in drawn.items if re.search(rf" the \S+ {thing} ", item["text"])]
     opening, closing = with_mood.partition(" the ")[0], " ".join(with_thing.split()[-2:])
     assert opening in tweets.PLAUSIBLE["mood"][mood] and closing in tweets.PLAUSIBLE["thing"][thing]
-    assert made.answer == f"{opening} the {mood} {thing} {where} {closing}"
+    assert drawn.answer == f"{opening} the {mood} {thing} {where} {closing}"
 
 
 @BOTH
 @QUICK
 @given(persona=NUMBERS)
 def test_persona_follows_from_its_number(task, persona):
-    made = case(task, persona)
-    assert made == case(task, persona)
-    assert {made.answer, made.blind} <= set(TASKS[task].labels or (made.answer, made.blind))
-    assert 6 <= len(made.items) <= 12
-    assert [item["id"] for item in made.items] == [f"{persona}-{n}" for n in range(len(made.items))]
-    texts = [item[TASKS[task].fields[0]] for item in made.items]
-    assert len({*texts, made.question}) == len(texts) + 1
+    drawn = case(task, persona)
+    assert drawn == case(task, persona)
+    assert {drawn.answer, drawn.blind} <= set(TASKS[task].labels or (drawn.answer, drawn.blind))
+    assert 6 <= len(drawn.items) <= 12
+    assert [item["id"] for item in drawn.items] == [f"{persona}-{n}" for n in range(len(drawn.items))]
+    texts = [item[TASKS[task].fields[0]] for item in drawn.items]
+    assert len({*texts, drawn.question}) == len(texts) + 1
 
 
 @BOTH
@@ -146,8 +146,8 @@ def test_cues_and_filler_share_no_word(task):
         deciding = {word for kind in films.KINDS for word in films.PLAUSIBLE[kind]}
         assert len(deciding) == sum(map(len, films.PLAUSIBLE.values())), "no word is both setting and figure"
     if task == "lamp1":
-        deciding = {*papers.METHODS, *papers.TOPICS}
-        assert len(deciding) == len(papers.METHODS) + len(papers.TOPICS)
+        deciding = {*citations.PAPERS["methods"], *citations.PAPERS["topics"]}
+        assert len(deciding) == len(citations.PAPERS["methods"]) + len(citations.PAPERS["topics"])
     if task in ("lamp4", "lamp5"):
         world = headlines.WORLD if task == "lamp4" else scholarly.WORLD
         called = [word for fitting in world.subjects.values() for word in fitting]
@@ -155,8 +155,10 @@ def test_cues_and_filler_share_no_word(task):
         assert len(deciding) == len(world.subjects) + len(called) + len(world.details), "no word means two things"
     if task == "lamp7":
         deciding = {word for kind in tweets.KINDS for word in tweets.PLAUSIBLE[kind]}
-        phrases = [one for kind in tweets.KINDS for fitting in tweets.PLAUSIBLE[kind].values() for one in fitting]
-        assert len(phrases) == len(set(phrases)) and not deciding & {word for one in phrases for word in one.split()}
+        phrases = [phrase for kind in tweets.KINDS for fitting in tweets.PLAUSIBLE[kind].values() for phrase in fitting]
+        assert len(phrases) == len(set(phrases)) and not deciding & {
+            word for phrase in phrases for word in phrase.split()
+        }
         return  # its texts are not decorated
     rng = random.Random(0)
     decoration = {word for _ in range(3000) for word in words.aside(rng).split()}
@@ -167,7 +169,7 @@ def test_cues_and_filler_share_no_word(task):
 
 
 def numbers(role, seed, count=40):
-    return [one.persona for one in draw(lambda persona, rng: case("lamp3", persona), role, count, seed)]
+    return [drawn.persona for drawn in draw(lambda persona, rng: case("lamp3", persona), role, count, seed)]
 
 
 def test_roles_never_overlap():
@@ -181,12 +183,12 @@ def test_roles_never_overlap():
 @BOTH
 def test_draw_is_repeatable_and_prefix_stable(task):
     maker = MAKERS[task]
-    made = draw(maker, "test", 30, seed=7)
-    assert draw(maker, "test", 30, seed=7) == made
-    assert draw(maker, "test", 12, seed=7) == made[:12]
+    cases = draw(maker, "test", 30, seed=7)
+    assert draw(maker, "test", 30, seed=7) == cases
+    assert draw(maker, "test", 12, seed=7) == cases[:12]
     assert draw(maker, "test", 0) == []
-    assert draw(maker, "test", 30, seed=8) != made
-    assert len({one.persona for one in made}) == 30
+    assert draw(maker, "test", 30, seed=8) != cases
+    assert len({case.persona for case in cases}) == 30
 
 
 @pytest.mark.parametrize(
@@ -210,38 +212,40 @@ def test_invalid_draws(why, role, count, named):
 
 @BOTH
 def test_blind_oracle_is_far_from_full_oracle(task):
-    made, metric = draw(MAKERS[task], "test", 400), METRICS[TASKS[task].metrics[0]]
+    cases, metric = draw(MAKERS[task], "test", 400), METRICS[TASKS[task].metrics[0]]
 
     def score(answers):
         labels = TASKS[task].labels
-        return sum(metric.score(one, truth.answer, labels) for one, truth in zip(answers, made, strict=True)) / 400
+        return (
+            sum(metric.score(answer, truth.answer, labels) for answer, truth in zip(answers, cases, strict=True)) / 400
+        )
 
-    assert score([one.answer for one in made]) == 1
-    assert score([one.blind for one in made]) < 0.9
-    assert 0.05 < sum(one.blind == one.answer for one in made) / 400 < 0.6
+    assert score([case.answer for case in cases]) == 1
+    assert score([case.blind for case in cases]) < 0.9
+    assert 0.05 < sum(case.blind == case.answer for case in cases) / 400 < 0.6
     if TASKS[task].labels:
-        commonest = max(TASKS[task].labels, key=[one.answer for one in made].count)
-        assert score([commonest] * 400) <= score([one.blind for one in made]) + 0.1, "knowing the world helps"
+        commonest = max(TASKS[task].labels, key=[case.answer for case in cases].count)
+        assert score([commonest] * 400) <= score([case.blind for case in cases]) + 0.1, "knowing the world helps"
 
 
 @BOTH
 def test_same_examples_from_lamp_files(task, tmp_path):
-    made = draw(MAKERS[task], "test", 25)
-    questions, golds = lamp_files(TASKS[task], made)
+    cases = draw(MAKERS[task], "test", 25)
+    questions, golds = lamp_files(TASKS[task], cases)
     (tmp_path / "dev_questions.json").write_text(json.dumps(questions))
     (tmp_path / "dev_outputs.json").write_text(json.dumps(golds))
     loaded = load(TASKS[task], tmp_path, "dev")
-    direct = [example(TASKS[task], one) for one in made]
-    assert [one.toDict() for one in loaded] == [one.without("blind").toDict() for one in direct]
-    assert [set(one.inputs().keys()) for one in loaded] == [set(one.inputs().keys()) for one in direct]
-    assert [one["input"] for one in questions] == [TASKS[task].wording(one.question) for one in made]
+    direct = [example(TASKS[task], case) for case in cases]
+    assert [row.toDict() for row in loaded] == [row.without("blind").toDict() for row in direct]
+    assert [set(row.inputs().keys()) for row in loaded] == [set(row.inputs().keys()) for row in direct]
+    assert [row["input"] for row in questions] == [TASKS[task].wording(case.question) for case in cases]
     assert golds["task"] == TASKS[task].lamp
 
 
 @BOTH
 def test_inputs_do_not_leak_the_answer(task):
-    (made,) = draw(MAKERS[task], "test", 1)
-    one = example(TASKS[task], made)
-    assert set(one.inputs().keys()) == {TASKS[task].question, TASKS[task].profile}
-    assert one.blind == made.blind
-    assert [item.label for item in one.profile] == [item.get(TASKS[task].label) for item in made.items]
+    (drawn,) = draw(MAKERS[task], "test", 1)
+    row = example(TASKS[task], drawn)
+    assert set(row.inputs().keys()) == {TASKS[task].question, TASKS[task].profile}
+    assert row.blind == drawn.blind
+    assert [item.label for item in row.profile] == [item.get(TASKS[task].label) for item in drawn.items]

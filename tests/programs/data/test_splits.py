@@ -42,8 +42,8 @@ def example(question="q", history=(), **more):
     ],
 )
 def test_same_user(why, first, second, same):
-    one, two = users([first, second])
-    assert (one == two) == same, why
+    first_user, second_user = users([first, second])
+    assert (first_user == second_user) == same, why
 
 
 EXAMPLES = st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40).filter(lambda names: len(set(names)) > 1)
@@ -57,7 +57,7 @@ def test_split_keeps_all_rows_and_users_whole(names, seed, share):
     assert train
     assert dev
     assert sorted([*train, *dev], key=rows.index) == rows
-    assert {one.user for one in train}.isdisjoint(one.user for one in dev)
+    assert {row.user for row in train}.isdisjoint(row.user for row in dev)
     assert (train, dev) == split(rows, seed, share)
     assert check_apart(train, dev) == 0
 

@@ -38,30 +38,30 @@ def test_histories_are_unchanged(histories):
     plain = [example(str(n), texts, gold="x") for n, texts in enumerate(histories)]
     kept = stored.stored(plain)
     assert kept == plain and plain == kept and stored.in_memory(kept) == plain
-    for one, other in zip(kept, plain, strict=True):
-        profile = one.inputs()["profile"]
-        assert set(one.inputs().keys()) == {"asked", "profile"} and one.gold == "x"
+    for after, before in zip(kept, plain, strict=True):
+        profile = after.inputs()["profile"]
+        assert set(after.inputs().keys()) == {"asked", "profile"} and after.gold == "x"
         assert (len(profile), bool(profile), list(profile)) == (
-            len(other.profile),
-            bool(other.profile),
-            [*other.profile],
+            len(before.profile),
+            bool(before.profile),
+            [*before.profile],
         )
-        assert profile.local() == other.profile.local() and repr(profile) == repr(other.profile)
-        assert json.dumps(one.toDict()) == json.dumps(other.toDict())
-        assert profile[:1] == other.profile[:1] and profile.get("0") == other.profile.get("0")
+        assert profile.local() == before.profile.local() and repr(profile) == repr(before.profile)
+        assert json.dumps(after.toDict()) == json.dumps(before.toDict())
+        assert profile[:1] == before.profile[:1] and profile.get("0") == before.profile.get("0")
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
-def test_copy_is_a_plain_example(copied):
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda kept: pickle.loads(pickle.dumps(kept))])
+def test_copy_is_a_plain_example(copier):
     (kept,) = stored.stored([example("1", ["a storm", "rain"])])
-    made = copied(kept)
-    assert made == kept and type(made.profile.items) is list
+    copied = copier(kept)
+    assert copied == kept and type(copied.profile.items) is list
 
 
 @pytest.mark.parametrize(
     "retriever",
     [BM25(2), Recency(2), Random(2), All(), DENSE, Hybrid(BM25(2), DENSE, k=2)],
-    ids=lambda one: type(one).__name__,
+    ids=lambda retriever: type(retriever).__name__,
 )
 def test_retrievers_return_the_same(retriever):
     plain = example("1", ["rain", "a storm again", "the sea", "a ship"])
@@ -75,13 +75,13 @@ def test_many_threads_read_from_disk(monkeypatch):
     plain = [example(str(n), [f"text {n} {m}" for m in range(5)]) for n in range(100)]
     kept = stored.stored(plain)
     with ThreadPoolExecutor(8) as pool:
-        assert [*pool.map(lambda one: [*one.profile], kept * 3)] == [[*one.profile] for one in plain * 3]
+        assert [*pool.map(lambda row: [*row.profile], kept * 3)] == [[*row.profile] for row in plain * 3]
 
 
 def test_items_are_not_kept_in_memory(monkeypatch):
     monkeypatch.setattr(stored, "_LAST", 1)
     kept = stored.stored(example(str(n), ["x"]) for n in range(3))
-    held = [one.profile.items for one in kept]
+    held = [row.profile.items for row in kept]
     assert held[0][0] is held[0][0], "looked at twice, read once"
     first = held[0][0]
     assert held[1][0] is not None and held[0][0] is not first, "read anew"
@@ -102,9 +102,9 @@ def test_training_sets_are_in_memory(tmp_path):
         for row in rows:
             row["profile"][0]["description"] = row["id"]
         write(tmp_path, lamp2.TASK, rows, dict.fromkeys(names, "comedy"), split)
-    found = lamp(lamp2.TASK, tmp_path, DataConfig(trains=True))
-    assert {type(one.profile.items) for one in [*found.train, *found.dev]} == {list}
-    assert [one.profile[0].text for one in found.test] == [one.id for one in found.test]
+    data = lamp(lamp2.TASK, tmp_path, DataConfig(trains=True))
+    assert {type(row.profile.items) for row in [*data.train, *data.dev]} == {list}
+    assert [row.profile[0].text for row in data.test] == [row.id for row in data.test]
 
 
 def test_full_disk_is_one_line(monkeypatch):

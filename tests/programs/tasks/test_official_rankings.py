@@ -42,16 +42,16 @@ DATE = st.dates().map(str)
 @st.composite
 def rows(draw, task):
     """Some of LaMP's rows of a task."""
-    made = []
+    generated = []
     for number in range(draw(st.integers(1, 4))):
-        asked = "{}\n[1] {}\n[2] {}".format(*[draw(TEXT) for _ in range(3)]) if task.name == "lamp1" else draw(TEXT)
+        question = "{}\n[1] {}\n[2] {}".format(*[draw(TEXT) for _ in range(3)]) if task.name == "lamp1" else draw(TEXT)
         profile = []
         for item in range(draw(st.integers(1, 25))):
             texts = {name: draw(TEXT) for name in task.fields}
             label = {task.label: draw(st.sampled_from(task.labels))} if task.label else {}
             profile.append({"id": f"{number}{item}", **texts, **label, "date": draw(DATE)})
-        made.append({"id": str(number), "input": task.wording(asked), "profile": profile})
-    return made
+        generated.append({"id": str(number), "input": task.wording(question), "profile": profile})
+    return generated
 
 
 def loaded(task, rows, folder):
@@ -83,12 +83,12 @@ def folder(tmp_path_factory):
 @given(data=st.data())
 def test_bm25(name, data, folder):
     task, (query, item) = TASKS[name], OFFICIAL[name]
-    made = data.draw(rows(task))
-    dated = BM25(k=99, query=task.query_text, text=lambda found: f"{task.item_text(found)} date: {found.date}")
-    for row, example in zip(made, loaded(task, made, folder), strict=True):
-        asked = query(row["input"])
-        assert ranked(default_retriever(task, 99), task, example) == official(row, asked, item)
-        assert ranked(dated, task, example) == official(row, asked, item + " date: {date}"), "with --use_date"
+    generated = data.draw(rows(task))
+    dated = BM25(k=99, query=task.query_text, text=lambda entry: f"{task.item_text(entry)} date: {entry.date}")
+    for row, example in zip(generated, loaded(task, generated, folder), strict=True):
+        official_query = query(row["input"])
+        assert ranked(default_retriever(task, 99), task, example) == official(row, official_query, item)
+        assert ranked(dated, task, example) == official(row, official_query, item + " date: {date}"), "with --use_date"
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -96,8 +96,8 @@ def test_bm25(name, data, folder):
 @given(data=st.data())
 def test_recency(name, data, folder):
     task = TASKS[name]
-    made = data.draw(rows(task))
-    for row, example in zip(made, loaded(task, made, folder), strict=True):
+    generated = data.draw(rows(task))
+    for row, example in zip(generated, loaded(task, generated, folder), strict=True):
         oldest_first = sorted(row["profile"], key=lambda entry: tuple(map(int, entry["date"].split("-"))))
         assert ranked(Recency(k=99), task, example) == [entry["id"] for entry in oldest_first[::-1]]
 

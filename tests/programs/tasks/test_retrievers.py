@@ -21,10 +21,10 @@ def run(*arguments):
     return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_dense_matches_the_texts_of_bm25(name, encoder_dir):
-    task = TASKS[name]
-    sparse, dense = (retriever(task, one, k=3) for one in ("bm25", f"dense:{encoder_dir}"))
+@pytest.mark.parametrize("task_name", TASKS)
+def test_dense_matches_the_texts_of_bm25(task_name, encoder_dir):
+    task = TASKS[task_name]
+    sparse, dense = (retriever(task, name, k=3) for name in ("bm25", f"dense:{encoder_dir}"))
     assert (dense.k, dense.query, dense.text) == (sparse.k, sparse.query, sparse.text) and not dense.normalize
     hybrid = retriever(task, f"hybrid:{encoder_dir}", k=3)
     assert hybrid.k == 3 and hybrid.query == sparse.query
@@ -32,8 +32,8 @@ def test_dense_matches_the_texts_of_bm25(name, encoder_dir):
 
 
 def test_budget_wraps_any_retriever():
-    made = retriever(TASKS["lamp2"], "all", tokens=40)
-    assert made == Budget(All(), 40) and made("q", Profile()) == Profile()
+    limited = retriever(TASKS["lamp2"], "all", tokens=40)
+    assert limited == Budget(All(), 40) and limited("q", Profile()) == Profile()
 
 
 def test_budget_shortens_every_prompt(encoder_dir, tmp_path):
@@ -53,7 +53,7 @@ def test_budget_shortens_every_prompt(encoder_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("why", "options", "said"),
+    ("why", "options", "expected"),
     [
         ("an unknown one", ["--retriever", "google"], ["'google'", *RETRIEVERS]),
         ("an unknown kind", ["--retriever", "sparse:x"], ["'sparse:x'", *RETRIEVERS]),
@@ -67,15 +67,15 @@ def test_budget_shortens_every_prompt(encoder_dir, tmp_path):
         ("half a token", ["--retriever-tokens", "0.5"], ["--retriever-tokens", "0.5"]),
     ],
 )
-def test_invalid_retrievers_are_one_line(why, options, said, tmp_path, monkeypatch):
+def test_invalid_retrievers_are_one_line(why, options, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("evaluate", *options)
     assert result.exit_code == 2, why
-    assert all(word in result.stderr for word in said) and result.stderr.count("\n") == 1, why
+    assert all(word in result.stderr for word in expected) and result.stderr.count("\n") == 1, why
     assert not any(tmp_path.iterdir()), "nothing half-written"
 
 
-def test_embedding_model_without_key_is_one_line(tmp_path, monkeypatch):
+def test_embedding_model_without_key(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     arguments = ["--retriever", "dense:openai/text-embedding-3-small", "--limit", 1, "--output", tmp_path / "run"]
     result = run("evaluate", *arguments)

@@ -145,14 +145,14 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "line", "said"), FAULTS, ids=[f"{row[1]!r}"[:40] for row in FAULTS])
-def test_yaml_fault_is_one_line_with_its_place(tmp_path, before, after, line, said):
+@pytest.mark.parametrize(("before", "after", "line", "expected"), FAULTS, ids=[f"{row[1]!r}"[:40] for row in FAULTS])
+def test_yaml_fault_names_its_line(tmp_path, before, after, line, expected):
     assert before in GOOD
     path = written(tmp_path, GOOD.replace(before, after))
     with pytest.raises(TaskError) as caught:
         task_of(path)
     message = str(caught.value)
-    assert said in message
+    assert expected in message
     assert message.startswith(f"{path}: line {line}: ")
     assert message.splitlines() == [message]
 
@@ -191,7 +191,7 @@ def test_any_text_is_a_task_or_one_line(tmp_path, text, at):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("lamp9", "unknown task 'lamp9'; the tasks are lamp1"),
         ("mail.json", "a .yaml or .py file"),
@@ -200,10 +200,10 @@ def test_any_text_is_a_task_or_one_line(tmp_path, text, at):
         ("nowhere.py", "nowhere.py: it cannot be read"),
     ],
 )
-def test_unknown_names_and_missing_files(name, said):
+def test_unknown_names_and_missing_files(name, expected):
     with pytest.raises(TaskError) as caught:
         task_of(name)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_unreadable_files_and_reserved_names(tmp_path):
@@ -211,8 +211,8 @@ def test_unreadable_files_and_reserved_names(tmp_path):
     (tmp_path / "bytes.yaml").write_bytes(b"task: \xff")
     taken = written(tmp_path, GOOD.replace("task: mails", "task: lamp2"))
     cases = [("folder.yaml", "cannot be read"), ("bytes.yaml", "UTF-8"), (taken, "'lamp2' is one of LaMP's tasks")]
-    for name, said in cases:
-        with pytest.raises(TaskError, match=said):
+    for name, expected in cases:
+        with pytest.raises(TaskError, match=expected):
             task_of(str(tmp_path / name))
 
 
@@ -248,10 +248,10 @@ def test_python_file_is_run(tmp_path):
 
 
 def test_python_file_is_run_once_per_content(tmp_path, capsys):
-    for said in ("one", "two"):
-        path = written(tmp_path, f"{PYTHON}print({said!r})\n", "task.py")
+    for printed in ("one", "two"):
+        path = written(tmp_path, f"{PYTHON}print({printed!r})\n", "task.py")
         assert task_of(path) is task_of(path)
-        assert capsys.readouterr().out == f"{said}\n"
+        assert capsys.readouterr().out == f"{printed}\n"
 
 
 PYTHON_FAULTS = [
@@ -273,13 +273,13 @@ PYTHON_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "line", "said"), PYTHON_FAULTS, ids=[row[1] for row in PYTHON_FAULTS])
-def test_python_fault_is_one_line_with_its_place(tmp_path, before, after, line, said):
+@pytest.mark.parametrize(("before", "after", "line", "expected"), PYTHON_FAULTS, ids=[row[1] for row in PYTHON_FAULTS])
+def test_python_fault_names_its_line(tmp_path, before, after, line, expected):
     path = written(tmp_path, PYTHON.replace(before, after), "task.py")
     with pytest.raises(TaskError) as caught:
         task_of(path)
     message = str(caught.value)
-    assert said in message and message.splitlines() == [message]
+    assert expected in message and message.splitlines() == [message]
     assert message.startswith(f"{path}: line ") and abs(int(message.split()[2][:-1]) - line) <= 2
 
 
@@ -316,7 +316,7 @@ def test_python_file_without_task(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rule", "argument", "good", "bad", "said"),
+    ("rule", "argument", "good", "bad", "expected"),
     [
         ("max_words", 3, "one two three", "one two three four", "at most 3 words; it has 4"),
         ("min_words", 2, "one two", "one", "at least 2 words; it has 1"),
@@ -326,7 +326,7 @@ def test_python_file_without_task(tmp_path):
         ("avoid", ["C++"], "C", "in C++ now", '"C++"'),
     ],
 )
-def test_ready_made_checks(rule, argument, good, bad, said):
+def test_ready_made_checks(rule, argument, good, bad, expected):
     check = CheckArguments(**{rule: argument}).functions()[rule]
 
     def of(text):
@@ -334,7 +334,7 @@ def test_ready_made_checks(rule, argument, good, bad, said):
 
     assert of(good)[0] is True and of(f" {good}\n")[0] is True
     assert of(bad)[0] is False
-    assert said in of(bad)[1] and "subject" in of(bad)[1]
+    assert expected in of(bad)[1] and "subject" in of(bad)[1]
     assert not of(None)[0] if rule == "min_words" else of(None)[0]
 
 

@@ -84,5 +84,6 @@ def test_each_task_has_a_program(name, scripted):
     }
     text = "\n\n".join(f"[[ ## {field} ## ]]\n{value}" for field, value in fields.items())
     scripted(f"{text}\n\n[[ ## completed ## ]]")
-    made = program(**{task.question: INPUTS[name][1], task.profile: Profile()})
-    assert isinstance(made, dspy.Prediction) and str(made[task.answer]) == answer and made.violations == []
+    prediction = program(**{task.question: INPUTS[name][1], task.profile: Profile()})
+    assert isinstance(prediction, dspy.Prediction)
+    assert str(prediction[task.answer]) == answer and prediction.violations == []
