@@ -151,19 +151,19 @@ class _CellReporter(Reporter):
 
 def _setups(config: SweepConfig, reporter: Reporter) -> list[tuple[EvaluateConfig, Setup]]:
     """The configs of every task and k, with what they measure; refuses what cannot be run."""
-    found: dict[str, list[tuple[EvaluateConfig, Setup]]] = {}
+    setups: list[tuple[EvaluateConfig, Setup]] = []
+    files: dict[str, str] = {}
     for file in config.tasks:
         task, base = task_of(file), config.base
-        if task.name in found:
-            other = found[task.name][0][0].program.task
-            raise ConfigError(f"{other} and {file} are two tasks named {task.name!r}; rename one")
+        if files.setdefault(task.name, file) != file:
+            raise ConfigError(f"{files[task.name]} and {file} are two tasks named {task.name!r}; rename one")
         base = base.with_task(file, _folder(base.data.source, task, len(config.tasks) > 1))
-        found[task.name] = []
+        data = None
         for cell in map(base.with_k, config.ks):
-            read = found[task.name][0][1].data if found[task.name] else None
-            found[task.name].append((cell, Setup.of(cell.program, cell.data, reporter, read=read)))
+            setups.append((cell, Setup.of(cell.program, cell.data, reporter, read=data)))
+            data = setups[-1][1].data
         judging.connected(task, base.judge)
-    return [cell for cells in found.values() for cell in cells]
+    return setups
 
 
 def _folder(data: str | None, task: Task, several: bool) -> str | None:

@@ -231,9 +231,9 @@ def lamp_folder(folder, name, role="test", count=LIMIT):
 
 
 def test_figures_of_others_are_of_our_tasks_and_metrics():
-    for one in PUBLISHED:
-        assert set(one.figures) <= set(TASKS)
-        for figures in one.figures.values():
+    for by_task in PUBLISHED.values():
+        assert set(by_task) <= set(TASKS)
+        for figures in by_task.values():
             assert set(figures) <= set(METRICS) and all(0 < value < 1 for value in figures.values())
 
 
