@@ -12,7 +12,7 @@ import click
 
 from finetune.cli_options import training_options
 from programs.ui.errors import FAILED_ROWS, CommandGroup
-from programs.ui.options import COMPILING, DATA, MEASURES, REPEATABLE, RUN, SETTINGS, options
+from programs.ui.options import COMPILING, DATA, MEASURES, RUN, SETTINGS, SWEPT_SETTINGS, options
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -59,7 +59,7 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 
 
 @cli.command()
-@options("task", "model", "api_base", *DATA, *SETTINGS, *MEASURES, *RUN, **REPEATABLE)
+@options("tasks", "models", "api_base", *DATA, *SWEPT_SETTINGS, *MEASURES, *RUN)
 def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Evaluate every task with every model and every k, and compare them: one table and one figure for each task.
 
@@ -78,7 +78,7 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
 
 
 @cli.command()
-@options("task", **REPEATABLE)
+@options("tasks")
 @training_options
 @options("data", "model", "api_base", "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
 @options("output", "resume", "verbose")

@@ -43,7 +43,7 @@ def compiled(tmp_path_factory):
     return directory, result
 
 
-def test_compile_writes_a_whole_run_and_prints_one_table(compiled):
+def test_compile_writes_run_and_prints_table(compiled):
     directory, result = compiled
     report = report_of(directory)
     assert list(report["programs"]) == NAMES
@@ -61,7 +61,7 @@ def test_compile_writes_a_whole_run_and_prints_one_table(compiled):
     assert all(name in result.stdout for name in NAMES)
 
 
-def test_show_prints_a_program_and_what_compiling_changed(compiled):
+def test_show_and_compare_programs(compiled):
     directory, _ = compiled
     result = run("show", directory)
     assert result.exit_code == 0, result.stderr
@@ -85,7 +85,7 @@ def test_show_prints_a_program_and_what_compiling_changed(compiled):
         ("a second that is none", ["lamp2", "nowhere.json"], "nowhere.json"),
     ],
 )
-def test_what_cannot_be_shown(why, arguments, said, tmp_path, monkeypatch):
+def test_unreadable_program_is_one_line(why, arguments, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "task.py").write_text("raise SystemExit('run')")
     (tmp_path / "report.json").write_text("{}")
@@ -94,7 +94,7 @@ def test_what_cannot_be_shown(why, arguments, said, tmp_path, monkeypatch):
     assert said in result.stderr and result.stderr.count("\n") == 1, why
 
 
-def test_verbose_shows_the_first_prompt_of_each_program_once(tmp_path):
+def test_verbose_shows_first_prompts(tmp_path):
     result = run("evaluate", "--limit", 3, "--verbose", "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     for name in ("predict", "cot", "r2p"):
@@ -103,14 +103,14 @@ def test_verbose_shows_the_first_prompt_of_each_program_once(tmp_path):
     assert "\x1b" not in result.stderr + result.stdout
 
 
-def test_a_finished_run_is_not_overwritten(compiled):
+def test_finished_run_is_not_overwritten(compiled):
     directory, _ = compiled
     result = run("compile", "--limit", 6, "--optimizer", "bootstrap", "--output", directory)
     assert result.exit_code == 2
     assert "finished run" in result.stderr and str(directory) in result.stderr
 
 
-def test_an_unfinished_run_goes_on_without_repeating_a_call(compiled, tmp_path):
+def test_resumed_run_repeats_no_call(compiled, tmp_path):
     directory, _ = compiled
     before = report_of(directory)
     (directory / "report.json").rename(tmp_path / "report.json")
@@ -129,7 +129,7 @@ def test_an_unfinished_run_goes_on_without_repeating_a_call(compiled, tmp_path):
         (tmp_path / "report.json").replace(directory / "report.json")
 
 
-def test_evaluate_takes_the_compiled_program_and_controls(compiled, tmp_path):
+def test_evaluate_with_program_and_controls(compiled, tmp_path):
     directory, _ = compiled
     out = tmp_path / "run"
     result = run("evaluate", "--limit", 4, "--program", directory / "program.json", "--controls", "--output", out)
@@ -137,7 +137,7 @@ def test_evaluate_takes_the_compiled_program_and_controls(compiled, tmp_path):
     assert list(report_of(out)["programs"]) == [*NAMES, "r2p:no_profile", "r2p:other_user", "r2p:random_items"]
 
 
-def test_an_ablation_adds_part_after_part_and_draws_it(tmp_path):
+def test_ablation_report_and_figure(tmp_path):
     result = run("evaluate", "--ablate", "--limit", 4, "--temperature", 1, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     report = report_of(tmp_path / "run")
@@ -152,7 +152,7 @@ def test_an_ablation_adds_part_after_part_and_draws_it(tmp_path):
     for base in ("r2p:template", "r2p:intervention"):
         for other, by_metric in report["differences"][base].items():
             assert set(by_metric) == {"accuracy", "f1"} and other != base
-            assert all(found["low"] <= found["value"] <= found["high"] for found in by_metric.values())
+            assert all(interval["low"] <= interval["value"] <= interval["high"] for interval in by_metric.values())
     assert (tmp_path / "run" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     assert "tokens for a" in result.stdout and "paired difference to r2p:template" in result.stdout
 
@@ -167,18 +167,18 @@ def users(tmp_path_factory):
     return file
 
 
-def test_predict_answers_a_file_and_goes_on_with_it(compiled, users, tmp_path):
+def test_predict_and_resume(compiled, users, tmp_path):
     out, failed = tmp_path / "out.jsonl", tmp_path / "out.failed.jsonl"
     command = ["predict", "--input", users, "--output", out, "--program", compiled[0] / "program.json"]
     result = run(*command)
     assert result.exit_code == 3, result.stderr
     assert result.stdout == f"6 rows: 5 answered in {out}, 1 failed, see {failed}\n"
-    asked, whole = [json.loads(line) for line in users.read_text().splitlines()], out.read_text()
+    rows, whole = [json.loads(line) for line in users.read_text().splitlines()], out.read_text()
     answers = [json.loads(line) for line in whole.splitlines()]
-    assert [answer["id"] for answer in answers] == [row["id"] for row in asked if "profile" in row]
+    assert [answer["id"] for answer in answers] == [row["id"] for row in rows if "profile" in row]
     for answer in answers:
         assert answer.keys() == {"id", "tag", "evidence", "violations", "usage"} and answer["usage"]["calls"] > 0
-        items = {item["id"]: item for row in asked if row["id"] == answer["id"] for item in row["profile"]}
+        items = {item["id"]: item for row in rows if row["id"] == answer["id"] for item in row["profile"]}
         assert all(cited["quote"] in items[cited["item"]]["description"] for cited in answer["evidence"])
     assert json.loads(failed.read_text())["line"] == 4
 
@@ -208,7 +208,7 @@ def test_predict_answers_a_file_and_goes_on_with_it(compiled, users, tmp_path):
         ("a program that is not there", ["--input", "users.jsonl", "--output", "out", "--program", "x.json"], "x.json"),
     ],
 )
-def test_bad_options_of_predict(why, arguments, said, users, tmp_path, monkeypatch):
+def test_predict_refuses_bad_options(why, arguments, said, users, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "users.jsonl").write_bytes(users.read_bytes())
     (tmp_path / "empty.jsonl").write_text("\n \n")
@@ -219,7 +219,7 @@ def test_bad_options_of_predict(why, arguments, said, users, tmp_path, monkeypat
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty.jsonl", "folder", "users.jsonl"]
 
 
-def test_predicting_without_a_key_is_one_line_and_settles_nothing(users, tmp_path, monkeypatch):
+def test_predict_without_key_writes_no_row(users, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     out = tmp_path / "out.jsonl"
     result = run("predict", "--model", "openai/gpt-4o-mini", "--input", users, "--output", out)
@@ -229,14 +229,14 @@ def test_predicting_without_a_key_is_one_line_and_settles_nothing(users, tmp_pat
     assert run("predict", "--input", users, "--output", out).exit_code == 3, "so another model may begin"
 
 
-def test_ratings_run_too(tmp_path):
+def test_evaluate_ratings(tmp_path):
     result = run("evaluate", "--task", "lamp3", "--limit", 4, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     entry = report_of(tmp_path / "run")["programs"]["r2p"]
     assert set(entry["metrics"]) == {"mae", "rmse"} and "user_mean" in entry["baselines"]
 
 
-def test_tasks_are_listed_with_metric_baseline_and_row_names():
+def test_tasks_lists_baselines_and_row_names():
     result = run("tasks")
     assert result.exit_code == 0
     for word in ("lamp2", "lamp3", "lamp4", "accuracy", "mae", "rouge1", "persona world", "description, profile"):
@@ -244,7 +244,7 @@ def test_tasks_are_listed_with_metric_baseline_and_row_names():
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in cli.cli.commands)])
-def test_help_says_what_every_option_does(command):
+def test_every_option_has_help(command):
     result = run(*command, "--help")
     assert result.exit_code == 0 and "Usage" in result.stdout
     for option in cli.cli.commands[command[0]].params if command else []:
@@ -264,7 +264,7 @@ def write_lamp(folder, change=lambda questions, outputs: None, task=lamp2.TASK):
         (folder / f"{split}_outputs.json").write_text(json.dumps(outputs))
 
 
-def test_lamps_own_files(tmp_path):
+def test_evaluate_lamp_files(tmp_path):
     write_lamp(tmp_path)
     result = run("evaluate", "--data", tmp_path, "--limit", 3, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
@@ -298,7 +298,7 @@ def test_bad_options(command, why, arguments, said, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir()), "nothing half-written"
 
 
-def test_an_unknown_optimizer(tmp_path, monkeypatch):
+def test_unknown_optimizer_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("compile", "--optimizer", "magic")
     assert result.exit_code == 2 and "magic" in result.stderr and "random" in result.stderr
@@ -324,7 +324,7 @@ def test_bad_files(why, change, said, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_flawed_row_can_be_left_out(tmp_path):
+def test_skip_bad_leaves_out_flawed_rows(tmp_path):
     def spoil(questions, outputs):
         outputs["golds"][1].update(output="boring")
         outputs["golds"][1]["id"] = questions[1]["id"] = "110"
@@ -336,7 +336,7 @@ def test_a_flawed_row_can_be_left_out(tmp_path):
     assert result.exit_code == 0, result.stderr
 
 
-def test_too_few_examples_to_compile_with_are_noticed_before_anything_is_paid_for(tmp_path):
+def test_too_few_training_examples_cost_nothing(tmp_path):
     write_lamp(tmp_path)
     for kind in ("questions", "outputs"):
         path = tmp_path / f"train_{kind}.json"
@@ -348,34 +348,34 @@ def test_too_few_examples_to_compile_with_are_noticed_before_anything_is_paid_fo
     assert not (tmp_path / "run").exists()
 
 
-def test_a_served_model_without_a_key_is_one_line(tmp_path, monkeypatch):
+def test_missing_key_is_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     result = run("evaluate", "--model", "openai/gpt-4o-mini", "--limit", 1, "--output", tmp_path / "run")
     assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith("Error: the language model failed")
     assert "Traceback" not in result.stderr
 
 
-def test_without_a_command_it_helps():
+def test_no_command_shows_help():
     result = run()
     assert result.exit_code == 0 and "compile" in result.output and result.output.count("\n") > 8
 
 
 @pytest.mark.parametrize("kind", ["questions", "outputs"])
-def test_a_file_as_some_editors_begin_it(kind, tmp_path):
+def test_file_with_byte_order_mark(kind, tmp_path):
     write_lamp(tmp_path)
     path = tmp_path / f"dev_{kind}.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert run("evaluate", "--data", tmp_path, "--limit", 1, "--output", tmp_path / "run").exit_code == 0
 
 
-def test_a_file_that_is_nothing_but_brackets(tmp_path):
+def test_deeply_nested_file_is_one_line(tmp_path):
     write_lamp(tmp_path)
     (tmp_path / "dev_outputs.json").write_text("[" * 200_000)
     result = run("evaluate", "--data", tmp_path)
     assert result.exit_code == 2 and "dev_outputs.json" in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_a_truncated_file(tmp_path):
+def test_truncated_file_is_one_line(tmp_path):
     write_lamp(tmp_path)
     path = tmp_path / "dev_questions.json"
     path.write_text(path.read_text()[:-40])
@@ -395,7 +395,7 @@ def test_a_truncated_file(tmp_path):
         ),
     ],
 )
-def test_programs_that_do_not_fit(why, change, said, compiled, tmp_path):
+def test_mismatched_program_is_refused(why, change, said, compiled, tmp_path):
     directory, _ = compiled
     data = json.loads((directory / "program.json").read_text()) | change
     (tmp_path / "program.json").write_text(json.dumps(data))
@@ -405,7 +405,7 @@ def test_programs_that_do_not_fit(why, change, said, compiled, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unwritable_directory(tmp_path):
+def test_unwritable_directory(tmp_path):
     (tmp_path / "file").write_text("in the way")
     result = run("evaluate", "--limit", 2, "--output", tmp_path / "file" / "run")
     assert result.exit_code == 2 and "file" in result.stderr and "--output" in result.stderr
@@ -422,14 +422,14 @@ def test_real_articles(tmp_path):
     assert set(entry["metrics"]) == {"rouge1", "rougeL"} and "most_similar" in entry["baselines"]
 
 
-def test_the_default_directory_is_new_each_time(tmp_path, monkeypatch):
+def test_default_directory_is_new_each_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.makedirs("runs/evaluate-lamp2")  # noqa: PTH103
     assert default_directory("evaluate", "lamp2", resume=False) == Path("runs/evaluate-lamp2-2")
     assert default_directory("evaluate", "lamp2", resume=True) == Path("runs/evaluate-lamp2")
 
 
-def test_an_interrupt_leaves_a_run_that_goes_on(tmp_path):
+def test_interrupted_run_can_resume(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "cli.py", "evaluate", "--limit", "300", "--output", str(out)]
     process = subprocess.Popen(command, cwd=Path(cli.__file__).parent, stderr=subprocess.PIPE, text=True)

@@ -25,14 +25,14 @@ import cli
         ("a threshold that is no number", ["--threshold", "nan"], "threshold"),
     ],
 )  # fmt: skip
-def test_what_compile_refuses(why, arguments, said, tmp_path):
+def test_compile_refuses_bad_options(why, arguments, said, tmp_path):
     result = CliRunner().invoke(cli.cli, ["compile", *arguments, "--output", str(tmp_path / "run")])
     assert result.exit_code == 2, why
     assert said in result.stderr and result.stderr.count("\n") == 1, why
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_that_writes_instructions_needs_its_key(tmp_path, monkeypatch):
+def test_reflection_model_needs_its_key(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     arguments = [
         "compile",

@@ -32,7 +32,7 @@ def folder(path, bad=0):
 
 
 @pytest.mark.parametrize("command", [[], ["get"], ["check"], ["show"]])
-def test_help_covers_every_option(command):
+def test_every_option_has_help(command):
     result = run("data", *command, "--help")
     assert result.exit_code == 0 and "Usage" in result.stdout
     group = cli.cli.commands["data"]
@@ -41,7 +41,7 @@ def test_help_covers_every_option(command):
     assert set(group.list_commands(None)) == {"get", "check", "show"} and "Commands" in run("data").output
 
 
-def test_clean_folder(tmp_path):
+def test_clean_folder_passes(tmp_path):
     result = run("data", "check", folder(tmp_path))
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines() == [
@@ -50,7 +50,7 @@ def test_clean_folder(tmp_path):
     ]
 
 
-def test_flaws_are_counted_and_exit_3(tmp_path):
+def test_flaws_are_listed_and_exit_3(tmp_path):
     folder(tmp_path, bad=25)
     result = run("data", "check", tmp_path)
     assert result.exit_code == 3
@@ -67,7 +67,7 @@ def test_flaws_are_counted_and_exit_3(tmp_path):
     assert run("data", "check", tmp_path, "--task", "lamp5").exit_code == 3
 
 
-def test_notes_fail_only_with_strict(tmp_path):
+def test_strict_counts_notes_as_flaws(tmp_path):
     rows = [question(lamp4.TASK, profile=[item(lamp4.TASK, "a"), item(lamp4.TASK, "b", date="2020")])]
     write(tmp_path, lamp4.TASK, rows, {"1": "x"})
     result = run("data", "check", tmp_path)
@@ -75,14 +75,14 @@ def test_notes_fail_only_with_strict(tmp_path):
     assert run("data", "check", tmp_path, "--strict").exit_code == 3
 
 
-def test_closed_pipe(tmp_path):
+def test_closed_pipe_is_no_error(tmp_path):
     folder(tmp_path, bad=25)
     command = f"{sys.executable} cli.py data check --all {tmp_path} | head -1"
     done = subprocess.run(command, shell=True, cwd=Path(cli.__file__).parent, capture_output=True, text=True)
     assert done.stdout.count("\n") == 1 and "Traceback" not in done.stderr
 
 
-def test_show_persona():
+def test_show_persona_example():
     result = run("data", "show", "lamp2")
     assert result.exit_code == 0, result.stderr
     assert [
@@ -93,13 +93,13 @@ def test_show_persona():
     assert run("data", "show", "lamp2", "--split", "train").stdout != result.stdout
 
 
-def test_show_from_folder(tmp_path):
+def test_show_folder_example(tmp_path):
     result = run("data", "show", "lamp4", "--data", folder(tmp_path), "--id", 7)
     assert result.exit_code == 0 and "article: On 7." in result.stdout and "headline: x" in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("why", "arguments", "expected"),
+    ("why", "arguments", "said"),
     [
         ("an unknown task", ["get", "lamp9", "--split", "time"], "lamp9"),
         ("an unknown split", ["get", "lamp2", "--split", "space"], "space"),
@@ -114,11 +114,11 @@ def test_show_from_folder(tmp_path):
         ("no command", ["put"], "put"),
     ],
 )
-def test_bad_input_is_one_line(why, arguments, expected, tmp_path, monkeypatch):
+def test_bad_input_is_one_line(why, arguments, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("data", *arguments)
     assert result.exit_code == 2, why
-    assert expected in result.stderr and result.stderr.count("\n") == 1, why
+    assert said in result.stderr and result.stderr.count("\n") == 1, why
     assert not any(tmp_path.iterdir()), "nothing half-written"
 
 
@@ -134,7 +134,7 @@ def site(tmp_path, monkeypatch):
     return {f"/time/LaMP_4/{path.name.split('_')[0]}/{path.name}": path.read_bytes() for path in source.iterdir()}
 
 
-def test_download(site, tmp_path, monkeypatch):
+def test_get_downloads_files(site, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with serve(site, drops=[30]) as (address, _):
         monkeypatch.setattr("programs.data.lamp.official.BASE", address)
@@ -146,7 +146,7 @@ def test_download(site, tmp_path, monkeypatch):
     assert run("data", "check", "lamp/lamp4-time").exit_code == 3, "both splits have the same user"
 
 
-def test_download_without_network(site, tmp_path, monkeypatch):
+def test_get_without_network_is_one_line(site, tmp_path, monkeypatch):
     with serve({}) as (address, _):
         pass
     monkeypatch.setattr("programs.data.lamp.official.BASE", address)
@@ -155,7 +155,7 @@ def test_download_without_network(site, tmp_path, monkeypatch):
     assert f"{address}/time/LaMP_4/dev/dev_outputs.json" in result.stderr and str(tmp_path / "out") in result.stderr
 
 
-def test_interrupt_keeps_the_part(site, tmp_path):
+def test_interrupted_download_is_kept(site, tmp_path):
     out = tmp_path / "out"
     code = "import sys, programs.data.lamp.official as o; o.BASE = sys.argv.pop(); import cli; cli.cli()"
     with serve(site, stops=10) as (address, _):
@@ -173,8 +173,8 @@ def test_interrupt_keeps_the_part(site, tmp_path):
             time.sleep(0.05)
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130 and "goes on with the same command" in stderr and "Traceback" not in stderr
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "goes on with the same command" in said and "Traceback" not in said
     assert (out / "train_questions.json.part").stat().st_size == 10
 
 
@@ -188,7 +188,7 @@ def personas(path, spoil):
         (path / f"{split}_outputs.json").write_text(json.dumps(outputs))
 
 
-def test_skip_bad_reports_flawed_rows(tmp_path):
+def test_skip_bad_reports_rows(tmp_path):
     def spoil(questions, outputs):
         questions[0]["id"] = outputs["golds"][0]["id"] = "110"
         questions[0]["input"] = "?"
@@ -218,7 +218,7 @@ def test_real_data_passes(name):
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real data is not beside this checkout")
-def test_real_titles_run_through(tmp_path):  # real headlines do in test_cli.py
+def test_real_titles(tmp_path):  # real headlines do in test_cli.py
     data, out = SAMPLES / "acl_LaMP5like", tmp_path / "run"
     result = run("evaluate", "--task", "lamp5", "--data", data, "--limit", 1, "--k", 1, "--output", out)
     assert result.exit_code == 0, result.stderr

@@ -6,7 +6,7 @@ from programs.ui import doctor
 from tests.test_cli import run
 
 
-def test_here_everything_that_is_needed_is_found():
+def test_doctor_passes_here():
     result = run("doctor")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -17,7 +17,7 @@ def test_here_everything_that_is_needed_is_found():
 @pytest.mark.parametrize(
     ("package", "mark", "code"), [("torch", "missing", 2), ("vllm", "-", 0)], ids=["needed", "optional"]
 )
-def test_what_is_not_installed_is_named_with_what_installs_it(monkeypatch, package, mark, code):
+def test_missing_package_names_its_extra(monkeypatch, package, mark, code):
     version = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == package else version(name) or "1")
     monkeypatch.setattr(doctor, "_pocket", lambda: (True, "answers"))
@@ -26,7 +26,7 @@ def test_what_is_not_installed_is_named_with_what_installs_it(monkeypatch, packa
     assert said.startswith(mark) and "pip install '.[" in said and result.exit_code == code
 
 
-def test_a_model_that_does_not_answer_is_said_and_no_traceback(monkeypatch):
+def test_failing_model_is_one_line(monkeypatch):
     def fails():
         raise OSError("no weights here")
 
@@ -35,6 +35,6 @@ def test_a_model_that_does_not_answer_is_said_and_no_traceback(monkeypatch):
     assert result.exit_code == 2 and "pocket model: OSError: no weights here" in result.stdout
 
 
-def test_where_runs_cannot_go_is_seen(tmp_path):
-    found = next(one for one in doctor.findings(tmp_path / "not" / "there") if one.what == "runs")
-    assert found.ok is True and "GB free" in found.detail
+def test_missing_runs_directory(tmp_path):
+    finding = next(finding for finding in doctor.findings(tmp_path / "not" / "there") if finding.what == "runs")
+    assert finding.ok is True and "GB free" in finding.detail

@@ -63,7 +63,7 @@ def failing(monkeypatch, error):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_an_error_has_an_exit_code_and_a_last_line(error, code, last, monkeypatch):
+def test_error_exit_code_and_last_line(error, code, last, monkeypatch):
     failing(monkeypatch, error)
     result = run("tasks")
     lines = result.stderr.splitlines()
@@ -75,7 +75,7 @@ def test_an_error_has_an_exit_code_and_a_last_line(error, code, last, monkeypatc
         assert len(lines) == 1
 
 
-def test_a_wrong_command_is_one_line():
+def test_wrong_command_is_one_line():
     result = run("evalute")
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "evalute" in result.stderr
 
@@ -113,7 +113,7 @@ def evaluate(tmp_path, monkeypatch):
     ],
     ids=["check", "task file"],
 )
-def test_a_fault_in_the_users_code_shows_the_users_own_frames(evaluate, more, frame, last):
+def test_user_fault_shows_user_frames(evaluate, more, frame, last):
     result = evaluate(more)
     assert result.exit_code == 2
     lines = result.stderr.splitlines()
@@ -122,7 +122,7 @@ def test_a_fault_in_the_users_code_shows_the_users_own_frames(evaluate, more, fr
     assert shown[-1].startswith(last) and len([line for line in shown if line.startswith("  File")]) == 1
 
 
-def test_a_users_function_that_our_code_calls_is_the_users_fault(tmp_path, monkeypatch):
+def test_user_callback_fault_is_the_users(tmp_path, monkeypatch):
     names = {}
     file = tmp_path / "titles.py"
     file.write_text("def query(text):\n    return text.no_such_method()\n")

@@ -24,12 +24,7 @@ TEMPLATE, FULL = "r2p:template", "r2p:intervention"
 
 
 def ablation(program: R2P, task: Task) -> dict[str, dspy.Module]:
-    """The programs of the ablation, by their names in a report.
-
-    Args:
-        program: the R2P program, compiled or not, whose parts are switched off.
-        task: its task.
-    """
+    """The programs of the ablation of an R2P program, by their names in a report."""
     # Only the variants with cross-referencing have more than one candidate, whatever the program's own setting.
     program = _variant(program, candidates=1, adaptive=False)
     template_only = _variant(program, max_backtracks=0, max_interventions=0)
@@ -53,11 +48,7 @@ def checks_met(arguments: Mapping[str, Any], prediction: dspy.Prediction) -> flo
 
 
 class MultiChain(dspy.Module):
-    """Samples several chains of thought and compares them with `dspy.MultiChainComparison`.
-
-    Args:
-        signature: the task's signature.
-    """
+    """Samples several chains of thought and compares them with `dspy.MultiChainComparison`."""
 
     def __init__(self, signature: type[dspy.Signature]):
         super().__init__()
@@ -75,17 +66,9 @@ class MultiChain(dspy.Module):
 
 
 def not_runnable(name: str, program: dspy.Module, example: dspy.Example) -> str | None:
-    """Try whether the model can run one of DSPy's modules at all.
+    """Why the model cannot run one of DSPy's modules at all, tried on an example that is not reported; None if it can.
 
     If it cannot write the format that a module needs, the module's score would say nothing about the module.
-
-    Args:
-        name: the program's name in the ablation.
-        program: the program.
-        example: what to try it on; not a reported one.
-
-    Returns:
-        Why the model cannot run the program, or None if it can.
     """
     if name not in ("dspy.Refine", "dspy.MultiChain"):
         return None

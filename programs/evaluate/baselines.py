@@ -14,13 +14,7 @@ from r2p_dspy.retrieval.retriever import Retriever, query_text
 
 
 class WithRetrieval(dspy.Module):
-    """A module that sees the same items as R2P: retrieved, rendered and shortened in the same way.
-
-    Args:
-        task: its signature and profile field are the module's.
-        module: `dspy.Predict` or `dspy.ChainOfThought` on the task's signature.
-        retriever: the R2P program's; None for the task's default.
-    """
+    """A module on the task's signature that sees the same items as R2P: retrieved, rendered and shortened alike."""
 
     def __init__(self, task: Task, module: dspy.Module, retriever: Retriever | None = None):
         super().__init__()
@@ -46,16 +40,9 @@ def baselines(task: Task, retriever: Retriever | None = None) -> dict[str, dspy.
 
 
 def trivial_baselines(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Example]) -> dict[str, float]:
-    """What the trivial baselines reach in the task's first metric.
+    """What the trivial baselines reach in the task's first metric; the majority label is counted on `train`.
 
-    Args:
-        task: the task.
-        examples: what is reported on.
-        train: what the majority label is counted on.
-
-    Returns:
-        By the names of `metrics.trivial_baselines`; for personas also `blind_oracle`, the best possible answer of
-        someone who does not see the profile.
+    Personas also have `blind_oracle`, the best possible answer of someone who does not see the profile.
     """
     name = task.metrics[0]
     golds = [example[task.answer] for example in examples]

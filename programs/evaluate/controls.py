@@ -16,37 +16,22 @@ from r2p_dspy.errors import ConfigError
 
 
 class ReplaceProfile(dspy.Module):
-    """Runs a program on other profiles than those it is called with.
+    """Runs a program on other profiles than those it is called with: `replacements`, by the text of the question."""
 
-    Args:
-        program: the program to run.
-        profile: the name of the profile input.
-        question: the name of the input that holds the question.
-        replacements: the profile to use, by the text of the question.
-    """
-
-    def __init__(self, program: R2P, profile: str, question: str, replacements: dict[str, Profile]):
+    def __init__(self, program: R2P, task: Task, replacements: dict[str, Profile]):
         super().__init__()
-        self.program = program
-        self.profile, self.question, self.replacements = profile, question, replacements
+        self.program, self.task, self.replacements = program, task, replacements
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
-        return self.program(**{**kwargs, self.profile: self.replacements[kwargs[self.question]]})
+        return self.program(**{**kwargs, self.task.profile: self.replacements[kwargs[self.task.question]]})
 
 
 def controls(
     program: R2P, task: Task, examples: Sequence[dspy.Example], *, k: int, seed: int, tokens: int | None = None
 ) -> dict[str, dspy.Module]:
-    """The control programs, by their names in a report.
+    """The control programs of an R2P program, by their names in a report.
 
-    Args:
-        program: the program to control.
-        task: its task.
-        examples: what it is evaluated on; "r2p:other_user" gives each user the history of the next other user.
-        k, seed, tokens: of the random items, see `retrievers.retriever`.
-
-    Raises:
-        ConfigError: when all examples belong to one user.
+    "r2p:other_user" gives each user the history of the next other user; `k`, `seed`, `tokens` are of the random items.
     """
     questions = [example[task.question] for example in examples]
     profiles = [example[task.profile] for example in examples]
@@ -59,7 +44,7 @@ def controls(
     random_items = program.deepcopy()
     random_items.retriever = retriever(task, "random", k=k, seed=seed, tokens=tokens)
     return {
-        "r2p:no_profile": ReplaceProfile(program, task.profile, task.question, dict.fromkeys(questions, Profile())),
-        "r2p:other_user": ReplaceProfile(program, task.profile, task.question, swapped),
+        "r2p:no_profile": ReplaceProfile(program, task, dict.fromkeys(questions, Profile())),
+        "r2p:other_user": ReplaceProfile(program, task, swapped),
         "r2p:random_items": random_items,
     }

@@ -7,15 +7,11 @@ from typing import Any
 
 from dspy.utils.callback import BaseCallback
 
-Show = Callable[[Sequence[tuple[str, str]], str], None]
+Show = Callable[[Sequence[tuple[str, str]], str], None]  # takes (role, text) of each message, and the answer
 
 
 class FirstCall(BaseCallback):
-    """A DSPy callback that shows the first call, once it is answered, and no other call.
-
-    Args:
-        show: takes the messages, each as (role, text), and the answer or the failure.
-    """
+    """A DSPy callback that shows the first call, once it is answered or has failed, and no other call."""
 
     def __init__(self, show: Show):
         self.show = show

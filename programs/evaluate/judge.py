@@ -10,6 +10,7 @@ from metrics.intervals import of_mean
 from metrics.judge import JudgeError, Pairwise, Rubric, first_place
 from programs.evaluate import report
 from programs.evaluate.runner import Progress, collect, usage_fields
+from programs.runs.configs import ModelConfig
 from programs.runs.directory import Run
 from programs.tasks.task import Task
 from r2p_dspy import BM25, connect
@@ -21,17 +22,13 @@ _COMPARED = ("r2p", "compiled")
 Row = Mapping[str, Any]
 
 
-def connected(task: Task, model: str | None, api_base: str | None, seed: int) -> dspy.LM | None:
-    """Connect to the judge; None if `model` is None.
-
-    Raises:
-        ConfigError: for a task whose answers are labels, and as `connect` does.
-    """
-    if model is None:
+def connected(task: Task, judge: ModelConfig | None) -> dspy.LM | None:
+    """Connect to the judge, if there is one; refuses a task whose answers are labels."""
+    if judge is None:
         return None
     if task.labels:
         raise ConfigError(f"--judge is for free text; {task.name} has labels, which its metrics score; leave it out")
-    return connect(model, api_base=api_base, seed=seed)
+    return connect(judge.name, api_base=judge.api_base, seed=judge.seed)
 
 
 def judge(
@@ -43,25 +40,14 @@ def judge(
     threads: int,
     start: Callable[[str, int, int], Progress],
 ) -> dict[str, Any]:
-    """Let a language model judge the programs' answers to a free-text task.
+    """Let a language model judge the programs' answers to a free-text task; a judge that fails raises `JudgeError`.
 
-    Args:
-        task: the task.
-        examples: what the programs were run on.
-        answers: each program's rows, see `runner.measure`.
-        lm: the judge.
-        run: where judgements are written, one row each; earlier ones are read from it. Their names are `judge:r2p` for
-            the rubric and `judge:r2p:cot` for a comparison.
-        threads: calls in flight.
-        start: called with each program's name, see `Reporter.start`.
+    Judgements are kept in the run as the rows `judge:r2p` of the rubric and `judge:r2p:cot` of a comparison.
 
     Returns:
         The report's `judge`: `programs` has each program's mean score, `pairwise` how often the first of two programs
         won (a tie is half a win), both with 95 % intervals. `ties` is the share of ties, `first_place` how often the
         text that stood first was preferred (None if the judge was never asked). The cost is the judge's alone.
-
-    Raises:
-        JudgeError: at the judge's first failure; the message names the example.
     """
     retriever = BM25(text=task.fields)
     rubric, pairwise = Rubric(retriever=retriever), Pairwise(retriever=retriever)

@@ -20,23 +20,12 @@ from programs.runs.reporter import Reporter
 
 
 class Measurer:
-    """Measures programs on the reported examples of a run.
-
-    Args:
-        run: where rows go, and whose model is asked.
-        setup: the task and the examples.
-        threads: calls in flight.
-        reporter: shows progress.
-
-    Attributes:
-        rows: the rows of every measured program, by its name.
-        unmeasured: why a program was not measured on all examples, by its name.
-    """
+    """Measures programs on the reported examples of a run, and writes its report."""
 
     def __init__(self, run: ActiveRun, setup: Setup, threads: int, reporter: Reporter):
         self.run, self.setup, self.threads, self.reporter = run, setup, threads, reporter
-        self.rows: dict[str, Sequence[Row]] = {}
-        self.unmeasured: dict[str, str] = {}
+        self.rows: dict[str, Sequence[Row]] = {}  # of every measured program, by its name
+        self.unmeasured: dict[str, str] = {}  # why a program was not measured on all examples, by its name
 
     def measure(self, name: str, program: dspy.Module) -> None:
         """Run a program on the reported examples. If the run's limits stop it before the last, it is `unmeasured`."""
@@ -56,14 +45,7 @@ class Measurer:
     def write_report(
         self, command: str, model: ModelConfig, started: float, extra: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Write the report and the submissions, and return the report.
-
-        Args:
-            command: the command's name.
-            model: the run's model.
-            started: when the command began, of `time.monotonic`.
-            extra: the command's own parts of the report.
-        """
+        """Write the report, with the command's own parts in `extra`, and the submissions; return the report."""
         task, config, lm, directory = self.setup.task, self.setup.config, self.run.lm, self.run.directory
         calls = self.run.limiter.report(priced=priced(lm.model))
         report = build_report(

@@ -5,50 +5,30 @@ cannot be compared with results on the persona world.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 K = 4
-
-
-@dataclass(frozen=True)
-class Published:
-    """The results of one source.
-
-    Args:
-        source: the model, and how it gets the history.
-        figures: the values, by task and metric.
-    """
-
-    source: str
-    figures: Mapping[str, Mapping[str, float]]
-
-
-PUBLISHED = (
-    Published(
-        "gpt-4o-mini + BM25",
-        {
-            "lamp1": {"accuracy": 0.632},
-            "lamp2": {"accuracy": 0.502, "f1": 0.430},
-            "lamp3": {"mae": 0.272, "rmse": 0.579},
-            "lamp4": {"rouge1": 0.161},
-        },
-    ),
-    Published(
-        "FlanT5-XXL + PPlug",
-        {
-            "lamp1": {"accuracy": 0.687},
-            "lamp2": {"accuracy": 0.565, "f1": 0.501},
-            "lamp3": {"mae": 0.215, "rmse": 0.506},
-            "lamp4": {"rouge1": 0.220, "rougeL": 0.203},
-            "lamp5": {"rouge1": 0.498, "rougeL": 0.448},
-            "lamp7": {"rouge1": 0.547, "rougeL": 0.495},
-        },
-    ),
-    Published(
-        "SmolLM3-3B LoRA + BM25",
-        {"lamp3": {"accuracy": 0.806}, "lamp4": {"rouge1": 0.226}, "lamp7": {"rouge1": 0.562}},
-    ),
-)
+# By source (the model, and how it gets the history), task and metric.
+PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
+    "gpt-4o-mini + BM25": {
+        "lamp1": {"accuracy": 0.632},
+        "lamp2": {"accuracy": 0.502, "f1": 0.430},
+        "lamp3": {"mae": 0.272, "rmse": 0.579},
+        "lamp4": {"rouge1": 0.161},
+    },
+    "FlanT5-XXL + PPlug": {
+        "lamp1": {"accuracy": 0.687},
+        "lamp2": {"accuracy": 0.565, "f1": 0.501},
+        "lamp3": {"mae": 0.215, "rmse": 0.506},
+        "lamp4": {"rouge1": 0.220, "rougeL": 0.203},
+        "lamp5": {"rouge1": 0.498, "rougeL": 0.448},
+        "lamp7": {"rouge1": 0.547, "rougeL": 0.495},
+    },
+    "SmolLM3-3B LoRA + BM25": {
+        "lamp3": {"accuracy": 0.806},
+        "lamp4": {"rouge1": 0.226},
+        "lamp7": {"rouge1": 0.562},
+    },
+}
 
 
 def published(task: str) -> dict[str, Mapping[str, float]]:
@@ -58,7 +38,7 @@ def published(task: str) -> dict[str, Mapping[str, float]]:
         >>> published("lamp1")
         {'gpt-4o-mini + BM25': {'accuracy': 0.632}, 'FlanT5-XXL + PPlug': {'accuracy': 0.687}}
     """
-    return {entry.source: entry.figures[task] for entry in PUBLISHED if task in entry.figures}
+    return {source: by_task[task] for source, by_task in PUBLISHED.items() if task in by_task}
 
 
 def lines(figures: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -37,24 +37,10 @@ def build_report(
     seconds: float,
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Assemble the report of a run.
+    """The contents of `report.json`, from the rows of each program on `data.test`.
 
-    Args:
-        command: the command that ran, such as "evaluate".
-        task: the task that was run.
-        data: its examples; the reported ones are `data.test`.
-        rows: the rows of each program, see `runner.measure`.
-        model: which model was asked for.
-        lm: the connected model; its name gives the price of a token.
-        settings: R2P's settings.
-        retriever_tokens: the most tokens that retrieved items may take together; None for no limit.
-        seconds: how long the run took.
-        extra: further keys, such as `compiling` or `judge`.
-
-    Returns:
-        The contents of `report.json`. The keys up to `differences` are the same for every run; a value is None where
-        it does not apply. `differences` has the bases "cot", "predict" and "r2p", in an ablation also the template
-        alone and the template with intervention.
+    The keys up to `differences` are the same for every run; a value is None where it does not apply. `differences` has
+    the bases "cot", "predict" and "r2p", in an ablation also the template alone and the template with intervention.
     """
     baselines = trivial_baselines(task, data.test, data.train)
     return {
@@ -116,7 +102,11 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         "compliance": _share(rows, "compliant"),
         "evidence_validity_first": _share(rows, "evidence_first"),
         "evidence_validity": _share(rows, "evidence"),
-        "parse_failures": _count(cause for row in rows if (cause := _parse_failure(row))),
+        "parse_failures": _count(
+            MALFORMED if cause is True else cause  # rows of earlier versions only tell that there is one
+            for row in rows
+            if (cause := row["parse_failure"])
+        ),
         "failed_rows": {},  # the first call that fails stops the run, so a report has none
         "violations": _count(check for row in rows for check in row["violations"]),
         "violations_first": _count(check for row in rows for check in row["violations_first"]),
@@ -146,11 +136,7 @@ def differences(task: Task, rows: Mapping[str, Sequence[Row]], base: str) -> dic
 
 
 def all_differences(task: Task, rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
-    """How much each program exceeds each base in each of the task's metrics, paired by example.
-
-    Returns:
-        `{base: {program: {metric: {value, low, high}}}}`; None for a base of `BASES` that was not measured.
-    """
+    """How much each program exceeds each base in each of the task's metrics; None for one of `BASES` without rows."""
     bases = [base for base in (*BASES, TEMPLATE, FULL) if base in rows]
     by_metric = {name: _differences(task, rows, name, bases) for name in task.metrics} if bases else {}
     return dict.fromkeys(BASES) | {
@@ -170,16 +156,7 @@ def users(rows: Sequence[Row]) -> list[str] | None:
 
 
 def usage(rows: Sequence[Row], lm: dspy.LM) -> dict[str, Any]:
-    """Sum up what rows took.
-
-    Args:
-        rows: with the fields of `runner.usage_fields`.
-        lm: the model that was called; its name gives the price of a token.
-
-    Returns:
-        Calls, tokens, seconds, the mean and 95th percentile of a call's seconds (None without a call), and US dollars
-        (None where the price is unknown).
-    """
+    """Sum up what rows took, see `runner.usage_fields`. What does not apply is None: a price, a call's latency."""
     tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
     dollars = cost(lm.model, tokens)
     return {
@@ -217,12 +194,6 @@ def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
 def _share(rows: Sequence[Row], key: str) -> float | None:
     applies = [row[key] for row in rows if row[key] is not None]
     return round(sum(applies) / len(applies), 4) if applies else None
-
-
-def _parse_failure(row: Row) -> str | None:
-    """Why a row's answer could not be read; rows of earlier versions only tell that it could not."""
-    failure = row["parse_failure"]
-    return MALFORMED if failure is True else failure or None
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:

@@ -15,10 +15,9 @@ from programs.evaluate.measuring import Measurer
 from programs.evaluate.report import Row
 from programs.evaluate.setup import Setup
 from programs.runs.active import open_run
-from programs.runs.configs import EvaluateConfig, ModelConfig
+from programs.runs.configs import EvaluateConfig
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
-from programs.tasks.task import Task
 
 
 class Evaluation(NamedTuple):
@@ -60,18 +59,10 @@ def evaluate(
     reporter: Reporter,
     started: float | None = None,
 ) -> Evaluation:
-    """Evaluate with a program that is built and a model that is connected; see `run_evaluate`.
-
-    Args:
-        config: what to measure.
-        setup: of `config`.
-        lm: the model of `config`.
-        output, resume, reporter: as of `run_evaluate`.
-        started: when the command began, of `time.monotonic`; None for now.
-    """
+    """Evaluate with a program that is built and a model that is connected, both of `config`; see `run_evaluate`."""
     started = time.monotonic() if started is None else started
     task, data = setup.task, setup.data
-    judge, programs = _judge(task, config.judge), _programs(config, setup)
+    judge, programs = judging.connected(task, config.judge), _programs(config, setup)
     identity = setup.identity(lm, judge)
     with open_run(
         output, "evaluate", config.options(), identity, lm, reporter, resume=resume, mlflow=config.mlflow
@@ -108,7 +99,3 @@ def _programs(config: EvaluateConfig, setup: Setup) -> dict[str, dspy.Module]:
         seed, tokens = config.seed, config.program.retriever_tokens
         programs |= controls(setup.program, setup.task, setup.data.test, k=settings.k, seed=seed, tokens=tokens)
     return programs
-
-
-def _judge(task: Task, judge: ModelConfig | None) -> dspy.LM | None:
-    return None if judge is None else judging.connected(task, judge.name, judge.api_base, judge.seed)

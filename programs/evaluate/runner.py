@@ -80,17 +80,9 @@ def collect(
     threads: int,
     progress: Progress,
 ) -> list[RowT]:
-    """Make a row for each example that has none yet, in threads, and write it as soon as it is there.
+    """Make a row for each example that has none yet, in threads, and write it as soon as it is there; see `measure`.
 
-    Args:
-        ask: makes an example's row, which has the example's `id`.
-        examples, rows, threads, progress: see `measure`.
-
-    Returns:
-        The rows, in the order of the examples.
-
-    Raises:
-        Exception: the first failure of `ask` or of writing a row.
+    `ask` makes an example's row, which has the example's `id`. The first failure of it, or of writing, is raised.
     """
     done: dict[Any, RowT] = {row["id"]: cast(RowT, row) for row in rows}
     todo = [example for example in examples if example.id not in done]
@@ -121,12 +113,7 @@ def collect(
 
 
 def usage_fields(usage: UsageTracker, started: float) -> UsageFields:
-    """Calls, tokens and seconds of a row.
-
-    Args:
-        usage: has tracked the row's calls. A call that the cache answered counts as it did when it was made.
-        started: when the row was begun, by `time.monotonic`.
-    """
+    """What a row took since `started`. A call that the call cache answered counts as it did when it was made."""
     entries = [entry for calls in usage.usage_data.values() for entry in calls]
     replayed = sum(entry["seconds"] for entry in entries if entry.get("replayed"))
     return {

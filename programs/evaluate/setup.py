@@ -17,38 +17,19 @@ from r2p_dspy import R2P
 
 @dataclass(frozen=True)
 class Setup:
-    """A task with its program and its examples.
-
-    Args:
-        task: the task.
-        config: which program.
-        builder: builds the task's programs with other settings.
-        program: the R2P program of the config, with what was compiled.
-        data: the examples.
-    """
+    """A task with its program and its examples."""
 
     task: Task
     config: ProgramConfig
-    builder: ProgramBuilder
-    program: R2P
+    builder: ProgramBuilder  # builds the task's programs with other settings
+    program: R2P  # of the config, with what was compiled
     data: Data
 
     @classmethod
     def of(
         cls, program: ProgramConfig, data: DataConfig, reporter: Reporter, *, least: int = 1, read: Data | None = None
     ) -> "Setup":
-        """Build the program and read the examples.
-
-        Args:
-            program: which program.
-            data: which examples.
-            reporter: shows which rows are left out.
-            least: the fewest training examples, if the command needs any.
-            read: the examples, if they are read already.
-
-        Raises:
-            R2PError: (ConfigError, DataError, ArtifactError) one line on what is wrong with the options.
-        """
+        """Build the program and read the examples, unless they are read already; at least `least` for training."""
         task = task_of(program.task)
         builder = ProgramBuilder(task, program)
         loaded = builder.load()

@@ -20,14 +20,7 @@ class SubmissionError(DataError):
 
 
 def submission(task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Predictions as LaMP's official script takes them.
-
-    Args:
-        task: the task.
-        rows: each with `id` and `answer`; an answer of None becomes the empty text.
-
-    Returns:
-        The contents of the file.
+    """Predictions as LaMP's official script takes them; an answer of None becomes the empty text.
 
     Example:
         >>> from programs.tasks.lamp2 import TASK

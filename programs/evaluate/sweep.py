@@ -31,21 +31,13 @@ BASES = ("predict", "cot")  # the programs that a cell's other programs are comp
 
 @dataclass(frozen=True)
 class Cell:
-    """The measurements of one model at one k of a task.
+    """The measurements of one model at one k of a task."""
 
-    Args:
-        model: its short name.
-        k: number of items that a prompt showed.
-        directory: below the sweep's.
-        report: of the cell's evaluation.
-        rows: by program, in the order of the examples.
-    """
-
-    model: str
+    model: str  # its short name
     k: int
-    directory: str
+    directory: str  # below the sweep's
     report: Mapping[str, Any]
-    rows: Mapping[str, Sequence[Row]]
+    rows: Mapping[str, Sequence[Row]]  # by program, in the order of the examples
 
 
 def run_sweep(config: SweepConfig, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
@@ -99,19 +91,10 @@ def run_sweep(config: SweepConfig, output: Path, resume: bool, reporter: Reporte
 
 
 def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
-    """One task's part of the report.
+    """One task's part of the report: its data and baselines, published results, the cells, and their differences.
 
-    Args:
-        task: the task; differences are in its first metric.
-        cells: on the same examples. The cells of the model that others are compared with come first.
-
-    Returns:
-        task, data, split, number of examples, metric, baselines, what others report for LaMP's dev set, the cells (each
-        with its programs' entries, see `report.entry`, and with the judge's part, if there is a judge), and two lists
-        of differences, paired by example, with their 95 % intervals:
-
-        - `between_models`: of each `model` to each earlier one, for one `program` and `k`;
-        - `between_programs`: of each `program` to plain prediction and to chain of thought, for one `model` and `k`.
+    Differences are in the task's first metric, paired by example, with 95 % intervals: `between_models` of each model
+    to each earlier one, `between_programs` of each program to plain prediction and to chain of thought.
     """
     first = cells[0].report
     return {
@@ -168,20 +151,19 @@ class _CellReporter(Reporter):
 
 def _setups(config: SweepConfig, reporter: Reporter) -> list[tuple[EvaluateConfig, Setup]]:
     """The configs of every task and k, with what they measure; refuses what cannot be run."""
-    found: dict[str, list[tuple[EvaluateConfig, Setup]]] = {}
+    setups: list[tuple[EvaluateConfig, Setup]] = []
+    files: dict[str, str] = {}
     for file in config.tasks:
         task, base = task_of(file), config.base
-        if task.name in found:
-            other = found[task.name][0][0].program.task
-            raise ConfigError(f"{other} and {file} are two tasks named {task.name!r}; rename one")
+        if files.setdefault(task.name, file) != file:
+            raise ConfigError(f"{files[task.name]} and {file} are two tasks named {task.name!r}; rename one")
         base = base.with_task(file, _folder(base.data.source, task, len(config.tasks) > 1))
-        found[task.name] = []
+        data = None
         for cell in map(base.with_k, config.ks):
-            read = found[task.name][0][1].data if found[task.name] else None
-            found[task.name].append((cell, Setup.of(cell.program, cell.data, reporter, read=read)))
-        if base.judge is not None:
-            judging.connected(task, base.judge.name, base.judge.api_base, base.judge.seed)
-    return [cell for cells in found.values() for cell in cells]
+            setups.append((cell, Setup.of(cell.program, cell.data, reporter, read=data)))
+            data = setups[-1][1].data
+        judging.connected(task, base.judge)
+    return setups
 
 
 def _folder(data: str | None, task: Task, several: bool) -> str | None:

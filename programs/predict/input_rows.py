@@ -14,28 +14,16 @@ from r2p_dspy.files import digest
 
 
 class InputRow(NamedTuple):
-    """A row of the input.
+    """A row of the input."""
 
-    Args:
-        line: its number in the file, from 1.
-        id: the row's own id; None if it has none.
-        fields: its contents.
-        fault: why it cannot be asked; None if it can.
-    """
-
-    line: int
-    id: str | None
+    line: int  # its number in the file, from 1
+    id: str | None  # the row's own
     fields: dict[str, Any]
-    fault: str | None = None
+    fault: str | None = None  # why it cannot be asked
 
 
 def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[InputRow]:
-    """The rows of a file, in order. A flawed row comes with its fault.
-
-    Args:
-        task: the task of the rows.
-        source: the file, with one JSON object a line. Blank lines are skipped.
-        skip: ids of rows to leave out.
+    """The rows of a file, in order. A flawed row, and one whose id is in `skip`, comes with its fault.
 
     Example:
         >>> import tempfile
@@ -66,12 +54,9 @@ def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[Input
 
 
 def arguments(task: Task, source: Path, row: InputRow) -> dict[str, Any]:
-    """The arguments that a program is called with for a row.
+    """The arguments that a program is called with for a row; raises `DataError` for a flawed one.
 
     A row of LaMP's may have the question in LaMP's wording, as `input`.
-
-    Raises:
-        DataError: for a flawed row, a row without one of the task's inputs, and an item that the task cannot have.
     """
     if row.fault is not None:
         raise DataError(row.fault)
@@ -85,11 +70,7 @@ def arguments(task: Task, source: Path, row: InputRow) -> dict[str, Any]:
 
 
 def survey(source: Path) -> tuple[int, str]:
-    """The number of a file's rows, and sixteen hex digits that change with its contents.
-
-    Raises:
-        DataError: for a file that cannot be read, and for one without rows.
-    """
+    """The number of a file's rows, and sixteen hex digits that change with its contents."""
     if source.exists() and not source.is_file():
         raise DataError(f"{source} is no file; give --input a file of rows")
     try:

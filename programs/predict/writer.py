@@ -57,11 +57,7 @@ class PredictionWriter:
         self._lock.close()
 
     def remaining(self, rows: Iterable[InputRow]) -> Iterator[InputRow]:
-        """The rows that are not done yet, out of all rows of the input.
-
-        Raises:
-            RunError: if the rows that are done are not the beginning of the input.
-        """
+        """The rows that are not done yet, out of all rows of the input. Those that are done must be its beginning."""
         answers, failures = _objects(self.answers), _objects(self.failures)
         answer, failure = next(answers, None), next(failures, None)
         for row in rows:
@@ -83,15 +79,9 @@ class PredictionWriter:
         self.answered += 1
 
     def fail(self, row: InputRow, reason: str, asked: bool) -> None:
-        """Write, now or later, why a row has no answer.
+        """Write, now or later, why a row has no answer; raises `RunError` for one failure too many.
 
-        Args:
-            row: the row.
-            reason: why it has none.
-            asked: whether a model was asked. Flawed rows stop a run only if no row is answered yet.
-
-        Raises:
-            RunError: for one failure too many.
+        Flawed rows, for which no model was asked, stop a run only if no row is answered yet.
         """
         self._held.append({"id": row.id, "line": row.line, "error": reason})
         self._failing += asked or not self.answered

@@ -19,17 +19,10 @@ from r2p_dspy.errors import RunError
 
 @dataclass(frozen=True)
 class ActiveRun:
-    """A run in progress.
-
-    Args:
-        directory: where its results go.
-        lm: the model that its programs ask; calls are counted, and kept if there is a call cache.
-        limiter: counts calls, and stops them at the run's limits.
-        cache: the completed calls; None if none are kept.
-    """
+    """A run in progress."""
 
     directory: Run
-    lm: dspy.LM
+    lm: dspy.LM  # the model that its programs ask; calls are counted, and kept if there is a call cache
     limiter: UsageLimiter
     cache: CallCache | None = None
 
@@ -55,13 +48,11 @@ def open_run(
     """Open a run's directory. No other process can work in it until it is closed.
 
     Args:
-        output: the directory.
-        command: the command's name.
-        options: the options that decide the result, by name; see `CompileConfig.options`.
-        identity: what else decides it: digests of files and examples, names of models.
+        output, resume: see `Run`.
+        command, options, identity: what a resumed run must share: the command's name, the options that decide the
+            result, and what else decides it, such as digests of files and examples, and names of models.
         lm: the model that programs ask.
         reporter: shows what fails at the end.
-        resume: go on with the run that is there. It must have the same command, options and identity.
         limits: the most that the run may spend.
         calls: directory of the call cache; None keeps no calls.
         mlflow: where MLflow keeps the run; None for nowhere.
@@ -76,7 +67,11 @@ def open_run(
         Run(output, {"command": command, **options, **identity}, resume) as directory,
         tracking.tracked(store, directory.path, command, options, reporter),
     ):
-        cache = None if calls is None else _open_cache(calls, directory)
+        try:
+            cache = None if calls is None else CallCache(calls, directory.id)
+        except RunError:
+            directory.withdraw()
+            raise
         limiter = UsageLimiter(limits, Usage() if cache is None else cache.usage(directory.id))
         try:
             yield ActiveRun(directory, record_calls(lm, cache, limiter), limiter, cache)
@@ -88,11 +83,3 @@ def open_run(
             limiter.drain()
             if cache is not None:
                 cache.close()
-
-
-def _open_cache(folder: Path, directory: Run) -> CallCache:
-    try:
-        return CallCache(folder, directory.id)
-    except RunError:
-        directory.withdraw()
-        raise

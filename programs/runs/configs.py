@@ -61,15 +61,41 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class CompileConfig:
-    """What `compile` does.
+class MeasuringConfig:
+    """What `compile` and `evaluate` share.
 
     Args:
-        program: what is compiled.
+        program: what is compiled or measured.
         data: the examples.
         model: what the program asks.
         seed: of everything that is drawn.
         num_threads: calls in flight.
+        mlflow: where MLflow keeps the run; None for nowhere.
+    """
+
+    program: ProgramConfig
+    data: DataConfig
+    model: ModelConfig
+    seed: int = 0
+    num_threads: int = 16
+    mlflow: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The options that decide the result, by name. A resumed run must have the same."""
+        parts = self.program.options() | self.data.options() | _model_options(self.model, "model", "api_base")
+        return {**parts, "temperature": self.model.temperature, "num_threads": self.num_threads}
+
+    def connect(self) -> dspy.LM:
+        """The model that the program asks."""
+        # A cache would hide the calls and tokens of a model in this process, and saves little there.
+        return self.model.connect(cache=not self.model.in_process, carrier=self.program.r2p.carrier)
+
+
+@dataclass(frozen=True)
+class CompileConfig(MeasuringConfig):
+    """What `compile` does.
+
+    Args:
         optimizer: one of `optimizers.OPTIMIZERS`, or "none".
         reflection: the model that writes instructions.
         weights: of the score's parts, as `compiling.parse_weights` reads them.
@@ -80,14 +106,8 @@ class CompileConfig:
         limits: the most that the run may spend.
         calls: directory of the call cache; None for `calls` beside the run.
         cache: answer completed calls from the call cache, and keep new ones.
-        mlflow: where MLflow keeps the run; None for nowhere.
     """
 
-    program: ProgramConfig
-    data: DataConfig
-    model: ModelConfig
-    seed: int = 0
-    num_threads: int = 16
     optimizer: str = "random"
     reflection: ModelConfig | None = None
     weights: str | None = None
@@ -98,7 +118,6 @@ class CompileConfig:
     limits: UsageLimits = field(default_factory=UsageLimits)
     calls: str | None = None
     cache: bool = True
-    mlflow: str | None = None
 
     @classmethod
     def of(cls, **options: Any) -> "CompileConfig":
@@ -116,36 +135,24 @@ class CompileConfig:
         return cls(**_parts(options, trains=True), limits=limits, reflection=reflection, **options)
 
     def options(self) -> dict[str, Any]:
-        """The options that decide the result, by name. A resumed run must have the same."""
         own = ("optimizer", "weights", "threshold", "redact", "tune", "trials")
         reflection = _model_options(self.reflection, "reflection_model", "reflection_api_base")
-        return {**_shared_options(self), **{name: getattr(self, name) for name in own}, **reflection}
-
-    def connect(self) -> dspy.LM:
-        """The model that the program asks."""
-        return _connect(self)
+        return {**super().options(), **{name: getattr(self, name) for name in own}, **reflection}
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(MeasuringConfig):
     """What `evaluate` does.
 
     Args:
-        program, data, model, seed, num_threads, mlflow: as of `CompileConfig`.
         controls: also measure R2P without this user's history.
         ablate: add R2P's parts in turn, and measure DSPy's own modules beside it.
         judge: a model that judges free text.
     """
 
-    program: ProgramConfig
-    data: DataConfig
-    model: ModelConfig
-    seed: int = 0
-    num_threads: int = 16
     controls: bool = False
     ablate: bool = False
     judge: ModelConfig | None = None
-    mlflow: str | None = None
 
     @classmethod
     def of(cls, **options: Any) -> "EvaluateConfig":
@@ -159,13 +166,8 @@ class EvaluateConfig:
         return cls(**_parts(options), judge=judge, **options)
 
     def options(self) -> dict[str, Any]:
-        """The options that decide the result, by name. A resumed run must have the same."""
         judge = _model_options(self.judge, "judge", "judge_api_base")
-        return {**_shared_options(self), "controls": self.controls, "ablate": self.ablate, **judge}
-
-    def connect(self) -> dspy.LM:
-        """The model that the program asks."""
-        return _connect(self)
+        return {**super().options(), "controls": self.controls, "ablate": self.ablate, **judge}
 
     def with_task(self, task: str, source: str | None) -> "EvaluateConfig":
         """The same evaluation of another task, whose data are at `source`."""
@@ -268,17 +270,6 @@ def _model(options: dict[str, Any], name: str, api_base: str, temperature: float
 
 def _model_options(model: ModelConfig | None, name: str, api_base: str) -> dict[str, Any]:
     return {name: model and model.name, api_base: model and model.api_base}
-
-
-def _shared_options(config: CompileConfig | EvaluateConfig) -> dict[str, Any]:
-    """The options of the parts that configs share, by name."""
-    parts = config.program.options() | config.data.options() | _model_options(config.model, "model", "api_base")
-    return {**parts, "temperature": config.model.temperature, "num_threads": config.num_threads}
-
-
-def _connect(config: CompileConfig | EvaluateConfig) -> dspy.LM:
-    # A cache would hide the calls and tokens of a model in this process, and saves little there.
-    return config.model.connect(cache=not config.model.in_process, carrier=config.program.r2p.carrier)
 
 
 def digest(path: str | None) -> str | None:

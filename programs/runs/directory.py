@@ -118,33 +118,22 @@ def results(directory: Path, name: str) -> "Rows":
     return Rows(directory / "results" / f"{name.replace(':', '-')}.jsonl")
 
 
-def default_directory(command: str, name: str, resume: bool, parent: Path = Path("runs")) -> Path:
+def default_directory(command: str, name: str, resume: bool) -> Path:
     """The directory of a run without `--output`: the first free of runs/compile-lamp2, runs/compile-lamp2-2, …
 
-    Args:
-        command: the command's name.
-        name: of the task or tasks.
-        resume: take the latest unfinished run instead.
-        parent: of all such directories.
-
-    Raises:
-        RunError: if there is no unfinished run to resume.
+    `resume` takes the latest unfinished run instead.
     """
-    numbered = [parent / f"{command}-{name}{'' if number == 1 else f'-{number}'}" for number in range(1, 1000)]
+    numbered = [Path(f"runs/{command}-{name}{'' if number == 1 else f'-{number}'}") for number in range(1, 1000)]
     if not resume:
         return next(path for path in numbered if not path.exists())
     unfinished = [path for path in numbered if path.exists() and not (path / "report.json").exists()]
     if not unfinished:
-        raise RunError(f"there is no unfinished {command} run of {name} in {parent}/; leave out --resume")
+        raise RunError(f"there is no unfinished {command} run of {name} in runs/; leave out --resume")
     return unfinished[-1]
 
 
 def check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
-    """Refuse to resume a run with another config.
-
-    Raises:
-        RunError: with the first entry that differs; an option stands there as a user types it.
-    """
+    """Refuse to resume a run with another config; the error names the first entry that differs."""
     now = json.loads(json.dumps(config))
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
@@ -163,15 +152,11 @@ def _as_typed(key: str, value: Any) -> str:
     if value is None or value is False or value == []:
         return f"no {option}"
     values = value if isinstance(value, list) else [value]
-    return option if value is True else " ".join(f"{option} {one}" for one in values)
+    return option if value is True else " ".join(f"{option} {value}" for value in values)
 
 
 class Rows:
-    """A file of JSON lines, appended one by one so that a stopped run loses nothing.
-
-    Args:
-        path: of the file; its folder is made if it does not exist.
-    """
+    """A file of JSON lines, appended one by one so that a stopped run loses nothing. Its folder is made."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -214,11 +199,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run's directory.
-
-    Raises:
-        RunError: for a file that cannot be read.
-    """
+    """Read a JSON file of a run's directory; raises `RunError` if that fails."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -18,16 +18,7 @@ from r2p_dspy.files import digest
 def provenance(
     model: ModelConfig, lm: dspy.LM, data: Data, task: Task, scored: Composite, summary: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The notes of a compiled program.
-
-    Args:
-        model: the model that it was compiled with, as the user named it.
-        lm: that model.
-        data: the examples that it was compiled on.
-        task: the task.
-        scored: the score that it was compiled by.
-        summary: of `compile_program`: optimizer, winner, scores on dev.
-    """
+    """The notes of a compiled program; `summary` is that of `compile_program`: optimizer, winner, scores on dev."""
     return {
         "data": {
             "source": data.source,
@@ -55,15 +46,7 @@ def fingerprint(examples: Sequence[dspy.Example]) -> str:
 
 
 def complete(path: Path, test: Mapping[str, Any], redact: bool, data: Data, task: Task) -> None:
-    """Add the scores on unseen users to a compiled program's file, and redact users' texts if that is wanted.
-
-    Args:
-        path: of the file.
-        test: the scores, by program.
-        redact: leave texts out, see `r2p_dspy.redacted`.
-        data: the examples that hold the texts.
-        task: says which fields of an example are texts.
-    """
+    """Add the scores on unseen users to a compiled program's file, and redact the texts in it if that is wanted."""
     artifact = read_artifact(path)
     artifact.notes["test"] = {"split": data.split, "examples": len(data.test), **test}
     if redact:

@@ -28,11 +28,7 @@ _QUIET = {
 
 
 def store(uri: str) -> str:
-    """The address of a store as MLflow takes it.
-
-    Args:
-        uri: an MLflow tracking URI, or a directory (a path or `file://…`). A directory gets an SQLite database,
-            `mlflow.db`, because MLflow keeps no new runs in plain files.
+    """The address of a store as MLflow takes it. A directory gets a database: MLflow keeps no new runs in plain files.
 
     Example:
         >>> store("http://localhost:5000"), store("file:///srv/runs")
@@ -43,11 +39,7 @@ def store(uri: str) -> str:
 
 
 def connected(uri: str | None) -> Any:
-    """The MLflow module with its store set; None without a store.
-
-    Raises:
-        ConfigError: one line, if MLflow is not installed or the store cannot be used.
-    """
+    """The MLflow module with its store set, None without a store; raises `ConfigError` if it cannot be used."""
     if uri is None:
         return None
     if not uri.strip():
@@ -81,14 +73,7 @@ def tracked(
     """Keep a run in MLflow: traces while it works, the report and the other files at its end.
 
     MLflow gets prompts, answers and demos, so it gets texts of users' histories. If MLflow fails at the end, the
-    reporter says so: the run's directory is complete anyway.
-
-    Args:
-        mlflow: from `connected`; None keeps nothing.
-        directory: the run's directory.
-        command: "compile" or "evaluate".
-        options: the run's options; addresses are left out.
-        reporter: shows a failure at the end.
+    reporter says so: the run's directory is complete anyway. Without `mlflow`, from `connected`, nothing is kept.
     """
     if mlflow is None:
         yield

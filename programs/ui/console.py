@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from programs.runs.reporter import Reporter
 from programs.text import one_line
-from programs.ui.figures import draw
+from programs.ui.plots import draw
 from programs.ui.report_table import print_report
 from programs.ui.terminal import Line, call_lines, moves, print_lines
 
@@ -21,11 +21,7 @@ _OPTIMIZER_NOISE = ("Bootstrapped", "Average", "Scores so far", "Best score", "G
 
 
 class Console(Reporter):
-    """Shows progress on stderr.
-
-    Args:
-        verbose: also show what the optimizer does, and the first prompt of each program with its answer.
-    """
+    """Shows progress on stderr; `verbose` adds the optimizer's log, and each program's first prompt and answer."""
 
     def __init__(self, verbose: bool = False):
         self.verbose = verbose

@@ -42,15 +42,9 @@ def get(task: str, split: By, output: str | None, test: bool) -> None:
     """Download the official files of TASK. The same command continues a download that was stopped."""
     directory = Path(output or f"lamp/{task}-{split}")
     terminal = Terminal(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     bars: dict[str, Any] = {}
-    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
+    with Progress(*columns, TimeRemainingColumn(), console=terminal, disable=not terminal.is_terminal) as progress:
 
         def tell(name: str, done: int, total: int | None) -> None:
             if name not in bars:
@@ -59,8 +53,8 @@ def get(task: str, split: By, output: str | None, test: bool) -> None:
                     click.echo(f"{name}: {'' if total is None else f'{total:,} bytes '}from byte {done:,}", err=True)
             progress.update(bars[name], completed=done, total=total)
 
-        got = get_files(_task(task), split, directory, test=test, progress=tell)
-    done = f"{len(got)} files downloaded" if got else "all files were there before"
+        files = get_files(_task(task), split, directory, test=test, progress=tell)
+    done = f"{len(files)} files downloaded" if files else "all files were there before"
     click.echo(f"{directory}: {done}; next: python cli.py data check {directory}")
 
 

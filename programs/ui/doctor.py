@@ -25,29 +25,15 @@ _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HOSTED_VLLM_API_KEY")
 
 
 class Finding(NamedTuple):
-    """What was found about one requirement.
-
-    Args:
-        what: the requirement.
-        ok: whether it is met; None if no command depends on it.
-        detail: what is there, or what to do.
-    """
+    """What was found about one requirement."""
 
     what: str
-    ok: bool | None
-    detail: str
+    ok: bool | None  # whether it is met; None if no command depends on it
+    detail: str  # what is there, or what to do
 
 
 def findings(runs: Path = Path("runs")) -> Iterator[Finding]:
-    """Check every requirement, slow checks last.
-
-    Args:
-        runs: the parent of run directories.
-
-    Example:
-        >>> next(findings()).what
-        'Python'
-    """
+    """Check every requirement, slow checks last; `runs` is the parent of run directories."""
     yield Finding("Python", True, f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
     for what, (extra, packages) in _EXTRAS.items():
         missing = [name for name in packages if _version(name) is None]
@@ -103,11 +89,7 @@ def _pocket() -> tuple[bool | None, str]:
 
 
 def print_findings() -> None:
-    """Print every finding.
-
-    Raises:
-        ConfigError: if something is missing that commands need.
-    """
+    """Print every finding; refuse to go on if something is missing that commands need."""
     broken = 0
     for finding in findings():
         mark, style = {True: ("ok", "green"), False: ("missing", "bold red"), None: ("-", "dim")}[finding.ok]

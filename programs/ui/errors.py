@@ -43,16 +43,11 @@ class CommandGroup(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
-            click.echo(f"stopped; {_continuing(ctx)}", err=True)
+            what, how = ("a download", "") if ctx.invoked_subcommand == "data" else ("the run", " and --resume")
+            click.echo(f"stopped; {what} goes on with the same command{how}", err=True)
             sys.exit(INTERRUPTED)
         except Exception as error:
             _explain(error)
-
-
-def _continuing(context: click.Context) -> str:
-    if context.invoked_subcommand == "data":
-        return "a download goes on with the same command"
-    return "the run goes on with the same command and --resume"
 
 
 def _explain(error: Exception) -> NoReturn:
@@ -75,7 +70,9 @@ def _explain(error: Exception) -> NoReturn:
         click.echo(users, err=True, nl=False)
         _stop(f"your code failed in {frame.filename}, line {frame.lineno} ({_name(error)}); correct it and run again")
     if isinstance(error, OSError):
-        _stop(_of_file(error))
+        if error.filename is None:
+            _stop(f"a file or a connection failed ({_name(error)}); correct this, then run again")
+        _stop(f"{error.filename} cannot be used ({error.strerror}); check that it exists and its permissions")
     if isinstance(error, ModuleNotFoundError):
         _stop(f"{error.name} is not installed; `pip install '.[local,cli]'` installs what the commands need")
     traceback.print_exception(error)
@@ -96,13 +93,6 @@ def _of_model(error: Exception) -> str:
     reason = " ".join(str(error).split())
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     return f"the language model failed ({reason[:300]}{notes}); {advice}, then go on with --resume"
-
-
-def _of_file(error: OSError) -> str:
-    """A failure of the file system in one line."""
-    if error.filename is None:
-        return f"a file or a connection failed ({_name(error)}); correct this, then run again"
-    return f"{error.filename} cannot be used ({error.strerror}); check that it exists and its permissions"
 
 
 def _name(error: BaseException) -> str:
@@ -128,10 +118,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _user_frames(error: BaseException, reraised: bool = False) -> list[traceback.FrameSummary]:
     """The frames of the user's own files: of a task file, a check or a metric.
 
-    Args:
-        error: what was raised.
-        reraised: whether our code has turned it into an error of ours. Else only an error counts that the user's code
-            raised, or a library that it calls, and not our code.
+    An error that our code raised counts only if our code turned it into another one (`reraised`).
     """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
     if not frames or (_is_ours(frames[-1].filename) and not reraised):

@@ -33,6 +33,10 @@ _TUNE = (
 _MLFLOW = "Keep the run, with prompts and answers, in MLflow: a directory, or the address of a server."
 _CARRIER = "Carry R2P's stages in output fields, or in tags inside the model's own thinking."
 _RECONCILE = "Choose how several candidates become one answer."
+_RULES = ("auto", "vote", "median", "medoid", "synthesis")
+_ADAPTIVE = "Stop sampling candidates when the answer is settled."
+_TEMPERATURE = "Set the sampling temperature; 0 takes the likeliest token."
+_THRESHOLD = "Make demos only of answers with at least this task score; default: the task's own."
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -46,105 +50,64 @@ def _only_one(context: click.Context, option: click.Parameter, values: tuple[Any
     return different[0] if different else None
 
 
+_OPTIONS: dict[str, Decorator] = {}
+
+
+def _define(name: str, text: str, flag: str | None = None, **how: Any) -> None:
+    """Define an option by the name of its parameter, from which its flag is made unless `flag` is given."""
+    _OPTIONS[name] = click.option(flag or f"--{name.replace('_', '-')}", name, help=text, **how)
+
+
 _SWEPT: dict[str, dict[str, Any]] = {  # the options that `sweep` takes several values of
-    "task": {"default": ["lamp2"], "show_default": "lamp2", "help": _TASK},
-    "model": {"default": ["pocket"], "show_default": "pocket", "help": _MODEL},
-    "k": {"type": int, "show_default": "4", "help": "Show this many items in a prompt."},
+    "task": {"text": _TASK, "default": ["lamp2"], "show_default": "lamp2"},
+    "model": {"text": _MODEL, "default": ["pocket"], "show_default": "pocket"},
+    "k": {"text": "Show this many items in a prompt.", "type": int, "show_default": "4"},
 }
-REPEATABLE: dict[str, Decorator] = {
-    name: click.option(f"--{name}", f"{name}s", multiple=True, **{**how, "help": f"{how['help']} Repeatable."})
-    for name, how in _SWEPT.items()
-}
-_OPTIONS: dict[str, Decorator] = {
-    **{name: click.option(f"--{name}", multiple=True, callback=_only_one, **how) for name, how in _SWEPT.items()},
-    "data": click.option("--data", metavar="DIR_OR_FILE", help=_DATA),
-    "api_base": click.option("--api-base", metavar="URL", help="Set the address of a served model."),
-    "program": click.option("--program", metavar="FILE", help="Use a compiled program: program.json of a compile run."),
-    # R2P's settings. None stands for the compiled program's setting, or the default.
-    "retriever": click.option("--retriever", show_default="bm25", help=_RETRIEVER),
-    "candidates": click.option(
-        "--candidates", type=click.IntRange(1, 100), show_default="1", help="Sample and reconcile this many outcomes."
-    ),
-    "reconcile": click.option(
-        "--reconcile",
-        type=click.Choice(["auto", "vote", "median", "medoid", "synthesis"]),
-        show_default="auto",
-        help=_RECONCILE,
-    ),
-    "adaptive": click.option(
-        "--adaptive/--no-adaptive", default=None, help="Stop sampling candidates when the answer is settled."
-    ),
-    "template": click.option(
-        "--template", type=click.Choice(["full", "brief"]), show_default="full", help="Choose the stages of reasoning."
-    ),
-    "carrier": click.option(
-        "--carrier", type=click.Choice(["fields", "thinking"]), show_default="fields", help=_CARRIER
-    ),
-    "retriever_tokens": click.option(
-        "--retriever-tokens", type=_AT_LEAST_ONE, help="Limit the tokens of all items in a prompt; default: no limit."
-    ),
-    "skip": click.option("--skip", metavar="ID", multiple=True, help="Leave out a row of the data. Repeatable."),
-    "skip_bad": click.option("--skip-bad", is_flag=True, help="Leave out flawed rows of --data, and name them."),
-    "limit": click.option("--limit", type=int, help="Report on this many examples (persona world: 200 by default)."),
-    "seed": click.option(
-        "--seed", default=0, show_default=True, help="Seed everything that is drawn, the persona users included."
-    ),
-    "num_threads": click.option(
-        "--num-threads", default=16, show_default=True, type=_AT_LEAST_ONE, help="Keep this many calls in flight."
-    ),
-    "temperature": click.option(
-        "--temperature",
-        default=0.0,
-        show_default=True,
-        type=click.FloatRange(0, 2),
-        help="Set the sampling temperature; 0 takes the likeliest token.",
-    ),
-    "optimizer": click.option("--optimizer", metavar="NAME", default="random", show_default=True, help=_OPTIMIZER),
-    "reflection_model": click.option(
-        "--reflection-model", metavar="MODEL", help="Let this model write instructions; gepa, mipro and copro need it."
-    ),
-    "reflection_api_base": click.option(
-        "--reflection-api-base", metavar="URL", help="Set the address of a served --reflection-model."
-    ),
-    "weights": click.option("--weights", metavar="PART=NUMBER,…", help=_WEIGHTS),
-    "threshold": click.option(
-        "--threshold",
-        type=click.FloatRange(0, 1),
-        help="Make demos only of answers with at least this task score; default: the task's own.",
-    ),
-    "redact": click.option(
-        "--redact", is_flag=True, help="Leave users' texts, and so demos, out of program.json (docs/artifacts.md)."
-    ),
-    "tune": click.option("--tune", is_flag=True, help=_TUNE),
-    "trials": click.option(
-        "--trials", default=24, show_default=True, type=_AT_LEAST_ONE, help="Let --tune measure this many settings."
-    ),
-    "max_calls": click.option(
-        "--max-calls", type=int, metavar="N", help="Stop at so many calls; keep the best so far."
-    ),
-    "max_tokens": click.option("--max-tokens", type=int, metavar="N", help="Stop at so many prompt and answer tokens."),
-    "max_usd": click.option("--max-usd", type=float, metavar="X", help="Stop at so many US dollars."),
-    "max_minutes": click.option("--max-minutes", type=float, metavar="X", help="Stop after so many minutes."),
-    "calls": click.option("--calls", metavar="DIR", help="Keep completed calls here; default: calls/ beside the run."),
-    "cache": click.option(
-        "--no-cache", "cache", flag_value=False, default=True, help="Neither look up completed calls nor keep them."
-    ),
-    "controls": click.option(
-        "--controls", is_flag=True, help="Also measure without a profile, with another user's, and with random items."
-    ),
-    "ablate": click.option(
-        "--ablate", is_flag=True, help="Add R2P's parts one by one, beside DSPy's BestOfN, Refine and MultiChain."
-    ),
-    "judge": click.option("--judge", metavar="MODEL", help="Let this model judge free text beside the metrics."),
-    "judge_api_base": click.option("--judge-api-base", metavar="URL", help="Set the address of a served judge."),
-    "output": click.option("--output", metavar="DIR", help="Set the run's directory; default: a new one in runs/."),
-    "resume": click.option(
-        "--resume", is_flag=True, help="Go on with an unfinished run: that of --output, or the latest in runs/."
-    ),
-    "mlflow": click.option("--mlflow", metavar="URI", help=_MLFLOW),
-    "verbose": click.option("--verbose", is_flag=True, help="Show first prompts, and the optimizer's log."),
-}
+for _name, _how in _SWEPT.items():
+    _define(_name, multiple=True, callback=_only_one, **_how)
+    _define(f"{_name}s", flag=f"--{_name}", multiple=True, **_how | {"text": f"{_how['text']} Repeatable."})
+_define("data", _DATA, metavar="DIR_OR_FILE")
+_define("api_base", "Set the address of a served model.", metavar="URL")
+_define("program", "Use a compiled program: program.json of a compile run.", metavar="FILE")
+# R2P's settings. None stands for the compiled program's setting, or the default.
+_define("retriever", _RETRIEVER, show_default="bm25")
+_define("candidates", "Sample and reconcile this many outcomes.", type=click.IntRange(1, 100), show_default="1")
+_define("reconcile", _RECONCILE, type=click.Choice(_RULES), show_default="auto")
+_define("adaptive", _ADAPTIVE, "--adaptive/--no-adaptive", default=None)
+_define("template", "Choose the stages of reasoning.", type=click.Choice(["full", "brief"]), show_default="full")
+_define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
+_define("retriever_tokens", "Limit the tokens of all items in a prompt; default: no limit.", type=_AT_LEAST_ONE)
+_define("skip", "Leave out a row of the data. Repeatable.", metavar="ID", multiple=True)
+_define("skip_bad", "Leave out flawed rows of --data, and name them.", is_flag=True)
+_define("limit", "Report on this many examples (persona world: 200 by default).", type=int)
+_define("seed", "Seed everything that is drawn, the persona users included.", default=0, show_default=True)
+_define("num_threads", "Keep this many calls in flight.", default=16, show_default=True, type=_AT_LEAST_ONE)
+_define("temperature", _TEMPERATURE, default=0.0, show_default=True, type=click.FloatRange(0, 2))
+_define("optimizer", _OPTIMIZER, metavar="NAME", default="random", show_default=True)
+_define("reflection_model", "Let this model write instructions; gepa, mipro and copro need it.", metavar="MODEL")
+_define("reflection_api_base", "Set the address of a served --reflection-model.", metavar="URL")
+_define("weights", _WEIGHTS, metavar="PART=NUMBER,…")
+_define("threshold", _THRESHOLD, type=click.FloatRange(0, 1))
+_define("redact", "Leave users' texts, and so demos, out of program.json (docs/artifacts.md).", is_flag=True)
+_define("tune", _TUNE, is_flag=True)
+_define("trials", "Let --tune measure this many settings.", default=24, show_default=True, type=_AT_LEAST_ONE)
+_define("max_calls", "Stop at so many calls; keep the best so far.", type=int, metavar="N")
+_define("max_tokens", "Stop at so many prompt and answer tokens.", type=int, metavar="N")
+_define("max_usd", "Stop at so many US dollars.", type=float, metavar="X")
+_define("max_minutes", "Stop after so many minutes.", type=float, metavar="X")
+_define("calls", "Keep completed calls here; default: calls/ beside the run.", metavar="DIR")
+_define("cache", "Neither look up completed calls nor keep them.", "--no-cache", flag_value=False, default=True)
+_define("controls", "Also measure without a profile, with another user's, and with random items.", is_flag=True)
+_define("ablate", "Add R2P's parts one by one, beside DSPy's BestOfN, Refine and MultiChain.", is_flag=True)
+_define("judge", "Let this model judge free text beside the metrics.", metavar="MODEL")
+_define("judge_api_base", "Set the address of a served judge.", metavar="URL")
+_define("output", "Set the run's directory; default: a new one in runs/.", metavar="DIR")
+_define("resume", "Go on with an unfinished run: that of --output, or the latest in runs/.", is_flag=True)
+_define("mlflow", _MLFLOW, metavar="URI")
+_define("verbose", "Show first prompts, and the optimizer's log.", is_flag=True)
+
 SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier", "retriever_tokens")
+SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
 DATA = ("data", "skip", "skip_bad", "limit", "seed")
 RUN = ("num_threads", "temperature", "output", "resume", "mlflow", "verbose")
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "redact")
@@ -152,17 +115,12 @@ COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd
 MEASURES = ("program", "ablate", "controls", "judge", "judge_api_base")
 
 
-def options(*names: str, **replaced: Decorator) -> Decorator:
-    """A decorator that gives a command these options.
-
-    Args:
-        names: of the options, in the order of `--help`.
-        replaced: options that stand in place of those of the same name.
-    """
+def options(*names: str) -> Decorator:
+    """A decorator that gives a command these options, in the order of `--help`."""
 
     def decorate(command: Any) -> Any:
         for name in reversed(names):
-            command = (replaced.get(name) or _OPTIONS[name])(command)
+            command = _OPTIONS[name](command)
         return command
 
     return decorate

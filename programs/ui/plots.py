@@ -11,14 +11,19 @@ _TOKENS = "completion tokens per example (discarded ones too)"
 _FORMATS = ("o-", "s--", "^:", "D-.", "v-", "P--", "X:")
 
 
-def plot(report: Mapping[str, Any], path: Path) -> None:
-    """Draw the task's first metric against completion tokens, as PNG.
+def draw(report: Mapping[str, Any], directory: Path) -> None:
+    """Draw the figures that belong to a report: of an ablation, of tuning, and of each task of a sweep."""
+    if report["command"] == "sweep":
+        for name, task in report["tasks"].items():
+            plot_sweep(task, directory / f"{name}.png")
+    elif "not_runnable" in report:  # an ablation
+        plot(report, directory / "ablation.png")
+    elif report.get("tuning", {}).get("trials"):
+        plot_tuning(report["tuning"], f"{report['task']}, {report['data']}", directory / "tuning.png")
 
-    Args:
-        report: of `report.build_report`. Each program is a point with its 95 % interval, each trivial baseline a dashed
-            line.
-        path: the file, written whole or not at all.
-    """
+
+def plot(report: Mapping[str, Any], path: Path) -> None:
+    """Draw the task's first metric against completion tokens: a point with its 95 % interval for each program."""
     first = next(iter(report["programs"].values()))
     metric = next(iter(first["metrics"]))
     figure = new_figure((10, 5))
@@ -36,13 +41,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
 
 
 def plot_sweep(result: Mapping[str, Any], path: Path) -> None:
-    """Draw a task's first metric against k, and against completion tokens, side by side, as PNG.
-
-    Args:
-        result: one task of a sweep's report, see `sweep.compare`. Each program of each model is a line over the ks with
-            its 95 % intervals, each trivial baseline a dashed line. A program has a colour, a model a marker.
-        path: the file, written whole or not at all.
-    """
+    """Draw a task's first metric against k, and against completion tokens. A program has a colour, a model a marker."""
     figure = new_figure((14, 5.5))
     by_k, by_tokens = figure.subplots(1, 2, sharey=True)
     models = list(dict.fromkeys(cell["model"] for cell in result["cells"]))
@@ -74,13 +73,10 @@ def plot_sweep(result: Mapping[str, Any], path: Path) -> None:
 
 
 def plot_tuning(tuning: Mapping[str, Any], title: str, path: Path) -> None:
-    """Draw the composite score on dev against completion tokens, and against all tokens, side by side, as PNG.
+    """Draw the composite score on dev against completion tokens, and against all tokens.
 
-    Args:
-        tuning: of `tuning_run.summarize`. Each trial is a point, hollow if it was given up. Those on the frontier are
-            joined and numbered; the start and the winner have their 95 % intervals.
-        title: the figure's title.
-        path: the file, written whole or not at all.
+    Each trial is a point, hollow if it was given up. Those on the frontier are joined and numbered; the start and the
+    winner have their 95 % intervals.
     """
     figure = new_figure((14, 5.5))
     trials = tuning["trials"]
@@ -122,11 +118,8 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 def _errorbars(axes: Any, xs: Sequence[float], values: Sequence[Mapping[str, float]], **style: Any) -> None:
     """Draw values with their intervals."""
-    lengths = [
-        [value["value"] - value["low"] for value in values],
-        [value["high"] - value["value"] for value in values],
-    ]
-    axes.errorbar(xs, [value["value"] for value in values], yerr=lengths, capsize=3, **style)
+    lengths = zip(*((value["value"] - value["low"], value["high"] - value["value"]) for value in values), strict=True)
+    axes.errorbar(xs, [value["value"] for value in values], yerr=[*lengths], capsize=3, **style)
 
 
 def _baselines(axes: Any, baselines: Mapping[str, float]) -> None:

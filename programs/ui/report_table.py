@@ -1,6 +1,6 @@
 """A report on the terminal: one table with a row per program, and what it leaves out in lines below it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +11,29 @@ from metrics.intervals import Interval
 from programs.evaluate.ablation import FULL, TEMPLATE
 from programs.optimize.estimate import in_words
 from programs.tasks.task import Task
-from programs.text import one_line
-from programs.ui.terminal import Line, interval_text, output, print_lines
+from programs.ui.terminal import interval_text, output, print_texts
 from programs.ui.terminal import table as new_table
-from programs.ui.tuning_table import print_tuning
 
 Report = Mapping[str, Any]
 
 
 def print_report(report: Report, directory: Path) -> None:
-    """Print a report to stdout as one table and a few lines, the last of which says where everything is.
-
-    Args:
-        report: of `report.build_report`.
-        directory: the run's directory.
-    """
+    """Print a report to stdout as tables and a few lines, the last of which says where everything is."""
     if report["programs"]:
         output().print(_table(report))
-        _print(_comparisons(report))
+        print_texts(_comparisons(report))
         if "tuning" in report:
-            print_tuning(report["tuning"])
-        _print(_compiling(report.get("compiling", {})))
-    _print(_calls(report))
-    _print([f"{report['seconds']:.0f} s; everything is in {directory}"])
+            _print_tuning(report["tuning"])
+        print_texts(_compiling(report.get("compiling", {})))
+    print_texts([*_calls(report), f"{report['seconds']:.0f} s; everything is in {directory}"])
 
 
 def print_scores(task: Task, examples: int, scores: Mapping[str, Interval]) -> None:
-    """Print what a file of predictions scores to stdout.
-
-    Args:
-        task: the task.
-        examples: how many examples were scored.
-        scores: each metric with its 95 % interval.
-    """
+    """Print what a file of predictions scores to stdout: each metric with its 95 % interval."""
     table = new_table("metric", "value (95 %)", title=f"{task.name} ({task.lamp}), {examples} examples")
     for name, interval in scores.items():
         table.add_row(name, escape(interval_text(interval._asdict())))
     output().print(table)
-
-
-def _print(lines: Iterable[str]) -> None:
-    print_lines(Line(one_line(line)) for line in lines)
 
 
 def _table(report: Report) -> Table:
@@ -67,6 +49,7 @@ def _table(report: Report) -> Table:
         table.add_column(column, justify="right")
     for name, entry in report["programs"].items():
         intervals = [*entry["metrics"].values(), *([judged[name]] if judged else [])]
+        per_compliant = entry["tokens_per_compliant"]
         table.add_row(
             name,
             *(escape(interval_text(interval)) for interval in intervals),
@@ -76,7 +59,7 @@ def _table(report: Report) -> Table:
             str(entry["calls"]),
             f"{entry['tokens']['prompt']}/{entry['tokens']['completion']}",
             f"{entry['seconds']:.0f}",
-            *([_or_dash(entry["tokens_per_compliant"])] if _ablated(report) else []),
+            *([f"{per_compliant:.0f}" if per_compliant else "–"] if _ablated(report) else []),
         )
     return table
 
@@ -157,5 +140,40 @@ def _percentages(first: float | None, final: float | None) -> str:
     return "–" if first is None or final is None else f"{100 * first:.1f} / {100 * final:.1f} %"
 
 
-def _or_dash(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0f}"
+def _print_tuning(tuning: Mapping[str, Any]) -> None:
+    """Print the trials and finalists as tables, and what the winner reaches on the reported users."""
+    output().print(_trials("tuning: settings on dev", tuning["trials"], tuning))
+    if tuning["finals"]:
+        output().print(_trials("finalists: on dev and train", tuning["finals"], tuning))
+    lines = ["calls and tokens are per answer; of the settings within a standard error of the best, the cheapest wins"]
+    if tuning["stopped"]:
+        lines.append(f"tuning stopped early: {tuning['stopped']}")
+    for name, result in tuning.get("test", {}).items():
+        shares = [f"{100 * share:.0f} % of its {kind} tokens" for kind, share in result["tokens"].items() if share]
+        difference = interval_text(result["difference"], "+")
+        lines.append(f"{name}, paired difference to r2p (95 %): {difference}; {', '.join(shares)}")
+    print_texts(lines)
+
+
+def _trials(title: str, trials: Sequence[Mapping[str, Any]], tuning: Mapping[str, Any]) -> Table:
+    table = new_table(title=title)
+    table.add_column("trial", justify="right")
+    table.add_column("setting", overflow="fold")
+    for column in ("composite (95 %)", "difference to start (95 %)", "calls", "tokens out/all"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    settings = [trial["setting"] for trial in tuning["trials"]]
+    for trial in trials:
+        notes = [name for name in ("start", "best", "winner") if trial["setting"] == tuning[name]]
+        notes += ["frontier"] * bool(trial["frontier"])
+        notes += [f"given up after {trial['examples']} examples"] * trial["given_up"]
+        table.add_row(
+            str(settings.index(trial["setting"])),
+            escape(trial["setting"]),
+            escape(interval_text(trial["score"])),
+            escape(interval_text(trial["difference"], "+")),
+            f"{trial['calls']:.2f}",
+            f"{trial['tokens']['completion']:.0f}/{trial['tokens']['all']:.0f}",
+            ", ".join(notes),
+        )
+    return table

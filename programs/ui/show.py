@@ -24,9 +24,6 @@ _UNCOMPILED = "uncompiled"
 def load_artifact(name: str) -> Artifact:
     """Read a program that the command line names: its file, its run's directory, or a task for its uncompiled program.
 
-    Raises:
-        ArtifactError: see `read_artifact`.
-
     Example:
         >>> load_artifact("lamp2").predictors["reason"].demos
         []
@@ -40,10 +37,7 @@ def load_artifact(name: str) -> Artifact:
 def describe(artifact: Artifact, width: int = 100, max_chars: int | None = MAX_CHARS) -> Iterator[Line]:
     """Describe a program: its provenance, then each predictor's instructions, fields and demos.
 
-    Args:
-        artifact: a compiled program.
-        width: characters of a line.
-        max_chars: how much of a text is shown, in characters; None for all of it.
+    A line has `width` characters, and a text shows its first `max_chars`; None shows all of it.
 
     Example:
         >>> empty = Artifact(task="mine", template=["draft"], predictors={})
@@ -74,10 +68,6 @@ def describe(artifact: Artifact, width: int = 100, max_chars: int | None = MAX_C
 
 def compare(before: Artifact, after: Artifact, width: int = 100, max_chars: int | None = MAX_CHARS) -> Iterator[Line]:
     """List what the second of two programs changes: facts, instructions by sentence, fields, and demos by id.
-
-    Args:
-        before, after: two compiled programs.
-        width, max_chars: see `describe`.
 
     Example:
         >>> before, after = (Artifact(task=name, template=[], predictors={}) for name in ("mine", "yours"))
@@ -124,14 +114,12 @@ def _words(value: Any, inner: bool = False) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _value(field: str, value: Any, width: int, max_chars: int | None, indent: int = 2) -> Iterator[Line]:
+def _value(field: str, value: Any, width: int, max_chars: int | None) -> Iterator[Line]:
     """A field of a demo; a list, such as a history, takes a line per entry."""
-    if not isinstance(value, list) or not value:
-        yield from _block(f"{field}: {_entry(value)}", indent, width, max_chars)
-        return
-    yield from _block(f"{field}:", indent, width, max_chars)
-    for entry in value:
-        yield from _block(_entry(entry), indent + 2, width, max_chars)
+    entries = value if isinstance(value, list) else []
+    yield from _block(f"{field}:" if entries else f"{field}: {_entry(value)}", 2, width, max_chars)
+    for entry in entries:
+        yield from _block(_entry(entry), 4, width, max_chars)
 
 
 def _entry(value: Any) -> str:
@@ -184,11 +172,8 @@ def _changed_predictor(
                 yield Line(f"{mark}demo {key}{', changed fields' if key in others else ''}", style)
                 for field, value in demo.items():
                     if key not in others or others[key].get(field) != value:  # of a changed demo only its changes
-                        yield from _marked(_value(field, value, width - 2, max_chars), mark, style)
-
-
-def _marked(lines: Iterator[Line], mark: str, style: str) -> Iterator[Line]:
-    return (Line(f"{mark}{line.text}", style) for line in lines)
+                        for line in _value(field, value, width - 2, max_chars):
+                            yield Line(f"{mark}{line.text}", style)
 
 
 def _sentences(text: str) -> list[str]:
@@ -198,13 +183,11 @@ def _sentences(text: str) -> list[str]:
 
 def _diff(before: Sequence[str], after: Sequence[str], width: int) -> Iterator[Line]:
     for what, start, end, begin, stop in difflib.SequenceMatcher(None, before, after).get_opcodes():
-        if what == "equal":
-            parts = [(_SAME, "", before[start:end])]
-        else:
-            parts = [(_OLD, "red", before[start:end]), (_NEW, "green", after[begin:stop])]
-        for mark, style, texts in parts:
-            for text in texts:
-                yield from _block(text, 0, width, None, style, mark)
+        same = what == "equal"
+        for text in before[start:end]:
+            yield from _block(text, 0, width, None, "" if same else "red", _SAME if same else _OLD)
+        for text in () if same else after[begin:stop]:
+            yield from _block(text, 0, width, None, "green", _NEW)
 
 
 def _described(predictor: Predictor) -> list[str]:

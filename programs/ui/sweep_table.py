@@ -1,6 +1,6 @@
 """A sweep on the terminal: one table per task, with a column for each k."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +9,19 @@ from rich.table import Table
 
 from metrics.lamp import METRICS
 from programs.evaluate import published
-from programs.text import one_line
-from programs.ui.terminal import Line, interval_text, output, print_lines
+from programs.ui.terminal import interval_text, output, print_texts
 from programs.ui.terminal import table as new_table
 
 Result = Mapping[str, Any]
 
 
 def print_sweep(report: Mapping[str, Any], directory: Path) -> None:
-    """Print a sweep's report to stdout, the last line of which says where everything is.
-
-    Args:
-        report: of `sweep.run_sweep`.
-        directory: the run's directory.
-    """
+    """Print a sweep's report to stdout, the last line of which says where everything is."""
     for result in report["tasks"].values():
         output().print(_table(result, list(report["models"]), report["ks"]))
-        _print(_notes(result))
-    _print(f"{name} is {model}" for name, model in report["models"].items() if name != model)
-    _print([f"{report['seconds']:.0f} s; everything is in {directory}"])
-
-
-def _print(lines: Iterable[str]) -> None:
-    print_lines(Line(one_line(line)) for line in lines)
+        print_texts(_notes(result))
+    print_texts(f"{name} is {model}" for name, model in report["models"].items() if name != model)
+    print_texts([f"{report['seconds']:.0f} s; everything is in {directory}"])
 
 
 def _notes(result: Result) -> Iterator[str]:
@@ -72,22 +62,16 @@ def _table(result: Result, models: Sequence[str], ks: Sequence[int]) -> Table:
             values = [entry and entry["metrics"][metric] for entry in entries]
             add_row(model, program, values, tokens=" / ".join(tokens))
         table.add_section()
+    pairs = {
+        (row["model"], row["program"], row["to"], row["k"]): row
+        for row in (*result["between_models"], *result["between_programs"])
+    }
     for model in models[1:]:  # against the first model
         for program in programs:
-            differences = _differences(result["between_models"], ks, model, program, models[0])
+            differences = [pairs.get((model, program, models[0], k)) for k in ks]
             add_row(f"{model} − {models[0]}", program, differences, "+")
         table.add_section()
     for model in models:  # against chain of thought
         for program in programs:
-            differences = _differences(result["between_programs"], ks, model, program, "cot")
-            add_row(model, f"{program} − cot", differences, "+")
+            add_row(model, f"{program} − cot", [pairs.get((model, program, "cot", k)) for k in ks], "+")
     return table
-
-
-def _differences(
-    differences: Sequence[Result], ks: Sequence[int], model: str, program: str, base: str
-) -> list[Result | None]:
-    """The difference at each k; None where there is none."""
-    wanted = (model, program, base)
-    by_k = {row["k"]: row for row in differences if (row["model"], row["program"], row["to"]) == wanted}
-    return [by_k.get(k) for k in ks]

@@ -32,26 +32,21 @@ def moves(terminal: Terminal) -> bool:
 
 
 def table(*headers: str, title: str | None = None) -> Table:
-    """An empty table: with rules on a terminal, in Markdown elsewhere.
-
-    Args:
-        headers: the headers of the first columns.
-        title: the title, in rich's markup.
-    """
+    """An empty table: with rules on a terminal, in Markdown elsewhere. The title is markup."""
     rules = box.HEAVY_HEAD if Terminal().is_terminal else box.MARKDOWN
     return Table(*headers, title=title, title_justify="left", box=rules)
 
 
 def print_lines(lines: Iterable[Line], terminal: Terminal | None = None) -> None:
-    """Print lines literally: markup in them has no effect, and long lines are not wrapped.
-
-    Args:
-        lines: what to print.
-        terminal: where to print it; None for stdout.
-    """
+    """Print lines literally, to stdout by default: markup in them has no effect, and long lines are not wrapped."""
     terminal = terminal or output()
     for line in lines:
         terminal.print(Text(line.text, style=line.style), soft_wrap=True)
+
+
+def print_texts(texts: Iterable[str]) -> None:
+    """Print each text as one line to stdout, whatever is in it."""
+    print_lines(Line(one_line(text)) for text in texts)
 
 
 def lines_of(text: str, style: str = "") -> list[Line]:
@@ -66,13 +61,7 @@ def lines_of(text: str, style: str = "") -> list[Line]:
 
 
 def call_lines(name: str, messages: Iterable[Any], answer: str) -> list[Line]:
-    """Format a request to a model and its answer.
-
-    Args:
-        name: the program that made the call.
-        messages: each message as (role, text).
-        answer: what the model wrote.
-    """
+    """Format a program's request to a model, as (role, text) of each message, and the answer."""
     lines = [Line(one_line(f"── {name}: first call"), "bold")]
     for role, text in messages:
         lines += [Line(one_line(f"{role}:"), "bold"), *lines_of(text, "dim")]

@@ -29,22 +29,27 @@ CHAIN = says(reasoning="hm", tag="comedy")
         ("dspy.BestOfN", ["what?"], None),
     ],
 )
-def test_what_a_model_cannot_run_is_said_not_scored(scripted, name, texts, why):
+def test_unrunnable_module_is_named_not_scored(scripted, name, texts, why):
     scripted(*texts)
-    found = not_runnable(name, ablation(r2p(TASK), TASK)[name], EXAMPLE)
-    assert found == why or (why and found.startswith(why))
+    reason = not_runnable(name, ablation(r2p(TASK), TASK)[name], EXAMPLE)
+    assert reason == why or (why and reason.startswith(why))
 
 
-def test_parts_are_added_to_the_same_predictors():
+def test_variants_share_predictors():
     program = r2p(TASK)
     parts = ablation(program, TASK)
-    mine = {name: one for name, one in parts.items() if name.startswith("r2p:")}
-    assert all(one.reason is program.reason and one.retriever is program.retriever for one in mine.values())
-    settings = [(one.max_backtracks, one.max_interventions, one.candidates, one.adaptive) for one in mine.values()]
+    variants = {name: variant for name, variant in parts.items() if name.startswith("r2p:")}
+    assert all(
+        variant.reason is program.reason and variant.retriever is program.retriever for variant in variants.values()
+    )
+    settings = [
+        (variant.max_backtracks, variant.max_interventions, variant.candidates, variant.adaptive)
+        for variant in variants.values()
+    ]
     assert settings == [(0, 0, 1, False), (2, 0, 1, False), (2, 2, 1, False), (2, 2, 5, False), (2, 2, 5, True)]
 
 
-def test_the_reward_of_bestofn_is_the_share_of_checks_that_hold(scripted):
+def test_checks_met_is_share_of_met_checks(scripted):
     scripted("no field at all")
     with dspy.context(r2p_optimizing=True):
         answer = ablation(r2p(TASK), TASK)["r2p:template"](**EXAMPLE.inputs())

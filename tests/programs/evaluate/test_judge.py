@@ -39,7 +39,7 @@ def either(pair, rubric):
     return lambda request: pair(request) if "`preferred`" in request.system else rubric
 
 
-def judged(answers, lm, run, threads=2, start=lambda *told: lambda: None):
+def judged(answers, lm, run, threads=2, start=lambda *started: lambda: None):
     return judging.judge(lamp4.TASK, EXAMPLES, answers, lm, run, threads, start)
 
 
@@ -49,25 +49,25 @@ ANSWERS = {
 }
 
 
-def test_programs_are_rated_and_r2p_is_compared_with_the_chain_of_thought(tmp_path):
-    lm, told = judge_of(either(likes("Dry"), ratings(4, 2))), []
-    start = lambda *args: told.append(args) or (lambda: None)  # noqa: E731
-    found = judged(ANSWERS, lm, Run(tmp_path / "run", {}), start=start)
-    assert {name: one["value"] for name, one in found["programs"].items()} == {
+def test_rates_programs_and_compares_r2p_with_cot(tmp_path):
+    lm, started = judge_of(either(likes("Dry"), ratings(4, 2))), []
+    start = lambda *args: started.append(args) or (lambda: None)  # noqa: E731
+    report = judged(ANSWERS, lm, Run(tmp_path / "run", {}), start=start)
+    assert {name: result["value"] for name, result in report["programs"].items()} == {
         "cot": pytest.approx((1 + 0.5 + 0.5) / 3, abs=1e-4),
         "r2p": pytest.approx((1 + 0.5 + 0) / 3, abs=1e-4),
     }
-    pair = found["pairwise"]["r2p against cot"]
+    pair = report["pairwise"]["r2p against cot"]
     assert (pair["value"], pair["ties"], pair["first_place"]) == (0.5, 0.3333, 0.5)
-    assert all(one["low"] <= one["value"] <= one["high"] for one in (pair, *found["programs"].values()))
+    assert all(result["low"] <= result["value"] <= result["high"] for result in (pair, *report["programs"].values()))
     # Two of cot's headlines and one of r2p's are rated, and one pair is asked for in both orders.
-    assert found["calls"] == 3 + 2 == len(lm.engine.requests)
-    assert found["tokens"] == {"prompt": 50, "completion": 25}
-    assert (found["lm"], found["cost_usd"]) == ("scripted/judge", None)
-    assert told == [("judge:cot", 3, 0), ("judge:r2p", 3, 0), ("judge:r2p:cot", 3, 0)]
+    assert report["calls"] == 3 + 2 == len(lm.engine.requests)
+    assert report["tokens"] == {"prompt": 50, "completion": 25}
+    assert (report["lm"], report["cost_usd"]) == ("scripted/judge", None)
+    assert started == [("judge:cot", 3, 0), ("judge:r2p", 3, 0), ("judge:r2p:cot", 3, 0)]
 
 
-def test_every_judgement_is_kept_with_its_reasons_and_none_is_asked_for_again(tmp_path):
+def test_kept_judgement_is_not_asked_again(tmp_path):
     lm, run = judge_of(either(likes("Dry"), ratings())), Run(tmp_path / "run", {})
     before = judged(ANSWERS, lm, run)
     kept = {path.stem: [json.loads(line) for line in path.open()] for path in (tmp_path / "run/results").iterdir()}
@@ -78,12 +78,12 @@ def test_every_judgement_is_kept_with_its_reasons_and_none_is_asked_for_again(tm
         [True, False],
         [],
     ]
-    asked = len(lm.engine.requests)
+    calls = len(lm.engine.requests)
     assert judged(ANSWERS, lm, run) == before
-    assert len(lm.engine.requests) == asked
+    assert len(lm.engine.requests) == calls
 
 
-def test_a_judge_that_fails_stops_the_run_which_goes_on_from_there(tmp_path):
+def test_failed_judge_stops_resumable_run(tmp_path):
     run = Run(tmp_path / "run", {})
     with pytest.raises(JudgeError, match=r"cot, example 1: the judge's answer cannot be read.*--resume"):
         judged(ANSWERS, judge_of("I like it."), run, threads=1)
@@ -91,9 +91,9 @@ def test_a_judge_that_fails_stops_the_run_which_goes_on_from_there(tmp_path):
     assert judged(ANSWERS, good, run)["programs"]["cot"]["value"] == pytest.approx(2 / 3, abs=1e-4)
 
 
-def test_programs_that_r2p_cannot_be_compared_with_are_rated_alone(tmp_path):
-    found = judged({"r2p:template": ANSWERS["r2p"]}, judge_of(ratings()), Run(tmp_path / "run", {}))
-    assert list(found["programs"]) == ["r2p:template"] and found["pairwise"] == {}
+def test_no_pairs_without_cot(tmp_path):
+    report = judged({"r2p:template": ANSWERS["r2p"]}, judge_of(ratings()), Run(tmp_path / "run", {}))
+    assert list(report["programs"]) == ["r2p:template"] and report["pairwise"] == {}
 
 
 @pytest.fixture
@@ -142,9 +142,9 @@ def test_evaluate_with_a_judge(tmp_path, headlines, served):
     result = run("evaluate", "--task", "lamp4", "--data", headlines, *served, "--output", out)
     assert result.exit_code == 0, result.stderr
     report = json.loads((out / "report.json").read_text())
-    found = report["judge"]
-    assert found["lm"] == "openai/judge" and list(found["programs"]) == ["predict", "cot", "r2p"]
-    assert found["calls"] > 0 and found["tokens"]["prompt"] == 3 * found["calls"]
+    judged = report["judge"]
+    assert judged["lm"] == "openai/judge" and list(judged["programs"]) == ["predict", "cot", "r2p"]
+    assert judged["calls"] > 0 and judged["tokens"]["prompt"] == 3 * judged["calls"]
     assert report["programs"]["predict"]["calls"] == 3, "the judge's calls are not the program's"
     assert report["programs"]["r2p"]["users"] == 2 and set(report["programs"]["r2p"]["per_user"]) == {
         "rouge1",
@@ -169,14 +169,14 @@ def test_evaluate_with_a_judge(tmp_path, headlines, served):
         ),
     ],
 )
-def test_a_judge_that_cannot_be(why, arguments, said, tmp_path, headlines):
-    arguments = [headlines if one == "DATA" else one for one in arguments]
+def test_unusable_judge_is_one_line(why, arguments, said, tmp_path, headlines):
+    arguments = [headlines if argument == "DATA" else argument for argument in arguments]
     result = run("evaluate", *arguments, "--output", tmp_path / "run")
     assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1, why
     assert not (tmp_path / "run").exists()
 
 
-def test_a_judge_that_cannot_write_what_is_asked_for_is_said_in_a_line(tmp_path, headlines, served):
+def test_unparsable_judgement_is_one_line(tmp_path, headlines, served):
     """The pocket model knows no such format."""
     options = ["--task", "lamp4", "--data", headlines, *served[:4], "--judge", "pocket", "--num-threads", 1]
     result = run("evaluate", *options, "--output", tmp_path / "run")
@@ -185,7 +185,7 @@ def test_a_judge_that_cannot_write_what_is_asked_for_is_said_in_a_line(tmp_path,
     assert not (tmp_path / "run" / "report.json").exists()
 
 
-def test_score_refuses_other_ids_in_a_line(tmp_path, headlines):
+def test_score_with_other_ids_is_one_line(tmp_path, headlines):
     golds = headlines / "dev_outputs.json"
     data = json.loads(golds.read_text())
     data["golds"].pop()

@@ -29,9 +29,9 @@ class Writes(dspy.Module):
 
 
 def rows_of(tmp_path, users):
-    made = [{"id": str(n), "article": str(n), "headline": gold, "profile": Profile()} for n, gold in enumerate(GOLDS)]
-    named = [{**one, **({"user": users[n]} if users else {})} for n, one in enumerate(made)]
-    examples = [dspy.Example(**one).with_inputs(*INPUTS) for one in named]
+    fields = [{"id": str(n), "article": str(n), "headline": gold, "profile": Profile()} for n, gold in enumerate(GOLDS)]
+    named = [{**row, **({"user": users[n]} if users else {})} for n, row in enumerate(fields)]
+    examples = [dspy.Example(**row).with_inputs(*INPUTS) for row in named]
     return measure(Writes(), examples, lamp4.TASK, Rows(tmp_path / "rows.jsonl"), 1, lambda: None)
 
 
@@ -44,72 +44,72 @@ def rows_of(tmp_path, users):
         ("one has two", ("ann", "ann", "bob"), 2),
     ],
 )
-def test_users_with_several_examples_count_the_same(tmp_path, why, users, count):
+def test_per_user_mean_weighs_users_equally(tmp_path, why, users, count):
     rows = rows_of(tmp_path, users)
-    made = entry(lamp4.TASK, rows, {}, dspy.LM("local/none"))
-    assert made["metrics"]["rouge1"]["value"] == pytest.approx(2 / 3, abs=1e-4), why
-    assert made.get("users") == count, why
+    program = entry(lamp4.TASK, rows, {}, dspy.LM("local/none"))
+    assert program["metrics"]["rouge1"]["value"] == pytest.approx(2 / 3, abs=1e-4), why
+    assert program.get("users") == count, why
     if count:
-        assert made["per_user"]["rouge1"] == {"value": 0.5, "low": 0.0, "high": 1.0}
+        assert program["per_user"]["rouge1"] == {"value": 0.5, "low": 0.0, "high": 1.0}
 
 
-def test_users_are_drawn_with_all_their_examples(tmp_path):
+def test_bootstrap_draws_whole_users(tmp_path):
     """Of the draws of two users one in four has the first alone, and one in four the second."""
     rows = rows_of(tmp_path, ("ann", "ann", "bob"))
-    found = entry(lamp4.TASK, rows, {}, dspy.LM("local/none"))["metrics"]["rouge1"]
-    assert (found["low"], found["high"]) == (0, 1)
+    interval = entry(lamp4.TASK, rows, {}, dspy.LM("local/none"))["metrics"]["rouge1"]
+    assert (interval["low"], interval["high"]) == (0, 1)
     nothing = [{**row, "answer": ""} for row in rows]
-    found = differences(lamp4.TASK, {"cot": nothing, "r2p": rows}, "cot")["r2p"]
-    assert (found["low"], found["high"]) == (0, 1)
+    interval = differences(lamp4.TASK, {"cot": nothing, "r2p": rows}, "cot")["r2p"]
+    assert (interval["low"], interval["high"]) == (0, 1)
 
 
 @pytest.mark.parametrize("program", ["predict", "cot"])
-def test_a_model_that_repeats_a_bracket_gives_an_unreadable_answer(tmp_path, program):
-    made = dspy.Example(id="1", description="a storm", profile=Profile(), tag="comedy").with_inputs(
+def test_endless_brackets_are_malformed(tmp_path, program):
+    example = dspy.Example(id="1", description="a storm", profile=Profile(), tag="comedy").with_inputs(
         "description", "profile"
     )
     lm = dspy.LM("scripted/x", engine=ScriptedEngine(completion(reasoning="hm", tag="[" * 5000)), cache=False)
     with dspy.context(lm=lm):
         (row,) = measure(
-            baselines(TASKS["lamp2"])[program], [made], TASKS["lamp2"], Rows(tmp_path / "x"), 1, lambda: None
+            baselines(TASKS["lamp2"])[program], [example], TASKS["lamp2"], Rows(tmp_path / "x"), 1, lambda: None
         )
     assert row["parse_failure"] and row["answer"] is None and row["calls"] == 1
 
 
-def test_f1_and_rmse_are_no_means_so_users_have_none():
+def test_no_per_user_f1_and_rmse():
     row = {"gold": "4", "answer": "5", "user": "ann", "violations": [], "violations_first": []}
     row |= dict.fromkeys(
         ("prompt_tokens", "completion_tokens", "parse_failure", "interventions", "calls", "seconds"), 0
     )
     row |= dict.fromkeys(("compliant", "compliant_first", "evidence", "evidence_first"))
-    made = entry(TASKS["lamp3"], [row, row], {}, dspy.LM("local/none"))
-    assert set(made["metrics"]) == {"mae", "rmse"} and set(made["per_user"]) == {"mae"}
+    program = entry(TASKS["lamp3"], [row, row], {}, dspy.LM("local/none"))
+    assert set(program["metrics"]) == {"mae", "rmse"} and set(program["per_user"]) == {"mae"}
 
 
-def test_baselines_of_labels_are_labels_though_the_items_bear_none():
+def test_label_baselines_without_item_labels():
     """LaMP-1's items are papers; the most similar one's title is no answer."""
     history = Profile.of([{"id": "a", "title": "Parsing", "abstract": "We parse."}])
-    made = {"id": "1", "paper": "Parsing\n[1] A\n[2] B", "profile": history, "reference": "[1]"}
-    examples = [dspy.Example(**made).with_inputs("paper", "profile")]
+    fields = {"id": "1", "paper": "Parsing\n[1] A\n[2] B", "profile": history, "reference": "[1]"}
+    examples = [dspy.Example(**fields).with_inputs("paper", "profile")]
     assert trivial_baselines(TASKS["lamp1"], examples, [])["most_similar"] == 1.0
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_the_most_similar_item_is_the_one_that_the_retriever_finds_first(name, monkeypatch):
+def test_most_similar_is_retrievers_first(name, monkeypatch):
     """LaMP-1's retrieval leaves the paper's own title out."""
     task = TASKS[name]
-    asked = "rain rain\n[1] storm\n[2] sea" if name == "lamp1" else "storm"
+    question = "rain rain\n[1] storm\n[2] sea" if name == "lamp1" else "storm"
     items = [
         {"id": text, **dict.fromkeys(task.fields, f"{text} of {n}")} for n, text in enumerate(("rain", "storm", "x"))
     ]
-    example = dspy.Example(id="1", **{task.question: asked, task.profile: Profile.of(items), task.answer: "?"})
-    found = []
-    ranked = lambda self, *given: found.append(self.rank(*given)) or []  # noqa: E731
+    example = dspy.Example(id="1", **{task.question: question, task.profile: Profile.of(items), task.answer: "?"})
+    rankings = []
+    ranked = lambda self, *given: rankings.append(self.rank(*given)) or []  # noqa: E731
     monkeypatch.setattr("metrics.trivial_baselines.BM25.__call__", ranked)
     golds = task.labels[:1] or ("?",)
     trivial_baselines(task, [example.copy(**{task.answer: golds[0]})], [])
     first = default_retriever(task).rank(task.query_text(example), example[task.profile])[0]
-    assert first.id == "storm" and found[0][0] == first
+    assert first.id == "storm" and rankings[0][0] == first
 
 
 TOP = (
@@ -138,11 +138,11 @@ def built(rows, **extra):
     ]
     data = Data(examples, [], examples, "here", "test")
     model, lm = ModelConfig("pocket", seed=3), dspy.LM("local/none")
-    made = {"model": model, "lm": lm, "settings": R2PConfig(k=2), "retriever_tokens": None, "seconds": 1.23}
-    return build_report("evaluate", task, data, rows, **made, extra=extra)
+    settings = {"model": model, "lm": lm, "settings": R2PConfig(k=2), "retriever_tokens": None, "seconds": 1.23}
+    return build_report("evaluate", task, data, rows, **settings, extra=extra)
 
 
-def test_the_keys_of_a_report_are_fixed_and_none_is_missing():
+def test_report_keys_are_fixed():
     rows = {name: [row(0, "comedy", "comedy"), row(1, "comedy", "action")] for name in ("predict", "r2p")}
     report = built(rows, judge={"lm": "x"})
     assert tuple(report)[: len(TOP)] == TOP
@@ -160,10 +160,10 @@ def test_the_keys_of_a_report_are_fixed_and_none_is_missing():
     assert built({})["differences"] == {"cot": None, "predict": None, "r2p": None}
 
 
-def test_a_correct_answer_costs_what_all_answers_cost_together():
+def test_cost_per_correct():
     rows = [row(0, "comedy", "comedy"), row(1, "comedy", "action")]
-    made = entry(TASKS["lamp2"], rows, {}, dspy.LM("openai/gpt-4o-mini"))
-    assert made["cost_usd"] > 0 and made["cost_per_correct"] == made["cost_usd"]
+    program = entry(TASKS["lamp2"], rows, {}, dspy.LM("openai/gpt-4o-mini"))
+    assert program["cost_usd"] > 0 and program["cost_per_correct"] == program["cost_usd"]
     wrong = entry(TASKS["lamp2"], rows[1:], {}, dspy.LM("openai/gpt-4o-mini"))
     assert wrong["cost_per_correct"] is None
     assert entry(TASKS["lamp2"], rows, {}, dspy.LM("some/model"))["cost_per_correct"] is None
@@ -174,20 +174,20 @@ def test_a_correct_answer_costs_what_all_answers_cost_together():
 def test_parse_failures_are_counted_by_cause():
     """Rows of earlier versions only tell that an answer could not be read."""
     rows = [row(n, None, "comedy", parse_failure=cause) for n, cause in enumerate(("malformed", True, "refused"))]
-    made = entry(TASKS["lamp2"], [*rows, row(3, "comedy", "comedy", parse_failure=False)], {}, dspy.LM("local/none"))
-    assert made["parse_failures"] == {"malformed": 2, "refused": 1}
+    program = entry(TASKS["lamp2"], [*rows, row(3, "comedy", "comedy", parse_failure=False)], {}, dspy.LM("local/none"))
+    assert program["parse_failures"] == {"malformed": 2, "refused": 1}
 
 
-def test_differences_to_several_bases_are_those_to_each():
+def test_all_differences_equal_single_ones():
     answers = {"cot": ["comedy", "action", "action"], "r2p": ["comedy", "comedy", "action"], "x": ["classic"] * 3}
     golds = ("comedy", "comedy", "action")
     rows = {name: [row(n, *pair) for n, pair in enumerate(zip(given, golds))] for name, given in answers.items()}
-    found = all_differences(TASKS["lamp2"], rows)
-    assert found["predict"] is None and found["r2p"].keys() == {"cot", "x"}
+    by_base = all_differences(TASKS["lamp2"], rows)
+    assert by_base["predict"] is None and by_base["r2p"].keys() == {"cot", "x"}
     for base in ("cot", "r2p"):
-        first = {name: by_metric["accuracy"] for name, by_metric in found[base].items()}
+        first = {name: by_metric["accuracy"] for name, by_metric in by_base[base].items()}
         assert first == differences(TASKS["lamp2"], rows, base)
-        for name, by_metric in found[base].items():
+        for name, by_metric in by_base[base].items():
             for metric, difference in by_metric.items():
                 pair = of_difference(METRICS[metric], answers[name], answers[base], golds, TASKS["lamp2"].labels)
                 assert difference == pair.rounded()

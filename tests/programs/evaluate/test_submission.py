@@ -27,26 +27,26 @@ def file(path, rows, task="LaMP_2"):
 @pytest.mark.parametrize("task", GOLDS)
 @settings(max_examples=15)
 @given(data=st.data())
-def test_a_file_scores_what_the_official_script_says(task, data, tmp_path_factory):
+def test_scores_equal_official_script(task, data, tmp_path_factory):
     outputs = st.sampled_from(GOLDS[task]) | st.text(max_size=9).filter(lambda text: isfinite(official.rated(text, 3)))
     names = data.draw(st.lists(st.integers(0, 99).map(str), min_size=1, max_size=12, unique=True))
     golds = [(name, data.draw(st.sampled_from(GOLDS[task]))) for name in names]
     given_ = [(name, data.draw(outputs)) for name in data.draw(st.permutations(names))]
     folder = tmp_path_factory.mktemp("files")
     paths = file(folder / "predictions.json", given_, task), file(folder / "golds.json", golds, task)
-    found, examples, scores = score(*paths)
+    scored, examples, scores = score(*paths)
     files = [json.loads(path.read_text()) for path in paths]
-    assert (found.lamp, examples) == (task, len(names))
-    expected = official.evaluated(*files, found.labels)
-    assert {name: one.value for name, one in scores.items()} == pytest.approx(expected, abs=1e-12)
-    assert all(one.low <= one.high for one in scores.values())
+    assert (scored.lamp, examples) == (task, len(names))
+    expected = official.evaluated(*files, scored.labels)
+    assert {name: interval.value for name, interval in scores.items()} == pytest.approx(expected, abs=1e-12)
+    assert all(interval.low <= interval.high for interval in scores.values())
 
 
 @pytest.mark.parametrize("task", GOLDS)
-def test_the_golds_are_a_submission_with_full_marks(tmp_path, task):
+def test_golds_score_full_marks(tmp_path, task):
     path = file(tmp_path / "golds.json", [(str(n), gold) for n, gold in enumerate(GOLDS[task])], task)
     _, _, scores = score(path, path)
-    assert {one.value for one in scores.values()} == ({0.0} if task == "LaMP_3" else {1.0})
+    assert {interval.value for interval in scores.values()} == ({0.0} if task == "LaMP_3" else {1.0})
 
 
 ONE = [("1", "comedy"), ("2", "action")]
@@ -63,7 +63,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("why", "rows", "said"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_predictions_that_are_not_for_these_golds_are_refused_in_a_line(tmp_path, why, rows, said):
+def test_mismatched_predictions_are_refused(tmp_path, why, rows, said):
     predictions, golds = file(tmp_path / "predictions.json", rows), file(tmp_path / "golds.json", ONE)
     with pytest.raises(SubmissionError) as caught:
         score(predictions, golds)
@@ -88,7 +88,7 @@ def test_predictions_that_are_not_for_these_golds_are_refused_in_a_line(tmp_path
     ],
 )
 @pytest.mark.parametrize("which", [0, 1])
-def test_files_that_are_no_submission_are_refused_in_a_line(tmp_path, which, why, content, said):
+def test_invalid_submission_is_refused(tmp_path, which, why, content, said):
     paths = [file(tmp_path / "predictions.json", ONE), file(tmp_path / "golds.json", ONE)]
     paths[which].unlink()
     if content is not None:
@@ -99,19 +99,19 @@ def test_files_that_are_no_submission_are_refused_in_a_line(tmp_path, which, why
     assert paths[which].name in str(caught.value)
 
 
-def test_a_gold_rating_that_is_no_number_is_the_golds_files_fault(tmp_path):
+def test_non_numeric_gold_names_golds_file(tmp_path):
     predictions, golds = (file(tmp_path / name, [("1", "five")], "LaMP_3") for name in ("p.json", "g.json"))
     with pytest.raises(SubmissionError, match=r"g\.json: the gold rating 'five' is no number"):
         score(predictions, golds)
 
 
-def test_a_file_as_some_editors_begin_it(tmp_path):
+def test_file_with_byte_order_mark(tmp_path):
     path = file(tmp_path / "golds.json", ONE)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert score(path, path)[2]["accuracy"].value == 1.0
 
 
-def test_what_a_program_answered_as_a_submission():
+def test_submission_of_rows():
     rows = [{"id": "1", "answer": "comedy", "gold": "action"}, {"id": "2", "answer": None}, {"id": "3", "answer": 4}]
     outputs = [{"id": "1", "output": "comedy"}, {"id": "2", "output": ""}, {"id": "3", "output": "4"}]
     assert submission(TASKS["lamp2"], rows) == {"task": "LaMP_2", "golds": outputs}

@@ -45,7 +45,7 @@ def answer(right):
 
     def write(request):
         prompt = "\n".join(message.text or "" for message in request.messages)
-        number = next(at for at, one in enumerate(EXAMPLES) if one.description in prompt)
+        number = next(at for at, example in enumerate(EXAMPLES) if example.description in prompt)
         gold = EXAMPLES[number].tag
         tag = gold if right(number, prompt) else next(label for label in lamp2.LABELS if label != gold)
         return tagged(prompt, tag)
@@ -81,11 +81,11 @@ def rows_of(directory):
     return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*.jsonl")}
 
 
-def test_every_cell_is_an_evaluation_and_all_are_compared_in_pairs(models, tmp_path):
+def test_cells_are_compared_in_pairs(models, tmp_path):
     report = sweep(tmp_path / "run")
     assert report == report_of(tmp_path / "run")
-    found = report["tasks"]["lamp2"]
-    cells = {(cell["model"], cell["k"]): cell for cell in found["cells"]}
+    result = report["tasks"]["lamp2"]
+    cells = {(cell["model"], cell["k"]): cell for cell in result["cells"]}
     assert list(cells) == [(GOOD, 0), (GOOD, 2), (HALF, 0), (HALF, 2)]
     for (model, k), cell in cells.items():
         alone = report_of(tmp_path / "run" / cell["directory"])
@@ -94,17 +94,17 @@ def test_every_cell_is_an_evaluation_and_all_are_compared_in_pairs(models, tmp_p
         value = 1.0 if model == GOOD else 0.5
         assert all(entry["metrics"]["accuracy"]["value"] == value for entry in cell["programs"].values())
     assert calls(models) == 4 * len(PROGRAMS) * LIMIT
-    assert found["between_models"] == BEHIND
+    assert result["between_models"] == BEHIND
     # Within a model the programs are right at the same examples, so that no draw tells them apart.
     none = {"value": 0.0, "low": 0.0, "high": 0.0}
     pairs = (("cot", "predict"), ("r2p", "predict"), ("r2p", "cot"))
-    assert found["between_programs"] == [
+    assert result["between_programs"] == [
         {"k": k, "model": model, "program": program, "to": base, **none}
         for (model, k), (program, base) in product(cells, pairs)
     ]
 
 
-def test_an_embedding_model_is_loaded_once(models, tmp_path, monkeypatch):
+def test_embedding_model_is_loaded_once(models, tmp_path, monkeypatch):
     loaded = []
     monkeypatch.setattr("programs.tasks.retrievers.embedder", lambda name: loaded.append(name) or hashed)
     report = sweep(tmp_path / "run", retriever="hybrid:loaded/once", retriever_tokens=500)
@@ -113,7 +113,7 @@ def test_an_embedding_model_is_loaded_once(models, tmp_path, monkeypatch):
     assert [cell["k"] for cell in report["tasks"]["lamp2"]["cells"]] == [0, 2, 0, 2]
 
 
-def test_a_cell_is_measured_on_the_same_items_by_every_model_and_program(models, tmp_path):
+def test_all_programs_see_the_same_items(models, tmp_path):
     sweep(tmp_path / "run")
 
     def items(prompt):
@@ -127,7 +127,7 @@ def test_a_cell_is_measured_on_the_same_items_by_every_model_and_program(models,
     assert two[0] == two[1] == two[2] and all(len(shown) == 2 for shown in two[0])
 
 
-def test_without_history_r2p_is_what_it_is_under_the_control_without_profile(models, tmp_path):
+def test_k0_equals_no_profile_control(models, tmp_path):
     report = sweep(tmp_path / "run", models=[HALF], controls=True)
     programs = report["tasks"]["lamp2"]["cells"][0]["programs"]
     assert programs["r2p"]["violations"] == {} and programs["r2p"]["compliance"] == 1
@@ -137,7 +137,7 @@ def test_without_history_r2p_is_what_it_is_under_the_control_without_profile(mod
 
 
 @pytest.mark.parametrize("answered", [5, LIMIT * 9])
-def test_a_sweep_that_was_stopped_goes_on_without_repeating_a_call(models, tmp_path, answered):
+def test_resumed_sweep_repeats_no_call(models, tmp_path, answered):
     scripts = {name: engine.texts[0] for name, engine in models.items()}
 
     def unplugged(script):
@@ -164,7 +164,7 @@ def test_a_sweep_that_was_stopped_goes_on_without_repeating_a_call(models, tmp_p
     assert report["tasks"]["lamp2"]["between_models"] == BEHIND
 
 
-def test_a_model_that_has_changed_is_not_taken_for_the_one_that_was_measured(models, tmp_path, monkeypatch):
+def test_resume_refuses_changed_model(models, tmp_path, monkeypatch):
     sweep(tmp_path / "run")
     (tmp_path / "run" / "report.json").unlink()
     before = rows_of(tmp_path / "run")
@@ -185,7 +185,7 @@ def test_a_model_that_has_changed_is_not_taken_for_the_one_that_was_measured(mod
         ({"seed": 1}, "--seed 0, not with --seed 1"),
     ],
 )
-def test_a_sweep_is_resumed_as_what_it_was(models, tmp_path, changed, said):
+def test_resume_refuses_changed_options(models, tmp_path, changed, said):
     sweep(tmp_path / "run")
     (tmp_path / "run" / "report.json").unlink()
     with pytest.raises(RunError) as caught:
@@ -193,7 +193,7 @@ def test_a_sweep_is_resumed_as_what_it_was(models, tmp_path, changed, said):
     assert said in str(caught.value)
 
 
-def test_a_task_has_a_table_and_a_figure(models, tmp_path, capsys):
+def test_table_and_figure_per_task(models, tmp_path, capsys):
     report = sweep(tmp_path / "run", reporter=Console())
     print_sweep(report, tmp_path / "run")
     lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
@@ -213,7 +213,7 @@ def test_a_task_has_a_table_and_a_figure(models, tmp_path, capsys):
         assert ((panel.max(-1) - panel.min(-1)) > 0.3).sum() > 500
 
 
-def test_what_others_report_stands_beside_lamps_own_data_alone(models, tmp_path, capsys):
+def test_published_results_only_for_lamp_data(models, tmp_path, capsys):
     lamp_folder(tmp_path / "files", "lamp2")
     report = sweep(tmp_path / "run", data=str(tmp_path / "files"))
     print_sweep(report, tmp_path / "run")
@@ -230,10 +230,10 @@ def lamp_folder(folder, name, role="test", count=LIMIT):
     (folder / "dev_outputs.json").write_text(json.dumps(outputs))
 
 
-def test_figures_of_others_are_of_our_tasks_and_metrics():
-    for one in PUBLISHED:
-        assert set(one.figures) <= set(TASKS)
-        for figures in one.figures.values():
+def test_published_results_name_known_tasks():
+    for by_task in PUBLISHED.values():
+        assert set(by_task) <= set(TASKS)
+        for figures in by_task.values():
             assert set(figures) <= set(METRICS) and all(0 < value < 1 for value in figures.values())
 
 
@@ -241,20 +241,20 @@ def test_figures_of_others_are_of_our_tasks_and_metrics():
     ("where", "found"),
     [("LaMP_2/new", True), ("anything", True), (".", True), ("too/deep/down", False)],
 )
-def test_lamps_files_are_found_by_what_they_hold(tmp_path, where, found):
+def test_folders_are_found_by_content(tmp_path, where, found):
     lamp_folder(tmp_path / "root" / where / "x" if where == "." else tmp_path / "root" / where, "lamp2")
     assert len(folders(TASKS["lamp2"], tmp_path / "root", tmp_path / "nowhere")) == found
     assert folders(TASKS["lamp3"], tmp_path / "root") == []
 
 
 @pytest.mark.parametrize("spoiled", ["[" * 100_000, "[]", '{"task": ["LaMP_2"]}', "\udcff"])
-def test_what_is_no_golds_file_is_passed_over(tmp_path, spoiled):
+def test_folders_skip_invalid_golds(tmp_path, spoiled):
     lamp_folder(tmp_path / "a", "lamp2")
     (tmp_path / "a" / "dev_outputs.json").write_bytes(spoiled.encode(errors="surrogateescape"))
     assert folders(TASKS["lamp2"], tmp_path) == []
 
 
-def test_tasks_are_listed_with_what_others_report_and_what_is_at_hand(tmp_path, monkeypatch):
+def test_tasks_lists_published_results_and_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lamp_folder(tmp_path / "lamp" / "lamp2-time", "lamp2")
     lamp_folder(tmp_path / "data" / "LaMP_3", "lamp3")
@@ -265,7 +265,7 @@ def test_tasks_are_listed_with_what_others_report_and_what_is_at_hand(tmp_path, 
         assert said in shown, said
 
 
-def test_several_tasks_find_their_data_in_one_directory(models, tmp_path):
+def test_several_tasks_share_a_data_directory(models, tmp_path):
     lamp_folder(tmp_path / "files" / "lamp2-user", "lamp2")
     lamp_folder(tmp_path / "files" / "LaMP_1", "lamp1")
     options = {"tasks": ("lamp2", "lamp1"), "data": str(tmp_path / "files")}
@@ -278,7 +278,7 @@ def test_several_tasks_find_their_data_in_one_directory(models, tmp_path):
     assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.is_dir()) == ["lamp1", "lamp2"]
 
 
-def test_flawed_rows_are_left_out_and_named_once(models, tmp_path):
+def test_skipped_rows_are_named_once(models, tmp_path):
     lamp_folder(tmp_path / "files", "lamp2")
     path = tmp_path / "files" / "dev_outputs.json"
     outputs = json.loads(path.read_text())
@@ -315,7 +315,7 @@ TASK_FILE = Path(__file__).parents[3] / "examples" / "mail" / "task.yaml"
         ("nothing to resume", ["--k", "0", "--k", "1", "--resume"], "no unfinished sweep run of lamp2"),
     ],
 )
-def test_bad_sweeps_are_refused_before_anything_is_written(why, arguments, said, tmp_path, monkeypatch):
+def test_bad_sweep_writes_nothing(why, arguments, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("sweep", *arguments)
     assert result.exit_code == 2, why
@@ -323,7 +323,7 @@ def test_bad_sweeps_are_refused_before_anything_is_written(why, arguments, said,
     assert not any(tmp_path.iterdir()), "nothing half-written"
 
 
-def test_two_task_files_of_one_name_are_refused(tmp_path, monkeypatch):
+def test_equally_named_tasks_are_refused(tmp_path, monkeypatch):
     for name in ("a.yaml", "b.yaml"):
         shutil.copy(TASK_FILE, tmp_path / name)
     rows = TASK_FILE.parent / "mails.jsonl"
@@ -351,7 +351,7 @@ def small(tmp_path_factory):
     return directory
 
 
-def test_two_sizes_at_the_command_line(small, tmp_path, monkeypatch):
+def test_sweep_command_with_two_models(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["--model", "pocket", "--model", f"hf:{small}", "--k", "1", "--k", "0", "--k", "1", "--limit", "2"]
     result = run("sweep", *arguments)
@@ -370,7 +370,7 @@ def test_two_sizes_at_the_command_line(small, tmp_path, monkeypatch):
     assert again.exit_code == 2 and "finished run" in again.stderr
 
 
-def test_a_model_that_cannot_be_reached_is_one_line_and_nothing_is_lost(tmp_path, monkeypatch):
+def test_unreachable_model_keeps_finished_cells(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     out = tmp_path / "run"
     result = run("sweep", "--model", "pocket", "--model", "openai/gpt-4o-mini", "--limit", "1", "--output", out)
@@ -385,7 +385,7 @@ def test_a_model_that_cannot_be_reached_is_one_line_and_nothing_is_lost(tmp_path
     ("option", "values"), [("--k", ("1", "4")), ("--task", ("lamp2", "lamp3")), ("--model", ("pocket", "hf:./other"))]
 )
 @pytest.mark.parametrize(("command", "advice"), [("evaluate", True), ("compile", False)])
-def test_several_values_are_refused_outside_a_sweep(tmp_path, monkeypatch, command, advice, option, values):
+def test_repeated_option_is_refused_outside_sweep(tmp_path, monkeypatch, command, advice, option, values):
     monkeypatch.chdir(tmp_path)
     result = run(command, option, values[0], option, values[1])
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
@@ -394,7 +394,7 @@ def test_several_values_are_refused_outside_a_sweep(tmp_path, monkeypatch, comma
     assert not any(tmp_path.iterdir())
 
 
-def test_a_sweep_that_stops_releases_its_directory(models, tmp_path):
+def test_stopped_sweep_releases_lock(models, tmp_path):
     models[GOOD].texts = [lambda request: 1 / 0]
     with pytest.raises(LMError) as stopped:  # `stopped` holds the frames of the sweep
         sweep(tmp_path / "run")
@@ -404,7 +404,7 @@ def test_a_sweep_that_stops_releases_its_directory(models, tmp_path):
     assert stopped
 
 
-def test_one_of_each_is_no_sweep(tmp_path):
+def test_repeated_equal_values_evaluate(tmp_path):
     arguments = ["--task", "lamp2", "--task", "lamp2", "--model", "pocket", "--k", "2", "--k", "2", "--limit", "1"]
     result = run("evaluate", *arguments, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr

@@ -60,7 +60,7 @@ def answer(request):
 
 def write(folder, rows):
     path = folder / "rows.jsonl"
-    lines = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in rows]
+    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     return path
 
@@ -79,8 +79,8 @@ def lines(path):
 
 def results(folder):
     """The answers' ids and the failures' lines."""
-    return [one["id"] for one in lines(folder / "out.jsonl")], [
-        one["line"] for one in lines(folder / "out.failed.jsonl")
+    return [row["id"] for row in lines(folder / "out.jsonl")], [
+        row["line"] for row in lines(folder / "out.failed.jsonl")
     ]
 
 
@@ -100,7 +100,7 @@ def model():
         context.__exit__(None, None, None)
 
 
-def test_an_answer_carries_evidence_violations_and_usage(model, tmp_path):
+def test_answer_row_has_evidence_and_usage(model, tmp_path):
     invented = '[{"item": "9", "quote": "a castle"}, {"item": "2", "quote": "a wizard"}]'
     preferences = '[{"statement": "wizards", "items": ["2"], "label": "fantasy"}]'
     wrong = completion(evidence=invented, preferences=preferences)
@@ -120,7 +120,7 @@ def test_an_answer_carries_evidence_violations_and_usage(model, tmp_path):
     assert cited["usage"] == {"calls": 3, "prompt_tokens": 30, "completion_tokens": 15}, "two backtracks"
 
 
-def test_a_tasks_own_names_win(model, tmp_path):
+def test_task_field_names_win(model, tmp_path):
     class Used(dspy.Signature):
         film: str = dspy.InputField()
         profile: Profile = dspy.InputField()
@@ -130,11 +130,11 @@ def test_a_tasks_own_names_win(model, tmp_path):
     source, task = write(tmp_path, [row(1)]), Task("used", Used, "film", "usage", ("text",), ("rouge1",))
     with PredictionWriter(tmp_path / "out.jsonl", {"input": ""}, source) as settled:
         predict(R2P(Used), task, source, settled)
-    (one,) = lines(tmp_path / "out.jsonl")
-    assert one["usage"] == [1, 2] and one["evidence"]
+    (answer,) = lines(tmp_path / "out.jsonl")
+    assert answer["usage"] == [1, 2] and answer["evidence"]
 
 
-def test_the_order_is_the_inputs_whoever_is_done_first(model, tmp_path):
+def test_answers_keep_input_order(model, tmp_path):
     rest = threading.Event()
     done = itertools.count(1)
 
@@ -147,16 +147,16 @@ def test_the_order_is_the_inputs_whoever_is_done_first(model, tmp_path):
 
     model(late)
     go(write(tmp_path, map(row, range(40))))
-    assert [one["id"] for one in lines(tmp_path / "out.jsonl")] == [f"r{n}" for n in range(40)]
-    assert [one["tag"] for one in lines(tmp_path / "out.jsonl")] == [f"tag {n}" for n in range(40)]
+    assert [answer["id"] for answer in lines(tmp_path / "out.jsonl")] == [f"r{n}" for n in range(40)]
+    assert [answer["tag"] for answer in lines(tmp_path / "out.jsonl")] == [f"tag {n}" for n in range(40)]
 
 
-def test_a_slow_row_lets_others_pass_but_not_without_bound(model, tmp_path):
-    release, asked = threading.Event(), []
+def test_slow_row_bounds_rows_ahead(model, tmp_path):
+    release, numbers = threading.Event(), []
 
     def slow(request):
-        asked.append(number_of(request))
-        if asked[-1] == 0:
+        numbers.append(number_of(request))
+        if numbers[-1] == 0:
             assert release.wait(30)
         return answer(request)
 
@@ -164,9 +164,9 @@ def test_a_slow_row_lets_others_pass_but_not_without_bound(model, tmp_path):
     source = write(tmp_path, map(row, range(200)))
     thread = threading.Thread(target=copy_context().run, args=(go, source))
     thread.start()
-    until(lambda: len(asked) >= 32)
+    until(lambda: len(numbers) >= 32)
     time.sleep(0.2)
-    assert len(asked) == 32 and results(tmp_path) == ([], []), "eight for each of the four threads"
+    assert len(numbers) == 32 and results(tmp_path) == ([], []), "eight for each of the four threads"
     release.set()
     thread.join(60)
     assert results(tmp_path) == ([f"r{n}" for n in range(200)], [])
@@ -179,7 +179,7 @@ def until(condition, seconds=60):
         time.sleep(0.01)
 
 
-def test_nothing_is_kept_of_rows_that_are_settled(model, tmp_path):
+def test_written_rows_are_not_kept_in_memory(model, tmp_path):
     lm, module = model(answer), program()
     before = len(GLOBAL_HISTORY), len(dspy.settings.trace)
     go(write(tmp_path, map(row, range(20))), module=module)
@@ -209,7 +209,7 @@ FLAWED = [
 
 
 @pytest.mark.parametrize(("flawed", "why"), FLAWED, ids=[str(why) for _, why in FLAWED])
-def test_a_flawed_row_is_said_and_holds_nothing_up(model, tmp_path, flawed, why):
+def test_flawed_row_is_a_failed_row(model, tmp_path, flawed, why):
     model(answer)
     settled = go(write(tmp_path, [row(0), b"  ", flawed, row(2)]), skip={"skipped"})
     assert (settled.answered, settled.failed) == (2, 1)
@@ -219,15 +219,15 @@ def test_a_flawed_row_is_said_and_holds_nothing_up(model, tmp_path, flawed, why)
     assert why in failure["error"] and failure["error"].startswith("line 3") and "\n" not in failure["error"]
 
 
-def test_rows_in_lamps_own_wording(tmp_path):
+def test_rows_in_lamp_wording(tmp_path):
     task = lamp2.TASK
     item = {"id": "m1", "description": "A diver.", "tag": "romance"}
     source = write(
         tmp_path,
         [b"\xef\xbb\xbf" + json.dumps({"id": "1", "input": task.wording("A storm."), "profile": [item]}).encode()],
     )
-    (one,) = read(task, source)
-    assert arguments(task, source, one)["description"] == "A storm."
+    (row,) = read(task, source)
+    assert arguments(task, source, row)["description"] == "A storm."
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_rows_in_lamps_own_wording(tmp_path):
         (ContextLengthError("too long"), "too long"),
     ],
 )
-def test_what_is_the_rows_own_fault_is_a_failed_row(model, tmp_path, fault, why):
+def test_row_fault_is_a_failed_row(model, tmp_path, fault, why):
     model(lambda request: fault if number_of(request) == 3 else answer(request))
     source = write(tmp_path, map(row, range(6)))
     assert go(source).failed == 1
@@ -260,7 +260,7 @@ STOPS = [
 
 
 @pytest.mark.parametrize("kind", STOPS)
-def test_a_model_that_fails_makes_no_row_fail(model, tmp_path, kind):
+def test_model_failure_fails_no_row(model, tmp_path, kind):
     model(lambda request: kind("not now") if number_of(request) >= 5 else answer(request))
     source = write(tmp_path, map(row, range(9)))
     with pytest.raises(LMError, match="not now") as caught:
@@ -272,7 +272,7 @@ def test_a_model_that_fails_makes_no_row_fail(model, tmp_path, kind):
     assert results(tmp_path) == ([f"r{n}" for n in range(9)], [])
 
 
-def test_a_server_that_has_answered_is_waited_for(tmp_path, monkeypatch):
+def test_retries_server_that_has_answered(tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr("dspy.clients.execution.time.sleep", waits.append)
     down = {"until": 0}
@@ -289,15 +289,15 @@ def test_a_server_that_has_answered_is_waited_for(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("why", "asked"),
+    ("why", "row_of"),
     [
         ("a model that cannot write the format", lambda n: row(n)),
         ("rows of another task", lambda n: {"id": n, "text": "x"}),
     ],
 )
-def test_when_all_fail_the_run_stops_and_can_be_begun_anew(model, tmp_path, why, asked):
+def test_run_stops_when_all_rows_fail(model, tmp_path, why, row_of):
     model("I would rather not.")
-    source = write(tmp_path, map(asked, range(MOST + 30)))
+    source = write(tmp_path, map(row_of, range(MOST + 30)))
     with pytest.raises(RunError, match=f"{MOST} rows failed one after another, the first at line 1: .*--resume"):
         go(source, config={"k": 4}.items())
     assert results(tmp_path) == ([], []), "no row is blamed"
@@ -306,11 +306,11 @@ def test_when_all_fail_the_run_stops_and_can_be_begun_anew(model, tmp_path, why,
     assert go(source, config={"k": 8}.items()).answered == 3
 
 
-def test_many_flawed_rows_do_not_stop_a_run_that_goes_well(model, tmp_path):
+def test_flawed_rows_do_not_stop_good_run(model, tmp_path):
     model(lambda request: "?" if number_of(request) % 2 else answer(request))
     settled = go(write(tmp_path, [row(0), row(1), *[{"id": n} for n in range(2 * MOST)], row(3), row(4)]))
     assert (settled.answered, settled.failed) == (2, 2 * MOST + 2)
-    failed = [one["line"] for one in lines(tmp_path / "out.failed.jsonl")]
+    failed = [row["line"] for row in lines(tmp_path / "out.failed.jsonl")]
     assert failed == sorted(failed)
 
 
@@ -334,11 +334,11 @@ def whole(tmp_path_factory):
     failures = (folder / "out.failed.jsonl").read_bytes().splitlines(keepends=True)
     failed = [json.loads(line)["line"] for line in failures]
     written = [(failures if n in failed else answers).pop(0) for n in range(1, len(MIXED) + 1)]
-    return folder, [("out.failed.jsonl" if n in failed else "out.jsonl", one) for n, one in enumerate(written, 1)]
+    return folder, [("out.failed.jsonl" if n in failed else "out.jsonl", row) for n, row in enumerate(written, 1)]
 
 
 @given(share=st.floats(0, 1))
-def test_a_kill_at_any_byte_loses_nothing_and_doubles_nothing(whole, tmp_path_factory, share):
+def test_kill_at_any_byte_loses_no_row(whole, tmp_path_factory, share):
     folder, written = whole
     stopped = tmp_path_factory.mktemp("stopped")
     for name in ("rows.jsonl", "out.run.json"):
@@ -368,7 +368,7 @@ with dspy.context(lm=dspy.LM("scripted/test", engine=ScriptedEngine(slow), cache
 """
 
 
-def test_a_process_that_is_killed_again_and_again(tmp_path):
+def test_repeatedly_killed_process(tmp_path):
     rows = [b"{half" if n % 7 == 6 else row(n) for n in range(60)]
     source, rng = write(tmp_path, rows), random.Random(0)
     sizes = [tmp_path / "out.jsonl", tmp_path / "out.failed.jsonl"]
@@ -434,7 +434,7 @@ def nothing(folder):
         (lost_record, {"resume": True}, "out.jsonl is there already, and not from an unfinished run"),
     ],
 )
-def test_what_does_not_belong_together_is_refused_and_left_alone(model, tmp_path, change, options, said):
+def test_mismatched_files_are_refused(model, tmp_path, change, options, said):
     model(mixed)
     source = write(tmp_path, map(row, range(6)))
     go(source)
@@ -453,7 +453,7 @@ def test_nothing_to_resume(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
-def test_two_at_a_time_are_one_too_many(model, tmp_path):
+def test_second_process_is_refused(model, tmp_path):
     model(answer)
     source = write(tmp_path, map(row, range(3)))
     with PredictionWriter(tmp_path / "out.jsonl", {"input": survey(source)[1]}, source):
@@ -465,7 +465,7 @@ def test_two_at_a_time_are_one_too_many(model, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
-def test_a_full_disk_is_one_line(tmp_path):
+def test_full_disk_is_one_line(tmp_path):
     with PredictionWriter(tmp_path / "out.jsonl", {"input": ""}, tmp_path / "rows.jsonl") as settled:
         (tmp_path / "out.jsonl").unlink()
         (tmp_path / "out.jsonl").symlink_to("/dev/full")

@@ -66,11 +66,11 @@ REFUSED = [
 
 
 def contents(path):
-    return {one: one.read_bytes() for one in sorted(path.rglob("*")) if one.is_file()} if path.is_dir() else None
+    return {file: file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()} if path.is_dir() else None
 
 
 @pytest.mark.parametrize(("why", "there", "config", "resume", "named"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_a_directory_that_cannot_be_used_is_left_alone(tmp_path, why, there, config, resume, named):
+def test_refused_directory_is_left_alone(tmp_path, why, there, config, resume, named):
     path = tmp_path / "run"
     there(path)
     before = contents(path)
@@ -87,7 +87,7 @@ def test_a_directory_that_cannot_be_used_is_left_alone(tmp_path, why, there, con
     ("why", "below"),
     [("below a file", "file/run"), ("deep below a file", "file/runs/1"), ("a name that is too long", "x" * 300)],
 )
-def test_a_directory_that_cannot_be_made_is_said_in_a_line(tmp_path, why, below):
+def test_unwritable_directory_is_one_line(tmp_path, why, below):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot write to .*; give another --output") as caught:
         Run(tmp_path / below, CONFIG)
@@ -95,28 +95,28 @@ def test_a_directory_that_cannot_be_made_is_said_in_a_line(tmp_path, why, below)
 
 
 @pytest.mark.parametrize("there", [nothing, empty])
-def test_a_new_run_begins_with_its_config(tmp_path, there):
+def test_new_run_writes_config(tmp_path, there):
     path = tmp_path / "runs" / "new"
     there(path)
     run = Run(path, CONFIG)
     assert json.loads((path / "config.json").read_text()) == CONFIG | {"id": run.id}
-    assert sorted(one.name for one in path.iterdir()) == [".lock", "config.json"], "nothing half written is left"
+    assert sorted(file.name for file in path.iterdir()) == [".lock", "config.json"], "nothing half written is left"
     run.finish({"score": 1})
     assert json.loads((path / "report.json").read_text()) == {"score": 1}
 
 
-def test_a_run_is_resumed_as_what_it_was(tmp_path):
+def test_resumed_run_keeps_rows(tmp_path):
     config = {"directory": "a", "pair": (1, 2), "nothing": None}
     Run(tmp_path / "run", config).rows("r2p").append({"id": "1"})
     again = Run(tmp_path / "run", config, resume=True)
     assert list(again.rows("r2p")) == [{"id": "1"}], "a tuple is what JSON made of it"
 
 
-def test_each_program_has_its_rows_under_a_name_that_any_disk_takes(tmp_path):
+def test_rows_file_names_are_portable(tmp_path):
     run = Run(tmp_path, CONFIG)
     run.rows("r2p:no_profile").append({"id": "1"})
     run.rows("r2p").append({"id": "2"})
-    assert sorted(one.name for one in (tmp_path / "results").iterdir()) == ["r2p-no_profile.jsonl", "r2p.jsonl"]
+    assert sorted(file.name for file in (tmp_path / "results").iterdir()) == ["r2p-no_profile.jsonl", "r2p.jsonl"]
     assert list(run.rows("r2p:no_profile")) == [{"id": "1"}]
     assert list(run.rows("cot")) == []
 
@@ -133,7 +133,7 @@ def test_any_answer_is_one_row(tmp_path, text):
 
 
 @pytest.mark.parametrize("cut", range(1, 25))
-def test_half_a_row_is_no_row_and_spoils_none(tmp_path, cut):
+def test_partial_row_is_ignored(tmp_path, cut):
     rows = Rows(tmp_path / "rows.jsonl")
     rows.append({"id": "1"})
     whole = len(rows.path.read_bytes())
@@ -147,16 +147,16 @@ def test_half_a_row_is_no_row_and_spoils_none(tmp_path, cut):
     assert list(Rows(rows.path)) == list(rows)
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
+def test_json_is_written_atomically(tmp_path):
     path = tmp_path / "report.json"
     write_json(path, {"a": "雨"})
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": "雨"}
-    assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_a_runs_own_files_have_a_name_that_any_disk_takes_and_any_text(tmp_path):
+def test_saved_file_names_are_portable(tmp_path):
     run = Run(tmp_path, CONFIG)
     run.save("submissions/r2p:no_profile", {"output": "half \ud83d"})
     assert json.loads((tmp_path / "submissions" / "r2p-no_profile.json").read_text()) == {"output": "half \ud83d"}

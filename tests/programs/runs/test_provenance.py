@@ -20,17 +20,17 @@ from tests.scripted import ScriptedEngine, completion
 TASK = lamp2.TASK
 DATA = personas(TASK, seed=0, limit=4)  # of train and dev the runs here take a dozen each
 FEW = {"train": DATA.train[:12], "dev": DATA.dev[:12]}
-KNOWN = {one[TASK.question]: one[TASK.answer] for one in (*DATA.train, *DATA.dev, *DATA.test)}
+KNOWN = {example[TASK.question]: example[TASK.answer] for example in (*DATA.train, *DATA.dev, *DATA.test)}
 
 
 def answer(request):
     """A model that cites properly, and is always right once it is shown demos, else at every other question."""
-    asked = next(one.text for one in reversed(request.messages) if '"description": "' in one.text)
-    question = next(one for one in KNOWN if one in asked)
+    prompt = next(message.text for message in reversed(request.messages) if '"description": "' in message.text)
+    question = next(known for known in KNOWN if known in prompt)
     gold = KNOWN[question]
     right = len(request.messages) > 2 or len(question) % 2
     tag = gold if right else next(label for label in TASK.labels if label != gold)
-    quote = asked.split('"description": "')[1].split('"')[0]
+    quote = prompt.split('"description": "')[1].split('"')[0]
     return completion(
         reasoning="hm", evidence=json.dumps([{"item": "1", "quote": quote}]), preferences="[]", draft=tag, tag=tag
     )
@@ -53,7 +53,7 @@ def model(monkeypatch):
     return engine
 
 
-def test_the_file_tells_data_model_metric_and_scores(model, tmp_path):
+def test_file_holds_provenance(model, tmp_path):
     report = compiled(tmp_path / "run")
     artifact = read_artifact(tmp_path / "run" / "program.json")
     notes = artifact.notes
@@ -74,7 +74,7 @@ def test_the_file_tells_data_model_metric_and_scores(model, tmp_path):
     assert len((tmp_path / "run" / "program.json").read_text()) < 20_000, "small"
 
 
-def test_redacted_it_holds_no_text_of_a_user(model, tmp_path):
+def test_redacted_file_holds_no_user_text(model, tmp_path):
     compiled(tmp_path / "run", redact=True)
     path = tmp_path / "run" / "program.json"
     artifact, text = read_artifact(path), path.read_text()
@@ -88,7 +88,7 @@ def test_redacted_it_holds_no_text_of_a_user(model, tmp_path):
     assert loaded.reason.demos == [] and load_program(loaded, path)["redacted"]
 
 
-def test_redacting_leaves_out_what_an_optimizer_quoted(model, tmp_path, monkeypatch):
+def test_redaction_covers_quoted_texts(model, tmp_path, monkeypatch):
     words = DATA.dev[7][TASK.question]
     assert len(words.split()) >= 6
 
@@ -103,15 +103,15 @@ def test_redacting_leaves_out_what_an_optimizer_quoted(model, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("redact", [False, True])
-def test_a_run_that_stopped_before_its_report_ends_with_the_same_file(model, tmp_path, redact):
+def test_resumed_run_writes_same_file(model, tmp_path, redact):
     directory = tmp_path / "run"
     compiled(directory, redact=redact)
     before = read_json(directory / "program.json")
     (directory / "report.json").unlink()
-    asked = len(model.requests)
+    calls = len(model.requests)
     config = CompileConfig.of(task="lamp2", model="openai/x", limit=4, optimizer="bootstrap", redact=redact)
     run_compile(config, directory, True, Reporter())
-    assert read_json(directory / "program.json") == before and len(model.requests) == asked
+    assert read_json(directory / "program.json") == before and len(model.requests) == calls
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,6 @@ def test_a_run_that_stopped_before_its_report_ends_with_the_same_file(model, tmp
     ],
     ids=["order", "number", "answer", "history"],
 )
-def test_a_fingerprint_changes_with_anything(change):
+def test_fingerprint_changes_with_content(change):
     rows = DATA.dev[:3]
     assert fingerprint(change(rows)) != fingerprint(rows) == fingerprint(personas(TASK, seed=0, limit=1).dev[:3])

@@ -12,7 +12,7 @@ from programs.runs.reporter import Reporter
 from tests.test_cli import report_of, run
 
 
-class Told(Reporter):
+class RecordingReporter(Reporter):
     def __init__(self):
         self.lines = []
 
@@ -31,11 +31,11 @@ class Told(Reporter):
         ("databricks", "databricks"),
     ],
 )
-def test_a_directory_becomes_a_database_in_it(uri, address):
+def test_directory_becomes_sqlite_store(uri, address):
     assert tracking.store(uri) == address
 
 
-def test_metrics_are_numbers_under_names_that_mlflow_takes():
+def test_metric_names_fit_mlflow():
     entry = {"baselines": {"always “one”": 0.1}, "tokens": {"prompt": 3}, "compliance": None, "lm": "x"}
     assert tracking.metrics({"programs": {"r2p:template": entry}}) == {
         "r2p-template/baselines.always -one-": 0.1,
@@ -43,7 +43,7 @@ def test_metrics_are_numbers_under_names_that_mlflow_takes():
     }
 
 
-def test_without_the_extra_one_line_says_what_to_install(monkeypatch, tmp_path):
+def test_missing_mlflow_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     result = run("evaluate", "--limit", 2, "--mlflow", tmp_path / "store", "--output", tmp_path / "run")
     assert result.exit_code == 2
@@ -51,12 +51,12 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists() and not (tmp_path / "store").exists()
 
 
-def test_no_address_is_refused():
+def test_empty_address_is_refused():
     with pytest.raises(ValueError, match="--mlflow needs a directory"):
         tracking.connected(" ")
 
 
-def test_nobody_needs_it_who_does_not_ask(monkeypatch, tmp_path):
+def test_mlflow_is_optional(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     assert tracking.connected(None) is None
     with tracking.tracked(None, tmp_path, "evaluate", {}, Reporter()):
@@ -82,7 +82,7 @@ class TestWithMLflow:
     def traces(self, client, run):
         return client.search_traces(locations=[run.info.experiment_id], max_results=100)
 
-    def test_an_evaluation_is_there_as_a_run_with_traces(self, tmp_path):
+    def test_evaluation_is_logged_with_traces(self, tmp_path):
         directory = tmp_path / "run"
         result = run("evaluate", "--limit", 2, "--mlflow", self.store, "--output", directory)
         assert result.exit_code == 0, result.output + result.stderr
@@ -98,10 +98,10 @@ class TestWithMLflow:
         assert len(traces) == 2 * 3, "two examples, three programs"
         assert {trace.info.trace_metadata["mlflow.sourceRun"] for trace in traces} == {kept.info.run_id}
         spans = [[span.name for span in trace.data.spans] for trace in traces]
-        assert sum("R2P.forward" in one and "Reason.forward" in one for one in spans) == 2
+        assert sum("R2P.forward" in names and "Reason.forward" in names for names in spans) == 2
         assert dspy.settings.callbacks == [] and not dspy.settings.track_usage, "it ends with the run"
 
-    def test_a_compiled_program_is_there(self, tmp_path):
+    def test_compiled_program_is_logged(self, tmp_path):
         directory = tmp_path / "run"
         options = ("--limit", 1, "--optimizer", "bootstrap", "--mlflow", self.store, "--output", directory)
         result = run("compile", *options)
@@ -110,54 +110,54 @@ class TestWithMLflow:
         assert "program.json" in {file.path for file in client.list_artifacts(kept.info.run_id)}
         assert "compiled/calls" in kept.data.metrics
 
-    def test_a_stopped_run_goes_on_and_another_store_may_watch(self, tmp_path):
-        mlflow, told = tracking.connected(str(self.store)), Told()
+    def test_resumed_run_continues_its_mlflow_run(self, tmp_path):
+        mlflow, reporter = tracking.connected(str(self.store)), RecordingReporter()
         report = {"programs": {"r2p": {"calls": 3}}}
         with pytest.raises(RuntimeError, match="killed"):
-            with tracking.tracked(mlflow, tmp_path, "evaluate", {"task": "lamp2"}, told):
+            with tracking.tracked(mlflow, tmp_path, "evaluate", {"task": "lamp2"}, reporter):
                 raise RuntimeError("killed")
         _, [stopped] = self.runs()
         assert stopped.info.status == "FAILED"
         (tmp_path / "report.json").write_text(json.dumps(report))
-        with tracking.tracked(tracking.connected(str(self.store)), tmp_path, "evaluate", {"task": "lamp2"}, told):
+        with tracking.tracked(tracking.connected(str(self.store)), tmp_path, "evaluate", {"task": "lamp2"}, reporter):
             pass
         _, [finished] = self.runs()
         assert finished.info.run_id == stopped.info.run_id
         assert (finished.info.status, finished.data.metrics) == ("FINISHED", {"r2p/calls": 3.0})
 
         self.store = tmp_path / "another"
-        with tracking.tracked(tracking.connected(str(self.store)), tmp_path, "evaluate", {"task": "lamp2"}, told):
+        with tracking.tracked(tracking.connected(str(self.store)), tmp_path, "evaluate", {"task": "lamp2"}, reporter):
             pass
         assert len(self.runs()[1]) == 1
-        assert told.lines == []
+        assert reporter.lines == []
 
-    def test_addresses_stay_here(self, tmp_path):
+    def test_addresses_are_not_logged(self, tmp_path):
         address = "http://me:hunter2@host/v1"
         options = {"task": "lamp2", "api_base": address, "judge_api_base": address, "k": None}
         (tmp_path / "report.json").write_text('{"programs": {}}')
         (tmp_path / "config.json").write_text(json.dumps(options))
-        with tracking.tracked(tracking.connected(str(self.store)), tmp_path, "evaluate", options, Told()):
+        with tracking.tracked(tracking.connected(str(self.store)), tmp_path, "evaluate", options, RecordingReporter()):
             pass
         client, [kept] = self.runs()
         assert kept.data.params == {"task": "lamp2"}
         assert [file.path for file in client.list_artifacts(kept.info.run_id)] == ["report.json"]
         assert b"hunter2" not in b"".join(path.read_bytes() for path in self.store.rglob("*") if path.is_file())
 
-    def test_a_failure_at_the_end_is_said_and_costs_nothing(self, tmp_path, monkeypatch):
+    def test_late_failure_is_reported_only(self, tmp_path, monkeypatch):
         (tmp_path / "report.json").write_text('{"programs": {}}')
-        mlflow, told = tracking.connected(str(self.store)), Told()
+        mlflow, reporter = tracking.connected(str(self.store)), RecordingReporter()
 
         def full(path):
             raise OSError("No space left on device")
 
         monkeypatch.setattr(mlflow, "log_artifact", full)
-        with tracking.tracked(mlflow, tmp_path, "evaluate", {}, told):
+        with tracking.tracked(mlflow, tmp_path, "evaluate", {}, reporter):
             pass
-        [line] = told.lines
+        [line] = reporter.lines
         assert "No space left" in line and str(tmp_path) in line
 
     @pytest.mark.parametrize("uri", ["nowhere://x", "http://127.0.0.1:9", "sqlite:///{file}/x.db", "{file}/store"])
-    def test_a_store_that_cannot_be_used_is_one_line(self, uri, tmp_path, monkeypatch):
+    def test_unusable_store_is_one_line(self, uri, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         result = run(

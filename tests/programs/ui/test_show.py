@@ -15,18 +15,18 @@ EVIL = "so \x1b[2J\x1b]0;owned\x07 [bold red]it[/] :smile:\r\n\u202erained\ud83d
 def compiled(instructions="Choose well.", films=("one", "two"), **changed):
     """A program as a file holds it, with a demo for each film."""
     module = program()
-    made = dspy.ChatAdapter().parse(module.reason.signature, completion(**changed))
-    module.reason.demos = [dspy.Example(film=film, profile=Profile.of(HISTORY).local(), **made) for film in films]
+    fields = dspy.ChatAdapter().parse(module.reason.signature, completion(**changed))
+    module.reason.demos = [dspy.Example(film=film, profile=Profile.of(HISTORY).local(), **fields) for film in films]
     module.reason.signature = module.reason.signature.with_instructions(instructions)
     return artifact_of(module, task="film", notes={"model": "pocket", "test": {"accuracy": 0.9}}, settings={"k": 4})
 
 
-def lines(made):
-    return [line.text for line in made]
+def lines(described):
+    return [line.text for line in described]
 
 
-def test_provenance_instructions_fields_and_demos_are_shown():
-    told = lines(describe(compiled()))
+def test_describes_provenance_instructions_and_demos():
+    shown = lines(describe(compiled()))
     for line in (
         "program for film",
         "  model: pocket",
@@ -44,25 +44,25 @@ def test_provenance_instructions_fields_and_demos_are_shown():
         "  verification: approved: true · reason: item 1",
         "  tag: romance",
     ):
-        assert line in told, line
-    assert [line.partition(" (id ")[0] for line in told if "demo " in line] == [
+        assert line in shown, line
+    assert [line.partition(" (id ")[0] for line in shown if "demo " in line] == [
         "reason: demo 1 of 2",
         "reason: demo 2 of 2",
     ]
 
 
-def test_a_redacted_one_says_what_was_left_out():
-    told = lines(describe(redacted(compiled())))
-    assert "reason: demos: 0 (2 left out)" in told and any("not quite the program" in line for line in told)
-    assert not [line for line in told if "lighthouse" in line]
+def test_describes_redacted_program():
+    shown = lines(describe(redacted(compiled())))
+    assert "reason: demos: 0 (2 left out)" in shown and any("not quite the program" in line for line in shown)
+    assert not [line for line in shown if "lighthouse" in line]
 
 
-def test_an_uncompiled_one_says_so():
-    told = lines(describe(load_artifact("lamp2")))
-    assert any("winner: the uncompiled program" in line for line in told) and "reason: demos: 0" in told
+def test_describes_uncompiled_program():
+    shown = lines(describe(load_artifact("lamp2")))
+    assert any("winner: the uncompiled program" in line for line in shown) and "reason: demos: 0" in shown
 
 
-def test_texts_are_wrapped_and_cut_unless_all_is_asked_for():
+def test_texts_are_wrapped_and_truncated():
     artifact = compiled(films=["rain " * 300])
     assert max(map(len, lines(describe(artifact, width=50)))) <= 50
     short, whole = ("\n".join(lines(describe(artifact, 80, most))) for most in (400, None))
@@ -70,7 +70,7 @@ def test_texts_are_wrapped_and_cut_unless_all_is_asked_for():
 
 
 @pytest.mark.parametrize("most", [None, 400])
-def test_a_strangers_text_is_no_command(most):
+def test_control_characters_are_neutralized(most):
     artifact = compiled(films=[EVIL])
     held = artifact.predictors["reason"]
     held.instructions = EVIL
@@ -81,37 +81,37 @@ def test_a_strangers_text_is_no_command(most):
     artifact.notes, artifact.settings, artifact.versions = {EVIL: {EVIL: EVIL}}, {EVIL: [EVIL]}, {EVIL: EVIL}
     artifact.task = artifact.made = artifact.warning = EVIL
     artifact.template = [EVIL]
-    for told in (
+    for described in (
         describe(artifact, 200, most),
         compare(artifact, compiled(), 200, most),
         compare(compiled(), artifact),
     ):
-        text = lines(told)
+        text = lines(described)
         assert all(line.isprintable() for line in text) and "\n".join(text).encode()
         assert any("[bold red]it[/] :smile:" in line for line in text), "and it is shown as it is"
 
 
 class TestChanges:
     def test_instructions_by_sentences(self):
-        told = lines(compare(compiled("Choose well. Be brief."), compiled("Choose well. Be kind.\nStop.")))
-        at = told.index("reason: instructions")
-        assert told[at + 1 : at + 5] == ["  Choose well.", "- Be brief.", "+ Be kind.", "+ Stop."]
+        shown = lines(compare(compiled("Choose well. Be brief."), compiled("Choose well. Be kind.\nStop.")))
+        at = shown.index("reason: instructions")
+        assert shown[at + 1 : at + 5] == ["  Choose well.", "- Be brief.", "+ Be kind.", "+ Stop."]
 
     def test_demos_by_id(self):
         before, after = compiled(films=["one", "two"]), compiled(films=["two", "three"])
         ids = [
-            demo_id(one.predictors["reason"], demo)
-            for one in (before, after)
-            for demo in one.predictors["reason"].demos
+            demo_id(artifact.predictors["reason"], demo)
+            for artifact in (before, after)
+            for demo in artifact.predictors["reason"].demos
         ]
-        told = lines(compare(before, after))
-        assert "reason: demos 2 → 2, 1 of them in both" in told
-        assert f"- demo {ids[0]}" in told and f"+ demo {ids[3]}" in told
-        assert ids[1] == ids[2] and not [line for line in told if ids[1] in line]
+        shown = lines(compare(before, after))
+        assert "reason: demos 2 → 2, 1 of them in both" in shown
+        assert f"- demo {ids[0]}" in shown and f"+ demo {ids[3]}" in shown
+        assert ids[1] == ids[2] and not [line for line in shown if ids[1] in line]
 
-    def test_of_a_demo_that_changed_only_what_changed(self):
-        told = lines(compare(compiled(films=["one"]), compiled(films=["one"], draft="fantasy")))
-        assert [line for line in told if line[:1] in "+-" and "demo" not in line] == [
+    def test_changed_demo_shows_changed_fields(self):
+        shown = lines(compare(compiled(films=["one"]), compiled(films=["one"], draft="fantasy")))
+        assert [line for line in shown if line[:1] in "+-" and "demo" not in line] == [
             "-   draft: romance",
             "+   draft: fantasy",
         ]
@@ -120,8 +120,8 @@ class TestChanges:
         before, after = compiled(), compiled()
         after.notes = {"model": "pocket", "test": {"accuracy": 0.95}}
         after.settings = {"k": 8}
-        told = lines(compare(before, after))
-        assert told == [
+        shown = lines(compare(before, after))
+        assert shown == [
             "program",
             "- test: accuracy 0.9",
             "+ test: accuracy 0.95",
@@ -130,7 +130,7 @@ class TestChanges:
             "instructions, fields and demos are the same",
         ]
 
-    def test_fields_in_another_order_are_no_change(self):
+    def test_field_order_is_no_change(self):
         before, after = compiled(), compiled()
         held = after.predictors["reason"]
         held.inputs = dict(reversed(held.inputs.items()))
@@ -138,7 +138,7 @@ class TestChanges:
         held.inputs["film"] = "what happens"
         assert lines(compare(before, after)) == ["reason: fields", "- film", "+ film: what happens"]
 
-    def test_predictors_that_only_one_has(self):
+    def test_new_predictor(self):
         before, after = compiled(), compiled()
         after.predictors["synthesize"] = Predictor(instructions="Compare.", inputs={}, outputs={"tag": ""})
         assert lines(compare(before, after)) == [
@@ -148,31 +148,31 @@ class TestChanges:
             "+ tag",
         ]
 
-    def test_what_redacting_changed(self):
-        told = lines(compare(compiled(), redacted(compiled())))
-        assert "reason: demos 2 → 0 (2 left out), 0 of them in both" in told
+    def test_redacted_demos(self):
+        shown = lines(compare(compiled(), redacted(compiled())))
+        assert "reason: demos 2 → 0 (2 left out), 0 of them in both" in shown
 
 
 class TestFound:
-    def test_a_file_a_run_or_a_task(self, tmp_path):
+    def test_loads_file_run_or_task(self, tmp_path):
         write_artifact(compiled(), tmp_path / "program.json")
         for name in (tmp_path, tmp_path / "program.json"):
             assert load_artifact(str(name)).task == "film"
         assert load_artifact("lamp3").task == "lamp3"
 
-    def test_a_file_of_a_tasks_name_is_a_file(self, tmp_path, monkeypatch):
+    def test_file_named_like_task_wins(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         write_artifact(compiled(), tmp_path / "lamp2")
         assert load_artifact("lamp2").task == "film"
 
     @pytest.mark.parametrize("name", ["nowhere.json", "lamp9", ".", "/dev/zero", "program.py"])
-    def test_what_is_none(self, tmp_path, monkeypatch, name):
+    def test_unreadable_program_is_refused(self, tmp_path, monkeypatch, name):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "program.py").write_text("raise SystemExit('run')")
         with pytest.raises(ArtifactError):
             load_artifact(name)
 
 
-def test_a_program_without_anything_is_shown():
+def test_describes_empty_program():
     nothing = Artifact(task=None, template=[], predictors={})
     assert lines(describe(nothing)) == ["program for any task"]

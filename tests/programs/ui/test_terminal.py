@@ -29,7 +29,7 @@ def printed(lines, **options):
     return file.getvalue()
 
 
-def test_lines_are_styled_on_a_terminal_and_plain_elsewhere(environment):
+def test_lines_are_styled_only_on_a_terminal(environment):
     environment(TERM="xterm-256color")
     assert printed([Line("so", "red")]) == "so\n"
     assert printed([Line("so", "red")], force_terminal=True) == "\x1b[31mso\x1b[0m\n"
@@ -37,7 +37,7 @@ def test_lines_are_styled_on_a_terminal_and_plain_elsewhere(environment):
     assert printed([Line("so", "red")], force_terminal=True) == "so\n"
 
 
-def test_no_markup_is_obeyed_and_no_line_broken(environment):
+def test_lines_are_printed_literally(environment):
     text = "[bold red]it[/] :smile: [link=http://x]y[/link] " + "word " * 20
     assert printed([Line(text)]) == f"{text}\n"
 
@@ -65,14 +65,14 @@ def test_tables_have_rules_only_on_a_terminal(environment, monkeypatch, isatty, 
 @pytest.mark.parametrize(
     ("isatty", "name", "bars"), [(True, "xterm", True), (True, "dumb", False), (False, "xterm", False)]
 )
-def test_bars_where_a_line_can_be_written_again(environment, monkeypatch, isatty, name, bars):
+def test_bars_only_on_a_terminal(environment, monkeypatch, isatty, name, bars):
     environment(TERM=name)
     file = io.StringIO()
     file.isatty = lambda: isatty
     monkeypatch.setattr("sys.stderr", file)
     monkeypatch.setattr(console, "_INTERVAL", 0.0)
-    with console.Console() as told:
-        tick = told.start("r2p [x]", 3, 1)
+    with console.Console() as reporter:
+        tick = reporter.start("r2p [x]", 3, 1)
         tick()
         tick()
     assert ("\x1b[" in file.getvalue()) is bars
@@ -81,18 +81,18 @@ def test_bars_where_a_line_can_be_written_again(environment, monkeypatch, isatty
         assert file.getvalue().splitlines() == lines
 
 
-def test_progress_elsewhere_is_a_line_every_now_and_then(environment, monkeypatch):
+def test_progress_lines_are_rare(environment, monkeypatch):
     file = io.StringIO()
     monkeypatch.setattr("sys.stderr", file)
-    with console.Console() as told:
-        tick = told.start("r2p", 1000, 0)
+    with console.Console() as reporter:
+        tick = reporter.start("r2p", 1000, 0)
         for _ in range(1000):
             tick()
     assert len(file.getvalue().splitlines()) < 5
 
 
 @pytest.mark.parametrize("verbose", [True, False])
-def test_first_calls_are_shown_if_asked_for(monkeypatch, verbose):
+def test_verbose_shows_first_calls(monkeypatch, verbose):
     file = io.StringIO()
     monkeypatch.setattr("sys.stderr", file)
     console.Console(verbose).call("r2p", [("system", "Be [b]brief[/b].\n  So."), ("user", "x\x1b[2Jy")], "yes")
@@ -100,14 +100,14 @@ def test_first_calls_are_shown_if_asked_for(monkeypatch, verbose):
     assert file.getvalue().splitlines() == ([*lines, "── r2p continues"] if verbose else [])
 
 
-def test_what_an_optimizer_says_is_no_command(monkeypatch):
+def test_optimizer_log_is_neutralized(monkeypatch):
     file = io.StringIO()
     monkeypatch.setattr("sys.stderr", file)
     console.Console().say("Proposed: [red]be\x1b[2J brief[/]")
     assert file.getvalue() == "Proposed: [red]be\ufffd[2J brief[/]\n"
 
 
-def test_a_strangers_text_is_no_command():
+def test_control_characters_are_neutralized():
     evil = "a\x1b]0;t\x07b\r\n\u202ec\ud800\n\n   d\te"
-    told = lines_of(evil) + call_lines(evil, [(evil, evil)], evil)
-    assert all(line.text.isprintable() for line in told) and told[-2].text == "   d e"
+    printable = lines_of(evil) + call_lines(evil, [(evil, evil)], evil)
+    assert all(line.text.isprintable() for line in printable) and printable[-2].text == "   d e"
