@@ -138,14 +138,17 @@ class FinetuneConfig:
         from programs.tasks.program import resolve
 
         given = {name: value for name, value in options.items() if value is not None}
-        given = {"tasks": ("lamp2",), "student": str(STUDENT), "lora": 0, "candidates": CANDIDATES, **given}
-        given |= {"tasks": tuple(given["tasks"]), "grpo": read_options(given.get("grpo", ()))}
-        method, program, tokens = (
-            given.get("method", METHOD),
-            given.get("program"),
-            given.get("tokens", GRPOConfig.tokens),
-        )
-        _check(method, given["tasks"], program, given.get("limit"))
+        defaults: dict[str, Any] = {
+            "method": METHOD,
+            "candidates": CANDIDATES,
+            "users": USERS,
+            "num_threads": 16,
+            "lora": 0,
+        }
+        defaults |= {"tasks": ("lamp2",), "student": str(STUDENT), "tokens": GRPOConfig.tokens}
+        given = {**defaults, **given, "grpo": read_options(given.get("grpo", ()))}
+        tasks, method, program = tuple(given["tasks"]), given["method"], given.get("program")
+        _check(method, tasks, program, given.get("limit"))
 
         def part(*same: str, **renamed: str) -> dict[str, Any]:
             """The given options of a part, by the names of its fields."""
@@ -155,21 +158,19 @@ class FinetuneConfig:
         shared = part("every", "patience", "lora", "seed")
         trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
         return cls(
-            tasks=given["tasks"],
+            tasks=tasks,
             method=method,
             student=given["student"],
             carrier=given.get("carrier"),
-            tokens=tokens,
+            tokens=given["tokens"],
             teacher=ModelConfig(**part("api_base", "seed", name="model")),
             program=program,
             r2p=resolve(part("retriever", "k", "candidates"), program),
             retriever_tokens=given.get("retriever_tokens"),
-            data=DataConfig(
-                **part("limit", "seed", "skip_bad", source="data"), trains=True, train=given.get("users", USERS)
-            ),
+            data=DataConfig(**part("limit", "seed", "skip_bad", source="data"), trains=True, train=given["users"]),
             sft=SFTConfig(**part("epochs", "batch", rate="learning_rate"), **shared),
             grpo=GRPOConfig(**trl_options, **shared),
-            num_threads=given.get("num_threads", 16),
+            num_threads=given["num_threads"],
             options={name: value for name, value in {**options, **given}.items() if name != "num_threads"},
         )
 

@@ -20,11 +20,11 @@ from metrics.evidence import valid
 from metrics.structure import compliant_final
 from programs.evaluate.runner import collect, usage_fields
 from programs.optimize.compiling import composite
-from programs.runs.directory import Rows, check_same, read_json, write_json
+from programs.runs.directory import Rows, read_json, write_json
 from programs.runs.provenance import fingerprint
 from programs.runs.reporter import Reporter
 from r2p_dspy import Composite, optimizing
-from r2p_dspy.errors import ConfigError
+from r2p_dspy.errors import ConfigError, RunError
 from r2p_dspy.files import atomic_path, digest
 
 _CHUNK = 128  # examples whose rows are in memory at a time
@@ -195,18 +195,23 @@ def task_source(setup: TaskSetup) -> dict[str, Any]:
     }
 
 
-def check_source(directory: Path, source: Mapping[str, Any]) -> None:
+def check_source(directory: Path, source: dict[str, Any]) -> None:
     """Refuse to mix answers of different teachers, or on different users, in one directory.
 
     Raises:
-        RunError: names the first difference.
+        RunError: names what differs.
     """
     path = directory / "source.json"
     if path.exists():
-        check_same(directory, read_json(path), dict(source))
+        before, now = read_json(path), json.loads(json.dumps(source))
+        if changed := [name for name in now if before.get(name) != now[name]]:
+            raise RunError(
+                f"{directory} holds traces of another teacher or other users (their {changed[0]} differ); "
+                "give the first run's options, or another --output"
+            )
     else:
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(source))
+        write_json(path, source)
 
 
 class _AppendOnly(Rows):

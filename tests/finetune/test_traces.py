@@ -154,7 +154,7 @@ def test_answers_of_another_teacher_are_not_mixed_in(student, tmp_path):
     check_source(tmp_path, {"tasks": task_source(setup_of(student))})
     other = setup_of(student)
     other.teacher.reason.signature = other.teacher.reason.signature.with_instructions("Otherwise.")
-    with pytest.raises(RunError, match="started with tasks"):
+    with pytest.raises(RunError, match="another teacher or other users .their tasks differ"):
         check_source(tmp_path, {"tasks": task_source(other)})
 
 
