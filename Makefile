@@ -14,7 +14,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: compile compiled test lint bench pocket vllm clean
+.PHONY: compile compiled test lint docs bench pocket vllm clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this
@@ -53,7 +53,15 @@ lint: $(VENV)/.dev  ## Linter and type checker
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## The measurements of the README
+$(VENV)/.docs: $(VENV)/.run
+	@echo "setting up the documentation (once)"
+	@$(PIP) -c constraints.txt -e '.[local,cli,docs]'
+	@touch $@
+
+docs: $(VENV)/.docs  ## Build the documentation into site/
+	@$(BIN)/python -m mkdocs build --strict
+
+bench: $(VENV)/.dev  ## Run the measurements of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.pocket
