@@ -82,7 +82,7 @@ def test_a_difference_is_paired():
 @given(st.lists(st.sampled_from(TAGS), min_size=1, max_size=20))
 def test_a_program_does_not_differ_from_itself(golds):
     for name in ("accuracy", "f1"):
-        assert of_difference(METRICS[name], golds[::-1], golds[::-1], golds, TAGS, resamples=50) == (0, 0, 0)
+        assert of_difference(METRICS[name], golds[::-1], golds[::-1], golds, TAGS) == (0, 0, 0)
 
 
 def test_many_examples_are_drawn_in_blocks():

@@ -118,7 +118,7 @@ def test_what_to_match_is_chosen_as_for_bm25():
 
 def test_in_a_program_it_stands_where_bm25_stands():
     program = R2P(Film, retriever=Dense(dspy.Embedder(hashed, caching=False), k=2, query="film"))
-    shown = program.deepcopy()._retrieve({"film": "a storm at sea", "profile": profile_of(["rain", "sea", "a storm"])})
+    shown = program.deepcopy().retrieve({"film": "a storm at sea", "profile": profile_of(["rain", "sea", "a storm"])})
     assert ids(shown["profile"]) == [2, 1]
 
 

@@ -80,7 +80,7 @@ class TestHybrid:
         assert Hybrid(Recency(), BM25()).query is None
         hybrid = Hybrid(Recency(), BM25(query="film"), Dense(hashed, query="film"))
         assert hybrid.query == "film" and Hybrid(hybrid).query == "film"
-        shown = R2P(Film, retriever=hybrid)._retrieve({"film": "a storm", "profile": profile_of(["sea", "a storm"])})
+        shown = R2P(Film, retriever=hybrid).retrieve({"film": "a storm", "profile": profile_of(["sea", "a storm"])})
         assert ids(shown["profile"]) == [1, 0]
 
     @pytest.mark.parametrize(

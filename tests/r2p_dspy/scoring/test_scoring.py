@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import r2p_dspy
 from r2p_dspy import (
     BUILT_IN,
     R2P,
@@ -21,7 +22,6 @@ from r2p_dspy import (
 )
 from r2p_dspy.decoding.monitor import Intervention
 from r2p_dspy.prediction import Candidate
-from r2p_dspy.scoring import deprecated
 from r2p_dspy.scoring.composite import PARTS, WEIGHTS, Score
 from r2p_dspy.scoring.feedback import GOOD
 from tests.film import HISTORY, Film, ask, program
@@ -227,7 +227,7 @@ def test_a_composite_can_be_copied():
 def test_former_adapters_warn(old, new):
     score = Composite(exact)
     with pytest.warns(DeprecationWarning, match=f"use score.{new}$"):
-        adapter = getattr(deprecated, old)(score)
+        adapter = getattr(r2p_dspy, old)(score)
     assert adapter == getattr(score, new)
 
 
