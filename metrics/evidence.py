@@ -6,23 +6,14 @@ from r2p_dspy.scoring.composite import part_holds
 
 
 def valid(prediction: Any, *, first: bool = False) -> bool | None:
-    """Whether an answer's evidence holds.
+    """Whether an answer's evidence holds, in the accepted attempt or the first.
 
     It holds if the checks `cited`, `quoted`, `backed` and `labelled` hold (`r2p_dspy.scoring.composite.PARTS`): at
     least one item is cited, every cited id exists, every quote stands in its item, every preference rests on cited
     items, and every preference's label is that of its items.
 
-    Args:
-        prediction: what a program returned.
-        first: judge the first attempt, not the accepted one.
-
     Returns:
         None if it does not apply: the program gives no evidence, or there was no item to cite.
-
-    Example:
-        >>> import dspy
-        >>> valid(dspy.Prediction(tag="comedy")) is None
-        True
     """
     holds = part_holds(prediction, "evidence", first=first)
     return holds if holds is None or len(prediction.retrieved) else None

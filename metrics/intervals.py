@@ -19,28 +19,20 @@ class Interval(NamedTuple):
     high: float
 
     def rounded(self) -> dict[str, float]:
-        """The interval as reports hold it, rounded to four digits.
-
-        Example:
-            >>> Interval(2 / 3, 0.5, 1.0).rounded()
-            {'value': 0.6667, 'low': 0.5, 'high': 1.0}
-        """
+        """The interval as reports hold it, rounded to four digits."""
         return {name: round(float(value), 4) for name, value in self._asdict().items()}
 
 
 def of_mean(
     values: Sequence[float], *, users: Sequence[Hashable] | None = None, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """The mean of per-example values, with its interval.
+    """The mean of per-example values, with the 2.5th and 97.5th percentile of the resampled means.
 
     Args:
         values: one number (or bool) per example.
         users: the user of each example; users are drawn with all their examples. None: each example is its own user.
         resamples: the number of bootstrap resamples, at least 1.
         seed: of the random draws; the same seed gives the same interval.
-
-    Returns:
-        The mean and the 2.5th and 97.5th percentile of the resampled means.
 
     Raises:
         ConfigError: if there are no examples, or not one user per example.
@@ -54,28 +46,15 @@ def of_mean(
     return _interval(float(rows.mean()), means)
 
 
-def of_user_means(
-    values: Sequence[float], users: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0
-) -> Interval:
-    """The mean of the users' own means, with its interval: every user has the same weight.
-
-    Args:
-        values: one number (or bool) per example.
-        users: the user of each example.
-        resamples, seed: as for `of_mean`.
-
-    Returns:
-        The mean over users, and the 2.5th and 97.5th percentile over the resampled users.
-
-    Raises:
-        ConfigError: if there are no examples, or not one user per example.
+def of_user_means(values: Sequence[float], users: Sequence[Hashable]) -> Interval:
+    """The mean of the users' own means, with its interval: every user has the same weight. See `of_mean`.
 
     Example:
         >>> of_user_means([1, 1, 1, 0], ["ann", "ann", "ann", "bob"]).value
         0.5
     """
     sums, sizes = _by_user(np.asarray(values, dtype=float).reshape(len(values), 1), users)
-    return of_mean(list(sums[:, 0] / sizes), resamples=resamples, seed=seed)
+    return of_mean(list(sums[:, 0] / sizes))
 
 
 def of_metric(
@@ -88,62 +67,23 @@ def of_metric(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """A metric over the corpus, with its interval.
+    """A metric's official value over the corpus, with its interval.
 
-    Args:
-        metric: one of `metrics.lamp.METRICS`.
-        predictions, golds, labels: as for `metric.corpus`.
-        users, resamples, seed: as for `of_mean`.
-
-    Returns:
-        The official value, and the 2.5th and 97.5th percentile over the resampled users. A macro F1 on few examples
-        can lie at the interval's upper end, because a label that is missing in a resample counts as 0.
-
-    Raises:
-        ConfigError: as `metric.corpus`, or if there is not one user per example.
+    The other arguments are those of `metric.corpus` and `of_mean`. A macro F1 on few examples can lie at the interval's
+    upper end, because a label that is missing in a resample counts as 0.
 
     Example:
         >>> from metrics.lamp import METRICS
         >>> of_metric(METRICS["mae"], ["5", "4", "3", "1"], ["5", "5", "5", "5"]).value
         1.75
     """
-    resampled = _metric_resamples(metric, predictions, golds, labels, users, resamples, seed)
-    return _interval(metric.corpus(predictions, golds, labels), resampled)
+    rows = _resample(metric.rows(predictions, golds, labels), users, resamples, seed)
+    return _interval(metric.corpus(predictions, golds, labels), metric.total(rows))
 
 
-def of_difference(
-    metric: Metric,
-    ours: Answers,
-    theirs: Answers,
-    golds: Answers,
-    labels: Labels = (),
-    *,
-    users: Sequence[Hashable] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """The paired difference of two programs' metrics on the same examples, with its interval.
-
-    Both programs are evaluated on the same draws of users, so a user who is hard for both cancels out.
-
-    Args:
-        ours, theirs: two programs' predictions for the same examples, in the same order.
-        metric, golds, labels, users, resamples, seed: as for `of_metric`.
-
-    Returns:
-        The metric of `ours` minus that of `theirs`, and its interval. For mae and rmse, below 0 means ours is better.
-
-    Raises:
-        ConfigError: as `of_metric`.
-
-    Example:
-        >>> from metrics.lamp import METRICS
-        >>> of_difference(METRICS["mae"], ["4", "3"], ["3", "2"], ["5", "5"])
-        Interval(value=-1.0, low=-1.0, high=-1.0)
-    """
-    pair = {"ours": ours, "theirs": theirs}
-    differences = of_differences(metric, pair, golds, labels, ["theirs"], users=users, resamples=resamples, seed=seed)
-    return differences["theirs"]["ours"]
+def of_difference(metric: Metric, ours: Answers, theirs: Answers, golds: Answers, labels: Labels = ()) -> Interval:
+    """The metric of `ours` minus that of `theirs`, with its interval. Below 0, ours is better at mae and rmse."""
+    return of_differences(metric, {"ours": ours, "theirs": theirs}, golds, labels, ["theirs"])["theirs"]["ours"]
 
 
 def of_differences(
@@ -154,18 +94,15 @@ def of_differences(
     bases: Iterable[str] = (),
     *,
     users: Sequence[Hashable] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> dict[str, dict[str, Interval]]:
-    """`of_difference` of every program to each of several bases, with each program resampled once.
+    """The paired differences of every program to each base, by base and then by program.
+
+    All programs are evaluated on the same draws of users, so a user who is hard for both of a pair cancels out.
 
     Args:
-        metric, golds, labels, users, resamples, seed: as for `of_metric`.
+        metric, golds, labels, users: as for `of_metric`.
         programs: each program's predictions for the same examples, in the same order.
         bases: names in `programs`.
-
-    Returns:
-        By base, then by program (all but the base): the program's metric minus the base's, and its interval.
 
     Example:
         >>> from metrics.lamp import METRICS
@@ -175,7 +112,7 @@ def of_differences(
     values = {name: metric.corpus(predictions, golds, labels) for name, predictions in programs.items()}
     # The draws depend only on the seed and the users, so all programs get the same ones.
     resampled = {
-        name: _metric_resamples(metric, predictions, golds, labels, users, resamples, seed)
+        name: metric.total(_resample(metric.rows(predictions, golds, labels), users))
         for name, predictions in programs.items()
     }
     return {
@@ -188,24 +125,12 @@ def of_differences(
     }
 
 
-def _metric_resamples(
-    metric: Metric,
-    predictions: Answers,
-    golds: Answers,
-    labels: Labels,
-    users: Sequence[Hashable] | None,
-    resamples: int,
-    seed: int,
-) -> Floats:
-    return metric.total(_resample(metric.rows(predictions, golds, labels), users, resamples, seed))
-
-
 def _interval(value: float, resampled: Floats) -> Interval:
     low, high = np.percentile(resampled, [2.5, 97.5])
     return Interval(value, float(low), float(high))
 
 
-def _resample(rows: Floats, users: Sequence[Hashable] | None, resamples: int, seed: int) -> Floats:
+def _resample(rows: Floats, users: Sequence[Hashable] | None, resamples: int = 2000, seed: int = 0) -> Floats:
     """The mean row of each draw (resamples, d); a draw takes as many users as there are, with replacement."""
     if not len(rows):
         raise ConfigError("an interval needs at least one example")

@@ -101,17 +101,13 @@ class Rubric(dspy.Module):
     def forward(self, *, profile: Any, request: str, answer: Any, against: Any) -> dspy.Prediction:
         text, own = _text(answer), _text(against)
         if text == own:
-            return self._same_rating(5, "it is the user's own text")
-        if not text:
-            return self._same_rating(1, "there is no text")
-        items = self.retriever(request, Profile.of(profile))
-        prediction = _ask(self.rate, profile=items, request=_quoted(request), own=_quoted(own), answer=_quoted(text))
-        return self._scored({name: prediction[name] for name in self.criteria})
-
-    def _same_rating(self, score: int, reason: str) -> dspy.Prediction:
-        return self._scored({name: Rating(reason=reason, score=score) for name in self.criteria})
-
-    def _scored(self, ratings: dict[str, Rating]) -> dspy.Prediction:
+            ratings = dict.fromkeys(self.criteria, Rating(reason="it is the user's own text", score=5))
+        elif not text:
+            ratings = dict.fromkeys(self.criteria, Rating(reason="there is no text", score=1))
+        else:
+            texts = {"request": _quoted(request), "own": _quoted(own), "answer": _quoted(text)}
+            prediction = _ask(self.rate, profile=self.retriever(request, Profile.of(profile)), **texts)
+            ratings = {name: prediction[name] for name in self.criteria}
         score = sum((rating.score - 1) / 4 for rating in ratings.values()) / len(ratings)
         return dspy.Prediction(score=score, ratings=ratings)
 
@@ -129,7 +125,7 @@ class Pairwise(dspy.Module):
     empty, which loses.
 
     Args:
-        retriever: selects the user's texts that the judge sees for the request; BM25 by default.
+        retriever: as for `Rubric`.
 
     Example:
         >>> judge = Pairwise()
@@ -149,28 +145,17 @@ class Pairwise(dspy.Module):
         if not (ours and theirs):
             return dspy.Prediction(score=1.0 if ours else 0.0, reasons=["one is no text"], firsts=[])
         inputs = {"profile": self.retriever(request, Profile.of(profile)), "request": _quoted(request)}
-        orders = ((ours, theirs), (theirs, ours))
-        verdicts = [
-            _ask(self.prefer, **inputs, first=_quoted(first), second=_quoted(second)) for first, second in orders
-        ]
+        orders = ((_quoted(ours), _quoted(theirs)), (_quoted(theirs), _quoted(ours)))
+        verdicts = [_ask(self.prefer, **inputs, first=first, second=second) for first, second in orders]
         firsts = [verdict.preferred == "first" for verdict in verdicts]
         score = 0.5 if firsts[0] == firsts[1] else float(firsts[0])
         return dspy.Prediction(score=score, reasons=[verdict.reason for verdict in verdicts], firsts=firsts)
 
 
 def first_place(firsts: Sequence[bool]) -> float | None:
-    """A judge's position bias: how often it preferred the first text.
+    """A judge's position bias: the share of `firsts` (see `Pairwise`) in which it preferred the first text.
 
-    Args:
-        firsts: the `firsts` of all calls of a `Pairwise`, in one list.
-
-    Returns:
-        The share in [0, 1]. 0.5 is no bias, whichever text is better, since each text comes first once. None if the
-        judge was never called.
-
-    Example:
-        >>> first_place([True, True, True, False])
-        0.75
+    0.5 is no bias, whichever text is better, since each text comes first once. None if the judge was never called.
     """
     return sum(firsts) / len(firsts) if firsts else None
 
@@ -178,14 +163,12 @@ def first_place(firsts: Sequence[bool]) -> float | None:
 def as_metric(judge: Rubric | Pairwise, *, request: str, answer: str, profile: str = "profile") -> Callable[..., float]:
     """A judge as a DSPy metric, (example, prediction) to [0, 1], against the example's own answer.
 
-    `dspy.Evaluate` scores an exception as 0 and stops at the tenth. Pass `max_errors=1` to stop when the judge fails.
+    The metric raises `JudgeError` if the judge fails, and leaves nothing in the trace. `dspy.Evaluate` scores an
+    exception as 0 and stops at the tenth. Pass `max_errors=1` to stop when the judge fails.
 
     Args:
         judge: calls the configured model, or the one set with `set_lm`.
         request, answer, profile: the fields that hold the question, the answer and the user's history.
-
-    Returns:
-        The metric. It raises `JudgeError` if the judge fails, and leaves nothing in the trace.
 
     Example:
         >>> metric = as_metric(Rubric(), request="article", answer="headline")

@@ -20,6 +20,7 @@ from r2p_dspy.errors import ConfigError
 Answers = Sequence[Any]  # a program's answer may be of any type that `str` turns into text
 Labels = Sequence[str]
 Floats = npt.NDArray[np.float64]
+Corpus = Callable[[Answers, Answers, Labels], float]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Metric:
     name: str
     higher_is_better: bool
     example: Callable[[Any, Any, Labels], float]
-    corpus: Callable[[Answers, Answers, Labels], float]
+    corpus: Corpus
     score: Callable[[Any, Any, Labels], float]
     rows: Callable[[Answers, Answers, Labels], Floats]
     total: Callable[[Floats], Floats]
@@ -80,6 +81,18 @@ def _each(example: Callable[[Any, Any, Labels], float]) -> Callable[[Answers, An
         return np.array([[example(answer, gold, labels)] for answer, gold in _paired(predictions, golds)])
 
     return rows
+
+
+def _sklearn(name: str, numbers: Callable[[Answers, Answers, Labels], tuple[Any, Any]]) -> Corpus:
+    """The metric of scikit-learn with this name; `numbers` turns predictions and golds into numbers."""
+
+    def corpus(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
+        import sklearn.metrics
+
+        given, wanted = numbers(predictions, golds, labels)
+        return float(getattr(sklearn.metrics, name)(wanted, given))
+
+    return corpus
 
 
 def _mean(rows: Floats) -> Floats:
@@ -110,13 +123,6 @@ def _sound_hit(prediction: Any, gold: Any, labels: Labels = ()) -> float:
 def _indexes(predictions: Answers, golds: Answers, labels: Labels) -> tuple[list[int], list[int]]:
     pairs = _paired(predictions, golds)
     return [_index(answer, labels) for answer, _ in pairs], [_index(gold, labels) for _, gold in pairs]
-
-
-def _accuracy(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
-    from sklearn.metrics import accuracy_score
-
-    given, wanted = _indexes(predictions, golds, labels)
-    return float(accuracy_score(wanted, given))
 
 
 def _f1(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
@@ -194,20 +200,6 @@ def _ratings(predictions: Answers, golds: Answers, labels: Labels) -> tuple[list
     return [_rating(answer, gold, labels) for answer, gold in _paired(predictions, wanted)], wanted
 
 
-def _mae(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
-    from sklearn.metrics import mean_absolute_error
-
-    given, wanted = _ratings(predictions, golds, labels)
-    return float(mean_absolute_error(wanted, given))
-
-
-def _rmse(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
-    from sklearn.metrics import root_mean_squared_error
-
-    given, wanted = _ratings(predictions, golds, labels)
-    return float(root_mean_squared_error(wanted, given))
-
-
 # Texts
 
 
@@ -223,13 +215,6 @@ def _rouge(prediction: str, gold: str) -> dict[str, float]:
     return {name: score.fmeasure for name, score in _scorer().score(gold, prediction).items()}
 
 
-def _overlap(name: str) -> Callable[[Any, Any, Labels], float]:
-    def example(prediction: Any, gold: Any, labels: Labels = ()) -> float:
-        return _rouge(_text(prediction), _text(gold))[name]
-
-    return example
-
-
 def _likeness(prediction: Any, gold: Any, labels: Labels = ()) -> float:
     if _text(prediction) == _text(gold):
         return 1.0  # ROUGE sees only a-z and digits: "你好" scores 0 against itself
@@ -238,13 +223,16 @@ def _likeness(prediction: Any, gold: Any, labels: Labels = ()) -> float:
 
 
 def _rouge_metric(name: str) -> Metric:
-    rows = _each(_overlap(name))
+    def example(prediction: Any, gold: Any, labels: Labels = ()) -> float:
+        return _rouge(_text(prediction), _text(gold))[name]
+
+    rows = _each(example)
 
     def corpus(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
         # LaMP's script reports the median of unseeded bootstrap means; this mean is within about 1e-3 of it.
         return float(rows(predictions, golds, labels).mean())
 
-    return Metric(name, True, _overlap(name), corpus, _likeness, rows, _mean)
+    return Metric(name, True, example, corpus, _likeness, rows, _mean)
 
 
 def _root(rows: Floats) -> Floats:
@@ -253,10 +241,12 @@ def _root(rows: Floats) -> Floats:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("accuracy", True, _hit, _accuracy, _sound_hit, _each(_hit), _mean),
+    "accuracy": Metric("accuracy", True, _hit, _sklearn("accuracy_score", _indexes), _sound_hit, _each(_hit), _mean),
     "f1": Metric("f1", True, _hit, _f1, _sound_hit, _f1_rows, _f1_total),
-    "mae": Metric("mae", False, _error, _mae, _closeness, _each(_error), _mean),
-    "rmse": Metric("rmse", False, _squared, _rmse, _closeness, _each(_squared), _root),
+    "mae": Metric("mae", False, _error, _sklearn("mean_absolute_error", _ratings), _closeness, _each(_error), _mean),
+    "rmse": Metric(
+        "rmse", False, _squared, _sklearn("root_mean_squared_error", _ratings), _closeness, _each(_squared), _root
+    ),
     "rouge1": _rouge_metric("rouge1"),
     "rougeL": _rouge_metric("rougeL"),
 }

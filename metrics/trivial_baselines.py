@@ -26,7 +26,7 @@ def trivial_baselines(
     """Evaluate the trivial baselines that apply to a task.
 
     Args:
-        questions, profiles, golds: of each evaluated example the question, the user's full history, the right answer.
+        questions, profiles, golds: one of each for every evaluated example; a profile is the user's full history.
         metrics: names in `METRICS`.
         answer: the answer that an item stands for: its label, or for free text a field that the user wrote.
         labels: the task's labels, in the task's order; () for free text, which has only the last two baselines.
@@ -48,25 +48,13 @@ def trivial_baselines(
 
         If a history is empty or has no labels, the three baselines that read it give the majority label; without
         training golds the task's first label; for free text the empty text.
-
-    Raises:
-        ConfigError: as the metrics do, for no examples or unequal numbers of them.
-
-    Example:
-        >>> reviews = (("a dull lamp", "2"), ("a superb lamp", "5"), ("a fair price", "4"))
-        >>> history = Profile.of([{"id": text, "text": text, "label": label} for text, label in reviews])
-        >>> labels = ("1", "2", "3", "4", "5")
-        >>> baselines = trivial_baselines(
-        ...     ["superb"], [history], ["5"], ["mae"], answer=lambda item: item.label, labels=labels
-        ... )
-        >>> {name: values["mae"] for name, values in baselines.items()}
-        {'best_constant': 0.0, 'user_majority': 3.0, 'user_mean': 1.0, 'most_similar': 0.0}
     """
     if not len(questions) == len(profiles) == len(golds):
-        counts = f"{len(questions)} questions, {len(profiles)} profiles and {len(golds)} golds"
-        raise ConfigError(f"{counts}; give one of each per example")
+        numbers = f"{len(questions)} questions, {len(profiles)} profiles and {len(golds)} golds"
+        raise ConfigError(f"{numbers}; give one of each per example")
     chosen = [METRICS[name] for name in metrics]
-    ranked = _ranked(train, labels)
+    counts = Counter(train)
+    ranked = sorted(labels, key=lambda label: -counts[label])  # on a tie, in the task's order
     default = ranked[0] if ranked else ""
     by_example: dict[str, Callable[[str, Profile], str]] = {}
     if labels:
@@ -86,7 +74,9 @@ def trivial_baselines(
     answers = {name: [row[name] for row in rows] for name in by_example}
     if labels and train:
         answers["majority"] = [default] * len(golds)
-    values = {name: _evaluate(given, golds, chosen, labels) for name, given in answers.items()}
+    values = {
+        name: {metric.name: metric.corpus(given, golds, labels) for metric in chosen} for name, given in answers.items()
+    }
     if labels:
         values["best_constant"] = {metric.name: best_constant(golds, metric, labels)[1] for metric in chosen}
     order = ("majority", "best_constant", "user_majority", "user_mean", "most_similar", "input")
@@ -121,15 +111,3 @@ def most_similar(
     """The answer of the item that BM25 ranks first; None for an empty history."""
     items = BM25(k=1, text=text)(query, profile)
     return answer(items[0]) if items else None
-
-
-def _ranked(train: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """The labels, most frequent in training first; on a tie, in the task's order."""
-    counts = Counter(train)
-    return sorted(labels, key=lambda label: -counts[label])
-
-
-def _evaluate(
-    answers: Sequence[str], golds: Sequence[str], metrics: Sequence[Metric], labels: Sequence[str]
-) -> dict[str, float]:
-    return {metric.name: metric.corpus(answers, golds, labels) for metric in metrics}

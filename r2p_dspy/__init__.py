@@ -1,6 +1,7 @@
 """R2P for DSPy: personalized answers, reasoned by a checked template, with the history items that they cite."""
 
 import warnings
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from r2p_dspy.artifact import artifact_of, load_program, save_program
@@ -25,7 +26,6 @@ from r2p_dspy.retrieval.dense import Dense
 from r2p_dspy.retrieval.hybrid import Budget, Hybrid
 from r2p_dspy.retrieval.retriever import Retriever
 from r2p_dspy.retrieval.simple import All, Random, Recency
-from r2p_dspy.scoring import deprecated
 from r2p_dspy.scoring.composite import Composite, Score
 from r2p_dspy.template import TEMPLATE, Evidence, Preference, Stage, Template, Verification
 from r2p_dspy.version import __version__
@@ -86,14 +86,19 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # else a type checker would accept any name
-    _RENAMED = {"AssertionUnmet": "AssertionFailed"}
+    _RENAMED = {
+        "AssertionUnmet": ("r2p_dspy.AssertionFailed", AssertionFailed),
+        "as_float": ("score.metric", attrgetter("metric")),
+        "as_bool": ("score.accepts", attrgetter("accepts")),
+        "as_optimizer_metric": ("score.optimizer_metric", attrgetter("optimizer_metric")),
+        "as_gepa": ("score.gepa_metric", attrgetter("gepa_metric")),
+        "as_reward": ("score.reward", attrgetter("reward")),
+    }
 
     def __getattr__(name: str) -> Any:
         """Give a name of the last version, with a DeprecationWarning."""
-        if name in _RENAMED:
-            new = _RENAMED[name]
-            warnings.warn(f"r2p_dspy.{name} is deprecated; use r2p_dspy.{new}", DeprecationWarning, stacklevel=2)
-            return globals()[new]
-        if name.startswith("as_") and hasattr(deprecated, name):
-            return getattr(deprecated, name)  # which warns when it is called
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in _RENAMED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        new, value = _RENAMED[name]
+        warnings.warn(f"r2p_dspy.{name} is deprecated; use {new}", DeprecationWarning, stacklevel=2)
+        return value

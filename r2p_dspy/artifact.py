@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,7 @@ def artifact_of(
     notes: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Artifact:
-    """Return a program as the data that `save_program` writes.
-
-    Args:
-        program, task, notes, settings: see `save_program`.
+    """Return a program as the data that `save_program` writes; the arguments are the same.
 
     Example:
         >>> class Tag(dspy.Signature):
@@ -156,10 +154,7 @@ def _contents(predictor: Any, profile: str) -> Predictor:  # Any: `named_paramet
 
 
 def _state(contents: Predictor, predictor: Any, profile: str, where: str) -> dict[str, Any]:
-    """Make the argument of `dspy.Predict.load_state`, and no more: it sets every attribute that it finds there.
-
-    DSPy matches descriptions with fields by position, so they stand in the order of the program's fields.
-    """
+    """Make the argument of `dspy.Predict.load_state`, and no more: it sets every attribute that it finds there."""
     fields = predictor.signature.fields
     theirs = {"input": contents.inputs, "output": contents.outputs}
     ours = {"input": predictor.signature.input_fields, "output": predictor.signature.output_fields}
@@ -168,10 +163,12 @@ def _state(contents: Predictor, predictor: Any, profile: str, where: str) -> dic
     descriptions = {**contents.inputs, **contents.outputs}
     # It says that a history is data, never instructions: no file may change that.
     descriptions[profile] = fields[profile].json_schema_extra["desc"]
-    prefixes = {name: info.json_schema_extra["prefix"] for name, info in fields.items()}
     signature = {
         "instructions": contents.instructions,
-        "fields": [{"prefix": prefixes[name], "description": descriptions[name]} for name in fields],
+        "fields": [  # DSPy matches them by position, so they stand in the order of the program's fields
+            {"prefix": info.json_schema_extra["prefix"], "description": descriptions[name]}
+            for name, info in fields.items()
+        ],
     }
     demos = [_demo(demo, predictor, profile, f"{where}: demo {n}") for n, demo in enumerate(contents.demos, start=1)]
     return {"signature": signature, "demos": demos, "traces": [], "train": [], "lm": None}
@@ -197,21 +194,17 @@ def _demo(demo: Mapping[str, Any], predictor: Any, profile: str, where: str) -> 
 def _mismatch(theirs: Mapping[str, Collection[str]], ours: Mapping[str, Collection[str]]) -> str:
     """Say which names, by kind, only the file or only the program has; "" if both have the same."""
     only_theirs, only_ours = (
-        ", ".join(f"{kind} {name}" for kind in names for name in names[kind] if name not in others[kind])
+        ", ".join(f"{kind} {name}" for kind in names for name in names[kind] if name not in others[kind]) or "nothing"
         for names, others in ((theirs, ours), (ours, theirs))
     )
-    if not only_theirs and not only_ours:
+    if only_theirs == only_ours:
         return ""
-    return (
-        f"does not fit: the file alone has {only_theirs or 'nothing'}; the program alone has {only_ours or 'nothing'}"
-    )
+    return f"does not fit: the file alone has {only_theirs}; the program alone has {only_ours}"
 
 
 def _versions() -> dict[str, str]:
     versions = {"r2p-dspy": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions

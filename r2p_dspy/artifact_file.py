@@ -11,18 +11,14 @@ from r2p_dspy.errors import ArtifactError
 from r2p_dspy.files import write_atomic
 
 KIND, FORMAT = "r2p-dspy program", 2
-WARNING = "Demos hold texts from users' histories."
 _MAX_BYTES, _MAX_DEPTH = 50_000_000, 100  # a compiled program has less
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a character: models write it, and no prompt takes it
 
 
 class Predictor(BaseModel):
-    """A predictor in the file: its instructions, its fields' descriptions, and its demos.
+    """A predictor in the file: its instructions, its fields' descriptions by name, and its demos.
 
     Args:
-        instructions: the signature's instructions.
-        inputs: the descriptions of its inputs, by name.
-        outputs: the descriptions of its outputs, by name.
         demos: each a dict of fields by name; a profile is a list of its items.
         left_out: the number of demos that redaction removed.
     """
@@ -51,7 +47,7 @@ class Artifact(BaseModel):
 
     kind: str = KIND
     format: int = FORMAT
-    warning: str = WARNING
+    warning: str = "Demos hold texts from users' histories."
     task: str | None
     made: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
@@ -99,21 +95,15 @@ def read_artifact(path: str | Path) -> Artifact:
 
 
 def write_artifact(artifact: Artifact, path: str | Path) -> None:
-    """Write a compiled program's file, whole or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-        TypeError: its notes or settings are no JSON.
-    """
+    """Write a compiled program's file, whole or not at all. Raises as `save_program` does."""
     text = json.dumps(artifact.model_dump(), indent=2, ensure_ascii=False) + "\n"
     write_atomic(Path(path), _SURROGATE.sub("\ufffd", text))
 
 
 def _json(path: Path) -> Any:  # whatever the JSON holds
-    if not path.exists():
-        raise ArtifactError(f"{path} does not exist; compile makes such a file (RUN/program.json)")
     if not path.is_file():
-        raise ArtifactError(f"{path} is no file; compile makes such a file (RUN/program.json)")
+        problem = "is no file" if path.exists() else "does not exist"
+        raise ArtifactError(f"{path} {problem}; compile makes such a file (RUN/program.json)")
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"it is larger than {_MAX_BYTES // 1_000_000} MB")
@@ -138,11 +128,7 @@ def _depth(data: Any) -> int:  # Any: a piece of JSON
 
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
-    """Convert a file of format 1, which lists descriptions in the order of the fields.
-
-    Raises:
-        LookupError, TypeError, ValueError: the file is damaged.
-    """
+    """Convert a file of format 1, which lists descriptions in the order of the fields."""
     inputs, outputs = data["fields"]["inputs"], data["fields"]["outputs"]
     predictors = {}
     for name, state in data["state"].items():

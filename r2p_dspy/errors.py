@@ -66,13 +66,7 @@ class AssertionFailed(R2PError):
 
 
 class UnreadableAnswer(AdapterParseError):
-    """A completion that cannot be read as the signature's outputs, with the details of the call that wrote it.
-
-    Args:
-        adapter_name, signature, lm_response, parsed_result: as in `dspy.utils.exceptions.AdapterParseError`.
-        message: the whole message.
-        details: the items that were shown, the completion, the interventions.
-    """
+    """A completion that cannot be read as the signature's outputs, with the details of the call that wrote it."""
 
     def __init__(
         self,

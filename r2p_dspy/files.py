@@ -6,18 +6,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_CHUNK = 1 << 20  # bytes
-
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; move it to `path` when the block succeeds, remove it when the block fails.
 
-    Args:
-        path: the file or directory to write. Its folder must exist. What is there is replaced only at the end.
-
-    Yields:
-        A path in the same folder, where nothing is yet. Write a file or make a directory there.
+    Write a file or make a directory there. The folder of `path` must exist.
 
     Example:
         >>> import tempfile
@@ -39,56 +33,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file, whole or not at all.
-
-    Args:
-        path: the file. Its folder must exist.
-        content: bytes, or text, which is written as UTF-8. Half of a surrogate pair, which models do write, becomes its
-            backslash escape.
-
-    Raises:
-        OSError: when the file cannot be written.
-    """
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file, whole or not at all. Half of a surrogate pair, which models do write, becomes its escape."""
     with atomic_path(path) as part:
-        part.write_bytes(_bytes(content))
+        part.write_text(text, "utf-8", "backslashreplace", "\n")
 
 
 def digest(content: str | bytes | Path | Iterable[bytes]) -> str:
-    """Sixteen hex digits that change with the content: the start of its SHA-256.
-
-    Args:
-        content: text, bytes, the path of a file, or pieces of bytes that are taken as one.
-
-    Raises:
-        OSError: when the file cannot be read.
+    """The first sixteen hex digits of the SHA-256 of a text, bytes, a file, or pieces of bytes that are taken as one.
 
     Example:
         >>> digest("rain") == digest(b"rain") == digest([b"ra", b"in"])
         True
-        >>> len(digest("rain"))
-        16
     """
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
     total = hashlib.sha256()
-    for piece in _pieces(content):
+    for piece in [content] if isinstance(content, bytes) else content:
         total.update(piece)
     return total.hexdigest()[:16]
-
-
-def _pieces(content: str | bytes | Path | Iterable[bytes]) -> Iterable[bytes]:
-    if isinstance(content, str | bytes):
-        return [_bytes(content)]
-    return _file_chunks(content) if isinstance(content, Path) else content
-
-
-def _file_chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-def _bytes(content: str | bytes) -> bytes:
-    return content.encode(errors="backslashreplace") if isinstance(content, str) else content
 
 
 def _remove(path: Path) -> None:

@@ -19,14 +19,6 @@ class LRUCache(Generic[Value]):
     """Keep the values that were used last. Each is made once, however many threads ask for it at a time.
 
     A copy, pickled or not, begins empty.
-
-    Args:
-        size: the number of values to keep, at least 1.
-
-    Example:
-        >>> squares = LRUCache(2)
-        >>> squares.get(3, lambda: 9), squares.get(3, lambda: print("made again"))
-        (9, 9)
     """
 
     def __init__(self, size: int) -> None:

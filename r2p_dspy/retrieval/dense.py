@@ -61,7 +61,7 @@ class Dense:
         return self  # optimizers copy modules by the dozen; the embedder's weights must not be copied with them
 
     def __call__(self, query: str, profile: Profile) -> Profile:
-        if not self.k or not profile:
+        if not self.k:
             return Profile()
         return Profile(items=self.rank(query, profile)[: self.k])
 

@@ -87,8 +87,7 @@ class MeanPooling:
                 f"{label} needs more than the mean of its token vectors; load it with sentence-transformers, and give "
                 "its `encode` to r2p_dspy.Dense"
             )
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = model.to(device).eval()
+        self._model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
         limits = (self._tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
         self._longest = min((limit for limit in limits if limit and limit < _NO_LIMIT), default=512)
         self._lock = threading.Lock()  # one forward pass at a time: several would share the same cores and memory
@@ -99,7 +98,6 @@ class MeanPooling:
             raise ConfigError(f"{label} cannot make vectors of texts ({reason}); use an encoder model") from cause
 
     def __call__(self, texts: list[str]) -> np.ndarray:
-        """Embed texts as an array (texts, d)."""
         with self._lock:
             return np.concatenate([self._batch(texts[at : at + _BATCH]) for at in range(0, len(texts), _BATCH)])
 
@@ -116,21 +114,13 @@ class MeanPooling:
 
 
 class Served:
-    """Embed texts with a served model, through `dspy.Embedder`; vectors have unit length.
-
-    Args:
-        name: the model as DSPy names it.
-
-    Raises:
-        ConfigError: when called, if the model cannot be reached or refuses.
-    """
+    """Embed texts with a served model, through `dspy.Embedder`; vectors have unit length."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._embedder = dspy.Embedder(name)
 
     def __call__(self, texts: list[str]) -> np.ndarray:
-        """Embed texts as an array (texts, d)."""
         try:
             vectors = np.asarray(self._embedder([text or " " for text in texts]))  # some providers refuse empty texts
         except Exception as cause:  # the client, the provider and the network each raise their own

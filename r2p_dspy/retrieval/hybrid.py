@@ -72,9 +72,7 @@ class Hybrid:
             ranked = Profile.of(getattr(retriever, "rank", retriever)(query, profile))
             for rank, item in enumerate(ranked, start=1):
                 if item.id not in shares:
-                    raise ConfigError(
-                        f"the retriever {retriever!r} returned the item {item.id!r}, which is not in the profile"
-                    )
+                    raise ConfigError(f"{retriever!r} returned the item {item.id!r}, which is not in the profile")
                 shares[item.id].append(1 / (self.constant + rank))
         # `fsum` does not depend on the order of the retrievers, so equal sums tie.
         scores = {name: math.fsum(share) for name, share in shares.items() if share}
@@ -124,7 +122,8 @@ class Budget:
         kept: list[Item] = []
         left = self.tokens
         for item, shown in zip(retrieved, retrieved.local(), strict=True):
-            tokens = _count(str(shown)) if self.count is None else self.count(str(shown))
+            line = str(shown)
+            tokens = count_tokens(dspy.settings.lm, line) if self.count is None else self.count(line)
             if tokens <= left:
                 left -= tokens
                 kept.append(item)
@@ -138,7 +137,3 @@ def _check_retriever(retriever: Any) -> None:  # of whatever type: that is what 
 
 def _query(retriever: Retriever) -> Query | None:
     return getattr(retriever, "query", None)
-
-
-def _count(text: str) -> int:
-    return count_tokens(dspy.settings.lm, text)

@@ -17,9 +17,6 @@ class Index(BM25Okapi):
     occurrences of its words only, not for words times documents. A corpus without words, by which rank_bm25 divides,
     scores zero.
 
-    Args:
-        corpus: the words of each document.
-
     Example:
         >>> Index([["rain", "again"], ["a", "storm"], ["love"]]).get_top_n(["love"], ["1", "2", "3"], n=1)
         ['3']
@@ -65,18 +62,5 @@ _indexes: LRUCache[Index] = LRUCache(64)
 
 
 def index(texts: Sequence[str]) -> Index:
-    """Return the index of these texts; it is built once and kept while it is among the last 64 used.
-
-    Args:
-        texts: one text for each item. Words are separated by white space; case counts.
-
-    Returns:
-        The index, the same object for equal texts.
-
-    Example:
-        >>> index(["rain again", "a storm", "love"]).get_scores(["rain"]).tolist()[1:]
-        [0.0, 0.0]
-        >>> index(["rain"]) is index(["rain"])
-        True
-    """
+    """Return the index of these texts; it is built once and kept while it is among the last 64 used."""
     return _indexes.get(tuple(texts), lambda: Index([text.split() for text in texts]))

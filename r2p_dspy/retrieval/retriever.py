@@ -21,14 +21,7 @@ class Retriever(Protocol):
 
 
 def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
-    """Make the query from a module's inputs.
-
-    Args:
-        inputs: the module's inputs by name.
-        query: a field's name, or a function of the inputs. None joins all text inputs with spaces.
-
-    Raises:
-        ConfigError: `query` names a field that is no input.
+    """Make the query from a module's inputs: all text inputs joined, the field named, or what the function returns.
 
     Example:
         >>> query_text({"article": "Rain in May.", "tone": "dry", "profile": Profile()})
@@ -44,12 +37,7 @@ def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
 
 
 def item_text(item: Item, text: Text | None = None) -> str:
-    """Make the text of an item that a query is matched with.
-
-    Args:
-        item: any item.
-        text: field names, whose texts are joined with spaces, or a function of the item. None takes all its text. A
-            field that the item lacks counts as empty.
+    """Make the text of an item that a query is matched with: all its text, the fields named, or the function's.
 
     Example:
         >>> item_text(Item(id="7", title="Rain", text="It rained."), ("title",))

@@ -82,9 +82,5 @@ class All:
 
 def _seed(texts: list[str]) -> bytes:
     """Hash texts to sixteen bytes, the same in every process (Python's `hash` differs). Lengths mark their ends."""
-    total = blake2b(digest_size=16)
-    for text in texts:
-        raw = text.encode("utf-8", "surrogatepass")
-        total.update(len(raw).to_bytes(8, "big"))
-        total.update(raw)
-    return total.digest()
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return blake2b(b"".join(len(part).to_bytes(8, "big") + part for part in parts), digest_size=16).digest()

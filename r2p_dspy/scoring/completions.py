@@ -19,16 +19,13 @@ from r2p_dspy.prompting.parsing import unread
 class CompletionReader:
     """Reads completions of a `Reason`, and checks each as a first attempt without backtracking.
 
+    A call takes the inputs as rendered and the completion's text. It returns the prediction that an `Enforce` without
+    backtracks returns, so `Composite` can score it. The fields of an unreadable completion are None.
+
     Args:
         reason: the module whose prompt the completions answer.
         checks: such as an R2P program's `checks`.
         adapter: parses the completions; DSPy's chat adapter by default.
-
-    A call takes the inputs as rendered and the completion's text. It returns the prediction that an `Enforce` without
-    backtracks returns, so `Composite` can score it. The fields of an unreadable completion are None.
-
-    Raises:
-        CheckError: if a check itself fails.
 
     Example:
         >>> class Tag(dspy.Signature):
@@ -57,16 +54,7 @@ class CompletionReader:
 
 
 def load_inputs(reason: Reason, text: str) -> Inputs:
-    """Read inputs that were written as JSON (`inputs.to_json()`), with the profile as a `Profile`.
-
-    Example:
-        >>> class Tag(dspy.Signature):
-        ...     profile: Profile = dspy.InputField()
-        ...     tag: str = dspy.OutputField()
-        >>> inputs = Inputs(fields={"profile": Profile.of([{"id": "1", "text": "Rain"}])})
-        >>> load_inputs(Reason(Tag), inputs.to_json()).profile[0].text
-        'Rain'
-    """
+    """Read inputs that were written as JSON (`inputs.to_json()`), with the profile as a `Profile`."""
     inputs = Inputs.from_json(text)
     fields = unshadowed(inputs).fields
     fields[reason.profile] = Profile.of(fields.get(reason.profile))

@@ -80,8 +80,7 @@ class Composite:
     backtracking corrected still counts. The mean leaves out parts that a program does not have: a plain
     `dspy.Predict`, for example, has no stages.
 
-    A composite is a metric: pass it to `dspy.Evaluate`. Its methods adapt it to other consumers: `metric`, `accepts`,
-    `optimizer_metric`, `gepa_metric` and `reward`.
+    A composite is a metric: pass it to `dspy.Evaluate`. Its methods adapt it to optimizers and to RL.
 
     Args:
         task: the task's own metric, from (example, prediction) to a score in [0, 1].
@@ -102,8 +101,7 @@ class Composite:
     weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
 
     def __post_init__(self) -> None:
-        unknown = set(self.weights) - set(WEIGHTS)
-        if unknown:
+        if unknown := set(self.weights) - set(WEIGHTS):
             raise ConfigError(f"unknown part {min(unknown)!r} in the weights; the parts are {', '.join(WEIGHTS)}")
         if not 0 < sum(self.weights.values()) < math.inf or min(self.weights.values()) < 0:
             raise ConfigError("the weights must be numbers, finite and at least 0, and not all 0")
@@ -111,12 +109,7 @@ class Composite:
             raise ConfigError(f"the threshold of the task's score must be in [0, 1], not {self.threshold}")
 
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> Score:
-        """Score one answer.
-
-        Args:
-            example: with the right outputs.
-            prediction: what the program returned.
-            trace: unused; DSPy passes it to every metric.
+        """Score what a program returned for an example with the right outputs. DSPy passes every metric a trace.
 
         Raises:
             ConfigError: if the task's own score is not in [0, 1].
@@ -155,9 +148,6 @@ class Composite:
         GEPA calls it once more for each predictor. The score stays the same; the feedback is about that predictor.
 
         Args:
-            gold: the example with the right outputs.
-            pred: what the program returned.
-            trace: unused.
             pred_name: the predictor to write feedback for; None for the whole program.
             pred_trace: the predictor's steps. Attempts are read from them if `pred` has none, as in a program inside
                 another module.
@@ -190,16 +180,7 @@ class Composite:
 
 
 def part_holds(prediction: Any, part: str, *, first: bool = False) -> bool | None:
-    """Whether every check of a part holds.
-
-    Args:
-        prediction: what a program returned.
-        part: a name in `PARTS`.
-        first: judge the first attempt, not the accepted one.
-
-    Returns:
-        None if the program does not have the part.
-    """
+    """Whether every check of a part holds in the accepted attempt, or the first; None without the part."""
     attempts = attempts_of(prediction)
     verdicts = _part_verdicts(attempts[0] if first else accepted(attempts), part) if attempts else []
     return all(verdicts) if verdicts else None

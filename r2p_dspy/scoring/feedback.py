@@ -34,8 +34,6 @@ def write_feedback(
     intervention corrected, and that they were corrected.
 
     Args:
-        example: with the right outputs.
-        prediction: of an R2P program, or of any module.
         correct: whether the task's own score is 1.
         attempts: of the prediction, or of the predictor in question.
         predictor: whose instructions are to be rewritten, as `named_predictors` names it. "synthesize" gets feedback

@@ -59,10 +59,10 @@ TITLED = rows(st.text("aB c'.é", max_size=20) | st.text(max_size=20), st.text("
 
 @FEW
 @given(TAGGED)
-def test_accuracy_and_f1_are_the_official_ones_exactly(pairs):
+def test_accuracy_and_f1_equal_the_official(pairs):
     given_, golds = map(list, zip(*pairs, strict=True))
-    found = {name: METRICS[name].corpus(given_, golds, TAGS) for name in ("accuracy", "f1")}
-    assert found == evaluated("LaMP_2", given_, golds, TAGS)
+    values = {name: METRICS[name].corpus(given_, golds, TAGS) for name in ("accuracy", "f1")}
+    assert values == evaluated("LaMP_2", given_, golds, TAGS)
     ours, wanted = official.classified(given_, TAGS), official.classified(golds, TAGS)
     hits = [a == b for a, b in zip(ours, wanted, strict=True)]
     assert [METRICS["accuracy"].example(*pair, TAGS) for pair in pairs] == hits
@@ -70,32 +70,32 @@ def test_accuracy_and_f1_are_the_official_ones_exactly(pairs):
 
 @FEW
 @given(RATED)
-def test_mae_and_rmse_are_the_official_ones_exactly(pairs):
+def test_mae_and_rmse_equal_the_official(pairs):
     given_, golds = map(list, zip(*pairs, strict=True))
-    found = {name: METRICS[name].corpus(given_, golds, STARS) for name in ("mae", "rmse")}
-    assert found == evaluated("LaMP_3", given_, golds)
+    values = {name: METRICS[name].corpus(given_, golds, STARS) for name in ("mae", "rmse")}
+    assert values == evaluated("LaMP_3", given_, golds)
     errors = [abs(official.rated(*pair) - float(pair[1].strip())) for pair in pairs]
     assert [METRICS["mae"].example(*pair, STARS) for pair in pairs] == errors
 
 
 @FEW
 @given(TITLED)
-def test_rouge_is_the_librarys_without_stemmer_per_example_exactly(pairs):
+def test_rouge_equals_rouge_score_per_example(pairs):
     given_, golds = map(list, zip(*pairs, strict=True))
     for name, mean in evaluated("LaMP_4", given_, golds).items():
         assert [METRICS[name].example(*pair, ()) for pair in pairs] == [official.rouge(*pair)[name] for pair in pairs]
         assert METRICS[name].corpus(given_, golds, ()) == pytest.approx(mean, abs=1e-12)
 
 
-def test_rouge_over_the_corpus_is_the_official_median_of_bootstrap_means_within_a_thousandth():
+def test_corpus_rouge_is_within_1e_3_of_the_official():
     rng = np.random.default_rng(0)
     golds, given_ = (["a " + " ".join(rng.choice([*"abcdefgh"], 6)) for _ in range(400)] for _ in range(2))
     np.random.seed(0)  # the script draws without one
     aggregator = BootstrapAggregator()
-    for one, gold in zip(given_, golds, strict=True):
-        aggregator.add_scores(official.rouge(one, gold))
-    for name, found in aggregator.aggregate().items():
-        assert METRICS[name].corpus(given_, golds, ()) == pytest.approx(found.mid, abs=1e-3)
+    for answer, gold in zip(given_, golds, strict=True):
+        aggregator.add_scores(official.rouge(answer, gold))
+    for name, aggregate in aggregator.aggregate().items():
+        assert METRICS[name].corpus(given_, golds, ()) == pytest.approx(aggregate.mid, abs=1e-3)
 
 
 def evaluated(task, answers, golds, labels=()):
@@ -105,7 +105,7 @@ def evaluated(task, answers, golds, labels=()):
 
 
 @pytest.mark.parametrize("answer", ["nan", "inf", "-Infinity", "1e39", "-1e400"])
-def test_what_is_no_finite_number_breaks_the_official_script_and_is_no_number_here(answer):
+def test_non_finite_ratings(answer):
     with pytest.raises(ValueError, match="NaN|infinity"):
         evaluated("LaMP_3", [answer], ["4"])
     assert METRICS["mae"].corpus([answer], ["4"], STARS) == METRICS["mae"].corpus(["no idea"], ["4"], STARS) == 3
@@ -114,7 +114,7 @@ def test_what_is_no_finite_number_breaks_the_official_script_and_is_no_number_he
 @pytest.mark.parametrize("name", METRICS)
 @FEW
 @given(data=st.data())
-def test_every_metric_is_a_function_of_the_mean_of_its_rows(name, data):
+def test_metrics_are_functions_of_mean_rows(name, data):
     """What the intervals rest on."""
     metric = METRICS[name]
     drawn = {"accuracy": TAGGED, "f1": TAGGED, "mae": RATED, "rmse": RATED}.get(name, TITLED)
@@ -135,14 +135,14 @@ GOLDS = {
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_the_golds_get_full_marks(name):
+def test_golds_score_1(name):
     metric, (golds, labels, best) = METRICS[name], GOLDS[name]
     assert metric.corpus(golds, golds, labels) == best
     assert [metric.score(gold, gold, labels) for gold in golds] == [1.0] * len(golds)
     assert metric.higher_is_better == (best == 1.0)
 
 
-def test_f1_is_over_all_labels_of_the_task_so_golds_without_some_of_them_reach_less_than_one():
+def test_f1_counts_labels_missing_in_golds():
     assert METRICS["f1"].corpus(["comedy"], ["comedy"], TAGS) == 1 / len(TAGS)
 
 
@@ -188,12 +188,12 @@ def test_ratings_of_another_scale():
         ("rouge1", " 雨 ", "雨", (), 1),  # ROUGE, which knows but a-z and digits, says 0
     ],
 )
-def test_the_task_score(name, answer, gold, labels, score):
+def test_task_score(name, answer, gold, labels, score):
     assert METRICS[name].score(answer, gold, labels) == score
 
 
 @given(st.one_of(st.text(max_size=10), st.sampled_from(["1e308", "-1e308", "inf", "1_0"])), st.sampled_from(STARS))
-def test_the_task_score_is_in_the_unit_interval_whatever_is_answered(answer, gold):
+def test_task_score_is_in_bounds(answer, gold):
     for name, labels in (("accuracy", STARS), ("mae", STARS), ("rouge1", ())):
         assert 0 <= METRICS[name].score(answer, gold, labels) <= 1
 
@@ -207,6 +207,6 @@ def test_the_task_score_is_in_the_unit_interval_whatever_is_answered(answer, gol
         ("rmse", ["1"], ["one"], STARS, "'one' is no number"),
     ],
 )
-def test_what_cannot_be_evaluated_says_why(name, predictions, golds, labels, message):
+def test_invalid_inputs(name, predictions, golds, labels, message):
     with pytest.raises(ValueError, match=message):
         METRICS[name].corpus(predictions, golds, labels)

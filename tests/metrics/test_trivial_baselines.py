@@ -28,7 +28,7 @@ def label(item):
         ("labels of no task", ("x", "x", "a"), ("b", "a"), "a"),
     ],
 )
-def test_the_users_majority(why, labels, ranked, expected):
+def test_user_majority(why, labels, ranked, expected):
     assert user_majority(history(*labels), ranked) == expected, why
 
 
@@ -42,11 +42,11 @@ def test_the_users_majority(why, labels, ranked, expected):
         ("labels of no task are left aside", ("x", "1"), "1"),
     ],
 )
-def test_the_users_mean(why, labels, expected):
+def test_user_mean(why, labels, expected):
     assert user_mean(history(*labels), ("5", "4", "3", "2", "1")) == expected, why
 
 
-def test_the_best_constant_depends_on_the_metric():
+def test_best_constant_depends_on_the_metric():
     golds = ["5", "5", "5", "1", "1"]
     assert best_constant(golds, METRICS["mae"], STARS) == ("5", 1.6)
     assert best_constant(golds, METRICS["rmse"], STARS)[0] == "3"
@@ -56,27 +56,27 @@ def test_the_best_constant_depends_on_the_metric():
 @given(
     golds=st.lists(st.sampled_from(STARS), min_size=1, max_size=9), train=st.lists(st.sampled_from(STARS), max_size=9)
 )
-def test_no_constant_beats_the_best_constant(golds, train):
-    found = trivial_baselines(
+def test_best_constant_is_best(golds, train):
+    baselines = trivial_baselines(
         ["q"] * len(golds), [Profile()] * len(golds), golds, ["mae"], answer=label, labels=STARS, train=train
     )
-    assert all(found["best_constant"]["mae"] <= values["mae"] for values in found.values())
-    assert ("majority" in found) == bool(train)
+    assert all(baselines["best_constant"]["mae"] <= values["mae"] for values in baselines.values())
+    assert ("majority" in baselines) == bool(train)
 
 
-def test_the_most_similar_items_answer():
+def test_most_similar():
     rows = [("1", "rain", "wet"), ("2", "a fine day", "sun"), ("3", "snow falls", "cold")]
     profile = Profile.of([{"id": name, "text": text, "title": title} for name, text, title in rows])
     assert most_similar("snow", profile, lambda item: item.fields["title"], ("text",)) == "cold"
     assert most_similar("snow", Profile(), lambda item: item.fields["title"]) is None
 
 
-def test_labels_and_texts_have_the_baselines_that_fit():
+def test_baselines_of_labels_and_texts():
     profile = history("5", "4", "4")
-    found = trivial_baselines(
+    baselines = trivial_baselines(
         ["text 0"], [profile], ["5"], ["mae", "rmse"], answer=label, labels=STARS, train=["2", "2", "3"]
     )
-    assert {name: values["mae"] for name, values in found.items()} == {
+    assert {name: values["mae"] for name, values in baselines.items()} == {
         "majority": 3,
         "best_constant": 0,
         "user_majority": 1,
@@ -88,22 +88,22 @@ def test_labels_and_texts_have_the_baselines_that_fit():
     assert "user_mean" not in trivial_baselines(["q"], [profile], ["a"], ["accuracy"], answer=label, labels=("a", "b"))
 
 
-def test_the_input_itself_is_a_baseline_of_free_text():
-    found = trivial_baselines(["the sea is cold"], [Profile()], ["brr the cold sea"], ["rouge1"], answer=label)
-    assert found == {"most_similar": {"rouge1": 0.0}, "input": {"rouge1": 0.75}}
+def test_input_is_a_baseline_of_free_text():
+    baselines = trivial_baselines(["the sea is cold"], [Profile()], ["brr the cold sea"], ["rouge1"], answer=label)
+    assert baselines == {"most_similar": {"rouge1": 0.0}, "input": {"rouge1": 0.75}}
 
 
-def test_what_is_matched_may_be_a_part_of_the_question():
+def test_match_selects_part_of_the_question():
     profile = Profile.of([{"id": text, "text": text} for text in ("rain again", "a storm", "the sea")])
-    found = [
+    baselines = [
         trivial_baselines(
             ["rain again [1] storm"], [profile], ["a storm"], ["rouge1"], answer=lambda item: item.text, match=match
         )
         for match in (str, lambda question: question.split("[1]")[1])
     ]
-    assert [one["most_similar"]["rouge1"] for one in found] == [0.0, 1.0]
+    assert [values["most_similar"]["rouge1"] for values in baselines] == [0.0, 1.0]
 
 
-def test_unequal_numbers_are_refused():
+def test_unequal_numbers():
     with pytest.raises(ValueError, match="2 questions, 1 profiles and 1 golds"):
         trivial_baselines(["a", "b"], [Profile()], ["1"], ["mae"], answer=label, labels=STARS)

@@ -38,8 +38,10 @@ GENRE = Film.delete("tag").append("genre", dspy.OutputField(), str)
 def compiled():
     """A program with instructions and a demo that it had not when it was built."""
     module = program()
-    made = dspy.ChatAdapter().parse(module.reason.signature, completion(requirements="a demo's «requirement»\u2028\n"))
-    module.reason.demos = [dspy.Example(film="demo film", profile=Profile.of(HISTORY).local(), **made)]
+    outputs = dspy.ChatAdapter().parse(
+        module.reason.signature, completion(requirements="a demo's «requirement»\u2028\n")
+    )
+    module.reason.demos = [dspy.Example(film="demo film", profile=Profile.of(HISTORY).local(), **outputs)]
     module.reason.signature = module.reason.signature.with_instructions("Choose well.")
     return module
 
@@ -56,7 +58,7 @@ def state(module):
     return copy.deepcopy(held), reason.signature.dump_state(), reason.signature.fields.keys()
 
 
-def test_what_was_saved_is_loaded(saved):
+def test_saved_program_loads(saved):
     module = program()
     about = load_program(module, saved, task="film")
     assert module.reason.signature.instructions == "Choose well."
@@ -76,21 +78,21 @@ def test_what_was_saved_is_loaded(saved):
     assert load_program(program(), saved)["task"] == "film", "None accepts any task"
 
 
-def test_a_person_can_read_the_file(saved):
+def test_file_is_readable(saved):
     held = json.loads(saved.read_text(encoding="utf-8"))["predictors"]["reason"]
     assert held["instructions"] == "Choose well." and held["inputs"]["film"] == "${film}"
     assert held["demos"][0]["profile"][1] == {"item": "2", "text": "a wizard in the city", "label": "fantasy"}
     assert held["demos"][0]["evidence"] == [{"item": "1", "quote": "a lighthouse"}]
 
 
-def test_what_is_no_field_is_not_saved(tmp_path):
+def test_demos_keep_only_fields(tmp_path):
     module = compiled()
     module.reason.demos[0] = dspy.Example(module.reason.demos[0], hint_="a leak", user="u7", augmented=True)
     held = read_artifact(save_program(module, tmp_path / "film.json")).predictors["reason"]
     assert set(held.demos[0]) == {*module.reason.signature.fields, "augmented"}
 
 
-def test_half_a_character_that_a_model_wrote_does_not_keep_the_rest_from_being_saved(tmp_path):
+def test_half_characters_can_be_saved(tmp_path):
     module = compiled()
     module.reason.demos[0]["requirements"] = "odd \ud83d"
     read = program()
@@ -98,7 +100,7 @@ def test_half_a_character_that_a_model_wrote_does_not_keep_the_rest_from_being_s
     assert read.reason.demos[0]["requirements"] == "odd \ufffd"
 
 
-def test_it_is_plain_json_without_model_key_or_endpoint(saved, tmp_path, scripted):
+def test_file_holds_no_model_key_or_endpoint(saved, tmp_path, scripted):
     scripted(completion())
     module = compiled()
     module.set_lm(dspy.LM("openai/gpt-4o", api_key="sk-secret", api_base="https://secret.example/v1"))
@@ -108,11 +110,13 @@ def test_it_is_plain_json_without_model_key_or_endpoint(saved, tmp_path, scripte
     assert "secret" not in text
     assert "gpt" not in text
     assert json.loads(text) == json.loads(saved.read_text(encoding="utf-8")), "the same as without"
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["film.json", "other.json"], "nothing half written is left"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["film.json", "other.json"], (
+        "nothing half written is left"
+    )
     assert module.reason.lm.model == "openai/gpt-4o", "saving changes nothing"
 
 
-def test_a_model_that_cannot_be_saved_is_no_matter(scripted, tmp_path):
+def test_unsavable_model_is_ignored(scripted, tmp_path):
     scripted(completion())
     module = program()
     module.set_lm(dspy.settings.lm)
@@ -121,14 +125,14 @@ def test_a_model_that_cannot_be_saved_is_no_matter(scripted, tmp_path):
     assert ask(module).tag == "romance"
 
 
-def test_what_cannot_be_written_leaves_the_old_file(saved):
+def test_failed_save_keeps_the_old_file(saved):
     before = saved.read_bytes()
     with pytest.raises(TypeError):
         save_program(program(), saved, notes={"odd": object()})
     with pytest.raises(OSError):
         save_program(program(), saved / "below" / "a file.json")
     assert saved.read_bytes() == before
-    assert [one.name for one in saved.parent.iterdir()] == ["film.json"]
+    assert [file.name for file in saved.parent.iterdir()] == ["film.json"]
 
 
 def change(*path):
@@ -220,7 +224,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("why", "done", "named"), BAD, ids=[row[0] for row in BAD])
-def test_a_bad_file_is_refused_in_one_line_and_changes_nothing(saved, why, done, named):
+def test_bad_file_changes_nothing(saved, why, done, named):
     if done is None:
         saved.unlink()
     elif callable(done):
@@ -238,7 +242,7 @@ def test_a_bad_file_is_refused_in_one_line_and_changes_nothing(saved, why, done,
     assert state(module) == before
 
 
-def test_a_folder_is_a_run_that_holds_its_program(tmp_path):
+def test_run_directory_loads(tmp_path):
     with pytest.raises(ArtifactError, match=r"program\.json does not exist"):
         load_program(program(), tmp_path)
     save_program(program(), tmp_path / "program.json", task="mine")
@@ -259,12 +263,12 @@ def test_a_folder_is_a_run_that_holds_its_program(tmp_path):
         ),
     ],
 )
-def test_a_program_of_another_shape_is_refused(saved, why, module, named):
+def test_other_fields_or_stages_are_refused(saved, why, module, named):
     with pytest.raises(ArtifactError, match=named):
         load_program(module(), saved)
 
 
-def test_a_file_sets_nothing_but_instructions_and_demos(saved, scripted):
+def test_file_sets_only_instructions_and_demos(saved, scripted):
     engine = scripted(completion())
     data = json.loads(saved.read_text(encoding="utf-8"))
     evil = {
@@ -292,7 +296,7 @@ def test_a_file_sets_nothing_but_instructions_and_demos(saved, scripted):
     assert len(engine.requests) == 1
 
 
-def test_loading_leads_to_no_code(saved):
+def test_loading_runs_no_code(saved):
     """What could run code is not even called: no pickle, no import by a name from the file."""
     called = []
 
@@ -342,32 +346,32 @@ class TestAfterAnEdit:
         assert list(module.reason.signature.input_fields) == ["profile", "film"], "in the order of today's class"
         assert module.reason.signature.instructions == "Choose well."
 
-    def test_it_answers_with_the_demo(self, saved, scripted):
+    def test_loaded_demo_is_shown(self, saved, scripted):
         engine = scripted(completion())
         module = R2P(self.Film, retriever=All())
         load_program(module, saved)
         assert ask(module).tag == "romance"
         assert "a demo's «requirement»" in engine.prompts()[0] and "Choose well." in engine.requests[0].system
 
-    def test_the_stages_may_stand_in_another_order(self, saved):
+    def test_stages_in_another_order(self, saved):
         leaves = [*TEMPLATE.leaves()]
         load_program(program(template=Template((leaves[1], leaves[0], *leaves[2:]))), saved)
 
-    def test_a_label_that_is_no_more_is_named(self, saved):
+    def test_removed_label_is_named(self, saved):
         module = R2P(self.Film.with_updated_fields("tag", type_=Literal["sad", "glad"]))
         with pytest.raises(ArtifactError, match=r"\(reason\): demo 1 has no tag that the program can read: .*'sad'"):
             load_program(module, saved)
         assert module.reason.demos == []
 
 
-def test_what_copro_changes_beside_the_instructions_does_not_keep_it_from_loading(tmp_path):
+def test_program_compiled_by_copro_loads(tmp_path):
     module = compiled()
     module.reason.signature = module.reason.signature.with_updated_fields("tag", prefix="So the tag is:")
     load_program(program(), save_program(module, tmp_path / "film.json"))
 
 
 @pytest.mark.parametrize("carrier", ["fields", "thinking"])
-def test_it_is_loaded_on_either_carrier(tmp_path, carrier):
+def test_either_carrier_loads(tmp_path, carrier):
     module, read = program(carrier=carrier), program(carrier=carrier)
     module.reason.demos = [
         dspy.Example(film="x", profile=Profile.of(HISTORY), tag="sad", reasoning=dspy.Reasoning(content="hm"))
@@ -376,7 +380,7 @@ def test_it_is_loaded_on_either_carrier(tmp_path, carrier):
     assert read.reason.demos[0]["tag"] == "sad"
 
 
-def test_any_lm_is_bound_on_loading(saved, scripted):
+def test_lm_is_bound_on_loading(saved, scripted):
     scripted(completion(tag="fantasy"))
     module, other = program(), dspy.settings.lm.copy()
     load_program(module, saved, lm=other)
@@ -401,14 +405,14 @@ class TestFormat1:
             del data[new]
         return data | {"format": 1, "fields": names, "state": {"reason": state}}
 
-    def test_it_loads(self, old, saved):
+    def test_format_1_loads(self, old, saved):
         saved.write_text(json.dumps(old))
         module = program()
         assert load_program(module, saved, task="film")["settings"] == {}
         assert module.reason.signature.instructions == "Choose well." and len(module.reason.demos) == 1
         assert module.reason.signature.fields["tag"].json_schema_extra["desc"] == "old tag"
 
-    def test_so_does_what_reads_candidates(self, old, saved):
+    def test_format_1_with_candidates_loads(self, old, saved):
         described = [
             {"prefix": "", "description": f"old {name}"}
             for name in ("film", "profile", "candidates", "comparison", "tag")
@@ -417,8 +421,10 @@ class TestFormat1:
         saved.write_text(json.dumps(old))
         module = program(candidates=3, reconcile="synthesis")
         load_program(module, saved)
-        said = {name: info.json_schema_extra["desc"] for name, info in module.synthesize.signature.fields.items()}
-        assert said["comparison"] == "old comparison" and said["tag"] == "old tag"
+        descriptions = {
+            name: info.json_schema_extra["desc"] for name, info in module.synthesize.signature.fields.items()
+        }
+        assert descriptions["comparison"] == "old comparison" and descriptions["tag"] == "old tag"
 
     @pytest.mark.parametrize(
         "damage",
@@ -431,7 +437,7 @@ class TestFormat1:
             change("state", "reason", "demos", ...),
         ],
     )
-    def test_a_damaged_one_is_refused(self, old, saved, damage):
+    def test_damaged_format_1_is_refused(self, old, saved, damage):
         saved.write_text(damage(old))
         with pytest.raises(ArtifactError, match="is damaged"):
             load_program(program(), saved)
@@ -442,7 +448,7 @@ class TestRedacting:
     def left(self, saved):
         return redacted(read_artifact(saved))
 
-    def test_no_demo_is_left_and_it_loads(self, left, saved, scripted):
+    def test_redacted_program_loads_without_demos(self, left, saved, scripted):
         engine = scripted(completion())
         write_artifact(left, saved)
         text = saved.read_text(encoding="utf-8")
@@ -453,16 +459,16 @@ class TestRedacting:
         assert module.reason.demos == [] and read_artifact(saved).predictors["reason"].left_out == 1
         assert ask(module).tag == "romance" and "Choose well." in engine.requests[0].system
 
-    def test_what_it_was_made_from_stays_as_it_was(self, saved):
+    def test_original_is_unchanged(self, saved):
         artifact = read_artifact(saved)
         before = artifact.model_copy(deep=True)
         redacted(artifact)
         assert artifact == before
 
-    def test_again_it_changes_nothing(self, left):
+    def test_redacting_twice_changes_nothing(self, left):
         assert redacted(left) == left
 
-    def test_quotes_in_instructions_and_notes_are_left_out(self, saved):
+    def test_quotes_are_left_out(self, saved):
         artifact = read_artifact(saved)
         artifact.predictors[
             "reason"
@@ -478,7 +484,7 @@ class TestRedacting:
         assert left.notes == {"errors": [{"said": "[…]"}], "demos": 1}
 
     @given(st.lists(st.sampled_from("abcd"), max_size=30), st.lists(st.sampled_from("abcd"), max_size=30))
-    def test_no_six_words_of_a_users_are_left(self, said, wrote):
+    def test_no_six_words_of_a_user_are_left(self, said, wrote):
         held = Predictor(instructions=" ".join(said), inputs={}, outputs={})
         left = redacted(Artifact(task=None, template=[], predictors={"reason": held}), [" ".join(wrote)])
         kept = left.predictors["reason"].instructions

@@ -39,7 +39,7 @@ def official(query, texts, count):
     query=st.lists(WORDS, max_size=10).map(" ".join),
     k=st.integers(1, 45),
 )
-def test_bm25_ranks_as_lamp_does_item_for_item(texts, query, k):
+def test_bm25_ranks_as_lamp_does(texts, query, k):
     ranked = BM25(k=k)(query, profile_of(texts))
     assert [int(item.id) for item in ranked] == official(query, texts, k)
 
@@ -48,7 +48,7 @@ def test_bm25_ranks_as_lamp_does_item_for_item(texts, query, k):
     texts=st.lists(TEXTS | st.just(""), min_size=1, max_size=40).filter(any),
     query=st.lists(WORDS | st.just("unknown"), max_size=10),
 )
-def test_scores_equal_rank_bm25s_to_the_last_bit(texts, query):
+def test_scores_equal_rank_bm25s(texts, query):
     corpus = [text.split() for text in texts]
     ours, theirs = Index(corpus), BM25Okapi(corpus)
     assert ours.get_scores(query).tolist() == theirs.get_scores(query).tolist()
@@ -58,14 +58,14 @@ def test_scores_equal_rank_bm25s_to_the_last_bit(texts, query):
 
 
 @pytest.mark.parametrize("corpus", [[], [[]], [[], []]], ids=["no document", "an empty one", "two empty ones"])
-def test_a_corpus_without_words_scores_zero(corpus):
+def test_corpus_without_words_scores_zero(corpus):
     with pytest.raises(ZeroDivisionError):
         BM25Okapi(corpus)
     assert Index(corpus).get_scores(["rain"]).tolist() == [0.0] * len(corpus)
 
 
 @given(texts=st.lists(TEXTS, min_size=2, max_size=6), changed=TEXTS, query=TEXTS)
-def test_an_index_follows_the_content_of_a_profile_that_is_changed(texts, changed, query):
+def test_index_follows_a_changed_profile(texts, changed, query):
     profile, retriever = profile_of(texts), BM25(k=9)
     retriever(query, profile)
     profile.items[0] = Item(id="0", fields={"text": changed})
@@ -86,15 +86,15 @@ def test_ties_keep_numpys_reversed_order(case, query, texts):
     assert [int(item.id) for item in BM25(k=99)(query, profile_of(texts))] == official(query, texts, 99), case
 
 
-def test_an_empty_profile_gives_an_empty_profile():
+def test_empty_profile():
     for retriever in (BM25(), Recency(), Random(), All()):
         assert retriever("rain", Profile()) == Profile()
 
 
-def test_items_whose_matched_text_is_empty_can_be_ranked():
+def test_items_with_empty_text_are_ranked():
     """BM25Okapi itself divides by zero here."""
-    found = BM25(k=2, text=("title",))("rain", profile_of(["rain", "sea"]))
-    assert {item.id for item in found} == {"0", "1"}
+    retrieved = BM25(k=2, text=("title",))("rain", profile_of(["rain", "sea"]))
+    assert {item.id for item in retrieved} == {"0", "1"}
 
 
 @pytest.mark.parametrize("retriever", [BM25, Recency, Random])
@@ -108,7 +108,7 @@ def test_k(retriever):
             retriever(k=wrong)
 
 
-def test_what_to_match_is_named_or_computed():
+def test_matched_text_is_named_or_computed():
     items = [
         {"id": "1", "title": "rain", "text": "sea"},
         {"id": "2", "title": "sea", "text": "rain"},
@@ -121,14 +121,14 @@ def test_what_to_match_is_named_or_computed():
 
 
 @pytest.mark.parametrize("retriever", [BM25, Recency])
-def test_the_first_k_are_those_of_the_whole_ranking(retriever):
+def test_first_k_are_the_head_of_the_ranking(retriever):
     profile = profile_of(["rain", "sea", "a rain", "rain rain"], date="2020-01-01")
     whole = retriever(k=0).rank("rain", profile)
     assert len(whole) == 4
     assert all(retriever(k=k)("rain", profile).items == whole[:k] for k in range(6))
 
 
-def test_bind_fills_in_only_what_was_left_open():
+def test_bind_sets_only_unset_options():
     bound = BM25(k=2, text=("title",)).bind(query="article", text=("text",))
     assert (bound.k, bound.query, bound.text) == (2, "article", ("title",))
 
@@ -137,29 +137,29 @@ def test_bind_fills_in_only_what_was_left_open():
     ("query", "expected"),
     [(None, "an article dry"), ("tone", "dry"), (lambda inputs: inputs["article"].upper(), "AN ARTICLE")],
 )
-def test_the_query_comes_from_the_inputs(query, expected):
+def test_query_text(query, expected):
     inputs = {"article": "an article", "tone": "dry", "length": 7, "profile": Profile()}
     assert query_text(inputs, query) == expected
 
 
-def test_a_query_field_that_does_not_exist_is_named():
+def test_unknown_query_field():
     with pytest.raises(ValueError, match=r"'topic'.*article, profile"):
         query_text({"article": "x", "profile": Profile()}, "topic")
 
 
-def test_recency_is_by_date_and_then_from_the_end_as_lamp_has_it():
+def test_recency_orders_as_lamp_does():
     dates = ["2020-01-02", "2021-01-01", "2020-01-02", "2019-12-31", None]
     items = [Item(id=str(n), fields={"text": "x"}, date=date) for n, date in enumerate(dates)]
     assert [item.id for item in Recency(k=9)("", Profile(items=items))] == ["1", "2", "0", "3", "4"]
 
 
-def test_recency_reads_whatever_stands_for_a_date():
+def test_recency_date_formats():
     dates = {"a": "2020", "b": "9" * 5000, "c": "no date", "d": "2021-13-77"}
     profile = Profile.of([{"id": name, "text": "x", "date": date} for name, date in dates.items()])
     assert [item.id for item in Recency(k=4)("", profile)] == ["b", "d", "a", "c"]
 
 
-def test_random_repeats_and_depends_on_seed_query_and_profile():
+def test_random_depends_on_seed_query_and_profile():
     profile, other = profile_of(map(str, range(50))), profile_of(map(str, range(1, 51)))
     drawn = [item.id for item in Random(k=8, seed=3)("q", profile)]
     assert drawn == [item.id for item in Random(k=8, seed=3)("q", profile)]
@@ -174,23 +174,25 @@ def test_random_repeats_and_depends_on_seed_query_and_profile():
 
 
 @pytest.mark.parametrize("retriever", [BM25(k=2, query="article", text=("text",)), Recency(2), Random(2, 1), All()])
-def test_retrievers_are_plain_values(retriever):
+def test_retrievers_copy_pickle_and_compare(retriever):
     profile = profile_of(["rain", "sea", "a rain"])
-    found = retriever("rain", profile)
+    retrieved = retriever("rain", profile)
     for twin in (copy.deepcopy(retriever), pickle.loads(pickle.dumps(retriever))):
         assert twin == retriever
-        assert twin("rain", profile) == found
+        assert twin("rain", profile) == retrieved
 
 
-def test_threads_do_not_mix_profiles_up():
+def test_threads_keep_profiles_apart():
     profiles = [profile_of([f"word{n} rain", f"rain sea word{n + 1}", "storm"]) for n in range(100)]
     expected = [[item.id for item in BM25(k=3)(f"word{n}", profile)] for n, profile in enumerate(profiles)]
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda n: [i.id for i in BM25(k=3)(f"word{n % 100}", profiles[n % 100])], range(1000)))
-    assert found == expected * 10
+        retrieved = list(
+            pool.map(lambda n: [i.id for i in BM25(k=3)(f"word{n % 100}", profiles[n % 100])], range(1000))
+        )
+    assert retrieved == expected * 10
 
 
-def test_a_second_query_does_not_build_the_index_again():
+def test_second_query_reuses_the_index():
     profile = profile_of([" ".join(f"word{(n * m) % 997}" for m in range(200)) for n in range(500)])
     retriever = BM25(k=4)
 
@@ -204,7 +206,7 @@ def test_a_second_query_does_not_build_the_index_again():
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample data is not part of the checkout")
-def test_rankings_of_real_data_are_lamps():
+def test_rankings_of_real_data():
     for row in json.loads((SAMPLES / "blog18f_LaMP4like/dev_questions.json").read_text()):
         texts = [f"{item['title']} {item['text']}" for item in row["profile"]]
         query = row["input"].partition("article:")[2].strip()

@@ -10,12 +10,12 @@ import pytest
 from r2p_dspy.retrieval.cache import LRUCache
 
 
-def test_what_many_threads_want_at_once_is_made_once():
-    store, made, gate = LRUCache(4), [], threading.Barrier(8)
+def test_concurrent_calls_make_a_value_once():
+    store, makers, gate = LRUCache(4), [], threading.Barrier(8)
 
     def make():
-        made.append(threading.get_ident())
-        return len(made)
+        makers.append(threading.get_ident())
+        return len(makers)
 
     def ask(_):
         gate.wait()
@@ -25,7 +25,7 @@ def test_what_many_threads_want_at_once_is_made_once():
         assert list(pool.map(ask, range(8))) == [1] * 8
 
 
-def test_who_wants_something_else_does_not_wait():
+def test_other_keys_do_not_wait():
     store, done = LRUCache(4), threading.Event()
 
     def slow():
@@ -39,7 +39,7 @@ def test_who_wants_something_else_does_not_wait():
         assert waiting.result() == "slow"
 
 
-def test_the_last_used_are_kept():
+def test_last_used_values_are_kept():
     store = LRUCache(2)
     for key in ("a", "b", "a", "c"):
         store.get(key, lambda: key.upper())  # noqa: B023
@@ -47,7 +47,7 @@ def test_the_last_used_are_kept():
     assert store.get("b", lambda: "made again") == "made again"
 
 
-def test_what_cannot_be_made_is_tried_again():
+def test_failed_make_is_retried():
     store = LRUCache(2)
     with pytest.raises(ZeroDivisionError):
         store.get("a", lambda: 1 / 0)
@@ -55,7 +55,7 @@ def test_what_cannot_be_made_is_tried_again():
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda store: pickle.loads(pickle.dumps(store))])
-def test_a_copy_begins_empty(copied):
+def test_copy_begins_empty(copied):
     store = LRUCache(1)
     store.get("a", lambda: 1)
     twin = copied(store)

@@ -37,60 +37,62 @@ def profile_of(texts):
     return Profile.of([{"id": str(n), "text": text} for n, text in enumerate(texts)])
 
 
-def ids(found):
-    return [int(item.id) for item in found]
+def ids(items):
+    return [int(item.id) for item in items]
 
 
 @given(texts=st.lists(TEXTS, min_size=1, max_size=30), query=TEXTS, k=st.integers(0, 35), normalize=st.booleans())
-def test_the_most_alike_come_first_and_of_equals_the_earlier(texts, query, k, normalize):
-    [asked], vectors = hashed([query]), hashed(texts)
-    likeness = vectors @ asked
+def test_order_is_by_similarity_then_position(texts, query, k, normalize):
+    [query_vector], vectors = hashed([query]), hashed(texts)
+    likeness = vectors @ query_vector
     if normalize:
         likeness = likeness / np.linalg.norm(vectors, axis=1)
-    found = ids(Dense(hashed, k=k, normalize=normalize)(query, profile_of(texts)))
-    assert len(set(found)) == len(found) == min(k, len(texts))
-    assert np.allclose(likeness[found], sorted(likeness, reverse=True)[:k])
-    places = {text: [at for at in found if texts[at] == text] for text in texts}
+    ranking = ids(Dense(hashed, k=k, normalize=normalize)(query, profile_of(texts)))
+    assert len(set(ranking)) == len(ranking) == min(k, len(texts))
+    assert np.allclose(likeness[ranking], sorted(likeness, reverse=True)[:k])
+    places = {text: [at for at in ranking if texts[at] == text] for text in texts}
     assert all(places[text] == sorted(places[text]) for text in texts)
 
 
-def test_cosine_leaves_length_aside_and_the_inner_product_does_not():
+def test_only_inner_product_counts_length():
     profile = profile_of(["rain sea sea sea", "rain"])
     assert ids(Dense(hashed, k=1)("rain", profile)) == [1]
     assert ids(Dense(hashed, k=2, normalize=False)("sea", profile)) == [0, 1]
 
 
-def test_many_equal_rows_tie_wherever_they_stand():
+def test_equal_rows_tie():
     rows = np.random.default_rng(0).normal(size=(3, 37))
-    asked = np.random.default_rng(1).normal(size=37)
+    query_vector = np.random.default_rng(1).normal(size=37)
     vectors = {f"text {n}": rows[n % 3] for n in range(300)}  # other texts, equal vectors
-    found = ids(Dense(lambda texts: [vectors.get(text, asked) for text in texts], k=300)("q", profile_of(vectors)))
-    order = sorted(range(3), key=lambda n: -(rows[n] @ asked) / np.linalg.norm(rows[n]))
-    assert found == [at for kind in order for at in range(kind, 300, 3)]
+    ranking = ids(
+        Dense(lambda texts: [vectors.get(text, query_vector) for text in texts], k=300)("q", profile_of(vectors))
+    )
+    order = sorted(range(3), key=lambda n: -(rows[n] @ query_vector) / np.linalg.norm(rows[n]))
+    assert ranking == [at for kind in order for at in range(kind, 300, 3)]
 
 
-def test_a_profile_is_embedded_once_and_equal_texts_as_one():
-    asked = Counted()
-    retriever, profile = Dense(asked), profile_of(["rain", "sea", "rain"])
+def test_profiles_and_equal_texts_are_embedded_once():
+    embedder = Counted()
+    retriever, profile = Dense(embedder), profile_of(["rain", "sea", "rain"])
     for query in ("storm", "sea"):
         retriever(query, profile)
     copy.deepcopy(retriever)("rain", profile_of(["rain", "sea", "rain"]))
-    assert asked.calls == [["rain", "sea"], ["storm"], ["sea"], ["rain"]]
+    assert embedder.calls == [["rain", "sea"], ["storm"], ["sea"], ["rain"]]
     profile.items[0] = profile_of(["storm"])[0]
     retriever("sea", profile)
-    assert asked.calls[4:] == [["storm", "sea", "rain"], ["sea"]], "the vectors follow the content"
+    assert embedder.calls[4:] == [["storm", "sea", "rain"], ["sea"]], "the vectors follow the content"
 
 
-def test_no_item_or_no_k_needs_no_embedder():
+def test_nothing_to_retrieve_calls_no_embedder():
     def none(texts):
         raise AssertionError("not to be asked")
 
     assert Dense(none)("rain", Profile()) == Dense(none, k=0)("rain", profile_of(["rain"])) == Profile()
 
 
-def test_threads_share_one_embedding_of_a_profile():
-    asked, gate = Counted(), threading.Barrier(8)
-    retriever = Dense(asked, k=3)
+def test_threads_share_a_profiles_vectors():
+    embedder, gate = Counted(), threading.Barrier(8)
+    retriever = Dense(embedder, k=3)
     profiles = [profile_of([f"rain {n}", f"sea {n}", "storm"]) for n in range(40)]
 
     def ask(thread):
@@ -98,32 +100,32 @@ def test_threads_share_one_embedding_of_a_profile():
         return [ids(retriever(f"sea {n}", profile)) for n, profile in enumerate(profiles)]
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(ask, range(8)))
-    assert found == [[ids(Dense(hashed, k=3)(f"sea {n}", p)) for n, p in enumerate(profiles)]] * 8
-    assert len([call for call in asked.calls if len(call) == 3]) == 40
+        rankings = list(pool.map(ask, range(8)))
+    assert rankings == [[ids(Dense(hashed, k=3)(f"sea {n}", p)) for n, p in enumerate(profiles)]] * 8
+    assert len([call for call in embedder.calls if len(call) == 3]) == 40
 
 
-def test_it_is_a_plain_value():
+def test_dense_copies_and_compares():
     retriever, profile = Dense(hashed, k=2, query="film", text=("text",)), profile_of(["rain", "sea", "a rain"])
     twin = pickle.loads(pickle.dumps(retriever))
     assert twin == retriever and twin("rain", profile) == retriever("rain", profile)
     assert copy.deepcopy(retriever) == retriever
 
 
-def test_what_to_match_is_chosen_as_for_bm25():
+def test_matched_text_is_chosen_as_for_bm25():
     profile = Profile.of([{"id": "1", "title": "rain", "text": "sea"}, {"id": "2", "title": "sea", "text": "rain"}])
     assert ids(Dense(hashed, k=1, text=("text",))("rain", profile)) == [2]
     assert ids(Dense(hashed, k=1, text=lambda item: item.fields["title"])("rain", profile)) == [1]
 
 
-def test_in_a_program_it_stands_where_bm25_stands():
+def test_dense_replaces_bm25_in_a_program():
     program = R2P(Film, retriever=Dense(dspy.Embedder(hashed, caching=False), k=2, query="film"))
-    shown = program.deepcopy()._retrieve({"film": "a storm at sea", "profile": profile_of(["rain", "sea", "a storm"])})
+    shown = program.deepcopy().retrieve({"film": "a storm at sea", "profile": profile_of(["rain", "sea", "a storm"])})
     assert ids(shown["profile"]) == [2, 1]
 
 
 @pytest.mark.parametrize(
-    ("why", "returned", "said"),
+    ("why", "returned", "message"),
     [
         ("one row too few", lambda texts: hashed(texts)[1:], r"shape \(1, 16\) for 2 texts"),
         ("one row for all", lambda texts: hashed(texts)[0], r"shape \(16,\) for 2 texts"),
@@ -137,22 +139,22 @@ def test_in_a_program_it_stands_where_bm25_stands():
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_an_embedder_at_fault(why, returned, said):
-    with pytest.raises(ValueError, match=said) as failure:
+def test_faulty_embedder(why, returned, message):
+    with pytest.raises(ValueError, match=message) as failure:
         Dense(returned)("storm", profile_of(["rain", "sea"]))
     assert "\n" not in str(failure.value)
 
 
-def test_a_query_of_another_length():
+def test_query_vector_of_another_length():
     with pytest.raises(ValueError, match="16 numbers for the query and of 2"):
         Dense(lambda texts: hashed(texts) if texts == ["q"] else np.ones((len(texts), 2)))("q", profile_of(["a", "b"]))
 
 
-def test_a_vector_of_zeros_is_like_nothing():
+def test_zero_vector_scores_zero():
     assert ids(Dense(lambda texts: hashed(texts) * 0, k=2)("rain", profile_of(["rain", "sea"]))) == [0, 1]
 
 
-def test_a_name_is_no_embedder():
+def test_name_instead_of_embedder():
     with pytest.raises(ValueError, match=r"'facebook/contriever' cannot be called; .*embedder\(NAME\)"):
         Dense("facebook/contriever")
     with pytest.raises(ValueError, match="at least 0"):
@@ -185,7 +187,7 @@ def by_hand(directory, text, longest=12):
         return model(torch.tensor([tokens])).last_hidden_state[0].mean(dim=0).numpy()
 
 
-def test_the_mean_over_a_texts_own_tokens_whatever_padding_its_batch_needs(encoder_dir):
+def test_mean_pooling_ignores_padding(encoder_dir):
     texts = ["rain", "a storm at sea near the lighthouse", "", "sea " * 50, *["a rain"] * 20]
     vectors = embedder(str(encoder_dir))(texts)
     assert vectors.shape == (24, 16)
@@ -193,11 +195,11 @@ def test_the_mean_over_a_texts_own_tokens_whatever_padding_its_batch_needs(encod
         assert np.allclose(vector, by_hand(encoder_dir, text), atol=1e-5), text
 
 
-def test_a_model_ranks_as_lamps_script_has_contriever_rank(encoder_dir):
+def test_model_ranks_as_lamps_contriever_script(encoder_dir):
     texts = ["rain", "a storm sea", "sea sea", "lighthouse rain a", "storm"]
     scores = np.array([by_hand(encoder_dir, text) for text in texts]) @ by_hand(encoder_dir, "a storm")
-    found = Dense(embedder(str(encoder_dir)), k=5, normalize=False)("a storm", profile_of(texts))
-    assert ids(found) == np.argsort(-scores).tolist()
+    retrieved = Dense(embedder(str(encoder_dir)), k=5, normalize=False)("a storm", profile_of(texts))
+    assert ids(retrieved) == np.argsort(-scores).tolist()
 
 
 def test_loading_is_quiet(encoder_dir, capfd):
@@ -205,11 +207,11 @@ def test_loading_is_quiet(encoder_dir, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_threads_may_share_a_model(encoder_dir):
+def test_threads_share_a_model(encoder_dir):
     embed, texts = MeanPooling(str(encoder_dir)), ["rain", "a storm sea", "sea " * 9]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda n: embed(texts[: n % 3 + 1])[-1], range(24)))
-    assert all(np.allclose(vector, by_hand(encoder_dir, texts[n % 3]), atol=1e-5) for n, vector in enumerate(found))
+        vectors = list(pool.map(lambda n: embed(texts[: n % 3 + 1])[-1], range(24)))
+    assert all(np.allclose(vector, by_hand(encoder_dir, texts[n % 3]), atol=1e-5) for n, vector in enumerate(vectors))
 
 
 def sentence_transformers(directory, mean, *more):
@@ -227,7 +229,7 @@ def sentence_transformers(directory, mean, *more):
     return directory
 
 
-def test_a_model_of_sentence_transformers_is_compared_by_cosine(tmp_path):
+def test_sentence_transformers_vectors_are_unit_length(tmp_path):
     directory = sentence_transformers(build_encoder(tmp_path / "model"), True, "Normalize")
     vectors = embedder(str(directory))(["rain", "a storm sea"])
     hand = by_hand(directory, "rain")
@@ -236,7 +238,7 @@ def test_a_model_of_sentence_transformers_is_compared_by_cosine(tmp_path):
 
 
 @pytest.mark.parametrize(("mean", "more"), [(False, []), (True, ["Dense"])])
-def test_a_model_that_needs_more_than_the_mean_is_refused(mean, more, tmp_path):
+def test_other_pooling_is_refused(mean, more, tmp_path):
     directory = sentence_transformers(build_encoder(tmp_path / "model"), mean, *more)
     with pytest.raises(ValueError, match="needs more than the mean .* sentence-transformers"):
         embedder(str(directory))
@@ -267,7 +269,7 @@ def without_padding(path):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: path, "no such directory"),
         (empty, "no config.json"),
@@ -279,9 +281,9 @@ def without_padding(path):
         (lambda path: "", "no such directory"),
     ],
 )
-def test_a_model_that_is_none_is_told_in_one_line(make, said, tmp_path):
+def test_unusable_model_fails_in_one_line(make, message, tmp_path):
     name = str(make(tmp_path / "model"))
-    with pytest.raises(ValueError, match=said) as failure:
+    with pytest.raises(ValueError, match=message) as failure:
         embedder(name)
     assert "\n" not in str(failure.value) and repr(name) in str(failure.value)
 
@@ -295,15 +297,15 @@ def served(monkeypatch):
     import litellm
 
     def answer(model, input, **options):
-        asked.append((model, input))
+        requests.append((model, input))
         return litellm.EmbeddingResponse(data=[{"embedding": list(row)} for row in hashed(input) * 3])
 
-    asked = []
+    requests = []
     monkeypatch.setattr(litellm, "embedding", answer)
-    return asked
+    return requests
 
 
-def test_a_served_model_is_known_by_its_provider(served):
+def test_served_model_is_known_by_its_provider(served):
     embed = embedder("openai/text-embedding-3-small")
     assert np.allclose(embed(["rain", "a storm"]), hashed(["rain", "a storm"]) / [[1], [2**0.5]])
     assert served == [("openai/text-embedding-3-small", ["rain", "a storm"])]
@@ -311,7 +313,7 @@ def test_a_served_model_is_known_by_its_provider(served):
     assert served[-1][1] == [" ", "sea"], "some providers refuse an empty text"
 
 
-def test_a_served_models_failure_is_one_line(monkeypatch, capsys):
+def test_served_models_failure_is_one_line(monkeypatch, capsys):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ValueError, match="'openai/text-embedding-3-small' failed .*set its key") as failure:
         embedder("openai/text-embedding-3-small")(["another text"])

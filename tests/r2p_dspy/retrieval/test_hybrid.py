@@ -19,8 +19,8 @@ def profile_of(texts, **more):
     return Profile.of([{"id": str(n), "text": text, **more} for n, text in enumerate(texts)])
 
 
-def ids(found):
-    return [int(item.id) for item in found]
+def ids(items):
+    return [int(item.id) for item in items]
 
 
 def listed(*numbers):
@@ -40,22 +40,22 @@ def by_the_paper(orders):
 
 class TestHybrid:
     @given(orders=ORDERS, shortest=st.integers(0, 12), k=st.integers(0, 13))
-    def test_it_is_the_papers_sum_and_of_equals_the_earlier_comes_first(self, orders, shortest, k):
+    def test_scores_are_the_papers_sum(self, orders, shortest, k):
         n = len(orders[0])
         orders = [orders[0], *(order[:shortest] for order in orders[1:])]
         fused = Hybrid(*[listed(*order) for order in orders], k=k)
         assert ids(fused("q", profile_of(["x"] * n))) == by_the_paper(orders)[:k]
 
-    def test_an_item_that_both_know_beats_the_first_of_one(self):
-        found = Hybrid(listed(0, 1), listed(2, 1), k=9)("q", profile_of("abcd"))
-        assert ids(found) == [1, 0, 2], "and one that none has is left out"
+    def test_item_in_both_rankings_wins(self):
+        retrieved = Hybrid(listed(0, 1), listed(2, 1), k=9)("q", profile_of("abcd"))
+        assert ids(retrieved) == [1, 0, 2], "and one that none has is left out"
 
-    def test_a_small_constant_lets_first_ranks_count_more(self):
+    def test_small_constant_favours_first_ranks(self):
         parts = [listed(0, 2, 1), listed(3, 2, 1)]
         assert ids(Hybrid(*parts, k=2)("q", profile_of("abcd"))) == [2, 1]
         assert ids(Hybrid(*parts, k=3, constant=0)("q", profile_of("abcd"))) == [0, 2, 3]
 
-    def test_the_parts_whole_rankings_count_whatever_their_k(self):
+    def test_whole_rankings_count_whatever_k(self):
         profile = Profile.of(
             [
                 {"id": "0", "text": "rain at sea", "date": "2020-01-01"},
@@ -76,15 +76,15 @@ class TestHybrid:
         assert orders[0] != orders[1]
         assert ids(Hybrid(*parts, k=9)("storm lighthouse", profile)) == by_the_paper(orders)
 
-    def test_its_query_is_its_parts(self):
+    def test_query_is_the_parts_query(self):
         assert Hybrid(Recency(), BM25()).query is None
         hybrid = Hybrid(Recency(), BM25(query="film"), Dense(hashed, query="film"))
         assert hybrid.query == "film" and Hybrid(hybrid).query == "film"
-        shown = R2P(Film, retriever=hybrid)._retrieve({"film": "a storm", "profile": profile_of(["sea", "a storm"])})
+        shown = R2P(Film, retriever=hybrid).retrieve({"film": "a storm", "profile": profile_of(["sea", "a storm"])})
         assert ids(shown["profile"]) == [1, 0]
 
     @pytest.mark.parametrize(
-        ("make", "said"),
+        ("make", "message"),
         [
             (lambda: Hybrid(), "needs the retrievers to join"),
             (lambda: Hybrid(BM25), "no retriever"),
@@ -95,22 +95,22 @@ class TestHybrid:
             (lambda: Hybrid(BM25(query="film"), Dense(hashed, query="title")), "different queries"),
         ],
     )
-    def test_what_cannot_be(self, make, said):
-        with pytest.raises(ValueError, match=said):
+    def test_invalid_arguments(self, make, message):
+        with pytest.raises(ValueError, match=message):
             make()
 
-    def test_a_part_that_invents_an_item(self):
+    def test_invented_item(self):
         def inventive(query, profile):
             return [Item(id="77", text="made up")]
 
         with pytest.raises(ValueError, match="'77', which is not in the profile"):
             Hybrid(BM25(), inventive)("q", profile_of("ab"))
 
-    def test_a_part_that_names_an_item_twice(self):
+    def test_repeated_item(self):
         with pytest.raises(ValueError, match="two items have the id '1'"):
             Hybrid(listed(1), lambda query, profile: [profile[1], profile[1]])("q", profile_of("ab"))
 
-    def test_a_part_that_finds_nothing_has_no_say(self):
+    def test_part_without_items_is_ignored(self):
         assert ids(Hybrid(BM25(), lambda query, profile: None)("b", profile_of("abc"))) == ids(
             BM25()("b", profile_of("abc"))
         )
@@ -133,23 +133,23 @@ class TestBudget:
             ("none fits", 1, []),
         ],
     )
-    def test_the_best_that_fit_are_taken(self, case, tokens, kept):
+    def test_best_items_that_fit_are_taken(self, case, tokens, kept):
         profile = profile_of(["a a a", "b b b b b b b", "c c", "d d d d"])
         assert ids(Budget(All(), tokens=tokens, count=words)("q", profile)) == kept, case
 
-    def test_it_is_kept_besides_k(self):
+    def test_budget_and_k_both_limit(self):
         profile = profile_of(["rain", "rain rain sea", "sea", "rain sea"])
         for k in range(5):
-            found = ids(BM25(k=k)("rain", profile))
-            assert ids(Budget(BM25(k=k), tokens=99)("rain", profile)) == found[:k]
+            retrieved = ids(BM25(k=k)("rain", profile))
+            assert ids(Budget(BM25(k=k), tokens=99)("rain", profile)) == retrieved[:k]
 
     @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=9), st.integers(1, 200))
-    def test_what_a_prompt_shows_stays_within_it(self, texts, tokens):
+    def test_shown_items_stay_within_budget(self, texts, tokens):
         profile = profile_of(texts, label="x")
         shown = Budget(All(), tokens=tokens, count=len)("q", profile).local()
         assert sum(len(str(item)) for item in shown) <= tokens
 
-    def test_tokens_are_the_configured_models_where_it_can_tell(self):
+    def test_tokens_are_counted_by_the_configured_model(self):
         profile = profile_of(["Dalorney " * 20, "rain"])
         with dspy.context(lm=None):
             estimated = next(n for n in range(1, 99) if len(Budget(All(), tokens=n)("q", profile)) == 2)
@@ -161,15 +161,15 @@ class TestBudget:
             assert len(Budget(All(), tokens=exact)("q", profile)) == 2
             assert len(Budget(All(), tokens=exact - 1)("q", profile)) == 1
 
-    def test_its_query_is_its_retrievers(self):
+    def test_query_is_the_retrievers_query(self):
         assert Budget(BM25(query="film"), tokens=9).query == "film" and Budget(All(), tokens=9).query is None
 
     @pytest.mark.parametrize("tokens", [0, -1, 1.5, True, None])
-    def test_a_budget_that_is_none(self, tokens):
+    def test_invalid_budget(self, tokens):
         with pytest.raises(ValueError, match="at least 1"):
             Budget(All(), tokens=tokens)
 
-    def test_what_is_no_retriever(self):
+    def test_invalid_retriever(self):
         with pytest.raises(ValueError, match="'bm25' is no retriever"):
             Budget("bm25", tokens=9)
 
@@ -178,7 +178,7 @@ MADE = [Hybrid(BM25(query="film"), Recency(), Random(seed=3), k=2), Budget(Hybri
 
 
 @pytest.mark.parametrize("retriever", MADE)
-def test_they_are_plain_values(retriever):
+def test_wrappers_copy_and_compare(retriever):
     profile = profile_of(["rain", "sea", "a rain"])
     assert retriever("rain", Profile()) == Profile()
     for twin in (copy.deepcopy(retriever), pickle.loads(pickle.dumps(retriever))):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import r2p_dspy
 from r2p_dspy import (
     BUILT_IN,
     R2P,
@@ -21,7 +22,6 @@ from r2p_dspy import (
 )
 from r2p_dspy.decoding.monitor import Intervention
 from r2p_dspy.prediction import Candidate
-from r2p_dspy.scoring import deprecated
 from r2p_dspy.scoring.composite import PARTS, WEIGHTS, Score
 from r2p_dspy.scoring.feedback import GOOD
 from tests.film import HISTORY, Film, ask, program
@@ -45,9 +45,9 @@ def attempt(*failed, accepted=False, names=NAMES):
 
 def corrected(*failed):
     """An attempt as it would have been without the interventions."""
-    made = attempt(*failed)
-    made.interventions = [Intervention(stage="evidence", check=name, message="") for name in failed]
-    return made
+    intervened = attempt(*failed)
+    intervened.interventions = [Intervention(stage="evidence", check=name, message="") for name in failed]
+    return intervened
 
 
 def predicted(*attempts, tag="comedy"):
@@ -70,7 +70,7 @@ def of(failures):
 
 @QUICK
 @given(TASKS, ATTEMPTS, st.fixed_dictionaries({}, optional=dict.fromkeys(WEIGHTS, st.floats(0, 1))))
-def test_a_value_and_its_parts_are_in_bounds_and_the_gate_holds(task, failures, weights):
+def test_score_bounds_and_gate(task, failures, weights):
     if sum(weights.values()) <= 0:
         weights = WEIGHTS
     score = Composite(lambda row, answer: task, weights=weights)(ROW, of(failures))
@@ -88,7 +88,7 @@ def test_a_value_and_its_parts_are_in_bounds_and_the_gate_holds(task, failures, 
     st.fixed_dictionaries({}, optional=dict.fromkeys(WEIGHTS, st.floats(0, 1))),
     st.sampled_from([None, "reason", "tagger.reason", "synthesize", "explain"]),
 )
-def test_the_adapters_agree(threshold, answers, weights, predictor):
+def test_adapters_agree(threshold, answers, weights, predictor):
     if sum(weights.values()) <= 0:
         weights = WEIGHTS
     orders = []
@@ -120,23 +120,23 @@ def test_the_adapters_agree(threshold, answers, weights, predictor):
 
 @QUICK
 @given(st.lists(st.sets(st.sampled_from([*NAMES, "mine", "hint"])), min_size=1, max_size=3))
-def test_gepa_is_told_of_every_failure_of_the_first_attempt_and_what_a_good_one_does(failures):
-    told = Composite(exact).gepa_metric(ROW, of(failures)).feedback
+def test_gepa_feedback_names_every_first_failure(failures):
+    feedback = Composite(exact).gepa_metric(ROW, of(failures)).feedback
     for name in failures[0]:
         stage = {"quoted": "evidence", "cited": "evidence", "backed": "preferences", "labelled": "preferences"}.get(
             name
         )
         if name == "approved":
             stage = "verification"
-        assert (f"Stage {stage}" if stage else "The answer") + f" fails [{name}]: Mend {name}." in told
-        assert GOOD.get(name, "") in told
-    assert (told == "Right, and every check holds.") == (not failures[0] and not failures[-1])
-    assert len(told.splitlines()) == 1
+        assert (f"Stage {stage}" if stage else "The answer") + f" fails [{name}]: Mend {name}." in feedback
+        assert GOOD.get(name, "") in feedback
+    assert (feedback == "Right, and every check holds.") == (not failures[0] and not failures[-1])
+    assert len(feedback.splitlines()) == 1
 
 
 @QUICK
 @given(TASKS, ATTEMPTS)
-def test_failures_of_the_first_attempt_count_though_the_last_is_right(task, failures):
+def test_corrected_failures_lower_the_score(task, failures):
     clean = Composite(lambda row, answer: task)(ROW, of([set()]))
     mended = Composite(lambda row, answer: task)(ROW, of([*failures, set()]))
     assert mended <= clean
@@ -172,13 +172,13 @@ def test_failures_of_the_first_attempt_count_though_the_last_is_right(task, fail
         ("an output that is called attempts", dspy.Prediction(tag="comedy", attempts="two"), 1.0, True),
     ],
 )
-def test_a_score(why, prediction, value, passes):
+def test_score_of_a_prediction(why, prediction, value, passes):
     composite = Composite(exact)
     assert composite(ROW, prediction) == pytest.approx(value)
     assert composite.accepts(ROW, prediction) == passes
 
 
-def test_a_score_survives_pickle_and_copy():
+def test_score_survives_pickle_and_copy():
     score = Composite(exact)(ROW, predicted(attempt("quoted"), attempt(accepted=True)))
     for twin in (pickle.loads(pickle.dumps(score)), copy.copy(score), copy.deepcopy(score)):
         assert isinstance(twin, Score)
@@ -194,11 +194,11 @@ def test_a_score_survives_pickle_and_copy():
         ("below the threshold", Score(0.3, accepted=False), False),
     ],
 )
-def test_a_scores_truth_is_whether_the_answer_is_accepted(why, score, accepted):
+def test_score_truth_is_acceptance(why, score, accepted):
     assert bool(score) is accepted, why
 
 
-def test_a_composite_is_a_metric_of_evaluate():
+def test_composite_in_evaluate():
     class Tagger(dspy.Module):
         def forward(self, film):
             return dspy.Prediction(tag=film)
@@ -210,7 +210,7 @@ def test_a_composite_is_a_metric_of_evaluate():
     assert [score.parts for *_, score in result.results] == [{"task": 1.0}, {"task": 0.0}, {"task": 1.0}, {"task": 0.0}]
 
 
-def test_a_composite_can_be_copied():
+def test_composite_can_be_copied():
     assert copy.deepcopy(Composite(exact).gepa_metric)(ROW, dspy.Prediction(tag="comedy")).score == 1
 
 
@@ -227,7 +227,7 @@ def test_a_composite_can_be_copied():
 def test_former_adapters_warn(old, new):
     score = Composite(exact)
     with pytest.warns(DeprecationWarning, match=f"use score.{new}$"):
-        adapter = getattr(deprecated, old)(score)
+        adapter = getattr(r2p_dspy, old)(score)
     assert adapter == getattr(score, new)
 
 
@@ -238,12 +238,12 @@ def test_former_attributes_warn():
         assert Composite(exact).passes(ROW, dspy.Prediction(tag="comedy")) is True
 
 
-def test_a_plain_prediction_is_scored_by_the_task_alone():
+def test_plain_prediction_has_only_the_task_score():
     score = Composite(lambda row, answer: 0.25)(ROW, dspy.Prediction(tag="x"))
     assert (score, score.parts) == (0.25, {"task": 0.25})
 
 
-def test_weights_are_the_users_and_threshold_the_tasks():
+def test_custom_weights_and_threshold():
     evidence = Composite(exact, weights={"evidence": 1.0})
     assert evidence(ROW, predicted(attempt("quoted"), attempt(accepted=True), tag="drama")) == 0.75
     assert evidence(ROW, dspy.Prediction(tag="comedy")) == 1.0, "where only the task can be scored, it is"
@@ -267,25 +267,25 @@ def test_weights_are_the_users_and_threshold_the_tasks():
         ("none", {}, "not all 0"),
     ],
 )
-def test_weights_that_cannot_be_say_why(why, weights, named):
+def test_invalid_weights(why, weights, named):
     with pytest.raises(ValueError, match=named):
         Composite(exact, weights=weights)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
-def test_a_threshold_out_of_bounds_is_an_error(threshold):
+def test_threshold_out_of_bounds(threshold):
     with pytest.raises(ValueError, match=r"threshold of the task's score must be in \[0, 1\]"):
         Composite(exact, threshold=threshold)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), 100])
-def test_a_task_score_out_of_bounds_is_an_error_and_no_score(value):
+def test_task_score_out_of_bounds(value):
     with pytest.raises(ValueError, match=r"must be in \[0, 1\], higher is better"):
         Composite(lambda row, answer: value)(ROW, predicted(attempt(accepted=True)))
 
 
 @pytest.mark.parametrize(
-    ("why", "row", "prediction", "said"),
+    ("why", "row", "prediction", "expected"),
     [
         ("all is well", ROW, predicted(attempt(accepted=True)), "Right, and every check holds."),
         ("a wrong answer", ROW, dspy.Prediction(tag="drama"), "The tag was 'drama'; right is 'comedy'."),
@@ -347,19 +347,19 @@ def test_a_task_score_out_of_bounds_is_an_error_and_no_score(value):
         ),
     ],
 )
-def test_what_gepa_is_told(why, row, prediction, said):
+def test_gepa_feedback(why, row, prediction, expected):
     def lenient(row, answer):
         return float(row.tag == answer.get("tag"))
 
-    told = Composite(lenient).gepa_metric(row, prediction)
-    assert said in told.feedback
-    assert len(told.feedback.splitlines()) == 1
+    result = Composite(lenient).gepa_metric(row, prediction)
+    assert expected in result.feedback
+    assert len(result.feedback.splitlines()) == 1
     if "one of two" in why:
-        assert "year" not in told.feedback
+        assert "year" not in result.feedback
 
 
 @pytest.mark.parametrize(
-    ("why", "changes", "said"),
+    ("why", "changes", "expected"),
     [
         (
             "the items with the right answer are not cited",
@@ -381,12 +381,14 @@ def test_what_gepa_is_told(why, row, prediction, said):
         ),
     ],
 )
-def test_the_stage_that_led_to_a_wrong_answer_is_named(why, changes, said, scripted):
+def test_feedback_names_the_wrong_stage(why, changes, expected, scripted):
     scripted(completion(**changes))
     with optimizing():
         answer = ask(program(max_backtracks=0))
-    told = Composite(exact).gepa_metric(dspy.Example(film="x", tag="fantasy").with_inputs("film"), answer)
-    assert told.feedback.startswith("The tag was 'romance'; right is 'fantasy'. ") and said in told.feedback, why
+    result = Composite(exact).gepa_metric(dspy.Example(film="x", tag="fantasy").with_inputs("film"), answer)
+    assert result.feedback.startswith("The tag was 'romance'; right is 'fantasy'. ") and expected in result.feedback, (
+        why
+    )
 
 
 def candidate(tag, survives=True):
@@ -394,7 +396,7 @@ def candidate(tag, survives=True):
 
 
 @pytest.mark.parametrize(
-    ("why", "tag", "candidates", "said"),
+    ("why", "tag", "candidates", "expected"),
     [
         ("a candidate had it", "drama", [candidate("drama"), candidate("comedy")], "Candidate 2 had it right. A good"),
         ("none had it", "drama", [candidate("drama"), candidate("drama")], "No candidate had it. A good comparison"),
@@ -402,26 +404,26 @@ def candidate(tag, survives=True):
         ("it chose right", "comedy", [candidate("drama"), candidate("comedy")], "Right, and every check holds."),
     ],
 )
-def test_the_synthesizing_predictor_is_told_of_its_comparison(why, tag, candidates, said):
+def test_synthesize_gets_feedback_on_comparison(why, tag, candidates, expected):
     answer = predicted(attempt("quoted"), attempt(accepted=True), tag=tag)
     answer.candidates = candidates
     metric = Composite(exact).gepa_metric
-    told = {
+    feedback = {
         name: metric(ROW, answer, None, name, []).feedback for name in ("synthesize", "tagger.synthesize", "reason")
     }
-    assert told["synthesize"] == told["tagger.synthesize"]
-    assert said in told["synthesize"] and "quoted" not in told["synthesize"], why
-    assert "[quoted]" in told["reason"] and "Candidate" not in told["reason"], why
+    assert feedback["synthesize"] == feedback["tagger.synthesize"]
+    assert expected in feedback["synthesize"] and "quoted" not in feedback["synthesize"], why
+    assert "[quoted]" in feedback["reason"] and "Candidate" not in feedback["reason"], why
 
 
-def test_of_a_program_inside_another_the_predictors_trace_tells_of_attempts():
+def test_nested_program_attempts_come_from_trace():
     details = Details(attempts=[attempt("quoted"), attempt(accepted=True)])
     step = R2PPrediction({"tag": "comedy"}, details=details)
-    told = Composite(exact).gepa_metric(ROW, dspy.Prediction(tag="comedy"), [], "tagger.reason", [(None, {}, step)])
-    assert "[quoted]" in told.feedback and "Backtracking mended it" in told.feedback and told.score == 1
+    result = Composite(exact).gepa_metric(ROW, dspy.Prediction(tag="comedy"), [], "tagger.reason", [(None, {}, step)])
+    assert "[quoted]" in result.feedback and "Backtracking mended it" in result.feedback and result.score == 1
 
 
-def test_of_a_real_program_mended_failures_are_seen(scripted):
+def test_real_program_corrected_failures_count(scripted):
     scripted(completion(evidence='[{"item": "9", "quote": "a whale"}]'), completion())
     row = dspy.Example(film="x", tag="romance").with_inputs("film")
     score = Composite(exact)(row, ask(program()))
@@ -430,7 +432,7 @@ def test_of_a_real_program_mended_failures_are_seen(scripted):
     assert score.feedback.startswith("Stage evidence fails [cited]: There is no item 9; cite only 1, 2. Good evidence")
 
 
-def test_of_a_real_program_an_unmet_assert_closes_the_gate(scripted):
+def test_real_program_unmet_assert_scores_zero(scripted):
     scripted(completion(evidence='[{"item": "9", "quote": "a whale"}]'))
     row = dspy.Example(film="x", tag="romance").with_inputs("film")
     with optimizing():
@@ -440,7 +442,7 @@ def test_of_a_real_program_an_unmet_assert_closes_the_gate(scripted):
     assert Composite(exact).optimizer_metric(row, answer, []) is False
 
 
-def test_a_programs_own_output_called_attempts_hides_nothing(scripted):
+def test_output_named_attempts(scripted):
     signature = Film.delete("tag").append("attempts", dspy.OutputField(), str)
     scripted(completion(tag=None, attempts="romance", evidence='[{"item": "9", "quote": "a"}]'))
     with optimizing():
