@@ -8,7 +8,7 @@ from typing import Any, Literal
 import dspy
 from pydantic import BaseModel, Field, field_validator
 
-from r2p_dspy import BM25, AssertionFailed, Enforce, Profile, Retriever, active_adapter, optimizing
+from r2p_dspy import BM25, AssertionFailed, Enforce, Profile, Retriever, optimizing
 from r2p_dspy.errors import ConfigError, R2PError
 from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.profile import neutralize
@@ -96,7 +96,7 @@ class Rubric(dspy.Module):
             signature = signature.append(name, dspy.OutputField(desc=requirement), Rating)
         self.criteria = tuple(criteria)
         self.retriever = retriever or BM25()
-        self.rate = Enforce(_Predict(signature), max_backtracks=1)
+        self.rate = Enforce(ProfilePredict(signature), max_backtracks=1)
 
     def forward(self, *, profile: Any, request: str, answer: Any, against: Any) -> dspy.Prediction:
         text, own = _text(answer), _text(against)
@@ -136,7 +136,7 @@ class Pairwise(dspy.Module):
     def __init__(self, retriever: Retriever | None = None):
         super().__init__()  # type: ignore[no-untyped-call]  # DSPy's modules have no types
         self.retriever = retriever or BM25()
-        self.prefer = Enforce(_Predict(Prefer), max_backtracks=1)
+        self.prefer = Enforce(ProfilePredict(Prefer), max_backtracks=1)
 
     def forward(self, *, profile: Any, request: str, answer: Any, against: Any) -> dspy.Prediction:
         ours, theirs = _text(answer), _text(against)
@@ -182,15 +182,6 @@ def as_metric(judge: Rubric | Pairwise, *, request: str, answer: str, profile: s
         return float(judge(profile=example[profile], request=example[request], **texts).score)
 
     return metric
-
-
-class _Predict(ProfilePredict):
-    """Shows the items as R2P does: under local ids, neutralized, shortened to fit the model's context."""
-
-    def forward(self, **kwargs: Any) -> dspy.Prediction:
-        shown = self.prepared(kwargs, active_adapter())[0]
-        prediction: dspy.Prediction = super().forward(**shown)  # type: ignore[no-untyped-call]
-        return prediction
 
 
 def _ask(module: Enforce, **inputs: Any) -> dspy.Prediction:

@@ -77,11 +77,8 @@ class Check:
             raise CheckError(f"check {self.name!r} failed with {type(error).__name__}: {error}") from error
         if ok is None:
             raise CheckError(f"check {self.name!r} returned None; let it return ok, or (ok, message)")
-        message = "" if ok else message or self._default()
+        message = "" if ok else message or f"The answer does not pass the check {self.name!r}."
         return Verdict(check=self.name, kind=self.kind, ok=bool(ok), message=message, stage=self.after or "")
-
-    def _default(self) -> str:
-        return f"The answer does not pass the check {self.name!r}."
 
 
 def _name(function: CheckFunction) -> str:
@@ -198,13 +195,13 @@ BUILT_IN: tuple[Check, ...] = (
 
 def judge(checks: tuple[Check, ...], inputs: Inputs, outcome: Outcome) -> list[Verdict]:
     """The verdicts of all checks; for an unreadable outcome, every check fails and only `parsed` has a message."""
-    if unshadowed(outcome).error is not None:
-        return [check(inputs, outcome) if check.function is parsed else _unread(check) for check in checks]
-    return [check(inputs, outcome) for check in checks]
-
-
-def _unread(check: Check) -> Verdict:
-    return Verdict(check=check.name, kind=check.kind, ok=False, message="", stage=check.after or "")
+    readable = unshadowed(outcome).error is None
+    return [
+        check(inputs, outcome)
+        if readable or check.function is parsed
+        else Verdict(check=check.name, kind=check.kind, ok=False, stage=check.after or "")
+        for check in checks
+    ]
 
 
 def feedback(verdicts: list[Verdict]) -> str:

@@ -226,12 +226,15 @@ class R2PPrediction(dspy.Prediction):
             for preference in preferences_of(details.outcome)
         ]
         unmet = [verdict for attempt in details.attempts if not attempt.accepted for verdict in attempt.unmet]
-        parts += _listed("Evidence", quotes)
-        parts += _listed("Preferences", preferences)
-        parts += _listed("Corrections", [verdict.message for verdict in unmet if verdict.message])
-        parts += _listed("Unmet checks", [verdict.message or verdict.check for verdict in details.violations])
-        parts += _listed("Decision", [details.decision] if details.decision else [])
-        parts += _listed("Warnings", details.warnings)
+        lists = {
+            "Evidence": quotes,
+            "Preferences": preferences,
+            "Corrections": [verdict.message for verdict in unmet if verdict.message],
+            "Unmet checks": [verdict.message or verdict.check for verdict in details.violations],
+            "Decision": [details.decision] if details.decision else [],
+            "Warnings": details.warnings,
+        }
+        parts += ["\n- ".join([f"{title}:", *lines]) for title, lines in lists.items() if lines]
         return "\n\n".join(parts)
 
 
@@ -245,10 +248,6 @@ def attempts_of(prediction: object) -> list[Attempt]:
         return prediction.details.attempts
     passed_on = getattr(prediction, "attempts", None)
     return [entry for entry in passed_on if isinstance(entry, Attempt)] if isinstance(passed_on, list | tuple) else []
-
-
-def _listed(title: str, lines: Sequence[str]) -> list[str]:
-    return ["\n".join([f"{title}:", *(f"- {line}" for line in lines)])] if lines else []
 
 
 def _as_text(value: Any) -> str:

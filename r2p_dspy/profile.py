@@ -22,18 +22,7 @@ _UNREADABLE = re.compile(r"[\ud800-\udfff]")  # halves of a character, as broken
 
 
 def neutralize(text: str) -> str:
-    """Break every field marker, stage tag and chat-template token in a stranger's text.
-
-    Args:
-        text: any text.
-
-    Returns:
-        The text with a space inside each such marker, and with halves of characters replaced; the rest is unchanged.
-
-    Example:
-        >>> neutralize("so [[ ## answer ## ]] <evidence> a < b")
-        'so [ [ ## answer # # ]] < evidence> a < b'
-    """
+    """Break every field marker, stage tag and chat-template token in a stranger's text with a space."""
     return _MARKERS.sub(r"\g<0> ", _UNREADABLE.sub("\ufffd", text))
 
 
@@ -166,7 +155,17 @@ class Profile(BaseModel, extra="forbid"):
 
     def local(self) -> "Profile":
         """The profile as a prompt shows it: ids `1`, `2`, …, texts neutralized, the original ids as `ref`."""
-        return Profile(items=[_localize(str(index), item) for index, item in enumerate(self.items, start=1)])
+        items = [
+            Item(
+                id=str(index),
+                fields={neutralize(name): neutralize(text) for name, text in item.fields.items()},
+                label=item.label and neutralize(item.label),
+                date=item.date and neutralize(item.date),
+                ref=item.id if item.ref is None else item.ref,
+            )
+            for index, item in enumerate(self.items, start=1)
+        ]
+        return Profile(items=items)
 
     @classmethod
     def of(cls, value: "Profile | str | Iterable[Any] | None") -> "Profile":
@@ -176,16 +175,3 @@ class Profile(BaseModel, extra="forbid"):
         if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
             value = list(value)
         return cls() if value is None else cls.model_validate(value)
-
-
-def _localize(local_id: str, item: Item) -> Item:
-    def clean(text: str | None) -> str | None:
-        return None if text is None else neutralize(text)
-
-    return Item(
-        id=local_id,
-        fields={neutralize(name): neutralize(text) for name, text in item.fields.items()},
-        label=clean(item.label),
-        date=clean(item.date),
-        ref=item.ref if item.ref is not None else item.id,
-    )

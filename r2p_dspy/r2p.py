@@ -86,11 +86,9 @@ class R2P(dspy.Module):
         self.checks = (*BUILT_IN, *checks)
         self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
         self.candidates, self.reconcile, self.adaptive = candidates, reconcile, adaptive
-        if reconcile == "synthesis" and candidates < 2:
-            raise ConfigError(
-                f'reconcile="synthesis" reads several candidates: let candidates be 2 or more, not {candidates}'
-            )
         if reconcile == "synthesis":
+            if candidates < 2:
+                raise ConfigError(f'reconcile="synthesis" reads several candidates: 2 or more, not {candidates}')
             self.synthesize = Synthesize(typed, **config)
         self.inner  # raises for arguments that cannot be used  # noqa: B018
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import dspy
 
+from r2p_dspy.decoding.steering import steer_factory
+
 _sample: ContextVar[tuple[int | None, Iterator[int]] | None] = ContextVar("r2p_sample", default=None)
 
 
@@ -20,17 +22,24 @@ class LocalLM(dspy.LM):
 
     DSPy tells samples apart by `rollout_id` (optimizers, BestOfN) and `n`, and removes both from the request before the
     engine sees it. A served model draws again; a repeatable engine would give every rollout the same text.
+
+    Steered calls are not cached: the cache would return the corrected text as if nothing had been corrected.
     """
 
     # Any: the arguments and outputs of `dspy.LM`, which are untyped.
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._sampling(kwargs):
-            return super().__call__(prompt, messages=messages, **kwargs)
+            return super().__call__(prompt, messages=messages, **self._uncached(kwargs))
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._sampling(kwargs):
-            return await super().acall(prompt, messages=messages, **kwargs)
+            return await super().acall(prompt, messages=messages, **self._uncached(kwargs))
+
+    def _uncached(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        # An engine known by its name alone is a served one, which is not steered.
+        steered = steer_factory() is not None and not isinstance(self.engine, str)
+        return {**kwargs, "cache": False} if steered else kwargs
 
     @contextmanager
     def _sampling(self, kwargs: dict[str, Any]) -> Iterator[None]:

@@ -17,8 +17,6 @@ from r2p_dspy.modules.voting import Reconcile, alike, choose, due, is_number, ke
 from r2p_dspy.prediction import R2PPrediction
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
 
-SETTLED = 0.95  # with `adaptive=True`, the probability from which an answer counts as settled
-
 
 class CrossReference(dspy.Module):
     """Sample a module's outcome several times, and reconcile the outcomes.
@@ -72,7 +70,7 @@ class CrossReference(dspy.Module):
             raise ConfigError(f"unknown way to reconcile {reconcile!r}; the ways are {', '.join(get_args(Reconcile))}")
         if (reconcile == "synthesis") != (synthesize is not None):
             raise ConfigError('reconcile="synthesis" goes with a predictor to synthesize with, and no other way does')
-        self.confidence = SETTLED if adaptive is True else adaptive or None
+        self.confidence = 0.95 if adaptive is True else adaptive or None
         if self.confidence is not None and not 0 < self.confidence <= 1:
             raise ConfigError(f"adaptive is True, False or a probability above 0 and up to 1, not {adaptive}")
         self.module, self.answer, self.n, self.reconcile = module, answer, n, reconcile
@@ -96,10 +94,12 @@ class CrossReference(dspy.Module):
         chosen = choose([sample.candidate for sample in samples], self.answer, self.reconcile)
         if chosen is None or self.synthesize is None:
             return self._answered(samples, chosen)
+        numbered = [(number, sample.candidate) for number, sample in enumerate(samples, start=1)]
+        lines = [line(number, each.answer, each.stages) for number, each in numbered if each.survives]
         synthesis: dspy.Prediction | None = None
         trace: Trace = []
         with suppress(AdapterParseError), dspy.context(adapter=RecordingAdapter.of(active_adapter()), trace=trace):
-            synthesis = yield call(self.synthesize, self._to_compare(inputs, samples))
+            synthesis = yield call(self.synthesize, {**inputs, "candidates": "\n".join(lines)})
         return self._answered(samples, *self._synthesized(samples, chosen, synthesis), trace)
 
     def _sampler(self, number: int) -> tuple[dspy.Module, dict[int, Any]]:
@@ -127,12 +127,6 @@ class CrossReference(dspy.Module):
         restored = [(originals.get(id(predictor), predictor), *rest) for predictor, *rest in trace]
         return Sampled.of(result, self.answer, restored)
 
-    def _to_compare(self, inputs: Mapping[str, Any], samples: Sequence[Sampled]) -> dict[str, Any]:
-        """The module's inputs, and the candidates that survive."""
-        surviving = [(number, sample.candidate) for number, sample in enumerate(samples, start=1)]
-        lines = [line(number, each.answer, each.stages) for number, each in surviving if each.survives]
-        return {**inputs, "candidates": "\n".join(lines)}
-
     def _synthesized(self, samples: list[Sampled], voted: int, synthesis: dspy.Prediction | None) -> tuple[int, str]:
         """The place of the candidate that the model chose, and why; a text of its own becomes one more candidate."""
         if synthesis is None:
@@ -156,7 +150,7 @@ class CrossReference(dspy.Module):
         answered = [sample for sample in samples if isinstance(sample.result, R2PPrediction)]
         if not answered:
             raise cast(Exception, samples[0].result)
-        best = max(answered, key=lambda sample: sample.met) if chosen is None else samples[chosen]
+        best = min(answered, key=_violations) if chosen is None else samples[chosen]
         best.candidate.chosen = True
         outer = dspy.settings.trace
         if outer is not None:
@@ -179,6 +173,10 @@ def _copied(module: dspy.Module) -> dspy.Module:
     except Exception:  # as DSPy does: what cannot be copied is shared
         shared_copy: dspy.Module = module.deepcopy()
         return shared_copy
+
+
+def _violations(sample: Sampled) -> int:
+    return len(cast(R2PPrediction, sample.result).details.violations)
 
 
 def _predictors(module: dspy.Module) -> list[dspy.Predict]:

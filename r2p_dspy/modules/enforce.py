@@ -45,9 +45,11 @@ class _Try:
     attempt: Attempt
     uncorrected: list[Attempt] = field(default_factory=list)  # the attempt as it would be without interventions
 
-    def met(self, kind: str | None = None) -> int:
-        """The number of checks that hold, of one kind or of all."""
-        return sum(verdict.ok for verdict in self.attempt.verdicts if kind is None or verdict.kind == kind)
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """Attempts that meet most asserts come last, then those that meet most checks."""
+        unmet = [verdict.kind for verdict in self.attempt.unmet]
+        return self.prediction is not None, -unmet.count("assert"), -len(unmet)
 
 
 class Enforce(dspy.Module):
@@ -111,7 +113,8 @@ class Enforce(dspy.Module):
         tries: list[_Try] = []
         while self._goes_on(tries):
             trace: Trace = []
-            adapter = self._adapter(tries)
+            failed, message = (tries[-1].completions, feedback(tries[-1].attempt.verdicts)) if tries else ((), "")
+            adapter = RecordingAdapter.of(active_adapter(), failed, message)
             with dspy.context(adapter=adapter, trace=trace), enforcing(self.checks, self.max_interventions):
                 try:
                     result = yield call(self.module, inputs)
@@ -126,20 +129,12 @@ class Enforce(dspy.Module):
     def _goes_on(self, tries: list[_Try]) -> bool:
         if not tries:
             return True
-        unmet = {verdict.check for verdict in tries[-1].attempt.unmet}
+        unmet = [{verdict.check for verdict in each.attempt.unmet} for each in tries]
         return len(tries) <= self.max_backtracks and any(
-            check.max_backtracks is None or self._failures(tries, check.name) <= check.max_backtracks
+            check.max_backtracks is None or sum(check.name in names for names in unmet) <= check.max_backtracks
             for check in self.checks
-            if check.name in unmet
+            if check.name in unmet[-1]
         )
-
-    def _failures(self, tries: list[_Try], check: str) -> int:
-        return sum(any(verdict.check == check for verdict in earlier.attempt.unmet) for earlier in tries)
-
-    def _adapter(self, tries: list[_Try]) -> RecordingAdapter:
-        if not tries:
-            return RecordingAdapter.of(active_adapter())
-        return RecordingAdapter.of(active_adapter(), tries[-1].completions, feedback(tries[-1].attempt.verdicts))
 
     def _unreadable(self, inputs: dict[str, Any], error: AdapterParseError, completions: list[Completion]) -> _Try:
         if not completions:  # DSPy does not even parse an empty completion
@@ -178,7 +173,7 @@ class Enforce(dspy.Module):
 
     def _accept(self, tries: list[_Try]) -> R2PPrediction:
         # Prefer the attempt that meets most asserts, then most checks; on a tie, the latest.
-        best = max(reversed(tries), key=lambda each: (each.prediction is not None, each.met("assert"), each.met()))
+        best = max(reversed(tries), key=lambda each: each.rank)
         best.attempt.accepted = True
         attempts = [attempt for each in tries for attempt in (*each.uncorrected, each.attempt)]
         details = replace(best.details, attempts=attempts)

@@ -7,12 +7,13 @@ from dspy.adapters import Adapter
 from dspy.adapters.utils import format_field_value
 
 from r2p_dspy.profile import Profile
+from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import profile_field
 
 
 class ProfilePredict(dspy.Predict):
-    """A `dspy.Predict` that takes care of its profile input and its demos.
+    """A `dspy.Predict` that shows a profile's items under local ids, within the model's context.
 
     Args:
         signature: a signature with exactly one `Profile` input.
@@ -29,6 +30,16 @@ class ProfilePredict(dspy.Predict):
         super().__init__(signature, **config)
         self.profile = profile_field(self.signature)
         self.demo_tokens = demo_tokens
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        shown, _ = self.prepared(inputs, active_adapter())
+        prediction: dspy.Prediction = super().forward(**shown)  # type: ignore[no-untyped-call]
+        return prediction
+
+    async def aforward(self, **inputs: Any) -> dspy.Prediction:
+        shown, _ = self.prepared(inputs, active_adapter())
+        prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
+        return prediction
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""

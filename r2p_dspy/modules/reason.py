@@ -23,15 +23,12 @@ from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
 
-_NO_ITEM = "no item of the history was shown, so the answer rests on none"
-
 
 class Reason(ProfilePredict):
     """A predictor that reasons by a template before it writes its signature's own outputs.
 
-    It shows the profile's items under short local ids and with texts that cannot forge the prompt's structure. It
-    shortens them where the prompt would not fit the model's context. It shows only demos with every stage, as many as
-    their token budget allows.
+    It shows the profile's items under short local ids and with texts that cannot forge the prompt's structure,
+    shortened where the prompt would not fit the model's context; and only demos with every stage.
 
     Args:
         signature: a class with exactly one `Profile` input; a string signature can name no types.
@@ -70,10 +67,8 @@ class Reason(ProfilePredict):
         typed: type[dspy.Signature] = ensure_signature(signature)  # type: ignore[assignment]  # None only for None
         extended = extend(typed, template, carrier)
         super().__init__(extended.signature, demo_tokens=demo_tokens, **config)
-        self.template = template
-        self.stages = extended.stages
-        self.thought = extended.thought
-        self.answers = extended.answers
+        self.template, self.stages = template, extended.stages
+        self.thought, self.answers = extended.thought, extended.answers
 
     def forward(self, **inputs: Any) -> R2PPrediction:
         return run(self._steps(inputs))
@@ -91,12 +86,7 @@ class Reason(ProfilePredict):
         return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
 
     def outcome_of(self, fields: Mapping[str, Any], completion: str) -> Outcome:
-        """The typed outcome of a completion.
-
-        Args:
-            fields: the outputs that an adapter read from it.
-            completion: the text.
-        """
+        """The typed outcome of a completion, from the outputs that an adapter read from its text."""
         answers = {name: fields[name] for name in self.answers}
         if self.thought is not None:
             thought = fields.get(self.thought)
@@ -106,15 +96,10 @@ class Reason(ProfilePredict):
         return Outcome(fields=answers, stages=stages, order=order, answers=self.answers)
 
     def details_of(self, inputs: Inputs, outcome: Outcome, completion: str) -> Details:
-        """The details of a call without checks and corrections.
-
-        Args:
-            inputs: what the model was given.
-            outcome: the outcome of the completion.
-            completion: the text.
-        """
+        """The details of a call without checks and corrections."""
         stages = unshadowed(outcome).stages or dict.fromkeys(stage.name for stage in self.template.leaves())
-        warnings = [] if unshadowed(inputs).items else [_NO_ITEM]
+        none_shown = "no item of the history was shown, so the answer rests on none"
+        warnings = [] if unshadowed(inputs).items else [none_shown]
         reasoning = Reasoning(stages, cited(inputs, outcome))
         return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion)
 
@@ -132,9 +117,10 @@ class Reason(ProfilePredict):
                 truncated_chars=truncated,
             )
 
+        predict = super(ProfilePredict, self)  # the items are prepared already
         try:
             with dspy.context(adapter=adapter), steering(self._monitoring(shown, adapter, monitors)):
-                prediction = yield Call(super().forward, super().aforward, shown)
+                prediction = yield Call(predict.forward, predict.aforward, shown)
         except AdapterParseError as error:
             unreadable = UnreadableAnswer.of(error, details(unread(error), adapter.first_text))
             raise unreadable.with_traceback(error.__traceback__) from None

@@ -15,27 +15,15 @@ from r2p_dspy.prediction import Attempt, Candidate, R2PPrediction, Reasoning, ac
 
 @dataclass
 class Sampled:
-    """A candidate with all that came with it.
-
-    Args:
-        result: the prediction, or the exception that was raised instead.
-        candidate: the candidate as reports show it.
-        trace: the trace of the call, with the original predictors.
-    """
+    """A candidate with all that came with it."""
 
     result: R2PPrediction | Exception
-    candidate: Candidate
-    trace: Trace
+    candidate: Candidate  # as reports show it
+    trace: Trace  # with the original predictors
 
     @classmethod
     def of(cls, result: dspy.Prediction | Exception, answer: str, trace: Trace) -> Sampled:
-        """The result of a call.
-
-        Args:
-            result: a prediction or an exception.
-            answer: the output that is reconciled.
-            trace: the trace of the call.
-        """
+        """The result of a call; `answer` is the output that is reconciled."""
         if isinstance(result, Exception):
             error = f"{type(result).__name__}: {result}"
             return cls(result, Candidate(answer={}, survives=False, error=error), trace)
@@ -54,20 +42,8 @@ class Sampled:
         )
         return cls(prediction, candidate, trace)
 
-    @property
-    def met(self) -> int:
-        """The number of checks that hold."""
-        attempts = self.candidate.attempts
-        return sum(verdict.ok for verdict in accepted(attempts).verdicts) if attempts else 0
-
     def answering(self, name: str, text: str, checks: tuple[Check, ...]) -> Sampled | None:
-        """This candidate with another text as its draft and answer; None where that text breaks an assert.
-
-        Args:
-            name: the output to replace.
-            text: its new value.
-            checks: what the text must hold against.
-        """
+        """This candidate with another text as its draft and its output `name`; None where it breaks an assert."""
         if not isinstance(self.result, R2PPrediction):
             return None
         prediction, details = self.result.copy(), self.result.details

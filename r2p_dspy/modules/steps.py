@@ -21,13 +21,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Call:
-    """A call to make.
-
-    Args:
-        sync: what to call.
-        asynchronous: its async twin.
-        arguments: the keyword arguments.
-    """
+    """A call to make: the function, its async twin and the keyword arguments."""
 
     sync: Callable[..., Any]  # what a DSPy module returns is its author's choice
     asynchronous: Callable[..., Awaitable[Any]]

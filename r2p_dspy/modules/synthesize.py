@@ -5,8 +5,6 @@ from typing import Any
 import dspy
 
 from r2p_dspy.modules.profile_predict import ProfilePredict
-from r2p_dspy.modules.steps import Call, Steps, arun, run
-from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.signature import comparing
 
 
@@ -26,20 +24,9 @@ class Synthesize(ProfilePredict):
         ...     film: str = dspy.InputField()
         ...     profile: Profile = dspy.InputField()
         ...     tag: str = dspy.OutputField()
-        >>> list(Synthesize(Tag).signature.output_fields)
-        ['comparison', 'tag']
+        >>> list(Synthesize(Tag).signature.fields)
+        ['film', 'profile', 'candidates', 'comparison', 'tag']
     """
 
     def __init__(self, signature: type[dspy.Signature], **config: Any) -> None:
         super().__init__(comparing(signature), **config)
-
-    def forward(self, **inputs: Any) -> dspy.Prediction:
-        return run(self._steps(inputs))
-
-    async def aforward(self, **inputs: Any) -> dspy.Prediction:
-        return await arun(self._steps(inputs))
-
-    def _steps(self, inputs: dict[str, Any]) -> Steps[dspy.Prediction]:
-        shown, _ = self.prepared(inputs, active_adapter())
-        prediction: dspy.Prediction = yield Call(super().forward, super().aforward, shown)
-        return prediction

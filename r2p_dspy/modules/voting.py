@@ -14,31 +14,18 @@ from r2p_dspy.outcome import Outcome
 from r2p_dspy.prediction import Candidate
 
 Reconcile = Literal["auto", "vote", "median", "medoid", "synthesis"]
-_SHOWN = ("evidence", "preferences")
 
 
 def line(number: int, answer: Mapping[str, Any], stages: Mapping[str, Any]) -> str:
-    """A candidate as the synthesizing predictor reads it: number, answer and evidence as one JSON object.
-
-    Example:
-        >>> line(1, {"tag": "comedy"}, {"draft": "comedy"})
-        '{"candidate": 1, "tag": "comedy"}'
-    """
-    shown = {name: stages[name] for name in _SHOWN if stages.get(name) is not None}
+    """A candidate as the synthesizing predictor reads it: number, answer and evidence as one JSON object."""
+    shown = {name: stages[name] for name in ("evidence", "preferences") if stages.get(name) is not None}
     return json.dumps(serialize_for_json({"candidate": number, **answer, **shown}), ensure_ascii=False)
 
 
 def weigh(candidates: Sequence[Candidate], answer: str) -> list[int]:
-    """Set each candidate's support, and say who has a vote.
+    """Set each candidate's `support` and `supported`, and return the places of those with a vote, in order.
 
     Evidence is pooled: where surviving evidence supports some answers, the others have no vote.
-
-    Args:
-        candidates: their `support` and `supported` are set.
-        answer: the output to reconcile.
-
-    Returns:
-        The places of the candidates with a vote, in order; empty when none survives.
     """
     surviving = [place for place, candidate in enumerate(candidates) if candidate.survives]
     votes = Counter(key(candidates[place].answer.get(answer)) for place in surviving)
@@ -54,21 +41,10 @@ def weigh(candidates: Sequence[Candidate], answer: str) -> list[int]:
 
 
 def choose(candidates: Sequence[Candidate], answer: str, way: Reconcile = "auto") -> int | None:
-    """The place of the candidate to answer with; on a tie, the first.
+    """The place of the candidate to answer with; None when none survives.
 
-    Args:
-        candidates: some of them may not survive.
-        answer: the output to reconcile.
-        way: "vote": the most frequent answer; "median": of numbers, the lower of two; "medoid": the text that is most
-            like the others under ROUGE-L (F1); "auto" (and "synthesis", before the model has spoken): the median where
-            all are numbers, the vote where two agree, else the medoid.
-
-    Returns:
-        A place in `candidates`, or None when none survives.
-
-    Example:
-        >>> choose([Candidate(answer={"stars": n}) for n in ("4", "1", "5")], "stars")
-        0
+    `CrossReference` explains the ways. On a tie the first wins; of an even number of numbers, the lower median.
+    "synthesis" chooses like "auto", for the case that the model's own choice cannot be read.
     """
     voters = weigh(candidates, answer)
     if not voters:
@@ -86,22 +62,11 @@ def choose(candidates: Sequence[Candidate], answer: str, way: Reconcile = "auto"
 
 
 def due(candidates: Sequence[Candidate], answer: str, n: int, confidence: float | None) -> int:
-    """The number of candidates to sample before the answer can be settled.
+    """The number of candidates, of at most `n`, still to sample before the answer can be settled.
 
-    Args:
-        candidates: the candidates so far.
-        answer: the output to reconcile.
-        n: the number of candidates at most.
-        confidence: the probability, in (0, 1], that the leading answer stays the majority's, from which sampling stops;
-            1 stops once nothing can change it; None samples all. The probability is that of a Beta posterior of one
-            candidate's agreeing, from a uniform prior (adaptive consistency, arXiv 2305.11860).
-
-    Returns:
-        From 0, when the answer is settled, to the number of candidates left.
-
-    Example:
-        >>> due([], "tag", n=5, confidence=0.95), due([], "tag", n=5, confidence=1.0), due([], "tag", 5, None)
-        (2, 3, 5)
+    Sampling stops when the leading answer stays the majority's with the probability `confidence`: 1 stops once nothing
+    can change it, None samples all. The probability is that of a Beta posterior of one candidate's agreeing, from a
+    uniform prior (adaptive consistency, arXiv 2305.11860).
     """
     left = n - len(candidates)
     if confidence is None or left <= 0:

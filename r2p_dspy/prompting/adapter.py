@@ -58,16 +58,13 @@ class RecordingAdapter(_NoCallbacks, Adapter):
     def of(
         cls, adapter: Adapter, failed: Sequence[Completion] = (), feedback: str = "", guide: str = ""
     ) -> RecordingAdapter:
-        """Record with an adapter.
+        """A recorder with the prompts and the parsing of any adapter, which is not changed.
 
         Args:
-            adapter: any DSPy adapter; it is not changed.
+            adapter: the adapter.
             failed: the completions of the attempt that failed.
             feedback: what to change; empty for a first attempt.
             guide: a text to end the prompt's instructions with, whatever an optimizer makes of them.
-
-        Returns:
-            An adapter whose prompts and parsing are those of `adapter`.
         """
         kind: type[Adapter] = type(adapter)
         recorder_class = kind if issubclass(kind, RecordingAdapter) else _recorder_class(kind)  # type: ignore[arg-type, unused-ignore]  # hashable
@@ -127,8 +124,10 @@ class RecordingAdapter(_NoCallbacks, Adapter):
 class _CachedStructure:
     """For DSPy's own chat adapter: its part of the prompt about the format, made once for each signature."""
 
-    def format_field_structure(self, signature: type[dspy.Signature]) -> str:
-        return _structure(signature)  # type: ignore[arg-type, unused-ignore]  # hashable
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def format_field_structure(signature: type[dspy.Signature]) -> str:
+        return str(dspy.ChatAdapter().format_field_structure(signature))
 
 
 @lru_cache(maxsize=64)
@@ -138,23 +137,8 @@ def _recorder_class(kind: type[Adapter]) -> type[RecordingAdapter]:
     return type(kind.__name__, bases, {"__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
-@lru_cache(maxsize=64)
-def _structure(signature: type[dspy.Signature]) -> str:
-    structure: str = dspy.ChatAdapter().format_field_structure(signature)
-    return structure
-
-
 def parse_completion(parse: Parse, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
-    """Parse a completion, also where a thought stands in its text.
-
-    Args:
-        parse: an adapter's method.
-        signature: the fields to read.
-        completion: the text.
-
-    Raises:
-        AdapterParseError: the completion cannot be read as the signature's outputs.
-    """
+    """Parse a completion with an adapter's method, also where a thought stands in its text."""
     try:
         return parse(signature, completion)
     except RecursionError:  # the repair of JSON follows thousands of brackets down

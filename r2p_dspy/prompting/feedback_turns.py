@@ -9,17 +9,7 @@ _KEPT = 2000  # characters of the failed attempt that the model sees again
 
 
 def turns(adapter: Adapter, signature: type[dspy.Signature], attempt: str, feedback: str) -> list[dict[str, Any]]:
-    """The turns that follow the prompt after a failed attempt.
-
-    Args:
-        adapter: the adapter that formats the call; the turn ends with its reminder of the format.
-        signature: the predictor's signature.
-        attempt: the text of the failed attempt; it is cut after 2,000 characters.
-        feedback: what to change, one message a line.
-
-    Returns:
-        An assistant's message (the attempt) and a user's message (the feedback).
-    """
+    """An assistant's message (the failed attempt) and a user's (the feedback, and the adapter's format reminder)."""
     text = attempt if len(attempt) <= _KEPT else f"{attempt[:_KEPT]} …"
     text = text or "(nothing)"  # some servers refuse an empty message
     request = f"This answer is not accepted yet:\n{feedback}\nWrite the whole answer again, corrected."

@@ -28,10 +28,8 @@ def shorten(
 
     Args:
         lm: the language model, or None.
-        adapter: formats the prompt.
-        signature: the predictor's signature.
+        adapter, signature, inputs: make the prompt; only the profile input is changed.
         demos: complete demos; the last ones are dropped first.
-        inputs: the call's inputs; only the profile is changed.
         profile: the name of the profile input.
         items: the items to show.
         max_tokens: the limit of this call's answer in tokens; default: the LM's own, else 512.

@@ -25,11 +25,7 @@ def given(fields: Mapping[str, Any]) -> Profile:
 
 
 def cited(inputs: Inputs, outcome: Outcome) -> tuple[Item, ...]:
-    """The items that an outcome cites, in the order of their first citation.
-
-    They are found by their place in the profile that was given, so they are the user's own: whole, and under their own
-    ids.
-    """
+    """The items that an outcome cites, in the order of their first citation: the user's own, whole, under own ids."""
     inputs = unshadowed(inputs)
     own = {str(place): item for place, item in enumerate(given(inputs.fields), start=1)}
     local_ids = dict.fromkeys(evidence.item for evidence in evidence_of(outcome))
@@ -38,15 +34,9 @@ def cited(inputs: Inputs, outcome: Outcome) -> tuple[Item, ...]:
 
 
 def read_thought(template: Template, text: str, fields: dict[str, Any]) -> Outcome:
-    """The outcome of a template on the thinking carrier.
+    """The outcome of a template on the thinking carrier, from the thinking or the whole completion.
 
-    Args:
-        template: whose stages are between the tags.
-        text: the thinking, or the whole completion.
-        fields: the signature's own outputs.
-
-    Returns:
-        The outcome; a stage that is missing or empty is None, and one that is not of its type is the error.
+    A stage that is missing or empty is None; one that is not of its type is the outcome's error.
     """
     texts, order = tags.read(template, text), tuple(section.name for section in tags.sections(template, text))
     stages: dict[str, Any] = {}
@@ -79,10 +69,6 @@ def written_order(text: str, names: dict[str, str]) -> tuple[str, ...]:
 
     It knows the marks of DSPy's Chat, JSON and XML adapters and leaves out missing fields. A completion has the format
     whose mark comes first; the marks of other formats are text.
-
-    Example:
-        >>> written_order("[[ ## b ## ]]\\n1\\n[[ ## a ## ]]\\n2", {"A": "a", "B": "b"})
-        ('B', 'A')
     """
     by_format: list[dict[int, str]] = []
     for mark in _MARKS:
@@ -95,14 +81,7 @@ def written_order(text: str, names: dict[str, str]) -> tuple[str, ...]:
 def unread_step(
     parameters: Sequence[tuple[str, Any]], inputs: Inputs, signature: type[dspy.Signature], text: str
 ) -> tuple[dspy.Predict, dict[str, Any], FailedPrediction]:
-    """A trace step for an unreadable completion, as GEPA reads it: without it GEPA would not see the worst answers.
-
-    Args:
-        parameters: the parameters of the module that ran, by name.
-        inputs: what the model was given.
-        signature: the outputs that were requested.
-        text: the completion.
-    """
+    """A trace step for an unreadable completion, as GEPA reads it: without it GEPA would not see the worst answers."""
     predictors = [parameter for _, parameter in parameters if isinstance(parameter, dspy.Predict)]
     outputs = {*signature.output_fields}  # DSPy may have taken the thought out of it
     signatures = [cast(type[dspy.Signature], predictor.signature) for predictor in predictors]  # never None

@@ -22,42 +22,21 @@ _FENCED = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 
 @dataclass(frozen=True)
 class Section:
-    """A stretch of text that belongs to one stage.
-
-    Args:
-        name: the stage's name.
-        start: the place where its opening tag begins.
-        text: the text between the tags, without a code fence around it.
-        end: the place where its closing tag ends, or where the stage was cut off.
-        closed: whether its own closing tag is there.
-    """
+    """A stretch of text that belongs to one stage."""
 
     name: str
-    start: int
-    text: str
-    end: int
-    closed: bool
+    start: int  # where its opening tag begins
+    text: str  # between the tags, without a code fence around it
+    end: int  # where its closing tag ends, or where the stage was cut off
+    closed: bool  # whether its own closing tag is there
 
 
 def read(template: Template, text: str) -> dict[str, str]:
-    """Read a template's stages from a model's thinking.
+    """Read the text of each stage from a model's thinking or its whole completion, in the order in which they stand.
 
     The thinking may stand between `<think>` tags, of which the first, both or none are there. Tags may be dressed in
-    markdown. Text outside the stages is ignored.
-
-    Args:
-        template: the stages to look for.
-        text: the thinking, or the whole completion.
-
-    Returns:
-        The text of each stage that has one, by name, in the order in which they stand. Of a stage that stands more than
-        once the last text counts, as it corrects the others.
-
-    Example:
-        >>> from r2p_dspy.template import Stage, Template
-        >>> steps = Template((Stage("plan", "What to do.", str), Stage("answer", "The answer.", str)))
-        >>> read(steps, "<think>Hm. <plan>look it up</plan> So.</think>")
-        {'plan': 'look it up'}
+    markdown. Text outside the stages is ignored. Of a stage that stands more than once the last text counts, as it
+    corrects the others.
     """
     stages: dict[str, str] = {}
     for section in sections(template, thought(template, text)):
@@ -96,32 +75,12 @@ def thought(template: Template, text: str) -> str:
 
 
 def render(template: Template, stages: Mapping[str, Any]) -> str:
-    """Stages as a model is to write them.
-
-    Args:
-        template: the stages and how they nest.
-        stages: a value for each leaf; values other than text are written as JSON.
-
-    Example:
-        >>> from r2p_dspy.template import Stage, Template
-        >>> print(render(Template((Stage("plan", "What to do.", list[str]),)), {"plan": ["look", "say"]}))
-        <plan>
-        ["look", "say"]
-        </plan>
-    """
+    """Stages as a model is to write them; values other than text as JSON."""
     return _nested(template.stages, lambda stage: _written(stages[stage.name]))
 
 
 def skeleton(template: Template) -> str:
-    """The template as instructions: each stage's instruction between its tags, with the JSON shape of typed stages.
-
-    Example:
-        >>> from r2p_dspy.template import Stage, Template
-        >>> print(skeleton(Template((Stage("plan", "What to do.", list[str]),))))
-        <plan>
-        What to do. As JSON: ["text"]
-        </plan>
-    """
+    """The template as instructions: each stage's instruction between its tags, with the JSON shape of typed stages."""
     return _nested(
         template.stages,
         lambda stage: stage.instruction if stage.type is str else f"{stage.instruction} As JSON: {shape(stage.type)}",
@@ -167,13 +126,7 @@ def _closings(groups: list[str]) -> str:
 
 
 def shape(annotation: Any) -> str:
-    """The JSON shape of a type, in short.
-
-    Example:
-        >>> from r2p_dspy.template import Evidence
-        >>> shape(list[Evidence])
-        '[{"item": "text", "quote": "text"}]'
-    """
+    """The JSON shape of a type, in short, such as `[{"item": "text", "quote": "text"}]`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is list:
         return f"[{shape(arguments[0])}]"

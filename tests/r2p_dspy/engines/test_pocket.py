@@ -81,3 +81,17 @@ def test_it_goes_on_from_a_corrected_beginning(carrier):
     assert [len(answer.interventions) for answer in answers].count(1) >= 10
     assert count(compliant_final, answers) >= 10
     assert count(valid, answers) >= 9
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_cache_hides_no_intervention(asynchronous):
+    spec = TASKS["lamp2"]
+    check = Suggest(lambda inputs, outcome: (False, "Copy the quote word for word."), after="evidence")
+    program = R2P(spec.signature, retriever=default_retriever(spec), checks=[check], max_backtracks=0)
+    [case] = draw(MAKERS["lamp2"], "held-out", 1, seed=6)
+    inputs = example(spec, case).inputs()
+    with dspy.context(lm=connect("pocket", temperature=1.0)), optimizing():
+        call = dspy.syncify(program) if asynchronous else program
+        first, second = call(**inputs), call(**inputs)
+    assert first.interventions and first.interventions == second.interventions
+    assert first.tag == second.tag

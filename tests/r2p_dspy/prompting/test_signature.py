@@ -24,7 +24,7 @@ def test_stages_stand_before_the_outputs_and_all_else_is_kept():
     assert list(extended.signature.output_fields) == [*LEAVES, "tag"]
     assert extended.signature.instructions == Film.instructions
     assert extended.stages == {name: name for name in LEAVES}
-    assert (extended.profile, extended.answers) == ("profile", ("tag",))
+    assert (profile_field(extended.signature), extended.answers) == ("profile", ("tag",))
     for stage in TEMPLATE.leaves():
         field = extended.signature.output_fields[stage.name]
         assert (field.annotation, field.json_schema_extra["desc"]) == (stage.type, stage.instruction)
