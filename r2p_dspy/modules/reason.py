@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
 import dspy
@@ -67,8 +68,10 @@ class Reason(ProfilePredict):
         typed: type[dspy.Signature] = ensure_signature(signature)  # type: ignore[assignment]  # None only for None
         extended = extend(typed, template, carrier)
         super().__init__(extended.signature, demo_tokens=demo_tokens, **config)
-        self.template, self.stages = template, extended.stages
-        self.thought, self.answers = extended.thought, extended.answers
+        self.template = template
+        self.stages = extended.stages
+        self.thought = extended.thought
+        self.answers = extended.answers
 
     def forward(self, **inputs: Any) -> R2PPrediction:
         return run(self._steps(inputs))
@@ -117,10 +120,11 @@ class Reason(ProfilePredict):
                 truncated_chars=truncated,
             )
 
-        predict = super(ProfilePredict, self)  # the items are prepared already
         try:
             with dspy.context(adapter=adapter), steering(self._monitoring(shown, adapter, monitors)):
-                prediction = yield Call(predict.forward, predict.aforward, shown)
+                # Not `super()`, which would prepare the items again.
+                forward, aforward = partial(dspy.Predict.forward, self), partial(dspy.Predict.aforward, self)
+                prediction = yield Call(forward, aforward, shown)
         except AdapterParseError as error:
             unreadable = UnreadableAnswer.of(error, details(unread(error), adapter.first_text))
             raise unreadable.with_traceback(error.__traceback__) from None
