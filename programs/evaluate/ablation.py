@@ -7,7 +7,7 @@ R2P's checks as their reward, and `dspy.MultiChainComparison`.
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Any
+from typing import Any, cast
 
 import dspy
 from dspy.predict.refine import OfferFeedback
@@ -78,7 +78,7 @@ def not_runnable(name: str, program: dspy.Module, example: dspy.Example) -> str 
             if name == "dspy.MultiChain":
                 program(**example.inputs())
                 return None
-            names = OfferFeedback.input_fields
+            names = cast(Any, OfferFeedback).input_fields  # of DSPy's metaclass, which mypy does not see
             dspy.Predict(OfferFeedback)(**{field: ["reason"] if field == "module_names" else "0" for field in names})
     except (AdapterParseError, ContextWindowExceededError) as error:
         request = "its advice prompt" if name == "dspy.Refine" else "its comparison"

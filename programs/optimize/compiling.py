@@ -143,6 +143,7 @@ def compile_program(
     # On a tie the uncompiled program wins: its prompts are shorter.
     improved = compiled is not None and dev_scores["uncompiled"] < max(dev_scores.values())
     winner = compiled if compiled is not None and improved else program.deepcopy()
+    trained_lm = winner.reason.lm if improved and chosen_optimizer.trains_weights else None
     summary = {
         "optimizer": optimizer,
         "winner": "compiled" if improved else "uncompiled",
@@ -152,7 +153,7 @@ def compile_program(
         "passing": context.passing_counts,
         "metric": {"task": task.metrics[0], "weights": dict(score.weights), "threshold": score.threshold},
         "failures": {"program": failures.count, "metric": metric.failed},
-        "trained": _model_name(winner.reason.lm) if improved and chosen_optimizer.trains_weights else None,
+        "trained": trained_lm and (trained_lm.finetuning_model or trained_lm.model),
     }
     return winner, summary
 
@@ -185,11 +186,6 @@ def _changed_instructions(before: R2P, after: R2P) -> list[str]:
     """The names of the predictors whose instructions differ."""
     old = {name: predictor.signature.instructions for name, predictor in before.named_predictors()}
     return [name for name, predictor in after.named_predictors() if predictor.signature.instructions != old[name]]
-
-
-def _model_name(lm: dspy.LM) -> str:
-    """A trained model's name, as `connect` takes it."""
-    return lm.finetuning_model or lm.model
 
 
 def _dev_score(context: CompileContext, program: dspy.Module) -> float:

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from typing import Any
+from typing import Any, cast
 
 import dspy
 from dspy.teleprompt import COPRO, GEPA, SIMBA, MIPROv2
@@ -47,7 +47,7 @@ def gepa(context: CompileContext) -> dspy.Module:
     """Rewrite instructions after reflection on what the checks say of each stage."""
     proposer = _Proposer()
     search = GEPA(
-        metric=context.score.gepa_metric,
+        metric=cast(Any, context.score.gepa_metric),  # the protocol's sixth parameter is for `dspy.Flex` only
         auto="light",
         reflection_lm=context.reflection,
         instruction_proposer=proposer,
@@ -92,7 +92,7 @@ class _Proposer(InstructionProposer):
 def simba(context: CompileContext) -> dspy.Module:
     """Add demos, and rules in words from runs that differ; demos alone without a reflection model."""
     search = SIMBA(
-        metric=context.score.gepa_metric,  # its feedback goes to the model that writes the rules
+        metric=cast(Any, context.score.gepa_metric),  # its feedback goes to the model that writes the rules
         bsize=min(SIMBA_BATCH, len(context.train)),
         num_candidates=CANDIDATES,
         max_steps=CANDIDATES,
