@@ -50,19 +50,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Call:
-    """A completed call.
+    """A completed call."""
 
-    Args:
-        outputs: what the model wrote, as `dspy.LM` returns it.
-        dspy_usage: the usage entry that DSPy tracked for it.
-        usage: what the call took.
-        readings: what was shown to the readers of its answers, and what they replied (`r2p_dspy.decoding.replay`).
-    """
-
-    outputs: list[Any]  # text, or a dict of text, thoughts, tool calls, …
-    dspy_usage: dict[str, Any] = field(default_factory=dict)
+    outputs: list[Any]  # as `dspy.LM` returns them: texts, or dicts of text, thoughts, tool calls, …
+    dspy_usage: dict[str, Any] = field(default_factory=dict)  # the usage entry that DSPy tracked
     usage: Usage = Usage(calls=1)
-    readings: list[Any] = field(default_factory=list)
+    readings: list[Any] = field(default_factory=list)  # what readers of the answer saw and replied; see `replay`
 
 
 class CallCache:
@@ -71,12 +64,8 @@ class CallCache:
     It holds the models' answers, and so words from users' histories. Of prompts it holds a digest only. You may delete
     its directory at any time; then calls are paid for again.
 
-    Args:
-        directory: where the cache is; created if missing.
-        run: the id of the run that pays for new calls.
-
-    Raises:
-        RunError: the directory cannot be written, or the cache in it cannot be read.
+    The directory is created if it is missing; RunError if it cannot be used. `run` is the id of the run that pays for
+    new calls.
 
     Example:
         >>> import tempfile
@@ -108,14 +97,7 @@ class CallCache:
             raise RunError(f"{self.path} cannot be used ({error}); {advice}, or give another --calls") from None
 
     def get(self, key: str) -> Call | None:
-        """The completed call of a request, or None.
-
-        Args:
-            key: the request's digest.
-
-        Raises:
-            CallCacheFailed: the file can no longer be read.
-        """
+        """The completed call with the digest of a request, or None; CallCacheFailed if the file cannot be read."""
         try:
             with self._lock:
                 row = self._connection.execute("SELECT answer FROM calls WHERE key = ?", (key,)).fetchone()
@@ -129,16 +111,9 @@ class CallCache:
         return Call(answer["outputs"], answer["usage"], Usage(**answer["spent"]), answer["readings"])
 
     def put(self, key: str, model: str, call: Call) -> None:
-        """Store a completed call.
+        """Store a completed call; CallCacheFailed if the file cannot be written.
 
-        Args:
-            key: the request's digest.
-            model: the model's name.
-            call: the call; one that has no JSON is not stored.
-
-        Raises:
-            CallCacheFailed: the file can no longer be written. On a full disk the reserve is freed first, so that the
-                answers under way are stored all the same, if they fit.
+        On a full disk the reserve is freed, so that answers under way are stored all the same, if they fit.
         """
         usage = call.usage
         answer = {"outputs": call.outputs, "usage": call.dspy_usage, "spent": vars(usage), "readings": call.readings}

@@ -3,16 +3,11 @@
 from collections.abc import Mapping
 from functools import lru_cache
 
+from r2p_dspy.dspy_internals import model_info
+
 
 def cost(model: str, tokens: Mapping[str, int]) -> float | None:
-    """The price of one call, or of many.
-
-    Args:
-        model: a model's name, as its `dspy.LM` has it.
-        tokens: numbers of tokens: `prompt` and `completion`.
-
-    Returns:
-        US dollars; 0 for a model in this process, None where the price is not known.
+    """The price of `prompt` and `completion` tokens in US dollars; None where it is not known.
 
     Example:
         >>> cost("local/pocket-1", {"prompt": 1000, "completion": 100})
@@ -32,8 +27,6 @@ def _prices(model: str) -> tuple[float, float] | None:
     """US dollars for a token of a prompt and of a completion."""
     if model.startswith("local/"):
         return 0.0, 0.0
-    from r2p_dspy.dspy_internals import model_info
-
     info = model_info(model)
     if "input_cost_per_token" not in info or "output_cost_per_token" not in info:
         return None

@@ -32,16 +32,8 @@ def record_calls(lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimite
     that read its answer while it is generated read it again. Two calls are the same if model, address, messages,
     settings, seed and rollout are. In the usage that DSPy tracks, each call also has `seconds`, `usd` and `replayed`.
 
-    Args:
-        lm: any `dspy.LM`; it is not changed.
-        call_cache: where calls are stored; None stores none.
-        limiter: counts calls, and stops them at a limit.
-
-    Returns:
-        An instance of a subclass of the model's own class, with the attributes `call_cache` and `limiter`.
-
-    Raises:
-        ConfigError: for a limit in dollars if the model's price is not known.
+    The copy is an instance of a subclass of the model's own class, with the attributes `call_cache` and `limiter`. A
+    limit in dollars needs a model whose price is known, else ConfigError.
     """
     if limiter.limits.usd is not None and not priced(lm.model):
         raise ConfigError(f"the price of {lm.model} is not known, so --max-usd cannot hold; give --max-tokens instead")

@@ -55,14 +55,8 @@ class UsageLimiter:
     """Counts what calls take, and lets no call begin once a limit is reached. Threads may share it.
 
     Calls that are under way when a limit is reached still finish: usage may exceed a limit by as much as they take.
-
-    Args:
-        limits: the most that may be spent.
-        before: what the same run spent before it was resumed.
-
-    Attributes:
-        usage: what calls took since then, replayed ones apart.
-        replayed: what the calls took that were answered from the call cache, when they were made.
+    `before` is what the same run spent before it was resumed, `usage` what new calls took since then, and `replayed`
+    what the calls that the call cache answered took when they were made.
     """
 
     def __init__(self, limits: UsageLimits = UsageLimits(), before: Usage = Usage()):  # noqa: B008  (both are frozen)
@@ -75,16 +69,15 @@ class UsageLimiter:
         self._under_way, self._condition = 0, threading.Condition()
 
     def admit(self) -> None:
-        """Count a call that is about to begin.
-
-        Raises:
-            UsageLimitReached: a limit is reached; the call must not begin.
-        """
+        """Count a call that is about to begin; UsageLimitReached if it must not begin."""
         with self._condition:
             if self._closed is not None:
                 raise type(self._closed)(*self._closed.args)
-            if (reached := self._reached()) is not None:
-                raise UsageLimitReached(reached)
+            for name, limit in self.limits.given.items():
+                reserved = self._reserved.get(name, 0)
+                if self._used(name) >= limit - reserved:
+                    note = f", {reserved:.10g} of them reserved for measuring the result" if reserved else ""
+                    raise UsageLimitReached(f"the usage limit is reached (--max-{name} {limit:.10g}{note})")
             self.usage += Usage(calls=1)
             self._under_way += 1
 
@@ -114,12 +107,7 @@ class UsageLimiter:
 
     @contextmanager
     def reserving(self, usage: Usage, minutes: float = 0.0) -> Iterator[None]:
-        """Lower the limits within the block, to leave something for what comes after it.
-
-        Args:
-            usage: by how much; at most by half of what is left.
-            minutes: the same for the limit in minutes.
-        """
+        """Lower the limits within the block by a usage and minutes, each by at most half of what is left."""
         wanted = {"calls": usage.calls, "tokens": usage.tokens, "usd": usage.usd, "minutes": minutes}
         left = {name: max(0.0, limit - self._used(name)) for name, limit in self.limits.given.items()}
         self._reserved = {name: min(wanted[name], left[name] / 2) for name in left}
@@ -129,14 +117,7 @@ class UsageLimiter:
             self._reserved = {}
 
     def report(self, priced: bool = True) -> dict[str, Any]:
-        """The `calls` of a run's report.
-
-        Args:
-            priced: whether the price of a call is known; if not, dollars are None.
-
-        Returns:
-            The limits; what the run spent now and before it was resumed; what was replayed; how long calls took.
-        """
+        """The `calls` of a run's report; dollars are None unless the price of a call is known."""
         parts = {"spent": self.usage, "spent_before": self.before, "replayed": self.replayed}
         totals = {name: _totals(usage, priced) for name, usage in parts.items()}
         return {"limits": self.limits.given, **totals, "latency": latency(self._seconds)}
@@ -150,14 +131,6 @@ class UsageLimiter:
         if name == "minutes":
             return self.minutes
         return getattr(self.before + self.usage, name)
-
-    def _reached(self) -> str | None:
-        for name, limit in self.limits.given.items():
-            reserved = self._reserved.get(name, 0)
-            if self._used(name) >= limit - reserved:
-                note = f", {reserved:.10g} of them reserved for measuring the result" if reserved else ""
-                return f"the usage limit is reached (--max-{name} {limit:.10g}{note})"
-        return None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "UsageLimiter":
         return self  # optimizers copy programs, and with them their models

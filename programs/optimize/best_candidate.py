@@ -13,11 +13,7 @@ from r2p_dspy import R2P
 
 
 class BestCandidate(BaseCallback):
-    """Keeps the program that scored best on dev, of all that an optimizer rates with `dspy.Evaluate`.
-
-    Args:
-        dev: the dev examples; evaluations on other examples, or on some of these, are ignored.
-    """
+    """Keeps the program that scored best, of all that an optimizer rates with `dspy.Evaluate` on the whole of dev."""
 
     def __init__(self, dev: Sequence[dspy.Example]):
         self.program: dspy.Module | None = None
@@ -48,16 +44,7 @@ def compile_within_limits(
 ) -> tuple[R2P, dict[str, Any]]:
     """Compile a program; if a usage limit is reached meanwhile, take the best candidate so far.
 
-    Args:
-        compile_program: compiles, and returns what `compiling.compile_program` returns.
-        uncompiled: the program as it is before.
-        dev: the examples that candidates are rated on.
-        limiter: the run's limiter.
-        optimizer: its name, for the summary.
-
-    Returns:
-        What `compile_program` returned. If a limit was reached: the best candidate, and a summary whose `stopped` says
-        which limit.
+    Returns what `compile_program` returns; after a limit, the summary's `stopped` says which one it was.
     """
     best = BestCandidate(dev)
     with dspy.context(callbacks=[*dspy.settings.get("callbacks", []), best]):

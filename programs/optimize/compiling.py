@@ -44,13 +44,7 @@ def composite(task: Task, weights: Mapping[str, float] | None = None, threshold:
 
 
 def parse_weights(text: str | None) -> dict[str, float] | None:
-    """Weights as the command line takes them. Parts that are not named weigh nothing.
-
-    Args:
-        text: PART=NUMBER, separated by commas; None for the default weights.
-
-    Raises:
-        ConfigError: for text in another form, and for an unknown part.
+    """Read weights from PART=NUMBER, separated by commas. Parts that are not named weigh nothing.
 
     Example:
         >>> parse_weights("task=0.8, structure=0.2")
@@ -90,15 +84,12 @@ def compile_program(
 
     Args:
         program: the uncompiled program; it is not changed.
-        task: its task.
         train: the examples that demos and instructions are made from.
         dev: the examples that candidates are chosen on.
         optimizer: one of `OPTIMIZERS`.
         reflection: the model that writes instructions; `gepa`, `mipro` and `copro` need one.
         trainable: turns a language model into one that DSPy can fine-tune; `better-together` needs it.
         weights, threshold: see `composite`.
-        threads: calls in flight.
-        seed: seeds everything that is drawn.
         progress: receives a line for each step.
 
     Returns:
@@ -113,8 +104,7 @@ def compile_program(
         - `trained`: the model that was trained, as `connect` takes it, or None.
 
     Raises:
-        ConfigError: for an unknown optimizer, one that lacks something, or too few examples.
-        DataError: for a question that is in both train and dev.
+        ConfigError, DataError: before any call, for what the optimizer or the examples lack.
         MetricError: when the metric fails on all examples.
         Exception: the program's first error, when it fails so often that the optimizer gives up.
     """
@@ -128,28 +118,31 @@ def compile_program(
     shuffled, failures = [*train], FailureCounter()
     random.Random(seed).shuffle(shuffled)
     score = composite(task, weights, threshold)
+    evaluate = dspy.Evaluate(devset=[*dev], metric=score.metric, num_threads=threads, display_progress=False)
     metric = score.task
     assert isinstance(metric, SafeMetric)
     context = CompileContext(program, task, score, shuffled, dev, threads, seed, reflection, trainable, progress)
     compiled = None
     with _optimizer_settings(failures, seed, progress):
-        dev_scores = {"uncompiled": _dev_score(context, program)}
+        dev_scores = {"uncompiled": float(evaluate(program).score)}
         metric.check()
         failures.check(len(dev))
         optimized = chosen_optimizer.run(context)
         if optimized is not None:
             compiled = copy_learned_state(program, optimized)
-            dev_scores |= context.candidate_scores or {optimizer: _dev_score(context, compiled)}
+            dev_scores |= context.candidate_scores or {optimizer: float(evaluate(compiled).score)}
     # On a tie the uncompiled program wins: its prompts are shorter.
     improved = compiled is not None and dev_scores["uncompiled"] < max(dev_scores.values())
     winner = compiled if compiled is not None and improved else program.deepcopy()
+    before = {name: predictor.signature.instructions for name, predictor in program.named_predictors()}
+    after = {name: predictor.signature.instructions for name, predictor in winner.named_predictors()}
     trained_lm = winner.reason.lm if improved and chosen_optimizer.trains_weights else None
     summary = {
         "optimizer": optimizer,
         "winner": "compiled" if improved else "uncompiled",
         "dev_scores": {} if compiled is None else {name: round(value, 2) for name, value in dev_scores.items()},
         "demos": len(winner.reason.demos),
-        "instructions": _changed_instructions(program, winner),
+        "instructions": [name for name in after if after[name] != before[name]],
         "passing": context.passing_counts,
         "metric": {"task": task.metrics[0], "weights": dict(score.weights), "threshold": score.threshold},
         "failures": {"program": failures.count, "metric": metric.failed},
@@ -163,10 +156,6 @@ def copy_learned_state(program: R2P, optimized: dspy.Module) -> R2P:
 
     Everything else that optimizers leave on a program stays behind: candidates, logs, COPRO's field prefixes, demos
     that lack a stage, and repeated demos.
-
-    Args:
-        program: the uncompiled program; it is not changed.
-        optimized: what an optimizer made of it.
     """
     clean = program.deepcopy()
     learned = dict(optimized.named_predictors())
@@ -180,20 +169,6 @@ def copy_learned_state(program: R2P, optimized: dspy.Module) -> R2P:
             if None not in fields.values() and whole not in predictor.demos:
                 predictor.demos.append(whole)
     return clean
-
-
-def _changed_instructions(before: R2P, after: R2P) -> list[str]:
-    """The names of the predictors whose instructions differ."""
-    old = {name: predictor.signature.instructions for name, predictor in before.named_predictors()}
-    return [name for name, predictor in after.named_predictors() if predictor.signature.instructions != old[name]]
-
-
-def _dev_score(context: CompileContext, program: dspy.Module) -> float:
-    """A program's mean score on dev, 0 to 100."""
-    evaluate = dspy.Evaluate(
-        devset=[*context.dev], metric=context.score.metric, num_threads=context.threads, display_progress=False
-    )
-    return float(evaluate(program).score)
 
 
 @contextlib.contextmanager

@@ -16,20 +16,9 @@ ENOUGH = 12  # examples to choose demos from
 
 @dataclass(frozen=True)
 class CompileContext:
-    """What an optimizer compiles with.
+    """What an optimizer compiles with; see `compiling.compile_program`.
 
-    Args:
-        program: the uncompiled program; it is not changed.
-        task: its task.
-        score: the composite score.
-        train: the examples to learn from.
-        dev: the examples to choose candidates on.
-        threads: calls in flight.
-        seed: seeds everything that is drawn.
-        reflection: the model that writes instructions, or None.
-        trainable: turns a language model into one whose weights can be trained, or None.
-        progress: receives a line for each step.
-        candidate_scores: where an optimizer that rates its candidates on all of dev writes their scores (0-100).
+    An optimizer that rates its candidates on all of dev writes their scores (0 to 100) into `candidate_scores`.
     """
 
     program: R2P
@@ -64,19 +53,10 @@ class CompileContext:
 def find_passing(
     program: dspy.Module, score: Composite, examples: Sequence[dspy.Example], threads: int
 ) -> tuple[list[dspy.Example], int]:
-    """Find examples on which a program passes the gate, so that its run can become a demo.
+    """Find examples on which a program passes the gate, so that its run can become a demo; and how many were tried.
 
     DSPy's bootstrapping tries one example after the other, and tries all of them again for every candidate when few
     pass. This function tries them once, with many calls in flight, and stops when there are enough.
-
-    Args:
-        program: the program to compile.
-        score: the composite with its gate.
-        examples: the examples, in the order in which they are tried.
-        threads: calls in flight.
-
-    Returns:
-        The examples that pass, and how many were tried.
     """
     evaluate = dspy.Evaluate(devset=[], metric=score.accepts, num_threads=threads, display_progress=False)
     passing: list[dspy.Example] = []

@@ -1,36 +1,22 @@
 """What compiling will take, extrapolated from what the first examples took."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from programs.calls.cache import Usage
+from programs.calls.prices import cost
 from programs.calls.usage import UsageLimiter
 
 
-def usage_of_rows(rows: Sequence[Mapping[str, Any]], price: Callable[[int, int], float | None]) -> Usage:
-    """What the measuring of some examples took.
-
-    Args:
-        rows: what `programs.evaluate.runner.measure` returned.
-        price: US dollars for numbers of tokens of prompts and completions, or None.
-    """
+def usage_of_rows(rows: Sequence[Mapping[str, Any]], model: str) -> Usage:
+    """What the rows of `programs.evaluate.runner.measure` took of a model; no dollars if its price is not known."""
     tokens = {kind: sum(row[f"{kind}_tokens"] for row in rows) for kind in ("prompt", "completion")}
     seconds = sum(row["seconds"] for row in rows)
-    usd = price(tokens["prompt"], tokens["completion"]) or 0.0
-    return Usage(sum(row["calls"] for row in rows), **tokens, usd=usd, seconds=seconds)
+    return Usage(sum(row["calls"] for row in rows), **tokens, usd=cost(model, tokens) or 0.0, seconds=seconds)
 
 
 def estimate(measured: Usage, examples: int, runs: int, threads: int) -> dict[str, float]:
-    """What a number of runs of a program will take (`optimizers.program_runs` says how many runs an optimizer needs).
-
-    Args:
-        measured: what some examples took, with as many calls in flight.
-        examples: how many examples those were.
-        runs: how often the program will run.
-        threads: calls in flight.
-
-    Returns:
-        calls, tokens, usd and minutes.
+    """What a number of runs of a program will take, from what was measured on some examples with as many threads.
 
     Example:
         >>> estimate(Usage(calls=20, prompt=9000, completion=1000, usd=0.1, seconds=80), 10, runs=60, threads=16)
@@ -46,16 +32,7 @@ def estimate(measured: Usage, examples: int, runs: int, threads: int) -> dict[st
 
 
 def actual(limiter: UsageLimiter, before: Usage, minutes: float) -> dict[str, float]:
-    """What it took, to stand beside the estimate. Replayed calls count too.
-
-    Args:
-        limiter: the run's limiter.
-        before: what the limiter had counted before, replayed calls included.
-        minutes: how long it took.
-
-    Returns:
-        calls, tokens, usd and minutes.
-    """
+    """What calls took since `before`, to stand beside the estimate. Replayed calls count too."""
     now = limiter.usage + limiter.replayed
     return {
         "calls": now.calls - before.calls,

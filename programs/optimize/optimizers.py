@@ -17,19 +17,14 @@ from r2p_dspy.errors import ConfigError
 class Optimizer:
     """An optimizer of the command line.
 
-    Args:
-        run: compiles; returns None if there is nothing to compile with.
-        program_runs: about how often it runs the program, from the numbers of training and dev examples; the rating
-            of its result on dev is included.
-        needs_reflection: whether it needs a model that writes instructions.
-        min_train: training examples that it needs.
-        trains_weights: whether it trains the model's weights.
+    `program_runs` says about how often it runs the program, from the numbers of training and dev examples; the rating
+    of its result on dev is included.
     """
 
-    run: Callable[[CompileContext], dspy.Module | None]
+    run: Callable[[CompileContext], dspy.Module | None]  # returns None if there is nothing to compile with
     program_runs: Callable[[int, int], int]
     needs_reflection: bool = False
-    min_train: int = 3
+    min_train: int = 3  # examples
     trains_weights: bool = False
 
 
@@ -87,16 +82,7 @@ def find_optimizer(name: str) -> Optimizer:
 
 
 def check_optimizer(name: str, *, reflection: bool = True, training: bool = True) -> Optimizer:
-    """The optimizer of a name, if it has what it needs.
-
-    Args:
-        name: as for `find_optimizer`.
-        reflection: whether there is a model that writes instructions.
-        training: whether the model's weights can be trained.
-
-    Raises:
-        ConfigError: for an unknown optimizer, and for one that lacks something.
-    """
+    """The optimizer of a name; ConfigError if it lacks a reflection model, or a model that can be trained."""
     optimizer = find_optimizer(name)
     if optimizer.needs_reflection and not reflection:
         raise ConfigError(
@@ -109,12 +95,9 @@ def check_optimizer(name: str, *, reflection: bool = True, training: bool = True
 
 
 def program_runs(name: str, train: int, dev: int, trials: int = 0) -> int:
-    """About how often compiling runs a program.
+    """About how often compiling with an optimizer, or "none", runs a program, given the numbers of examples.
 
-    Args:
-        name: as for `find_optimizer`, or "none".
-        train, dev: how many examples there are.
-        trials: settings that are tuned before. Many are given up early, so each counts as half of dev.
+    Of the `trials` of tuning many are given up early, so each counts as half of dev.
 
     Example:
         >>> program_runs("bootstrap", train=60, dev=60)

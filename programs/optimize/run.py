@@ -1,7 +1,7 @@
 """`compile`: measure the baselines and R2P, tune and compile R2P, and measure the result. Fills a run directory."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import dspy
 
 from programs.calls.cache import Usage
-from programs.calls.prices import cost
 from programs.calls.usage import UsageLimitReached
 from programs.evaluate import report
 from programs.evaluate.baselines import baselines
@@ -20,7 +19,7 @@ from programs.optimize.compiling import compile_program, composite, parse_weight
 from programs.optimize.estimate import actual, estimate, in_words, usage_of_rows
 from programs.optimize.optimizers import MIN_TRAIN, check_optimizer, program_runs
 from programs.optimize.tuning_run import compared, run_tuning
-from programs.runs.active import ActiveRun, open_run
+from programs.runs.active import open_run
 from programs.runs.configs import CompileConfig, ModelConfig
 from programs.runs.directory import read_json, write_json
 from programs.runs.provenance import complete, provenance
@@ -29,7 +28,6 @@ from r2p_dspy import R2P, Composite, load_program, save_program
 from r2p_dspy.errors import ConfigError
 
 Trainable = Callable[[dspy.LM], dspy.LM]
-Rows = Sequence[Mapping[str, Any]]
 
 
 def run_compile(
@@ -39,20 +37,23 @@ def run_compile(
 
     Args:
         config: what to compile, and how.
-        output: the run's directory.
+        output: the run's directory; the compiled program is `program.json` in it.
         resume: go on with the run that is there.
         reporter: shows progress.
         trainable: see `compile_program`.
 
     Returns:
-        The report. The compiled program is `program.json` in the run's directory.
+        The report.
 
     Raises:
         R2PError: one line on what is wrong, before anything is written or paid for.
         LMError: what the language model raises. Completed calls are kept.
     """
     started = time.monotonic()
-    _check(config, training=trainable is not None)
+    if config.optimizer != "none":
+        check_optimizer(config.optimizer, reflection=config.reflection is not None, training=trainable is not None)
+    elif not config.tune:
+        raise ConfigError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
     setup = Setup.of(config.program, config.data, reporter, least=MIN_TRAIN)
     scored = composite(setup.task, parse_weights(config.weights), config.threshold)
     reflection, lm = connect_reflection(config.reflection), config.connect()
@@ -66,7 +67,7 @@ def run_compile(
         measurer = Measurer(run, setup, config.num_threads, reporter)
         counted = trainable and (lambda lm: run.recorded(trainable(lm)))  # programs ask a trained model too
         with dspy.context(lm=run.lm):
-            extra = _compile_and_measure(config, setup, run, measurer, scored, reflection, counted, reporter)
+            extra = _compile_and_measure(config, measurer, scored, reflection, counted)
         test = {name: report.metrics(setup.task, rows) for name, rows in measurer.rows.items()}
         complete(run.directory.path / "program.json", test, config.redact, setup.data, setup.task)
         return measurer.write_report("compile", config.model, started, extra)
@@ -74,28 +75,33 @@ def run_compile(
 
 def _compile_and_measure(
     config: CompileConfig,
-    setup: Setup,
-    run: ActiveRun,
     measurer: Measurer,
     scored: Composite,
     reflection: dspy.LM | None,
     trainable: Trainable | None,
-    reporter: Reporter,
 ) -> dict[str, Any]:
     """The steps of `run_compile` in an open run; returns the command's own parts of the report."""
+    run, setup = measurer.run, measurer.setup
     settings, limiter, extra = setup.config.r2p, run.limiter, dict[str, Any]()
     for name, program in {**baselines(setup.task, setup.program.retriever), "r2p": setup.program}.items():
         measurer.measure(name, program)
     rows = measurer.rows.get("r2p", [])
-    reserve = _reserve(_usage(run.lm, rows), config.num_threads)
+    measured = usage_of_rows(rows, run.lm.model)
+    # Kept for measuring the compiled program: half as much again as R2P took.
+    reserve = Usage(*(round(1.5 * value, 6) for value in vars(measured).values()))
+    reserving = partial(limiter.reserving, reserve, reserve.seconds / config.num_threads / 60)
     began, before = limiter.minutes, limiter.usage + limiter.replayed
-    expected = _expected(config, setup, run.lm, rows, reporter) if "r2p" in measurer.rows else None
+    expected = None
+    if rows:
+        trials = config.trials if config.tune else 0
+        runs = program_runs(config.optimizer, len(setup.data.train), len(setup.data.dev), trials) + len(setup.data.test)
+        expected = estimate(measured, len(rows), runs, config.num_threads)
+        cost = in_words(expected)
+        measurer.reporter.say(f"compiling, and measuring the compiled program, will take about {cost}")
     start = "r2p"  # the program that is compiled
     if config.tune:
-        with limiter.reserving(*reserve):
-            settings, extra["tuning"] = run_tuning(
-                setup, run, scored, config.trials, config.num_threads, reporter, stops=(UsageLimitReached,)
-            )
+        with reserving():
+            settings, extra["tuning"] = run_tuning(measurer, scored, config.trials, stops=(UsageLimitReached,))
         start = "tuned"
         if str(settings) != str(setup.config.r2p):
             measurer.measure("tuned", setup.builder.build(settings))
@@ -109,8 +115,8 @@ def _compile_and_measure(
         if summary.get("trained") and trainable is not None:  # a program's file holds no weights
             compiled.set_lm(trainable(run.lm).copy(model=summary["trained"]))
     else:
-        with limiter.reserving(*reserve):
-            compiled, summary = _compile(config, setup, run, compiled, reflection, trainable, reporter)
+        with reserving():
+            compiled, summary = _compile(config, measurer, compiled, reflection, trainable)
         notes = provenance(config.model, run.lm, setup.data, setup.task, scored, summary)
         save_program(compiled, saved, task=setup.task.name, notes=notes, settings=settings.model_dump())
         write_json(summary_file, summary)
@@ -124,20 +130,8 @@ def _compile_and_measure(
     return {**extra, "compiling": summary, "plan": plan, "program": "program.json"}
 
 
-def _check(config: CompileConfig, training: bool) -> None:
-    """Refuse an optimizer that lacks what it needs."""
-    if config.optimizer != "none":
-        check_optimizer(config.optimizer, reflection=config.reflection is not None, training=training)
-    elif not config.tune:
-        raise ConfigError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
-
-
 def connect_reflection(model: ModelConfig | None) -> dspy.LM | None:
-    """The model that writes instructions, once it has answered; None without one.
-
-    Raises:
-        ConfigError: one line, for the pocket model, and for a model that cannot be reached.
-    """
+    """The model that writes instructions, once it has answered; ConfigError if it cannot be reached, or is `pocket`."""
     if model is None:
         return None
     if model.name == "pocket":
@@ -156,24 +150,22 @@ def connect_reflection(model: ModelConfig | None) -> dspy.LM | None:
 
 def _compile(
     config: CompileConfig,
-    setup: Setup,
-    run: ActiveRun,
+    measurer: Measurer,
     uncompiled: R2P,
     reflection: dspy.LM | None,
     trainable: Trainable | None,
-    reporter: Reporter,
 ) -> tuple[R2P, dict[str, Any]]:
     """The best program that the optimizer makes within the limits, and a summary of how it was made."""
-    data = setup.data
+    run, setup, reporter = measurer.run, measurer.setup, measurer.reporter
     if config.optimizer == "none":
         return uncompiled, {"optimizer": "none", "winner": "uncompiled", "dev_scores": {}, "demos": 0}
-    reporter.say(f"compiling with {config.optimizer} on {len(data.train)} training examples")
+    reporter.say(f"compiling with {config.optimizer} on {len(setup.data.train)} training examples")
     compiling = partial(
         compile_program,
         uncompiled,
         setup.task,
-        data.train,
-        data.dev,
+        setup.data.train,
+        setup.data.dev,
         optimizer=config.optimizer,
         reflection=reflection and run.recorded(reflection),
         trainable=trainable,
@@ -183,24 +175,4 @@ def _compile(
         seed=config.seed,
         progress=reporter.say,
     )
-    return compile_within_limits(compiling, uncompiled, data.dev, run.limiter, config.optimizer)
-
-
-def _expected(config: CompileConfig, setup: Setup, lm: dspy.LM, rows: Rows, reporter: Reporter) -> dict[str, float]:
-    """What compiling, and measuring the compiled program, will take; estimated from R2P's rows."""
-    data, trials = setup.data, config.trials if config.tune else 0
-    runs = program_runs(config.optimizer, len(data.train), len(data.dev), trials) + len(data.test)
-    expected = estimate(_usage(lm, rows), len(rows), runs, config.num_threads)
-    reporter.say(f"compiling, and measuring the compiled program, will take about {in_words(expected)}")
-    return expected
-
-
-def _reserve(measured: Usage, threads: int) -> tuple[Usage, float]:
-    """The usage and the minutes to keep for measuring the compiled program: half as much again as R2P took."""
-    usage = Usage(*(round(1.5 * value, 6) for value in vars(measured).values()))
-    return usage, usage.seconds / threads / 60
-
-
-def _usage(lm: dspy.LM, rows: Rows) -> Usage:
-    """What rows took."""
-    return usage_of_rows(rows, lambda prompt, completion: cost(lm.model, {"prompt": prompt, "completion": completion}))
+    return compile_within_limits(compiling, uncompiled, setup.data.dev, run.limiter, config.optimizer)

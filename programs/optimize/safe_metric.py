@@ -12,12 +12,7 @@ from r2p_dspy.errors import ConfigError, R2PError
 
 
 class MetricError(R2PError):
-    """A metric fails on every example: a fault in the metric's own code.
-
-    Args:
-        message: one line with the metric's first error.
-        traceback: the traceback of that error, which shows the metric's own code.
-    """
+    """A metric fails on every example; `traceback` is that of its first error, and shows the metric's own code."""
 
     def __init__(self, message: str, traceback: str):
         super().__init__(message)
@@ -28,10 +23,7 @@ class MetricError(R2PError):
 
 
 class SafeMetric:
-    """A task's score that counts its own failure on an example as a score of 0.
-
-    Args:
-        score: takes an example and a prediction, and returns a number in [0, 1].
+    """A task's score in [0, 1] that counts its own failure on an example as a score of 0.
 
     Example:
         >>> score = SafeMetric(lambda example, prediction: 1 / prediction)
@@ -62,11 +54,7 @@ class SafeMetric:
         return value
 
     def check(self) -> None:
-        """Stop if the metric failed on every example so far.
-
-        Raises:
-            MetricError: from the metric's own first error.
-        """
+        """Raise MetricError, from the metric's own first error, if it failed on every example so far."""
         error = self.first_error
         if error is None or self.failed < self.calls:
             return
@@ -99,10 +87,6 @@ class FailureCounter(BaseCallback):
                 self.first_error = self.first_error or exception
 
     def check(self, examples: int) -> None:
-        """Stop if the program failed on all of so many examples.
-
-        Raises:
-            BaseException: the program's first error.
-        """
+        """Raise the program's first error if the program failed on all of so many examples."""
         if self.first_error is not None and self.count >= examples:
             raise self.first_error

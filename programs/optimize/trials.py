@@ -15,17 +15,11 @@ _FINALISTS = 3  # besides the best trial and the start
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings that were measured.
-
-    Args:
-        settings: the settings.
-        rows: one for each example: `score` in [0, 1], `user`, `calls`, `prompt_tokens`, `completion_tokens`.
-        complete: whether all examples were measured; if not, the trial was given up.
-    """
+    """Settings that were measured."""
 
     settings: R2PConfig
-    rows: Sequence[TrialRow]
-    complete: bool
+    rows: Sequence[TrialRow]  # by example: `score` in [0, 1], `user`, `calls`, `prompt_tokens`, `completion_tokens`
+    complete: bool  # whether all examples were measured; if not, the trial was given up
 
     @property
     def score(self) -> float:
@@ -63,16 +57,11 @@ class Tuning:
     Of the trials within one standard error of the best, the cheapest wins (the one-standard-error rule; Breiman et al.,
     Classification and Regression Trees, 1984). The best of many trials on few users is partly luck, and few users may
     not show a loss, so the finalists are compared on further examples.
-
-    Args:
-        trials: in the order in which they were measured; the first one is the start.
-        finals: the finalists on more examples; empty if there was one finalist only, or no further example.
-        stopped: the exception that ended the search early, or None.
     """
 
-    trials: Sequence[Trial]
-    finals: Sequence[Trial] = ()
-    stopped: BaseException | None = None
+    trials: Sequence[Trial]  # in the order in which they were measured; the first one is the start
+    finals: Sequence[Trial] = ()  # finalists on more examples; empty if there was but one, or no further example
+    stopped: BaseException | None = None  # what ended the search early
 
     @property
     def best(self) -> Trial:
@@ -94,9 +83,6 @@ class Tuning:
         """The trials that no other trial beats in both score and tokens, fewest tokens first.
 
         A trial that was given up is on it only if it is cheaper than the best: its score is surely lower.
-
-        Args:
-            tokens: which tokens of a trial count.
         """
         frontier: list[Trial] = []
         eligible = [trial for trial in self.trials if trial.complete or tokens(trial) < tokens(self.best)]

@@ -30,12 +30,9 @@ _OF_SEVERAL_CANDIDATES = ("adaptive", "reconcile")  # settings that matter only 
 
 
 def search_space(task: Task, start: R2PConfig, fixed: Collection[str] = ()) -> dict[str, tuple[Any, ...]]:
-    """The values to choose from, by setting. The value that the search starts with comes first.
+    """The values to choose from, by setting; the start's value comes first.
 
-    Args:
-        task: templates without a stage that the task's checks need are left out.
-        start: the settings that the search starts with.
-        fixed: settings that are not searched.
+    Left out are `fixed` settings, and templates without a stage that the task's checks need.
 
     Example:
         >>> from programs.tasks.lamp2 import TASK
@@ -72,16 +69,11 @@ def tune(
     Args:
         measure: takes settings and a number n; returns the rows of the first n examples.
         choices: see `search_space`.
-        start: the settings to start with.
         examples: how many examples there are.
         trials: how many different settings to measure.
         further: on how many further examples the finalists are measured, if there are several (see `Tuning`).
-        seed: seeds the sampler.
-        stops: exceptions of `measure` that end the search, such as a usage limit; the trials measured before count.
-
-    Raises:
-        ConfigError: when optuna is not installed.
-        BaseException: one of `stops`, before the start is measured.
+        stops: exceptions of `measure` that end the search, such as a usage limit; the trials measured before count. One
+            that comes before the start is measured is raised.
     """
     measured: dict[str, Trial] = {}
     finals: list[Trial] = []

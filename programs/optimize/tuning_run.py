@@ -10,13 +10,11 @@ from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError, LMUn
 
 from metrics.intervals import of_mean
 from programs.evaluate import report
+from programs.evaluate.measuring import Measurer
 from programs.evaluate.runner import collect, usage_fields
-from programs.evaluate.setup import Setup
 from programs.optimize.safe_metric import SafeMetric
 from programs.optimize.trials import Trial, TrialRow, Tuning
 from programs.optimize.tuning import search_space, tune
-from programs.runs.active import ActiveRun
-from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, optimizing
@@ -28,31 +26,14 @@ _TOKENS = {
 
 
 def run_tuning(
-    setup: Setup,
-    run: ActiveRun,
-    scored: Composite,
-    trials: int,
-    threads: int,
-    reporter: Reporter,
-    stops: tuple[type[BaseException], ...] = (),
+    measurer: Measurer, scored: Composite, trials: int, stops: tuple[type[BaseException], ...] = ()
 ) -> tuple[R2PConfig, dict[str, Any]]:
     """Tune the settings that the user did not give: search on dev, and compare the finalists on train too.
 
-    Args:
-        setup: the program to tune, and the examples.
-        run: each trial's rows are written to its directory, and rows that are there already are not measured again.
-        scored: the composite score to maximize, the same as for compiling.
-        trials: how many settings to measure.
-        threads: calls in flight.
-        reporter: shows progress.
-        stops: exceptions that end the search with the best settings so far, see `tuning.tune`.
-
-    Returns:
-        The winner's settings, and what `summarize` returns for the report.
-
-    Raises:
-        MetricError: when the metric fails on all examples.
+    Each trial's rows are written to the run's directory; rows that are there already are not measured again. Returns
+    the winner's settings, and what `summarize` returns. Raises MetricError when the metric fails on all examples.
     """
+    setup, run, threads, reporter = measurer.setup, measurer.run, measurer.threads, measurer.reporter
     start, dev, train = setup.config.r2p, setup.data.dev, setup.data.train
     examples = [*dev, *train]
 
@@ -70,14 +51,7 @@ def run_tuning(
     choices = search_space(setup.task, start, fixed=setup.config.explicit)
     try:
         tuning = tune(
-            measure,
-            choices,
-            start,
-            len(dev),
-            trials=trials,
-            further=len(train),
-            seed=setup.config.seed,
-            stops=stops,
+            measure, choices, start, len(dev), trials=trials, further=len(train), seed=setup.config.seed, stops=stops
         )
     except stops as stop:  # before the start was measured
         unmeasured = dict.fromkeys(("start", "winner", "best"), str(start))
@@ -136,30 +110,18 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
     }
 
 
-def compared(
-    task: Task, rows: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str], to: str = "r2p"
-) -> dict[str, Any]:
-    """Compare programs with another one on the reported users.
+def compared(task: Task, rows: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]) -> dict[str, Any]:
+    """Compare programs with R2P on the reported users; unmeasured programs are left out.
 
-    Args:
-        task: the task.
-        rows: the rows of every measured program, by name.
-        names: the programs to compare; unmeasured ones are left out.
-        to: the program to compare with.
-
-    Returns:
-        By program: the difference in the task's first metric, and its tokens as a share of the other program's.
+    Returns, by program, the difference in the task's first metric, and its tokens as a share of R2P's.
     """
-    names = [name for name in names if {name, to} <= rows.keys()]
-    measured = {name: rows[name] for name in (to, *names)} if names else {}
-    differences = report.differences(task, measured, to) if names else {}
-
-    def tokens(name: str, *kinds: str) -> int:
-        return sum(row[f"{kind}_tokens"] for row in rows[name] for kind in kinds)
+    names = [name for name in names if {name, "r2p"} <= rows.keys()]
+    measured = {name: rows[name] for name in ("r2p", *names)} if names else {}
+    differences = report.differences(task, measured, "r2p") if names else {}
 
     def share(name: str, *kinds: str) -> float | None:
-        total = tokens(to, *kinds)
-        return round(tokens(name, *kinds) / total, 4) if total else None
+        tokens, total = (sum(row[f"{kind}_tokens"] for row in rows[key] for kind in kinds) for key in (name, "r2p"))
+        return round(tokens / total, 4) if total else None
 
     return {
         name: {

@@ -16,6 +16,7 @@ import programs
 from programs.data.dataset import personas
 from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, lamp_files
+from programs.evaluate.measuring import Measurer
 from programs.evaluate.setup import Setup
 from programs.optimize.compiling import composite
 from programs.optimize.safe_metric import MetricError, SafeMetric
@@ -328,7 +329,7 @@ def tuned(directory, score, stops=()):
     config, silent = CompileConfig.of(task="lamp2", model="test/x", cache=False), Reporter()
     setup = Setup.of(config.program, config.data, silent)
     with open_run(directory, "compile", {}, {}, config.connect(), silent) as run:
-        return run_tuning(setup, run, score, 24, 2, silent, stops=stops)
+        return run_tuning(Measurer(run, setup, 2, silent), score, 24, stops=stops)
 
 
 @pytest.mark.parametrize(("most", "winner", "trials"), [(5, "full", 0), (14, "full", 1), (30, "brief", 2)])
