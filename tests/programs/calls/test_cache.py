@@ -21,7 +21,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
-def test_a_call_comes_back_as_it_was(tmp_path, call):
+def test_stored_call_round_trips(tmp_path, call):
     first = CallCache(tmp_path / "calls", run="a")
     first.put("key", "m", call)
     assert first.get("key") == CallCache(tmp_path / "calls").get("key") == call
@@ -37,14 +37,14 @@ def test_usage_by_run(tmp_path):
     assert mine.usage("other").calls == 1 and mine.usage("nobody") == Usage()
 
 
-def test_a_repeated_call_is_counted(tmp_path):
+def test_repeated_call_is_counted(tmp_path):
     cache = CallCache(tmp_path)
     cache.put("key", "m", Call(["old"]))
     cache.put("key", "m", Call(["new"]))
     assert cache.get("key").outputs == ["new"] and stored_calls(tmp_path) == (1, 1)
 
 
-def test_files_of_the_first_format_are_read(tmp_path):
+def test_first_format_is_read(tmp_path):
     spent = {"calls": 1, "prompt": 3, "completion": 1, "usd": 0.25, "seconds": 1.5}
     answer = {"outputs": ["plain"], "usage": {"prompt_tokens": 3}, "spent": spent, "readings": [[["pause", None]]]}
     with sqlite3.connect(tmp_path / "ledger.sqlite") as file:

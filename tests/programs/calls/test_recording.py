@@ -33,20 +33,20 @@ def model(folder, *texts, limiter=None, kind=ScriptedEngine, **settings):
 def entries(lm, **how):
     """What a call says, and what DSPy counts for it."""
     with dspy.track_usage() as usage:
-        said = lm("Hello", **how)
-    return said, usage.usage_data["scripted/test"]
+        outputs = lm("Hello", **how)
+    return outputs, usage.usage_data["scripted/test"]
 
 
-def test_a_call_is_made_once_and_keeps_its_usage(tmp_path):
+def test_repeated_request_is_replayed_with_its_usage(tmp_path):
     first, engine = model(tmp_path, "one", "two")
-    said, (made,) = entries(first)
+    outputs, (usage,) = entries(first)
     again, (replayed,) = entries(first)
     other, other_engine = model(tmp_path, "three")
     later, (later_usage,) = entries(other)
-    assert said == again == later == ["one"]
+    assert outputs == again == later == ["one"]
     assert len(engine.requests) == 1 and not other_engine.requests
-    assert made["prompt_tokens"] == 10 and made["replayed"] == 0 and made["seconds"] >= 0
-    assert {**made, "replayed": 1} == replayed == later_usage
+    assert usage["prompt_tokens"] == 10 and usage["replayed"] == 0 and usage["seconds"] >= 0
+    assert {**usage, "replayed": 1} == replayed == later_usage
     assert (other.limiter.usage.calls, other.limiter.replayed.calls, other.limiter.replayed.tokens) == (0, 1, 15)
 
 
@@ -61,7 +61,7 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize("why, changed", DIFFERENT, ids=[row[0] for row in DIFFERENT])
-def test_what_changes_the_answer_is_another_call(tmp_path, why, changed):
+def test_other_settings_are_another_call(tmp_path, why, changed):
     lm, engine = model(tmp_path, "one")
     lm("Hello")
     how = {"prompt": "Hello", **changed}
@@ -72,7 +72,7 @@ def test_what_changes_the_answer_is_another_call(tmp_path, why, changed):
     assert len(engine.requests) == before, "and is kept too"
 
 
-def test_settings_of_a_copy_count_and_a_key_does_not(tmp_path):
+def test_key_has_settings_of_copies_but_not_cache(tmp_path):
     lm, engine = model(tmp_path, "one")
     lm("Hello")
     lm.copy(rollout_id=1, temperature=1.0)("Hello")
@@ -82,19 +82,19 @@ def test_settings_of_a_copy_count_and_a_key_does_not(tmp_path):
     assert len(engine.requests) == 2
 
 
-def test_a_thought_comes_back(tmp_path):
+def test_thought_is_replayed(tmp_path):
     lm, _ = model(tmp_path, ("hm", "one"))
     assert lm("Hello") == lm("Hello") == [{"text": "one", "reasoning_content": "hm"}]
     assert lm("Hello")[0].text == "one", "as DSPy gives it"
 
 
-def test_async_calls_are_kept_beside_the_others(tmp_path):
+def test_async_and_sync_calls_share_the_cache(tmp_path):
     lm, engine = model(tmp_path, "one", "two")
     assert asyncio.run(lm.acall("Hello")) == lm("Hello") == asyncio.run(lm.acall("Hello")) == ["one"]
     assert len(engine.requests) == 1
 
 
-def test_who_listens_to_calls_hears_of_the_replayed_ones(tmp_path):
+def test_callbacks_hear_of_replayed_calls(tmp_path):
     class Listening(BaseCallback):
         heard = []
 
@@ -111,7 +111,7 @@ def test_who_listens_to_calls_hears_of_the_replayed_ones(tmp_path):
     assert Listening.heard == [["kwargs", "messages", "prompt"], ["one"]] * 2
 
 
-def test_a_call_that_fails_is_no_completed_one(tmp_path):
+def test_failed_call_is_counted_but_not_stored(tmp_path):
     lm, engine = model(tmp_path, RuntimeError("down"), "one")
     with pytest.raises(Exception, match="down"):
         lm("Hello")
@@ -119,13 +119,13 @@ def test_a_call_that_fails_is_no_completed_one(tmp_path):
     assert lm.limiter.usage.calls == 2, "but it is one that was begun"
 
 
-def test_without_a_cache_calls_are_only_counted():
+def test_without_cache_calls_are_only_counted():
     lm, engine = model(None, "one", cache=False)
     assert [lm("Hello"), lm("Hello")] == [["one"]] * 2
     assert len(engine.requests) == lm.limiter.usage.calls == 2 and lm.limiter.usage.tokens == 30
 
 
-def test_a_call_that_was_steered_is_read_again_with_its_interventions(tmp_path):
+def test_steered_call_is_replayed_with_interventions(tmp_path):
     good = completion()
     rest = good[good.index("[[ ## evidence") :].partition("\n")[2]  # what follows the stage's mark
     answers = []
@@ -139,10 +139,10 @@ def test_a_call_that_was_steered_is_read_again_with_its_interventions(tmp_path):
     assert first.interventions == again.interventions and first.interventions[0].check == "cited"
     assert first.correction_mode == again.correction_mode == "stream"
     assert dict(first.items()).keys() == dict(again.items()).keys() and first.tag == again.tag
-    assert [one.model_dump() for one in first.attempts] == [one.model_dump() for one in again.attempts]
+    assert [attempt.model_dump() for attempt in first.attempts] == [attempt.model_dump() for attempt in again.attempts]
 
 
-def test_a_steered_call_is_made_again_when_its_checks_are_others(tmp_path):
+def test_steered_call_is_repeated_for_other_checks(tmp_path):
     def strict(inputs, outcome):
         return len(outcome.evidence) > 1, "Cite two items."
 
@@ -151,19 +151,25 @@ def test_a_steered_call_is_made_again_when_its_checks_are_others(tmp_path):
         ask(program())
         ask(program())
         assert len(engine.requests) == 1
-        made = ask(program(checks=[Suggest(strict, after="evidence")], max_backtracks=0))
+        answer = ask(program(checks=[Suggest(strict, after="evidence")], max_backtracks=0))
     assert len(engine.requests) == 2
-    assert [one.check for one in made.interventions] == ["strict"], "once, by the reader that was there at the replay"
+    assert [intervention.check for intervention in answer.interventions] == ["strict"], (
+        "once, by the reader that was there at the replay"
+    )
     assert stored_calls(tmp_path) == (1, 1)
 
 
-def test_threads_share_a_recorded_model(tmp_path):
+def test_threads_share_a_recording_model(tmp_path):
     lm, engine = model(tmp_path, lambda request: request.messages[-1].text)
-    asked = [f"Question {number}" for number in range(40)] * 2
+    questions = [f"Question {number}" for number in range(40)] * 2
     with ThreadPoolExecutor(16) as pool:
-        said = [call.result() for call in [pool.submit(copy_context().run, lm, one) for one in asked[:40]]]
-        again = [call.result() for call in [pool.submit(copy_context().run, lm, one) for one in asked[40:]]]
-    assert said == again == [[one] for one in asked[:40]]
+        outputs = [
+            call.result() for call in [pool.submit(copy_context().run, lm, question) for question in questions[:40]]
+        ]
+        again = [
+            call.result() for call in [pool.submit(copy_context().run, lm, question) for question in questions[40:]]
+        ]
+    assert outputs == again == [[question] for question in questions[:40]]
     assert len(engine.requests) == 40 and stored_calls(tmp_path) == (40, 0)
 
 
@@ -176,7 +182,7 @@ def test_copies_share_cache_and_limiter(tmp_path):
     assert isinstance(lm, dspy.LM)
 
 
-def test_a_reached_limit_still_replays(tmp_path):
+def test_reached_limit_still_replays(tmp_path):
     lm, engine = model(tmp_path, "one", limiter=UsageLimiter(UsageLimits(calls=1)))
     lm("Hello")
     with pytest.raises(UsageLimitReached, match="--max-calls 1"):
@@ -184,12 +190,12 @@ def test_a_reached_limit_still_replays(tmp_path):
     assert lm("Hello") == ["one"] and len(engine.requests) == 1
 
 
-def test_a_limit_in_dollars_needs_a_price():
+def test_dollar_limit_needs_a_price():
     with pytest.raises(ValueError, match="the price of scripted/test is not known.*--max-tokens"):
         model(None, "one", limiter=UsageLimiter(UsageLimits(usd=1.0)))
 
 
-def test_a_full_disk_lets_no_further_call_begin(tmp_path, monkeypatch):
+def test_full_disk_stops_further_calls(tmp_path, monkeypatch):
     def full(self, key, model, call):
         raise CallCacheFailed("full")
 
@@ -210,20 +216,20 @@ STAGED = (
 )
 
 
-@pytest.mark.parametrize("begin, options, grade", [STREAMED, STAGED], ids=["stream", "stages"])
-def test_a_served_answer_is_one_call_however_it_is_steered(
+@pytest.mark.parametrize("begin, options, mode", [STREAMED, STAGED], ids=["stream", "stages"])
+def test_steered_served_answer_is_one_call(
     serve,  # noqa: F811
     tmp_path,
     begin,
     options,
-    grade,
+    mode,
 ):
     server = begin(serve)
     lm = record_calls(served(server, **options), CallCache(tmp_path), UsageLimiter())
     with dspy.context(lm=lm):
-        first, asked = ask(program()), len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions"))
+        first, requests = ask(program()), len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions"))
         again = ask(program())
-    assert (first.correction_mode, again.correction_mode) == (grade, grade) and first.tag == again.tag == "romance"
-    assert len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions")) == asked > 0
+    assert (first.correction_mode, again.correction_mode) == (mode, mode) and first.tag == again.tag == "romance"
+    assert len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions")) == requests > 0
     assert (stored_calls(tmp_path)[0], lm.limiter.usage.calls, lm.limiter.replayed.calls) == (1, 1, 1)
     assert lm.limiter.usage.tokens == lm.limiter.replayed.tokens > 0

@@ -19,7 +19,7 @@ CALL = Usage(1, prompt=10, completion=5, usd=0.01, seconds=0.1)
 
 
 @pytest.mark.parametrize("limit", [{"calls": 0}, {"tokens": -1}, {"usd": 0.0}, {"minutes": float("nan")}])
-def test_a_limit_is_above_zero(limit):
+def test_limits_must_be_above_zero(limit):
     with pytest.raises(ValueError, match=r"--max-\w+ must be above 0"):
         UsageLimits(**limit)
 
@@ -47,7 +47,7 @@ def test_no_call_begins_at_a_limit(limits, begun):
     assert calls == begun == limiter.usage.calls
 
 
-def test_minutes_since_the_start():
+def test_minutes_count_from_the_start():
     limiter = UsageLimiter(UsageLimits(minutes=0.001))
     limiter.admit()
     time.sleep(0.07)
@@ -67,7 +67,7 @@ def test_usage_before_a_resume_counts():
     [(Usage(calls=4), 6), (Usage(calls=40), 5), (Usage(), 10)],
     ids=["as much", "half of what is left at most", "nothing"],
 )
-def test_a_part_can_be_reserved(kept, within):
+def test_reserving_lowers_the_limits(kept, within):
     limiter, calls = UsageLimiter(UsageLimits(calls=10)), 0
     with limiter.reserving(kept):
         while True:
@@ -91,14 +91,14 @@ def model(limits, say):
     ), engine
 
 
-def test_threads_overshoot_by_no_more_than_the_calls_in_flight():
+def test_threads_overshoot_by_calls_in_flight_at_most():
     def slow(request):
         time.sleep(0.01)
         return "said"
 
     lm, engine = model(UsageLimits(tokens=300), slow)  # of 15 each: 20 calls
     examples = [dspy.Example(question=str(number), answer="").with_inputs("question") for number in range(200)]
-    evaluate = dspy.Evaluate(devset=examples, metric=lambda example, made: 1.0, num_threads=16)
+    evaluate = dspy.Evaluate(devset=examples, metric=lambda example, prediction: 1.0, num_threads=16)
     with (
         dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_json_adapter_fallback=False)),
         pytest.raises(UsageLimitReached),
@@ -130,10 +130,10 @@ DEV = [dspy.Example(id=str(n), film=FILM, profile=HISTORY).with_inputs("film", "
 
 def rated(score):
     """R2P with a whole demo, whose draft says how good it is, and one that is none."""
-    made = program()
-    whole = dict.fromkeys(made.reason.signature.fields, "x") | {"profile": HISTORY, "draft": str(score)}
-    made.reason.demos = [dspy.Example(whole), dspy.Example(draft="a stage alone")]
-    return made
+    rated_program = program()
+    whole = dict.fromkeys(rated_program.reason.signature.fields, "x") | {"profile": HISTORY, "draft": str(score)}
+    rated_program.reason.demos = [dspy.Example(whole), dspy.Example(draft="a stage alone")]
+    return rated_program
 
 
 def score_of(module):
@@ -142,15 +142,15 @@ def score_of(module):
 
 def rate(module, devset=DEV):
     score = score_of(module) if module.reason.demos else 0.3
-    dspy.Evaluate(devset=devset, metric=lambda example, made: score, num_threads=2)(module)
+    dspy.Evaluate(devset=devset, metric=lambda example, prediction: score, num_threads=2)(module)
 
 
 def stopping(*scores):
     """An optimizer that rates candidates of these scores, until a usage limit is reached."""
 
     def compiling():
-        for one in scores:
-            rate(program() if one is None else rated(one))
+        for score in scores:
+            rate(program() if score is None else rated(score))
         raise UsageLimitReached("the usage limit is reached (--max-calls 9)")
 
     return compiling
@@ -161,7 +161,7 @@ def stopping(*scores):
     [((0.2, 0.9, 0.4), "compiled", 90.0), ((None, 0.1), "uncompiled", 30.0), ((), "uncompiled", None)],
     ids=["the best of three", "the uncompiled one was best", "none was rated"],
 )
-def test_at_a_limit_the_best_candidate_is_kept(scripted, scores, winner, best):
+def test_limit_keeps_the_best_candidate(scripted, scores, winner, best):
     scripted(completion())
     chosen, summary = compile_within_limits(stopping(*scores), program(), DEV, UsageLimiter(), "random")
     assert summary["winner"] == winner
@@ -173,7 +173,7 @@ def test_at_a_limit_the_best_candidate_is_kept(scripted, scores, winner, best):
     assert [demo.draft for demo in chosen.reason.demos] == ([str(best / 100)] if winner == "compiled" else [])
 
 
-def test_only_ratings_on_all_of_dev_are_compared(scripted):
+def test_ratings_on_part_of_dev_are_ignored(scripted):
     scripted(completion())
     best = BestCandidate(DEV)
     with dspy.context(callbacks=[best]):
@@ -182,7 +182,7 @@ def test_only_ratings_on_all_of_dev_are_compared(scripted):
     assert best.scores == [50.0] and score_of(best.program) == 0.5
 
 
-def test_a_candidate_is_kept_as_it_was_when_it_was_rated(scripted):
+def test_candidate_is_kept_as_rated(scripted):
     scripted(completion())
     best, candidate = BestCandidate(DEV), rated(0.9)
     with dspy.context(callbacks=[best]):
@@ -191,7 +191,7 @@ def test_a_candidate_is_kept_as_it_was_when_it_was_rated(scripted):
     assert score_of(best.program) == 0.9
 
 
-def test_an_estimate_grows_with_the_runs_and_shrinks_with_the_threads():
+def test_estimate_scales_with_runs_and_threads():
     measured = Usage(calls=10, prompt=900, completion=100, usd=0.2, seconds=60.0)
     few, many = (estimate(measured, 10, runs, threads=4) for runs in (100, 200))
     assert few == {"calls": 100, "tokens": 10_000, "usd": 2.0, "minutes": 2.5}

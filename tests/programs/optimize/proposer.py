@@ -12,15 +12,15 @@ EXAMPLES = [example(TASK, case) for case in draw(films.case, "train", 40)]
 HELPS = "Read every item twice."  # what makes the task model right about all
 
 
-def asked(request):
+def asked_example(request):
     """Which example a request asks about, and the question's message."""
-    text = next(one.text for one in reversed(request.messages) if '"description": "' in one.text)
+    text = next(message.text for message in reversed(request.messages) if '"description": "' in message.text)
     return next(case for case in EXAMPLES if case[TASK.question] in text), text
 
 
 def answer(request, right):
     """An answer that cites properly, with the right tag or a wrong one."""
-    case, text = asked(request)
+    case, text = asked_example(request)
     quote = text.split('"description": "')[1].split('"')[0]
     gold = case[TASK.answer]
     tag = gold if right else next(label for label in TASK.labels if label != gold)
@@ -29,8 +29,8 @@ def answer(request, right):
 
 def knowing(right):
     """What a model says that is right about some examples, and wrong about all others."""
-    ids = {one.id for one in right}
-    return lambda request: answer(request, asked(request)[0].id in ids)
+    ids = {example.id for example in right}
+    return lambda request: answer(request, asked_example(request)[0].id in ids)
 
 
 def taught_by(right, *, demos=True):
@@ -46,7 +46,7 @@ def taught_by(right, *, demos=True):
 
 def propose(request):
     """What a reflection model writes, to whichever optimizer asks."""
-    text = "\n".join([request.system or "", *(one.text for one in request.messages)])
+    text = "\n".join([request.system or "", *(message.text for message in request.messages)])
     if "new_instruction" in text:  # GEPA
         return f'{{"new_instruction": "Choose the tag. {HELPS}"}}'
     fields = {"proposed_instruction": f"Choose the tag. {HELPS}"}  # MIPROv2, COPRO

@@ -19,7 +19,17 @@ from programs.tasks.program import r2p
 from programs.tasks.retrievers import default_retriever
 from r2p_dspy import R2P, Assert, Dense, load_program, optimizing, save_program
 from r2p_dspy.profile import Profile
-from tests.programs.optimize.proposer import EXAMPLES, HELPS, TASK, answer, asked, knowing, model, propose, taught_by
+from tests.programs.optimize.proposer import (
+    EXAMPLES,
+    HELPS,
+    TASK,
+    answer,
+    asked_example,
+    knowing,
+    model,
+    propose,
+    taught_by,
+)
 
 TRAIN, DEV = EXAMPLES[:12], EXAMPLES[20:26]
 KNOWN = EXAMPLES[:6]
@@ -30,15 +40,15 @@ def compiled(optimizer, say, *, program=None, train=TRAIN, dev=DEV, reflect=True
     lm, reflection = model(say), model(propose, "test/strong") if reflect else None
     options = {"threads": 4, "reflection": reflection, **options}
     with dspy.context(lm=lm):
-        made, summary = compile_program(program or r2p(TASK), TASK, train, dev, optimizer=optimizer, **options)
-    return made, summary, lm.engine, reflection and reflection.engine
+        winner, summary = compile_program(program or r2p(TASK), TASK, train, dev, optimizer=optimizer, **options)
+    return winner, summary, lm.engine, reflection and reflection.engine
 
 
 def sampled(request):
     """A model that is right about half of what it samples, and under an instruction that helps always."""
     sampling = request.config.temperature == 1
-    case, _ = asked(request)
-    known = case.id in {one.id for one in KNOWN}
+    case, _ = asked_example(request)
+    known = case.id in {example.id for example in KNOWN}
     helped = HELPS in (request.system or "") or len(request.messages) > 1
     flips[case.id] = flips.get(case.id, 0) + sampling
     return answer(request, helped or (flips[case.id] % 2 == 1 if sampling else known))
@@ -49,7 +59,7 @@ flips: dict[str, int] = {}
 
 def check_clean(program, known):
     """Each demo is a whole run about an example that it got right, the items as retrieved, with nothing beside."""
-    golds = {one[TASK.question]: one for one in known}
+    golds = {example[TASK.question]: example for example in known}
     for demo in program.reason.demos:
         assert {*demo.keys()} == {*program.reason.signature.fields, "augmented"}
         source = golds[demo[TASK.question]]
@@ -68,7 +78,7 @@ def check_bare(program, tmp_path):
     fresh = r2p(TASK)
     assert program.__dict__.keys() == fresh.__dict__.keys()
     assert program.forward.__func__ is type(program).forward
-    prefixes = [[info.json_schema_extra["prefix"] for info in one.signature.fields.values()] for one in
+    prefixes = [[info.json_schema_extra["prefix"] for info in predictor.signature.fields.values()] for predictor in
                 (program.reason, fresh.reason)]  # fmt: skip
     assert prefixes[0] == prefixes[1]
     load_program(fresh, save_program(program, tmp_path / "program.json", task=TASK.name), task=TASK.name)
@@ -88,26 +98,24 @@ def check_bare(program, tmp_path):
         ("copro", taught_by(KNOWN), False, True),
     ],
 )
-def test_an_optimizer_changes_demos_or_instructions_and_leaves_a_clean_program(
-    optimizer, say, demos, instructions, tmp_path
-):
+def test_optimizer_leaves_a_clean_program(optimizer, say, demos, instructions, tmp_path):
     flips.clear()
     program = r2p(TASK)
     before = program.reason.signature.instructions
     train = TRAIN[:8] if optimizer == "simba" else TRAIN
-    made, summary, engine, reflection = compiled(optimizer, say, program=program, train=train)
+    winner, summary, engine, reflection = compiled(optimizer, say, program=program, train=train)
     assert summary["winner"] == "compiled", summary
     assert summary["dev_scores"]["uncompiled"] < max(summary["dev_scores"].values()) == 100
-    changed = made.reason.signature.instructions != before
-    assert made.reason.demos or changed
-    for wanted, found in ((demos, bool(made.reason.demos)), (instructions, changed)):
-        assert wanted is None or found == wanted
-    assert summary["demos"] == len(made.reason.demos) <= 4
+    changed = winner.reason.signature.instructions != before
+    assert winner.reason.demos or changed
+    for expected, changes in ((demos, bool(winner.reason.demos)), (instructions, changed)):
+        assert expected is None or changes == expected
+    assert summary["demos"] == len(winner.reason.demos) <= 4
     assert summary["instructions"] == (["reason"] if changed else [])
-    assert not changed or HELPS in made.reason.signature.instructions
+    assert not changed or HELPS in winner.reason.signature.instructions
     assert reflection.requests or not changed
-    check_clean(made, TRAIN)
-    check_bare(made, tmp_path)
+    check_clean(winner, TRAIN)
+    check_bare(winner, tmp_path)
     assert program.reason.demos == [] and program.reason.signature.instructions == before, "it is not changed"
     assert max(map(len, engine.prompts())) < 20_000, "no prompt is full of raw rows"
     assert "Not supplied" not in "".join(engine.prompts())
@@ -115,7 +123,7 @@ def test_an_optimizer_changes_demos_or_instructions_and_leaves_a_clean_program(
 
 def stumbling(request):
     """A model whose first attempts cite what is not there, some of whose candidates and comparisons are wrong."""
-    case, _ = asked(request)
+    case, _ = asked_example(request)
     if "`comparison`" in request.system:
         right = flips[case.id] % 12 != 0  # a run of two candidates, each tried twice, is four calls
         tag = case[TASK.answer] if right else next(label for label in TASK.labels if label != case[TASK.answer])
@@ -127,7 +135,7 @@ def stumbling(request):
 
 
 @pytest.mark.parametrize("optimizer", ["bootstrap", "random", "knn", "mipro", "simba"])
-def test_of_backtracking_and_candidates_demos_show_only_what_was_accepted_and_won(optimizer, monkeypatch):
+def test_demos_show_only_accepted_attempts_and_winners(optimizer, monkeypatch):
     monkeypatch.setattr(instruction_search, "CANDIDATES", 2)
     flips.clear()
     program = R2P(TASK.signature, retriever=default_retriever(TASK), candidates=2, reconcile="synthesis")
@@ -135,47 +143,49 @@ def test_of_backtracking_and_candidates_demos_show_only_what_was_accepted_and_wo
     with dspy.context(lm=model(stumbling)), optimizing():
         context = CompileContext(program, TASK, composite(TASK), TRAIN[:8], DEV[:3], threads=1, reflection=reflection)
         best = OPTIMIZERS[optimizer].run(context)
-    found = [
-        copy_learned_state(program, one)
-        for one in (best, *(one["program"] for one in getattr(best, "candidate_programs", [])))
+    candidates = [
+        copy_learned_state(program, candidate)
+        for candidate in (best, *(candidate["program"] for candidate in getattr(best, "candidate_programs", [])))
     ]
-    assert any(one.reason.demos for one in found) and any(one.synthesize.demos for one in found)
-    for made in found:
-        assert [name for name, _ in made.named_predictors()] == ["reason", "synthesize"]
-        check_clean(made, TRAIN)
-        for demo in made.reason.demos:
-            assert [one.item for one in demo["evidence"]] == ["1"], "the attempt that was accepted"
-        for demo in made.synthesize.demos:
-            assert {*demo.keys()} == {*made.synthesize.signature.fields, "augmented"}
+    assert any(candidate.reason.demos for candidate in candidates) and any(
+        candidate.synthesize.demos for candidate in candidates
+    )
+    for candidate in candidates:
+        assert [name for name, _ in candidate.named_predictors()] == ["reason", "synthesize"]
+        check_clean(candidate, TRAIN)
+        for demo in candidate.reason.demos:
+            assert [evidence.item for evidence in demo["evidence"]] == ["1"], "the attempt that was accepted"
+        for demo in candidate.synthesize.demos:
+            assert {*demo.keys()} == {*candidate.synthesize.signature.fields, "augmented"}
             assert demo["comparison"] == "the first is right" and '"item": "9"' not in demo["candidates"]
-            gold = next(one for one in TRAIN if one[TASK.question] == demo[TASK.question])
+            gold = next(example for example in TRAIN if example[TASK.question] == demo[TASK.question])
             assert demo[TASK.answer] == gold[TASK.answer]
 
 
-def test_simba_without_a_model_that_writes_rules_collects_demos_alone():
+def test_simba_without_reflection_collects_demos_only():
     flips.clear()
-    made, summary, *_ = compiled("simba", sampled, reflect=False, train=TRAIN[:8])
-    assert summary["winner"] == "compiled" and made.reason.demos and summary["instructions"] == []
-    check_clean(made, TRAIN)
+    winner, summary, *_ = compiled("simba", sampled, reflect=False, train=TRAIN[:8])
+    assert summary["winner"] == "compiled" and winner.reason.demos and summary["instructions"] == []
+    check_clean(winner, TRAIN)
 
 
-def test_simba_keeps_no_demo_of_a_wrong_answer():
+def test_simba_takes_no_demo_of_a_wrong_answer():
     """Of runs that are all wrong the best still beats the others, by its structure."""
 
     def say(request):
         text = answer(request, False)
-        case, _ = asked(request)
+        case, _ = asked_example(request)
         flips[case.id] = flips.get(case.id, 0) + 1
         return text.replace('"approved": true', '"approved": false') if flips[case.id] % 2 else text
 
     flips.clear()
-    made, summary, *_ = compiled("simba", say, reflect=False, train=TRAIN[:8])
-    assert summary["winner"] == "uncompiled" and made.reason.demos == []
+    winner, summary, *_ = compiled("simba", say, reflect=False, train=TRAIN[:8])
+    assert summary["winner"] == "uncompiled" and winner.reason.demos == []
 
 
-def test_gepa_reflects_on_words_of_each_stage_and_on_what_cannot_be_read():
+def test_gepa_reflects_on_stages_and_unreadable_answers():
     def say(request):
-        case, _ = asked(request)
+        case, _ = asked_example(request)
         if HELPS in (request.system or ""):
             return answer(request, True)
         if EXAMPLES.index(case) % 2:
@@ -186,52 +196,52 @@ def test_gepa_reflects_on_words_of_each_stage_and_on_what_cannot_be_read():
 
     _, summary, _, reflection = compiled("gepa", say)
     assert summary["instructions"] == ["reason"]
-    told = "\n".join(reflection.prompts())
-    assert "Stage evidence fails [cited]: There is no item 9" in told and "Backtracking mended it" in told
-    assert "I will not write fields." in told and "failed to parse" in told
+    shown = "\n".join(reflection.prompts())
+    assert "Stage evidence fails [cited]: There is no item 9" in shown and "Backtracking mended it" in shown
+    assert "I will not write fields." in shown and "failed to parse" in shown
 
 
-def test_what_mipro_shows_its_proposer_are_a_few_demos_and_no_whole_history():
+def test_mipro_proposer_sees_demos_but_no_histories():
     _, _, engine, reflection = compiled("mipro", taught_by(KNOWN, demos=False))
-    told, prompts = "\n".join(reflection.prompts()), "\n".join(engine.prompts())
-    items = {item.text for one in TRAIN for item in Profile.of(one["profile"])}
-    assert any(text in told for text in items), "it sees demos"
-    assert all(text in prompts for text in items if text in told), "with the items that were retrieved, and no more"
+    shown, prompts = "\n".join(reflection.prompts()), "\n".join(engine.prompts())
+    items = {item.text for example in TRAIN for item in Profile.of(example["profile"])}
+    assert any(text in shown for text in items), "it sees demos"
+    assert all(text in prompts for text in items if text in shown), "with the items that were retrieved, and no more"
     assert any(text not in prompts for text in items)
-    assert "class R2P" not in told and max(map(len, reflection.prompts())) < 10_000
+    assert "class R2P" not in shown and max(map(len, reflection.prompts())) < 10_000
 
 
-def test_copro_works_with_a_model_that_gives_one_completion_at_a_time():
-    made, summary, _, reflection = compiled("copro", taught_by(KNOWN))
-    assert summary["instructions"] == ["reason"] and made.reason.demos == []
-    assert "The tag, please:" not in json.dumps(made.dump_state()), "its prefixes are no part of the program"
+def test_copro_works_with_single_completions():
+    winner, summary, _, reflection = compiled("copro", taught_by(KNOWN))
+    assert summary["instructions"] == ["reason"] and winner.reason.demos == []
+    assert "The tag, please:" not in json.dumps(winner.dump_state()), "its prefixes are no part of the program"
     assert reflection.requests
 
 
 class TestNearest:
-    def test_the_demos_are_those_that_most_questions_of_dev_have_near(self):
-        words = {TRAIN[1][TASK.question], *(one[TASK.question] for one in DEV)}
+    def test_demos_nearest_to_most_dev_questions_win(self):
+        words = {TRAIN[1][TASK.question], *(example[TASK.question] for example in DEV)}
 
         def embedder(texts):
-            near = [any(text == f"{TASK.question}: {one}" for one in words) for text in texts]
-            return np.array([[1.0, 0.0] if one else [0.0, 1.0] for one in near])
+            near = [any(text == f"{TASK.question}: {word}" for word in words) for text in texts]
+            return np.array([[1.0, 0.0] if is_near else [0.0, 1.0] for is_near in near])
 
         program = r2p(TASK)
         program.retriever = Dense(embedder, k=4, query=program.retriever.query, text=program.retriever.text)
         context = CompileContext(program, TASK, composite(TASK), TRAIN, DEV, threads=4)
         with dspy.context(lm=model(taught_by(KNOWN))), optimizing():
-            made = OPTIMIZERS["knn"].run(context)
-        assert made.reason.demos[0][TASK.question] == TRAIN[1][TASK.question]
+            winner = OPTIMIZERS["knn"].run(context)
+        assert winner.reason.demos[0][TASK.question] == TRAIN[1][TASK.question]
 
-    def test_one_example_is_the_nearest(self):
-        made, *_ = compiled("knn", taught_by(KNOWN[:1]))
-        assert [demo[TASK.question] for demo in made.reason.demos] == [KNOWN[0][TASK.question]]
+    def test_single_passing_example(self):
+        winner, *_ = compiled("knn", taught_by(KNOWN[:1]))
+        assert [demo[TASK.question] for demo in winner.reason.demos] == [KNOWN[0][TASK.question]]
 
-    def test_answering_takes_no_more_calls_than_before(self):
-        made, _, engine, _ = compiled("knn", taught_by(KNOWN))
+    def test_answering_costs_one_call(self):
+        winner, _, engine, _ = compiled("knn", taught_by(KNOWN))
         engine.requests.clear()
         with dspy.context(lm=dspy.LM("test/model", engine=engine, cache=False)):
-            made(**DEV[0].inputs())
+            winner(**DEV[0].inputs())
         assert len(engine.requests) == 1
 
 
@@ -255,26 +265,26 @@ def tunable(rows, say=knowing(EXAMPLES)):  # noqa: B008
 
 
 class TestBetterTogether:
-    def test_weights_are_trained_on_what_passes_and_prompts_are_searched_by_the_trained_model(self, tmp_path):
+    def test_trains_on_passing_runs_then_searches_prompts(self, tmp_path):
         rows = []
-        made, summary, *_ = compiled("better-together", taught_by(KNOWN, demos=False), trainable=tunable(rows))
+        winner, summary, *_ = compiled("better-together", taught_by(KNOWN, demos=False), trainable=tunable(rows))
         assert summary["winner"] == "compiled" and summary["trained"] == "test/tuned"
-        assert made.reason.lm.model == "test/tuned"
-        golds = {one[TASK.answer] for one in KNOWN}
+        assert winner.reason.lm.model == "test/tuned"
+        golds = {example[TASK.answer] for example in KNOWN}
         assert len(rows) == len(KNOWN), "one a passing run; as a number the score would let in all"
         for row in rows:
             last = row["messages"][-1]
             assert last["role"] == "assistant" and any(f"[[ ## tag ## ]]\n{gold}" in last["content"] for gold in golds)
             assert len(row["messages"]) == 3, "no demos: the weights are to hold what demos taught"
-        check_clean(made, TRAIN)
-        assert "tuned" not in save_program(made, tmp_path / "program.json").read_text()
+        check_clean(winner, TRAIN)
+        assert "tuned" not in save_program(winner, tmp_path / "program.json").read_text()
 
-    def test_what_fails_in_a_step_is_raised(self):
+    def test_failure_of_a_step_is_raised(self):
         with pytest.raises(RuntimeError, match="no memory"):
             compiled("better-together", taught_by(KNOWN), trainable=tunable([], RuntimeError("no memory")))
 
 
-def test_the_old_name_of_better_together_warns():
+def test_old_name_of_better_together_warns():
     with pytest.warns(FutureWarning, match="'together' is now called 'better-together'"):
         assert find_optimizer("together") is OPTIMIZERS["better-together"]
 
@@ -284,15 +294,15 @@ def test_the_old_name_of_better_together_warns():
     [(EXAMPLES, 16, 16), (EXAMPLES[20:], 12, 32), (EXAMPLES[:2], 2, 40), ([], 0, 40)],
     ids=["all pass: as many as run at a time", "the first fail: more are tried", "few pass: all are tried", "none"],
 )
-def test_demos_come_from_examples_that_pass_the_gate(known, passing, tried):
+def test_demos_come_from_passing_examples(known, passing, tried):
     with dspy.context(lm=model(knowing(known))), optimizing():
-        found, seen = find_passing(r2p(TASK), composite(TASK), EXAMPLES, threads=16)
-    assert (len(found), seen) == (passing, tried)
-    assert {one.id for one in found} <= {one.id for one in known}
+        examples, seen = find_passing(r2p(TASK), composite(TASK), EXAMPLES, threads=16)
+    assert (len(examples), seen) == (passing, tried)
+    assert {example.id for example in examples} <= {example.id for example in known}
 
 
 @pytest.mark.parametrize("optimizer", ["random", "bootstrap", "knn"])
-def test_a_model_that_never_passes_the_gate_costs_one_pass_and_leaves_the_program_as_it_is(optimizer):
+def test_no_passing_example_costs_one_pass(optimizer):
     lines = []
     _, summary, engine, _ = compiled(optimizer, knowing([]), reflect=False, progress=lines.append)
     assert summary["winner"] == "uncompiled" and summary["demos"] == 0 and summary["dev_scores"] == {}
@@ -302,15 +312,15 @@ def test_a_model_that_never_passes_the_gate_costs_one_pass_and_leaves_the_progra
 
 
 @pytest.mark.parametrize("optimizer", ["random", "mipro", "gepa"])
-def test_a_seed_repeats_everything(optimizer):
+def test_same_seed_compiles_the_same_program(optimizer):
     runs = [compiled(optimizer, taught_by(KNOWN), seed=3) for _ in range(2)]
-    states = [json.dumps(made.dump_state(), sort_keys=True) for made, *_ in runs]
+    states = [json.dumps(winner.dump_state(), sort_keys=True) for winner, *_ in runs]
     assert states[0] == states[1] and runs[0][1] == runs[1][1]
     assert len(runs[0][2].requests) == len(runs[1][2].requests)
 
 
 @pytest.mark.parametrize(
-    ("why", "optimizer", "change", "said"),
+    ("why", "optimizer", "change", "message"),
     [
         ("an unknown optimizer", "magic", {}, "unknown optimizer 'magic'; the optimizers are bootstrap, random, mipro"),
         ("no model that writes", "gepa", {"reflect": False}, "gepa needs a model that writes .* --reflection-model"),
@@ -335,14 +345,14 @@ def test_a_seed_repeats_everything(optimizer):
         ("a threshold that is none", "random", {"threshold": 2.0}, "threshold of the task's score"),
     ],
 )
-def test_what_is_refused_before_a_call(why, optimizer, change, said):
+def test_refused_before_any_call(why, optimizer, change, message):
     engine = []
 
     def say(request):
         engine.append(request)
         return answer(request, True)
 
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         compiled(optimizer, say, **change)
     assert not engine, why
 
@@ -353,22 +363,22 @@ class TestFailing:
         """The task's metric, which raises where `fails` says so of (gold, answer)."""
 
         class Metric:
-            def score(self, found, gold, labels):
+            def score(self, answer, gold, labels):
                 if fails(gold):
                     raise KeyError("no such user")
-                return float(found == gold)
+                return float(answer == gold)
 
         monkeypatch.setitem(compiling.METRICS, TASK.metrics[0], Metric())
 
-    def test_a_metric_that_raises_on_one_example_scores_it_as_failed_and_counts(self, monkeypatch):
+    def test_metric_failing_on_one_example_is_counted(self, monkeypatch):
         bad = KNOWN[0][TASK.answer]
         self.metric(monkeypatch, lambda gold: gold == bad)
-        made, summary, *_ = compiled("random", taught_by(KNOWN))
+        winner, summary, *_ = compiled("random", taught_by(KNOWN))
         assert summary["winner"] == "compiled" and summary["failures"]["metric"] > 0
-        assert bad not in [demo[TASK.answer] for demo in made.reason.demos]
+        assert bad not in [demo[TASK.answer] for demo in winner.reason.demos]
 
     @pytest.mark.parametrize("optimizer", ["random", "gepa", "simba"])
-    def test_a_metric_that_raises_on_all_stops_with_the_first_traceback(self, optimizer, monkeypatch):
+    def test_metric_failing_on_all_stops_with_traceback(self, optimizer, monkeypatch):
         self.metric(monkeypatch, lambda gold: True)
         with pytest.raises(
             MetricError, match="fails on all 6 examples, first with KeyError: 'no such user'"
@@ -378,7 +388,7 @@ class TestFailing:
             assert "in score" in error.traceback and "no such user" in error.traceback
         assert isinstance(stopped.value.__cause__, KeyError), "the metric's own error"
 
-    def test_a_program_that_raises_on_an_example_scores_it_as_failed_and_counts(self):
+    def test_program_failing_on_one_example_is_counted(self):
         def fussy(inputs, outcome):
             if inputs.fields[TASK.question] == TRAIN[0][TASK.question]:
                 raise KeyError("a fault of the check")
@@ -386,18 +396,18 @@ class TestFailing:
 
         program = r2p(TASK)
         program.checks = (*program.checks, Assert(fussy))
-        made, summary, *_ = compiled("random", taught_by(KNOWN), program=program)
+        winner, summary, *_ = compiled("random", taught_by(KNOWN), program=program)
         assert summary["failures"]["program"] >= 1 and summary["winner"] == "compiled"
-        assert TRAIN[0][TASK.question] not in [demo[TASK.question] for demo in made.reason.demos]
+        assert TRAIN[0][TASK.question] not in [demo[TASK.question] for demo in winner.reason.demos]
 
     @pytest.mark.parametrize("optimizer", ["gepa", "mipro", "copro"])
-    def test_a_reflection_model_that_fails_stops_it_with_its_own_error(self, optimizer):
+    def test_failing_reflection_model_raises_its_own_error(self, optimizer):
         reflection = model(lambda request: RuntimeError("over quota"), "test/strong")
         with pytest.raises(Exception, match="over quota"):
             compiled(optimizer, taught_by(KNOWN), reflection=reflection)
         assert len(reflection.engine.requests) <= 8
 
-    def test_what_gepa_found_before_its_model_failed_is_kept(self):
+    def test_gepa_keeps_its_best_when_reflection_fails(self):
         written = []
 
         def once(request):
@@ -415,14 +425,14 @@ class TestFailing:
 
     @pytest.mark.parametrize("optimizer", ["bootstrap", "gepa"])
     @pytest.mark.parametrize("dev", [DEV, EXAMPLES[20:40]], ids=["few", "more than DSPy bears"])
-    def test_a_model_that_cannot_be_reached_stops_it_with_its_own_error(self, optimizer, dev):
+    def test_unreachable_model_raises_its_own_error(self, optimizer, dev):
         with pytest.raises(Exception, match="connection refused"):
             compiled(optimizer, lambda request: ConnectionError("connection refused"), dev=dev)
 
 
-def test_only_whole_demos_are_taken_over_each_once_and_an_instruction():
-    made, _, *_ = compiled("bootstrap", taught_by(KNOWN))
-    whole = made.reason.demos[0]
+def test_copy_keeps_whole_distinct_demos_and_instructions():
+    winner, _, *_ = compiled("bootstrap", taught_by(KNOWN))
+    whole = winner.reason.demos[0]
     other = r2p(TASK)
     other.reason.demos = [whole, whole.copy(hint_="try", tag="x").without("draft"), whole.copy(), TRAIN[0]]
     other.reason.signature = other.reason.signature.with_instructions("New.")
@@ -440,12 +450,12 @@ def test_only_whole_demos_are_taken_over_each_once_and_an_instruction():
         ("task=0.5, evidence = .5", {"task": 0.5, "evidence": 0.5}),
     ],
 )
-def test_weights_are_read(text, weights):
+def test_parse_weights(text, weights):
     assert parse_weights(text) == weights
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "PART=NUMBER"),
         ("task", "not 'task'"),
@@ -457,12 +467,12 @@ def test_weights_are_read(text, weights):
         ("task=1,", "PART=NUMBER"),
     ],
 )
-def test_weights_that_cannot_be_read_say_why(text, said):
-    with pytest.raises(ValueError, match=said):
+def test_unreadable_weights(text, message):
+    with pytest.raises(ValueError, match=message):
         parse_weights(text)
 
 
-def test_weights_and_threshold_count_and_are_told():
+def test_weights_and_threshold_decide_and_are_reported():
     _, summary, *_ = compiled("random", taught_by(KNOWN), weights={"structure": 1.0}, threshold=0.0)
     assert summary["metric"] == {"task": "accuracy", "weights": {"structure": 1.0}, "threshold": 0.0}
     assert summary["dev_scores"]["uncompiled"] == 100, "only the structure counts"

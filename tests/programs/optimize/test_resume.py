@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[3]
 LIMIT, SMALL = 4, 8  # examples to report on; to compile with
 
 
-class Told(Reporter):
-    """Keeps the lines that are told."""
+class LineReporter(Reporter):
+    """Keeps the lines of progress."""
 
     def __init__(self):
         self.lines = []
@@ -43,20 +43,20 @@ class Told(Reporter):
 
 
 def examples():
-    found = personas(lamp2.TASK, seed=0, limit=LIMIT)
-    return [*found.train, *found.dev, *found.test]
+    loaded = personas(lamp2.TASK, seed=0, limit=LIMIT)
+    return [*loaded.train, *loaded.dev, *loaded.test]
 
 
-def knows(found):
+def knows(examples):
     """A model that has every format, cites well, and is right at every other film, or where it is shown how."""
 
     def write(request):
-        asked = request.messages[-1].text
-        number = next(at for at, one in enumerate(found) if one.description in asked)
-        gold = found[number].tag
+        question = request.messages[-1].text
+        number = next(at for at, example in enumerate(examples) if example.description in question)
+        gold = examples[number].tag
         right = number % 2 == 0 or len(request.messages) > 1
         tag = gold if right else next(label for label in lamp2.LABELS if label != gold)
-        return tagged(asked, tag)
+        return tagged(question, tag)
 
     return write
 
@@ -67,8 +67,8 @@ def engine(monkeypatch):
     monkeypatch.setattr("programs.runs.configs.DataConfig", partial(DataConfig, train=SMALL))
     monkeypatch.setattr(data, "_DEV", SMALL)
     engine = ScriptedEngine(knows(examples()))
-    made = dspy.LM("openai/scripted", engine=engine, cache=False, num_retries=0)
-    monkeypatch.setattr("programs.runs.configs.connect", lambda model, **options: made.copy())
+    lm = dspy.LM("openai/scripted", engine=engine, cache=False, num_retries=0)
+    monkeypatch.setattr("programs.runs.configs.connect", lambda model, **options: lm.copy())
     return engine
 
 
@@ -87,7 +87,7 @@ def outcome(directory):
     return program["predictors"], scores, report["compiling"]
 
 
-def test_compiled_again_it_asks_nothing_and_comes_to_the_same(engine, tmp_path):
+def test_second_run_replays_every_call(engine, tmp_path):
     first = compile_in(tmp_path / "a")
     paid = len(engine.requests)
     assert first["calls"]["spent"]["calls"] == paid > 0 and first["compiling"]["winner"] == "compiled"
@@ -99,7 +99,7 @@ def test_compiled_again_it_asks_nothing_and_comes_to_the_same(engine, tmp_path):
     assert again["plan"]["actual"]["calls"] == first["plan"]["actual"]["calls"]
 
 
-def test_without_a_cache_nothing_is_kept(engine, tmp_path):
+def test_no_cache_stores_no_calls(engine, tmp_path):
     compile_in(tmp_path / "a", cache=False)
     paid = len(engine.requests)
     assert not (tmp_path / "calls").exists()
@@ -107,17 +107,17 @@ def test_without_a_cache_nothing_is_kept(engine, tmp_path):
     assert len(engine.requests) > paid and (tmp_path / "elsewhere" / "ledger.sqlite").exists()
 
 
-def test_an_estimate_stands_beside_what_it_took(engine, tmp_path):
-    told = Told()
-    report = compile_in(tmp_path / "run", reporter=told)
+def test_report_has_estimate_and_actual_usage(engine, tmp_path):
+    reporter = LineReporter()
+    report = compile_in(tmp_path / "run", reporter=reporter)
     expected, took = report["plan"]["estimate"], report["plan"]["actual"]
     assert set(expected) == set(took) == {"calls", "tokens", "usd", "minutes"}
     assert took["calls"] / 2 < expected["calls"] < 2 * took["calls"]
-    assert any(re.search(r"will take about \d+ calls, [\d,]+ tokens", line) for line in told.lines)
+    assert any(re.search(r"will take about \d+ calls, [\d,]+ tokens", line) for line in reporter.lines)
 
 
 @pytest.mark.parametrize("most", [1, 10, 30, 45, 60])
-def test_a_budget_of_calls_holds_wherever_it_ends(engine, tmp_path, most):
+def test_limit_of_calls_holds_at_every_step(engine, tmp_path, most):
     report = compile_in(tmp_path / "run", max_calls=most)
     assert len(engine.requests) <= most
     assert (tmp_path / "run" / "program.json").exists()
@@ -128,14 +128,14 @@ def test_a_budget_of_calls_holds_wherever_it_ends(engine, tmp_path, most):
     assert report["calls"]["limits"] == {"calls": most}
 
 
-def test_a_budget_of_tokens_overshoots_by_the_calls_in_flight(engine, tmp_path):
+def test_token_limit_overshoots_by_calls_in_flight_only(engine, tmp_path):
     report = compile_in(tmp_path / "run", max_tokens=300)
     spent = report["calls"]["spent"]
     assert 180 < sum(spent["tokens"].values()) <= 300 + 4 * 15, "what is kept for measuring may stay"
     assert "--max-tokens" in report["compiling"]["stopped"]
 
 
-def test_a_larger_budget_goes_on_where_a_smaller_one_ended(engine, tmp_path):
+def test_larger_limit_repeats_no_call_of_a_smaller_one(engine, tmp_path):
     compile_in(tmp_path / "small", max_calls=30)
     before = len(engine.requests)
     compile_in(tmp_path / "large")
@@ -145,13 +145,13 @@ def test_a_larger_budget_goes_on_where_a_smaller_one_ended(engine, tmp_path):
     assert repeated == 0 and calls > before
 
 
-def test_dollars_that_nobody_can_count_are_refused_before_anything_is_written(engine, tmp_path):
+def test_unknown_price_is_refused_before_writing(engine, tmp_path):
     with pytest.raises(ValueError, match="--max-usd cannot hold"):
         compile_in(tmp_path / "run", max_usd=1.0)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_later(engine, tmp_path, monkeypatch):
+def test_run_resumes_after_a_full_disk(engine, tmp_path, monkeypatch):
     kept, put = [], CallCache.put
 
     def until_full(self, key, model, call):
@@ -173,7 +173,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(engine, tmp_path, mon
     assert stored_calls(tmp_path / "calls")[1] == 0
 
 
-def test_rows_on_a_full_disk_are_one_line_too(engine, tmp_path, monkeypatch):
+def test_full_disk_while_writing_rows(engine, tmp_path, monkeypatch):
     options = ["--limit", LIMIT, "--model", "openai/scripted", "--output", tmp_path / "run"]
     append = Rows.append
 
@@ -194,14 +194,14 @@ def test_rows_on_a_full_disk_are_one_line_too(engine, tmp_path, monkeypatch):
     assert stored_calls(tmp_path / "calls")[1] == 0
 
 
-def test_a_ledger_that_cannot_be_used_leaves_no_run_behind(engine, tmp_path):
+def test_unusable_call_cache_leaves_no_run(engine, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write to .*; give another --calls"):
         compile_in(tmp_path / "run", calls=str(tmp_path / "file" / "calls"))
     compile_in(tmp_path / "run")
 
 
-def test_a_second_process_in_one_directory_is_refused(engine, tmp_path):
+def test_second_process_in_one_run_is_refused(engine, tmp_path):
     with Run(tmp_path / "run", {}):
         script = "import sys; from programs.runs.directory import Run; Run(sys.argv[1], {}, resume=True)"
         other = subprocess.run(
@@ -228,8 +228,8 @@ def slow(request):
     time.sleep(0.01)
     return write(request)
 
-made = dspy.LM("openai/scripted", engine=ScriptedEngine(slow), cache=False, num_retries=0)
-configs.connect = lambda model, **options: made.copy()
+lm = dspy.LM("openai/scripted", engine=ScriptedEngine(slow), cache=False, num_retries=0)
+configs.connect = lambda model, **options: lm.copy()
 compile_in(Path(sys.argv[1]), resume=sys.argv[2] == "resume")
 """
 
@@ -251,8 +251,8 @@ def killed_at(command, folder, stops):
         resume = "resume" if (folder / "run" / "config.json").exists() else "begin"
         process = subprocess.Popen(command(resume), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if stop is None:
-            _, said = process.communicate(timeout=280)
-            assert process.returncode == 0, said
+            _, stderr = process.communicate(timeout=280)
+            assert process.returncode == 0, stderr
             break
         while process.poll() is None and calls_in(folder)[0] < stop:
             time.sleep(0.003)
@@ -261,7 +261,7 @@ def killed_at(command, folder, stops):
         assert process.returncode == -signal.SIGKILL and not (folder / "run" / "report.json").exists()
 
 
-def test_killed_at_random_moments_it_repeats_no_completed_call_and_ends_as_if_never_killed(engine, tmp_path):
+def test_killed_run_resumes_without_repeating_calls(engine, tmp_path):
     compile_in(tmp_path / "alone" / "run")
     whole, _ = stored_calls(tmp_path / "alone" / "calls")
     stops = sorted(random.Random(1).sample(range(1, whole - 4), 3))
@@ -274,7 +274,7 @@ def test_killed_at_random_moments_it_repeats_no_completed_call_and_ends_as_if_ne
 
 
 @pytest.mark.slow
-def test_the_pocket_model_is_killed_too(tmp_path):
+def test_killed_run_of_the_pocket_model(tmp_path):
     options = ["compile", "--limit", "4", "--optimizer", "random", "--seed", "3"]
 
     def command(folder):

@@ -46,8 +46,8 @@ class Stop(BaseException):
 
 
 def rows(scores, tokens=100):
-    one = {"user": None, "calls": 1, "prompt_tokens": tokens // 2, "completion_tokens": tokens - tokens // 2}
-    return [{**one, "score": float(score)} for score in scores]
+    row = {"user": None, "calls": 1, "prompt_tokens": tokens // 2, "completion_tokens": tokens - tokens // 2}
+    return [{**row, "score": float(score)} for score in scores]
 
 
 class World:
@@ -55,12 +55,12 @@ class World:
 
     def __init__(self, score, tokens=lambda settings: 50 * settings.k * settings.candidates, most=None):
         self.score, self.tokens, self.most = score, tokens, most
-        self.asked = []
+        self.measured = []
 
     def __call__(self, settings, count):
-        if len(self.asked) == self.most:
+        if len(self.measured) == self.most:
             raise Stop("the budget of calls is spent")
-        self.asked.append((settings, count))
+        self.measured.append((settings, count))
         # Right on so many of the examples, spread over all of them.
         share = self.score(settings)
         return rows([int((at + 1) * share) > int(at * share) for at in range(count)], self.tokens(settings))
@@ -70,36 +70,36 @@ def search(world, trials=24, examples=60, fixed=(), **options):
     return tune(world, search_space(TASK, START, fixed), START, examples, trials=trials, **options)
 
 
-def test_the_first_trial_is_the_start_and_the_next_ones_change_one_setting_each():
+def test_first_trials_change_one_setting_each():
     tuning = search(World(lambda settings: 0.9), trials=11)
     assert tuning.trials[0].settings == START
     changed = [
-        {name for name in R2PConfig.model_fields if getattr(one.settings, name) != getattr(START, name)}
-        for one in tuning.trials[1:]
+        {name for name in R2PConfig.model_fields if getattr(trial.settings, name) != getattr(START, name)}
+        for trial in tuning.trials[1:]
     ]
-    assert {frozenset(one) for one in changed} == {
+    assert {frozenset(names) for names in changed} == {
         frozenset([name]) for name in ("template", "k", "carrier", "candidates", "retriever")
     }
 
 
-def test_a_combination_that_no_single_change_shows_is_found():
-    good = World(lambda one: 0.95 if one.template == "brief" and one.retriever == "recency" else 0.6)
+def test_finds_a_combination_of_settings():
+    good = World(lambda settings: 0.95 if settings.template == "brief" and settings.retriever == "recency" else 0.6)
     winner = search(good, trials=30).winner
     assert (winner.settings.template, winner.settings.retriever) == ("brief", "recency")
 
 
-def test_no_setting_is_measured_twice_and_the_same_seed_searches_the_same():
-    worlds = [World(lambda one: min(1, 0.5 + one.k / 16)) for _ in range(2)]
+def test_same_seed_same_trials_none_repeated():
+    worlds = [World(lambda settings: min(1, 0.5 + settings.k / 16)) for _ in range(2)]
     first, second = (search(world, seed=3) for world in worlds)
-    assert worlds[0].asked == worlds[1].asked and first.winner.settings == second.winner.settings
-    whole = [str(settings) for settings, count in worlds[0].asked if count == 60]
+    assert worlds[0].measured == worlds[1].measured and first.winner.settings == second.winner.settings
+    whole = [str(settings) for settings, count in worlds[0].measured if count == 60]
     assert len(whole) == len(set(whole)) and len(first.trials) == 24
 
 
-def test_a_small_space_ends_the_search():
+def test_small_space_ends_the_search():
     fixed = set(SPACE) - {"template", "carrier"}
-    assert len(search(World(lambda one: 0.5), fixed=fixed).trials) == 4
-    assert len(search(World(lambda one: 0.5), fixed=SPACE).trials) == 1
+    assert len(search(World(lambda settings: 0.5), fixed=fixed).trials) == 4
+    assert len(search(World(lambda settings: 0.5), fixed=SPACE).trials) == 1
 
 
 @pytest.mark.parametrize(
@@ -107,19 +107,26 @@ def test_a_small_space_ends_the_search():
     [(0.2, 10, True), (0.8, 1000, True), (0.8, 10, False), (1.0, 1000, False)],
     ids=["surely worse", "dearer and nowhere better", "cheaper", "better and dearer"],
 )
-def test_what_has_no_hope_is_given_up_after_a_third(score, tokens, given_up):
-    world = World(lambda one: score if one.template == "brief" else 0.8, lambda one: tokens if one != START else 100)
+def test_hopeless_trial_is_given_up_after_a_third(score, tokens, given_up):
+    world = World(
+        lambda settings: score if settings.template == "brief" else 0.8,
+        lambda settings: tokens if settings != START else 100,
+    )
     brief = search(world, trials=2, fixed=set(SPACE) - {"template"}).trials[1]
     assert brief.complete != given_up and len(brief.rows) == (20 if given_up else 60)
 
 
-def test_what_adds_to_a_dear_failure_is_not_measured():
+def test_additions_to_a_costly_failure_are_skipped():
     world = World(
-        lambda one: 0.1 if one.template == "brief" else 0.8, lambda one: 900 if one.template == "brief" else 90
+        lambda settings: 0.1 if settings.template == "brief" else 0.8,
+        lambda settings: 900 if settings.template == "brief" else 90,
     )
-    assert [one.settings.template for one in search(world).trials].count("brief") == 1
-    cheap = World(lambda one: 0.1 if one.template == "brief" else 0.8, lambda one: 9 if one.template == "brief" else 90)
-    assert [one.settings.template for one in search(cheap).trials].count("brief") > 1
+    assert [trial.settings.template for trial in search(world).trials].count("brief") == 1
+    cheap = World(
+        lambda settings: 0.1 if settings.template == "brief" else 0.8,
+        lambda settings: 9 if settings.template == "brief" else 90,
+    )
+    assert [trial.settings.template for trial in search(cheap).trials].count("brief") > 1
 
 
 def of(scores, tokens, **settings):
@@ -141,7 +148,7 @@ START_TRIAL = of([1] * 57 + [0] * 3, 100)
     ],
     ids=["as good", "dearer", "one answer less", "three less", "three more, dear", "one more, dear"],
 )
-def test_the_cheapest_within_a_standard_error_of_the_best_wins(scores, tokens, wins):
+def test_cheapest_within_one_standard_error_wins(scores, tokens, wins):
     other = of(scores, tokens, k=2)
     assert (Tuning([START_TRIAL, other]).winner is other) == wins
 
@@ -155,21 +162,21 @@ def test_finalists_are_compared_on_further_examples():
     assert tune(measure, choices, START, 60, trials=2).winner.settings.k == 2
     tuning = tune(measure, choices, START, 60, trials=2, further=20)
     assert tuning.winner.settings.k == 4
-    assert {one.settings.k: len(one.rows) for one in tuning.finals} == {2: 80, 4: 80}
+    assert {trial.settings.k: len(trial.rows) for trial in tuning.finals} == {2: 80, 4: 80}
     alone = tune(measure, {"k": (4,)}, START, 60, trials=2, further=20)
     assert not alone.finals and alone.winner.settings.k == 4, "there is nothing to decide"
 
 
-def test_the_finalists_are_the_cheapest_of_the_good_the_best_and_the_start():
+def test_finalists_are_cheapest_best_and_start():
     start, *others = [
         of([1] * 50 + [0] * 10, 90),
         of([1] * 60, 500, k=8),
         *(of([1] * 59 + [0], n, k=n) for n in range(1, 6)),
     ]
-    assert [one.tokens for one in Tuning([start, *others]).finalists] == [1, 2, 3, 500, 90]
+    assert [trial.tokens for trial in Tuning([start, *others]).finalists] == [1, 2, 3, 500, 90]
 
 
-def test_a_trial_that_was_given_up_does_not_win_and_is_on_the_frontier_if_it_is_cheap():
+def test_given_up_trial_never_wins_but_may_be_on_frontier():
     cheap, dear = (Trial(R2PConfig(k=k), rows([1] * 10 + [0] * 10, k), complete=False) for k in (1, 200))
     lucky = Trial(R2PConfig(k=300), rows([1] * 20, 300), complete=False)
     tuning = Tuning([START_TRIAL, cheap, dear, lucky])
@@ -178,41 +185,43 @@ def test_a_trial_that_was_given_up_does_not_win_and_is_on_the_frontier_if_it_is_
 
 
 @pytest.mark.parametrize("tokens", [0, 100])
-def test_a_search_of_one_trial_is_drawn_whatever_a_server_counts(tokens, tmp_path):
-    found = summarize(Tuning([of([1] * 5, tokens)]))
-    plot_tuning(found, "title", tmp_path / "tuning.png")
-    assert imread(tmp_path / "tuning.png").shape[1] > 1000 and found["trials"][0]["frontier"] == ["completion", "all"]
+def test_plot_of_a_single_trial(tokens, tmp_path):
+    summary = summarize(Tuning([of([1] * 5, tokens)]))
+    plot_tuning(summary, "title", tmp_path / "tuning.png")
+    assert imread(tmp_path / "tuning.png").shape[1] > 1000 and summary["trials"][0]["frontier"] == ["completion", "all"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=8))
-def test_the_frontier_is_what_no_other_trial_beats_in_both(points):
+def test_frontier_is_not_dominated(points):
     trials = [of([score / 5], tokens, k=at) for at, (score, tokens) in enumerate(points)]
     frontier = Tuning(trials).frontier(lambda trial: trial.tokens)
 
-    def beats(one, other):
-        as_good = one.score >= other.score and one.tokens <= other.tokens
-        return as_good and (one.score, one.tokens) != (other.score, other.tokens)
+    def beats(trial, other):
+        as_good = trial.score >= other.score and trial.tokens <= other.tokens
+        return as_good and (trial.score, trial.tokens) != (other.score, other.tokens)
 
-    assert not any(beats(one, other) for one in trials for other in frontier)
+    assert not any(beats(trial, other) for trial in trials for other in frontier)
     for other in trials:
-        assert any(one is other or (one.score >= other.score and one.tokens <= other.tokens) for one in frontier)
+        assert any(
+            trial is other or (trial.score >= other.score and trial.tokens <= other.tokens) for trial in frontier
+        )
 
 
 @pytest.mark.parametrize(("most", "whole"), [(1, 1), (2, 1), (3, 2), (4, 2)])
-def test_a_spent_budget_keeps_what_was_measured(most, whole):
-    world = World(lambda one: 0.9 if one.template == "brief" else 0.5, most=most)
+def test_reached_limit_keeps_measured_trials(most, whole):
+    world = World(lambda settings: 0.9 if settings.template == "brief" else 0.5, most=most)
     tuning = search(world, stops=(Stop,))
     assert isinstance(tuning.stopped, Stop)
-    assert sum(one.complete for one in tuning.trials) == whole
+    assert sum(trial.complete for trial in tuning.trials) == whole
     assert (tuning.winner.settings.template == "brief") == (whole == 2)
 
 
-def test_a_budget_that_is_spent_at_once_is_the_callers_to_handle():
+def test_limit_before_the_first_trial_is_raised():
     with pytest.raises(Stop):
-        search(World(lambda one: 1, most=0), stops=(Stop,))
+        search(World(lambda settings: 1, most=0), stops=(Stop,))
 
 
-def test_what_is_given_is_not_searched_and_templates_fit_the_checks():
+def test_search_space_fits_task_and_fixed_settings():
     choices = search_space(TASK, R2PConfig(retriever="dense:mine", k=5), fixed=["template"])
     assert "template" not in choices and choices["k"][0] == 5 and choices["retriever"][0] == "dense:mine"
     late = Suggest(lambda inputs, outcome: True, name="late", after="draft")
@@ -228,9 +237,9 @@ class Counting(ScriptedEngine):
 
     def complete(self, request):
         response = super().complete(request)
-        asked = sum(len((message.text or "").split()) for message in request.messages)
-        said = len(response.message.text.split())
-        usage = Usage(input_tokens=asked, output_tokens=said, total_tokens=asked + said)
+        input_tokens = sum(len((message.text or "").split()) for message in request.messages)
+        output_tokens = len(response.message.text.split())
+        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, total_tokens=input_tokens + output_tokens)
         return replace(response, usage=usage)
 
 
@@ -238,11 +247,13 @@ def write(request):
     prompt = "\n".join(message.text or "" for message in request.messages)
     if "<evidence>" in prompt:
         raise LMInvalidRequestError("no thinking here", model="test")
-    case = next(one for part in (DATA.train, DATA.dev, DATA.test) for one in part if one.description in prompt)
+    case = next(
+        example for part in (DATA.train, DATA.dev, DATA.test) for example in part if example.description in prompt
+    )
     shown = re.findall(r'^\{"item": "\d+".*$', prompt, re.MULTILINE)
     right = "draft" not in prompt
     tag = case.tag if right else next(label for label in lamp2.LABELS if label != case.tag)
-    said = {
+    fields = {
         "reasoning": "hm",
         **STAGES,
         "evidence": json.dumps([{"item": "1", "quote": json.loads(line)["description"]} for line in shown[:1]]),
@@ -250,50 +261,50 @@ def write(request):
         "draft": tag,
         "tag": tag,
     }
-    wanted = [name for name in said if f"[[ ## {name} ## ]]" in prompt]
-    return "\n\n".join([*(f"[[ ## {name} ## ]]\n{said[name]}" for name in wanted), "[[ ## completed ## ]]"])
+    wanted = [name for name in fields if f"[[ ## {name} ## ]]" in prompt]
+    return "\n\n".join([*(f"[[ ## {name} ## ]]\n{fields[name]}" for name in wanted), "[[ ## completed ## ]]"])
 
 
 @pytest.fixture
 def engine(monkeypatch):
-    made = Counting(write)
+    engine = Counting(write)
     monkeypatch.setattr(
         "programs.runs.configs.connect",
-        lambda model, **options: dspy.LM("scripted/x", engine=made, cache=False, num_retries=0),
+        lambda model, **options: dspy.LM("scripted/x", engine=engine, cache=False, num_retries=0),
     )
     monkeypatch.setattr("programs.data.dataset._DEV", 12)
-    return made
+    return engine
 
 
 TUNE = ("compile", "--tune", "--optimizer", "none", "--limit", 6, "--model", "test/x", "--num-threads", 4)
 
 
-def test_a_tuned_program_is_built_as_it_was_tuned(engine, tmp_path):
+def test_tuned_program_is_loaded_with_its_settings(engine, tmp_path):
     out = tmp_path / "run"
     result = run(*TUNE, "--trials", 9, "--output", out)
     assert result.exit_code == 0, result.output + result.stderr
     report = report_of(out)
-    found = report["tuning"]
-    assert len(found["trials"]) == 9 and found["start"] == str(START) and "brief" in found["winner"]
+    tuning = report["tuning"]
+    assert len(tuning["trials"]) == 9 and tuning["start"] == str(START) and "brief" in tuning["winner"]
     assert list(report["programs"]) == ["predict", "cot", "r2p", "tuned", "compiled"]
-    assert found["test"]["tuned"]["difference"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    assert 0 < found["test"]["tuned"]["tokens"]["all"] < 1
-    refused = next(one for one in found["trials"] if one["settings"]["carrier"] == "thinking")
+    assert tuning["test"]["tuned"]["difference"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert 0 < tuning["test"]["tuned"]["tokens"]["all"] < 1
+    refused = next(trial for trial in tuning["trials"] if trial["settings"]["carrier"] == "thinking")
     assert refused["score"]["value"] == 0
     assert imread(out / "tuning.png").shape[1] > 1000
     assert "winner" in result.stdout and "% of its completion tokens" in result.stdout
 
     settings = json.loads((out / "program.json").read_text())["settings"]
-    winner = next(one for one in found["trials"] if one["setting"] == found["winner"])
+    winner = next(trial for trial in tuning["trials"] if trial["setting"] == tuning["winner"])
     assert settings == winner["settings"]
     loaded = programs.load("lamp2", str(out / "program.json"))
     assert loaded.reason.template.leaves()[0].name == "evidence" and loaded.retriever.k == settings["k"]
 
     users = tmp_path / "users.jsonl"
     users.write_text("".join(json.dumps(row) + "\n" for row in lamp_files(TASK, draw(MAKERS["lamp2"], "test", 2))[0]))
-    asked = ("predict", "--input", users, "--model", "test/x", "--program", out / "program.json")
+    predict = ("predict", "--input", users, "--model", "test/x", "--program", out / "program.json")
     engine.requests.clear()
-    assert run(*asked, "--output", tmp_path / "answers.jsonl").exit_code == 0
+    assert run(*predict, "--output", tmp_path / "answers.jsonl").exit_code == 0
     assert len(engine.requests) >= 2 and not any("draft" in prompt for prompt in engine.prompts())
 
     common = ("evaluate", "--limit", 2, "--model", "test/x", "--program", out / "program.json")
@@ -307,15 +318,15 @@ def test_a_tuned_program_is_built_as_it_was_tuned(engine, tmp_path):
     assert refused.exit_code == 2 and "stage requirements" in refused.stderr
 
 
-def test_a_resumed_search_measures_no_answer_twice(engine, tmp_path):
+def test_resumed_search_repeats_no_answer(engine, tmp_path):
     out = tmp_path / "run"
-    asked = (*TUNE, "--trials", 6, "--output", out, "--no-cache")
-    assert run(*asked).exit_code == 0
+    options = (*TUNE, "--trials", 6, "--output", out, "--no-cache")
+    assert run(*options).exit_code == 0
     before, calls = report_of(out), len(engine.requests)
     (out / "report.json").unlink()
     last = sorted((out / "results").glob("tune-*.jsonl"))[-1]
     last.write_text("".join(last.read_text().splitlines(keepends=True)[:-3]))
-    result = run(*asked, "--resume")
+    result = run(*options, "--resume")
     assert result.exit_code == 0, result.stderr
     assert report_of(out)["tuning"]["winner"] == before["tuning"]["winner"]
     assert 3 <= len(engine.requests) - calls <= 9, "three answers, with their retries"
@@ -333,19 +344,19 @@ def tuned(directory, score, stops=()):
 
 
 @pytest.mark.parametrize(("most", "winner", "trials"), [(5, "full", 0), (14, "full", 1), (30, "brief", 2)])
-def test_a_budget_that_is_spent_between_calls_keeps_the_best_setting(engine, tmp_path, most, winner, trials):
+def test_limit_between_calls_keeps_the_best_settings(engine, tmp_path, most, winner, trials):
     def limited(request):
         if len(engine.requests) > most:
             raise Stop("no more calls")
         return write(request)
 
     engine.texts = [limited]
-    settings, found = tuned(tmp_path / "run", composite(TASK), stops=(Stop,))
-    assert settings.template == winner and len(found["trials"]) == trials
-    assert found["stopped"] == "no more calls" and found["winner"] == str(settings)
+    settings, summary = tuned(tmp_path / "run", composite(TASK), stops=(Stop,))
+    assert settings.template == winner and len(summary["trials"]) == trials
+    assert summary["stopped"] == "no more calls" and summary["winner"] == str(settings)
 
 
-def test_tuning_stops_at_a_metric_that_always_fails(engine, tmp_path):
+def test_tuning_stops_when_the_metric_always_fails(engine, tmp_path):
     score = Composite(SafeMetric(lambda example, prediction: {}["no such user"]))
     with pytest.raises(MetricError, match="fails on all"):
         tuned(tmp_path / "run", score)
@@ -353,7 +364,7 @@ def test_tuning_stops_at_a_metric_that_always_fails(engine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (["--optimizer", "none"], "add --tune"),
         (["--tune", "--trials", 0], "--trials"),
@@ -361,13 +372,13 @@ def test_tuning_stops_at_a_metric_that_always_fails(engine, tmp_path):
         (["--tune", "--retriever", "nothing"], "unknown retriever"),
     ],
 )
-def test_what_cannot_be_tuned_is_said_in_a_line(options, says, tmp_path):
+def test_tuning_errors_are_one_line(options, message, tmp_path):
     result = run("compile", *options, "--output", tmp_path / "run")
-    assert result.exit_code == 2 and says in result.stderr and len(result.stderr.splitlines()) == 1
+    assert result.exit_code == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"k": "many"}, "settings.k: Input should be a valid integer"),
         ({"k": -1}, "settings.k"),
@@ -378,15 +389,15 @@ def test_what_cannot_be_tuned_is_said_in_a_line(options, says, tmp_path):
         (["k"], "settings"),
     ],
 )
-def test_settings_that_cannot_be_are_named(settings, says, tmp_path):
+def test_invalid_settings_are_named(settings, message, tmp_path):
     path = save_program(build(TASK, START), tmp_path / "program.json", task="lamp2")
     path.write_text(json.dumps({**json.loads(path.read_text()), "settings": settings}))
-    with pytest.raises((ConfigError, ArtifactError), match=re.escape(says)) as raised:
+    with pytest.raises((ConfigError, ArtifactError), match=re.escape(message)) as raised:
         programs.load("lamp2", str(path))
     assert "\n" not in str(raised.value)
 
 
-def test_a_program_without_settings_is_built_with_the_defaults(tmp_path):
+def test_program_without_settings_has_defaults(tmp_path):
     path = save_program(build(TASK, START), tmp_path / "program.json", task="lamp2")
     data = json.loads(path.read_text())
     del data["settings"]
@@ -402,6 +413,6 @@ def test_tuning_on_the_pocket_model(tmp_path, monkeypatch):
     options = ("--optimizer", "none", "--limit", 4, "--trials", 3, "--template", "full", "--carrier", "fields")
     result = run("compile", "--tune", *options, "--output", out)
     assert result.exit_code == 0, result.stderr
-    found = report_of(out)["tuning"]
-    assert [one["settings"]["k"] for one in found["trials"]] == [4, 1, 2]
-    assert all(one["tokens"]["all"] > one["tokens"]["completion"] > 0 for one in found["trials"])
+    tuning = report_of(out)["tuning"]
+    assert [trial["settings"]["k"] for trial in tuning["trials"]] == [4, 1, 2]
+    assert all(trial["tokens"]["all"] > trial["tokens"]["completion"] > 0 for trial in tuning["trials"])
