@@ -1,4 +1,4 @@
-"""Every correction mode and carrier against a real vLLM server with the pocket model: `make test ARGS="-m vllm -n 0"`."""
+"""Every correction mode and carrier on a real vLLM server with the pocket model: `make test ARGS="-m vllm -n 0"`."""
 
 import asyncio
 import importlib.util
