@@ -88,12 +88,12 @@ def read(text, running=None, checks=BUILT_IN, most=2, **options):
 
 
 @pytest.mark.parametrize("text", [GOOD, f"Well then.\n\n{GOOD}", completion(evidence=EVIDENCE + "\n")])
-def test_a_good_answer_is_left_alone(text):
+def test_good_answer_is_left_alone(text):
     assert read(text)[0] is None
 
 
 @pytest.mark.parametrize("text", [thought(), f"<think>\n{thought()}\n</think>\n\n{ANSWER}", f"Hm. {thought()}"])
-def test_so_is_a_good_thought(text):
+def test_good_thought_is_left_alone(text):
     assert read(text, ThoughtTags(TEMPLATE))[0] is None
 
 
@@ -114,19 +114,19 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("why", "changes", "stage", "check", "said"), WRONG, ids=[one[0] for one in WRONG])
-def test_what_goes_wrong_is_corrected_at_once_and_nothing_good_is_lost(why, changes, stage, check, said):
+@pytest.mark.parametrize(("why", "changes", "stage", "check", "message"), WRONG, ids=[case[0] for case in WRONG])
+def test_mistake_is_corrected_at_once(why, changes, stage, check, message):
     correction, so_far, monitor = read(completion(**changes))
-    (found,) = monitor.interventions
-    assert (found.stage, found.check) == (stage, check) and said in found.message
-    assert said in correction.note
+    (intervention,) = monitor.interventions
+    assert (intervention.stage, intervention.check) == (stage, check) and message in intervention.message
+    assert message in correction.note
     good = [f"[[ ## {name} ## ]]\n{value}" for name, value in STAGES.items()][: list(STAGES).index(stage)]
     assert so_far[: correction.kept] == "\n\n".join(good)
     assert correction.opening == f"\n\n[[ ## {stage} ## ]]\n"
     assert len(so_far) < len(completion(**changes)) - 20, "long before the end"
 
 
-def test_babble_before_the_first_stage_is_cut_short():
+def test_long_preamble_is_cut_short():
     correction, so_far, _ = read("Okay, let me think about what this user may want of me. " * 60, stage_tokens=50)
     assert correction.kept <= len(so_far) and correction.opening == "\n\n[[ ## requirements ## ]]\n"
     assert len(so_far) < 50 * 4 + 100
@@ -146,13 +146,13 @@ def test_babble_before_the_first_stage_is_cut_short():
         ("the end", "<think>\nSo.\n</think>\n\nthe answer", "<think>\nSo.", "\n<analyse>\n<requirements>\n"),
     ],
 )
-def test_a_thought_is_corrected_within_its_groups(why, text, kept, opening):
+def test_thought_is_corrected_within_its_groups(why, text, kept, opening):
     correction, so_far, _ = read(text, ThoughtTags(TEMPLATE))
     assert so_far[: correction.kept].endswith(kept)
     assert correction.opening == opening
 
 
-def test_after_the_last_intervention_it_only_reads():
+def test_no_correction_after_the_last_intervention():
     bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
     assert read(bad, most=0)[0] is None
     correction, so_far, monitor = read(bad, most=1)
@@ -160,7 +160,7 @@ def test_after_the_last_intervention_it_only_reads():
     assert monitor(text) is None
 
 
-def test_a_check_of_ones_own_runs_when_its_stage_closes():
+def test_custom_check_runs_when_its_stage_closes():
     brief = Assert(
         lambda inputs, outcome: (len(outcome.requirements) < 9, "Be brief."), after="requirements", name="brief"
     )
@@ -169,13 +169,13 @@ def test_a_check_of_ones_own_runs_when_its_stage_closes():
     assert "preferences" not in so_far
 
 
-def test_a_check_that_needs_what_is_not_written_yet_waits_for_the_end():
+def test_check_of_unwritten_fields_waits():
     later = Assert(lambda _, outcome: (outcome.tag != "sad", "Be merry."), after="requirements", name="later")
     assert read(GOOD, checks=[later])[0] is None
 
 
 class TestR2P:
-    def test_a_check_that_is_at_fault_itself_says_so_and_not_that_the_model_failed(self, steerable):
+    def test_faulty_check_raises_check_error(self, steerable):
         def broken(inputs, outcome):
             raise KeyError("oops")
 
@@ -183,7 +183,7 @@ class TestR2P:
         with pytest.raises(CheckError, match="check 'broken' failed with KeyError"):
             ask(program(checks=[Assert(broken, after="requirements")]))
 
-    def test_the_model_goes_on_from_the_correction_and_the_answer_holds_no_trace_of_it(self, steerable):
+    def test_corrected_answer_shows_no_trace(self, steerable):
         bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
         rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
         engine = steerable(bad, rest)
@@ -193,14 +193,14 @@ class TestR2P:
         stopped, (_, note, opening), ended = engine.log
         assert stopped < len(bad) and ended == len(rest)
         assert note == "\n(Wait. There is no item 7; cite only 1, 2.)" and opening == "\n\n[[ ## evidence ## ]]\n"
-        (found,) = answer.interventions
-        assert (found.stage, found.check) == ("evidence", "cited")
+        (intervention,) = answer.interventions
+        assert (intervention.stage, intervention.check) == ("evidence", "cited")
         first, second = answer.attempts
         assert [verdict.check for verdict in first.unmet] == ["cited"] and not first.accepted, "metrics see it"
         assert second.unmet == [] and second.accepted
         assert "Wait" not in str(answer.outcome)
 
-    def test_what_interventions_cannot_mend_goes_back_as_feedback(self, steerable):
+    def test_remaining_mistakes_become_feedback(self, steerable):
         bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
         engine = steerable(bad)  # continued, it has no room
         with optimizing():
@@ -216,23 +216,23 @@ class TestR2P:
         assert (answer.tag, len(answer.interventions)) == ("romance", 1)
 
     @pytest.mark.parametrize("adapter", [dspy.JSONAdapter(), dspy.XMLAdapter()])
-    def test_where_the_marks_are_anothers_the_model_is_asked_again(self, steerable, adapter):
+    def test_other_adapters_fall_back_to_retry(self, steerable, adapter):
         steerable(GOOD)
         with dspy.context(adapter=adapter), optimizing():
             assert ask(program(max_backtracks=0)).correction_mode == "retry"
 
-    def test_none_are_made_when_none_are_wanted(self, steerable):
+    def test_max_interventions_zero(self, steerable):
         steerable(completion(evidence=EVIDENCE.replace('"1"', '"7"')))
         with optimizing():
             answer = ask(program(max_interventions=0, max_backtracks=0))
         assert (answer.correction_mode, answer.interventions) == ("retry", [])
 
-    def test_demos_and_traces_are_those_of_an_answer_that_needed_none(self, steerable):
+    def test_trace_holds_the_corrected_answer(self, steerable):
         bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
         rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
         steerable(bad, rest)
         with dspy.context(trace=[]):
             ask(program())
-            ((_, _, made),) = dspy.settings.trace
-        assert made.evidence == [Evidence(item="1", quote="a lighthouse")]
-        assert set(made.keys()) == set(STAGES)
+            ((_, _, traced),) = dspy.settings.trace
+        assert traced.evidence == [Evidence(item="1", quote="a lighthouse")]
+        assert set(traced.keys()) == set(STAGES)

@@ -39,14 +39,14 @@ def recorded(new_steer, text, pauses=False):
 
 @pytest.mark.parametrize("text", [completion(), BAD])
 @pytest.mark.parametrize("pauses", [False, True])
-def test_the_same_steers_agree(text, pauses):
+def test_same_steers_agree(text, pauses):
     readings = recorded(monitor, text, pauses)
     assert readings[0][0][0] == ("pause" if pauses else "read")
     with steering(monitor):
         assert replay_readings(readings) is None
 
 
-def test_an_agreeing_steer_has_read_the_answer():
+def test_agreeing_steer_has_read_the_answer():
     steers = []
 
     def new_steer():
@@ -59,7 +59,7 @@ def test_an_agreeing_steer_has_read_the_answer():
     assert [intervention.stage for intervention in steers[0].interventions] == ["requirements"]
 
 
-def test_other_steers_come_back_unread():
+def test_differing_steers_come_back_unread():
     readings = recorded(monitor, BAD)
     with steering(lambda: monitor(most=0)):
         (steer,) = replay_readings(readings)
@@ -69,11 +69,11 @@ def test_other_steers_come_back_unread():
     assert again == [[["read", 0, "text", None]]]
 
 
-def test_without_steers_nothing_is_replayed():
+def test_no_steers_replay_nothing():
     assert replay_readings(recorded(monitor, BAD)) == [] and replay_readings([]) is None
 
 
-def test_only_a_steer_that_pauses_is_recorded_as_one():
+def test_only_pausing_steers_record_pauses():
     corrections = [None, Correction(2, "(N)", "so")]
     with steering(lambda: lambda text: corrections.pop(0)), record_readings(readings := []):
         steer = next_steer()
@@ -84,7 +84,7 @@ def test_only_a_steer_that_pauses_is_recorded_as_one():
         assert isinstance(next_steer(), PausingSteer)
 
 
-def test_a_copied_monitor_reads_by_itself():
+def test_copied_monitor_is_independent():
     first = monitor()
     second = copy.copy(first)
     correction = first(BAD)

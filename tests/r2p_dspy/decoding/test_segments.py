@@ -78,11 +78,11 @@ def test_kept_tokens_stay_and_the_rest_is_encoded(written, kept, tokens, shown):
         (6, ["ab", *"(N)", *"so", "xy", *"(M)", *"no"]),
     ],
 )
-def test_a_second_correction(kept, prompt):
+def test_second_correction(kept, prompt):
     second = TokenSegment([(["ab", "cd"], "abcd")]).resume(2, "(N)", "so").write((["xy"], "xy"), (["z"], "z"))
     assert second.resume(kept, "(M)", "no").prompt == prompt
 
 
-def test_usage_counts_what_was_thrown_away():
+def test_usage_counts_discarded_tokens():
     second = TokenSegment(WHOLE).resume(2, "(N)", "so").write((["xy"], "xy"))
     assert (second.usage.input_tokens, second.usage.output_tokens) == (0 + len(second.prompt), 7 + 2)

@@ -30,8 +30,8 @@ class Once:
     def __call__(self, text):
         self.texts.append(text)
         if self.correction is not None and len(text) >= self.at:
-            found, self.correction = self.correction, None
-            return found
+            correction, self.correction = self.correction, None
+            return correction
         return None
 
 
@@ -40,13 +40,13 @@ def steered(engine, reader, **config):
         return engine.complete(ask(engine, **config))
 
 
-def test_without_a_correction_the_answer_is_what_it_always_is(engine):
+def test_uncorrected_answer_is_unchanged(engine):
     reader = Once(0, at=10**6)
     assert steered(engine, reader).text == engine.complete(ask(engine)).text == reader.texts[-1]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 13, 29])
-def test_the_answer_goes_on_after_the_opening_and_the_note_is_not_in_it(engine, kept):
+def test_resumes_after_opening_without_the_note(engine, kept):
     plain = engine.complete(ask(engine)).text
     answer = steered(engine, Once(kept)).text
     assert answer.startswith(plain[:kept] + " so: ") and len(answer) > kept + 5
@@ -54,14 +54,14 @@ def test_the_answer_goes_on_after_the_opening_and_the_note_is_not_in_it(engine, 
     assert answer != steered(engine, Once(kept, note=" (Stop!)")).text, "the model has read it"
 
 
-def test_it_is_the_same_again_and_among_others(engine):
+def test_steered_answers_repeat_in_a_batch(engine):
     requests = [{"seed": seed, "text": f"Question {seed}"} for seed in range(8)]
-    alone = [steered(engine, Once(9), **one).text for one in requests]
+    alone = [steered(engine, Once(9), **request).text for request in requests]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda one: steered(engine, Once(9), **one).text, requests)) == alone
+        assert list(pool.map(lambda request: steered(engine, Once(9), **request).text, requests)) == alone
 
 
-def test_what_was_thrown_away_is_stopped_and_counted(engine):
+def test_discarded_tokens_are_stopped_and_counted(engine):
     before, written = engine.served.cancelled, engine.served.output_tokens
     answer = steered(engine, Once(5))
     assert engine.served.cancelled == before + 1
@@ -69,13 +69,13 @@ def test_what_was_thrown_away_is_stopped_and_counted(engine):
     assert answer.usage.input_tokens > 2 * engine.complete(ask(engine)).usage.input_tokens
 
 
-def test_who_always_corrects_gets_no_more_tokens_than_the_call_was_given(engine):
+def test_endless_corrections_keep_the_token_limit(engine):
     answer = steered(engine, lambda text: Correction(0, "", "x") if len(text) > 4 else None, max_tokens=40)
     assert answer.usage.output_tokens <= 40 + 8  # what the model wrote before it heard of the last stop
     assert answer.finish_reason in ("length", "stop")
 
 
-def test_a_cut_within_an_earlier_opening_works_too(engine):
+def test_cut_within_an_earlier_opening(engine):
     corrections = [Correction(10, "", " so: we say "), Correction(14, " (Hm.)", " that is ")]
 
     def reader(text):
@@ -86,7 +86,7 @@ def test_a_cut_within_an_earlier_opening_works_too(engine):
     assert answer.startswith(f"{plain[:10]} so: that is ")
 
 
-def test_a_reader_that_fails_stops_the_row_and_the_engine_goes_on(engine):
+def test_failing_reader_stops_only_its_row(engine):
     def broken(text):
         raise RuntimeError("broken reader")
 

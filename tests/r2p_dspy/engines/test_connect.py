@@ -37,21 +37,21 @@ def offline(monkeypatch):
         ("openai/gpt-4o", {"temperature": -1}, "between 0 and 2, not -1"),
     ],
 )
-def test_a_bad_name_is_one_line_that_says_what_to_do(offline, model, options, says):
+def test_bad_name_is_a_one_line_error(offline, model, options, says):
     with pytest.raises(ValueError, match=says) as refusal:
         connect(model, **options)
     assert "\n" not in str(refusal.value)
     assert "sk-123" not in str(refusal.value)
 
 
-def test_a_missing_pocket_model_is_said_in_one_line(monkeypatch, tmp_path):
+def test_missing_pocket_model_is_a_one_line_error(monkeypatch, tmp_path):
     monkeypatch.setattr(weights, "POCKET", tmp_path)
     with pytest.raises(ValueError, match="'pocket'.*missing") as refusal:
         connect()
     assert "\n" not in str(refusal.value)
 
 
-def test_the_pocket_model_is_the_default(monkeypatch, tiny_model_dir, tmp_path):
+def test_pocket_is_the_default(monkeypatch, tiny_model_dir, tmp_path):
     shutil.copytree(tiny_model_dir, tmp_path / "pocket")
     monkeypatch.setattr(weights, "POCKET", tmp_path / "pocket")
     lm = connect(max_tokens=4)
@@ -61,7 +61,7 @@ def test_the_pocket_model_is_the_default(monkeypatch, tiny_model_dir, tmp_path):
 
 
 @pytest.mark.parametrize("content", [{}, {"config.json": "{}"}], ids=["empty", "no weights"])
-def test_a_directory_that_holds_no_model_is_named(tmp_path, content):
+def test_directory_without_model_is_named(tmp_path, content):
     for name, text in content.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=tmp_path.name) as refusal:
@@ -80,7 +80,7 @@ def test_a_directory_that_holds_no_model_is_named(tmp_path, content):
         ("openai/o3", {"temperature": 1.0, "max_tokens": 20_000}, {"temperature": 1.0}),
     ],
 )
-def test_served_models_are_ordinary_lms(model, options, kwargs):
+def test_served_model_is_a_plain_lm(model, options, kwargs):
     lm = connect(model, cache=False, **options)
     assert isinstance(lm, dspy.LM) and lm.model == model and lm.cache is False and isinstance(lm.engine, str)
     assert {name: lm.kwargs[name] for name in kwargs} == kwargs
@@ -92,7 +92,7 @@ class TestOneModelInMemory:
         assert first.engine is second.engine
         assert first.engine is not connect(f"hf:{tiny_model_dir}", max_batch=2).engine
 
-    def test_the_model_goes_when_nobody_holds_it(self, tiny_model_dir):
+    def test_unused_model_is_freed(self, tiny_model_dir):
         lm = connect(f"hf:{tiny_model_dir}", max_batch=3, max_tokens=2, cache=False)
         lm("Hello")
         thread = lm.engine._batch._thread
@@ -102,14 +102,14 @@ class TestOneModelInMemory:
         thread.join(timeout=10)
         assert not thread.is_alive()
 
-    def test_a_closed_engine_is_not_handed_out_again(self, tiny_model_dir):
+    def test_closed_engine_is_not_shared(self, tiny_model_dir):
         lm = connect(f"hf:{tiny_model_dir}", max_batch=4)
         lm.engine.close()
         again = connect(f"hf:{tiny_model_dir}", max_batch=4, max_tokens=2, cache=False)
         assert again("Hello")
 
     @pytest.mark.parametrize("changed", ["weights", "template"])
-    def test_a_changed_model_is_another_model(self, tiny_model_dir, tmp_path, changed):
+    def test_changed_files_make_another_model(self, tiny_model_dir, tmp_path, changed):
         directory = shutil.copytree(tiny_model_dir, tmp_path / "model")
         before = connect(f"hf:{directory}")
         (directory / "README.md").write_text("a card changes nothing")
@@ -128,7 +128,7 @@ class TestOneModelInMemory:
         assert after.model != before.model  # or DSPy's cache would mix their answers
 
 
-def test_context_and_tokens_are_exact_in_process(tiny_model_dir):
+def test_exact_context_and_tokens_in_process(tiny_model_dir):
     lm = connect(f"hf:{tiny_model_dir}")
     assert context_window(lm) == 512
     assert count_tokens(lm, "") == 0
@@ -146,7 +146,7 @@ def request(lm, text):
 @pytest.mark.parametrize(
     "model, window", [("openai/gpt-4o-mini", 128_000), ("hosted_vllm/unheard-of", None), ("openai/unheard-of", None)]
 )
-def test_context_and_tokens_are_estimated_elsewhere(model, window):
+def test_estimated_context_and_tokens_elsewhere(model, window):
     lm = connect(model)
     assert context_window(lm) == window
     assert count_tokens(lm, "a" * 35) == 10
@@ -157,7 +157,7 @@ def test_options_are_checked(tiny_model_dir):
         TransformersEngine(str(tiny_model_dir), max_batch=0)
 
 
-def test_importing_takes_neither_torch_nor_litellm():
+def test_import_loads_no_torch_or_litellm():
     code = (
         "import sys, r2p_dspy.engines as e; e.connect('openai/gpt-4o'); "
         "print([m for m in ('torch', 'transformers', 'litellm') if m in sys.modules])"

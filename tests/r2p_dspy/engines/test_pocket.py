@@ -19,20 +19,20 @@ from r2p_dspy.engines import context_window
 FILES = Path(__file__).parents[3] / "r2p_dspy" / "pocket"
 
 
-def test_it_is_small_and_reads_long_prompts():
+def test_size_and_context_window():
     assert (FILES / "model.safetensors").stat().st_size <= 12 * 2**20
     assert context_window(connect("pocket")) >= 4096
     assert (FILES / "README.md").exists(), "the card"
 
 
 @pytest.mark.parametrize("task", MAKERS)
-def test_it_cites_faithfully(task):
+def test_citations(task):
     """Far below what the benchmarks measure on more users, so that only a broken model or prompt fails."""
     spec = TASKS[task]
     users = [example(spec, case) for case in draw(MAKERS[task], "held-out", 24, seed=5)]
     with dspy.context(lm=connect("pocket", cache=False)), optimizing():
         answers = dspy.Parallel(num_threads=12, disable_progress_bar=True)(
-            [(programs.load(task), one.inputs()) for one in users]
+            [(programs.load(task), user.inputs()) for user in users]
         )
     assert count(compliant_first, answers) >= 22
     assert count(lambda answer: valid(answer, first=True), answers) >= 18
@@ -47,19 +47,19 @@ def count(measure, answers):
 def ask_all(program, task, count=12):
     users = [example(TASKS[task], case) for case in draw(MAKERS[task], "held-out", count, seed=6)]
     with dspy.context(lm=connect("pocket", cache=False)), optimizing():
-        pairs = [(program, one.inputs()) for one in users]
+        pairs = [(program, user.inputs()) for user in users]
         return dspy.Parallel(num_threads=12, disable_progress_bar=True)(pairs)
 
 
 @pytest.mark.parametrize("task", MAKERS)
-def test_it_thinks_in_tags_too(task):
+def test_thinking_carrier(task):
     answers = ask_all(r2p(TASKS[task], carrier="thinking"), task)
     assert count(compliant_final, answers) >= 10
     assert count(valid, answers) >= 9
 
 
 @pytest.mark.parametrize("task", MAKERS)
-def test_it_reads_candidates_and_decides(task):
+def test_synthesis_of_candidates(task):
     spec = TASKS[task]
     program = R2P(spec.signature, retriever=default_retriever(spec), candidates=3, reconcile="synthesis")
     answers = ask_all(program, task)
@@ -67,7 +67,7 @@ def test_it_reads_candidates_and_decides(task):
 
 
 @pytest.mark.parametrize("carrier", ["fields", "thinking"])
-def test_it_goes_on_from_a_corrected_beginning(carrier):
+def test_resumes_from_a_correction(carrier):
     spec, stopped = TASKS["lamp2"], set()
 
     def otherwise(inputs, outcome):

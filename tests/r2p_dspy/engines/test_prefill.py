@@ -37,7 +37,7 @@ def fresh(model, ids):
 
 @pytest.mark.parametrize("length", [1, _CHUNK - 1, _CHUNK, _CHUNK + 1, 2 * _CHUNK, 3 * _CHUNK + 7])
 @torch.inference_mode()
-def test_in_chunks_a_prompt_gives_what_it_gives_as_a_whole(model, length):
+def test_chunked_prompt_equals_whole_prompt(model, length):
     ids = prompt(length)
     cache, logits = Prefill(model, 0)(ids)
     assert cache.get_seq_length() == length
@@ -46,7 +46,7 @@ def test_in_chunks_a_prompt_gives_what_it_gives_as_a_whole(model, length):
 
 @pytest.mark.parametrize("shared, remembered", [(_CHUNK - 1, 0), (_CHUNK, 1), (2 * _CHUNK + 50, 2)])
 @torch.inference_mode()
-def test_what_is_remembered_gives_the_same_numbers_to_the_bit(model, shared, remembered):
+def test_remembered_chunks_are_exact(model, shared, remembered):
     begun, ended = prompt(shared), prompt(90, seed=1)
     counting = CountingModel(model)
     prefill = Prefill(counting, 1000)
@@ -58,7 +58,7 @@ def test_what_is_remembered_gives_the_same_numbers_to_the_bit(model, shared, rem
 
 
 @torch.inference_mode()
-def test_the_same_chunk_after_another_one_is_not_taken_for_it(model):
+def test_chunk_is_known_by_all_tokens_before_it(model):
     first, second, last = (prompt(_CHUNK, seed) for seed in range(3))
     counting = CountingModel(model)
     prefill = Prefill(counting, 1000)
@@ -68,7 +68,7 @@ def test_the_same_chunk_after_another_one_is_not_taken_for_it(model):
 
 
 @torch.inference_mode()
-def test_when_there_is_no_room_the_ends_of_the_oldest_go_first(model):
+def test_oldest_chunks_are_dropped_last_to_first(model):
     counting = CountingModel(model)
     prefill = Prefill(counting, 3 * _CHUNK)
     old, new = prompt(2 * _CHUNK + 1), prompt(2 * _CHUNK + 1, seed=1)
@@ -79,7 +79,7 @@ def test_when_there_is_no_room_the_ends_of_the_oldest_go_first(model):
 
 
 @torch.inference_mode()
-def test_what_a_caller_does_to_its_cache_does_not_reach_what_is_remembered(model):
+def test_returned_cache_is_a_copy(model):
     ids, prefill = prompt(_CHUNK + 9), Prefill(model, 1000)
     before = prefill(ids)[1]
     for layer in prefill(ids)[0].layers:
@@ -87,7 +87,7 @@ def test_what_a_caller_does_to_its_cache_does_not_reach_what_is_remembered(model
     assert torch.equal(prefill(ids)[1], before)
 
 
-def test_calls_that_share_a_beginning_get_what_they_get_alone(model):
+def test_shared_beginning_changes_no_answer(model):
     begun = prompt(2 * _CHUNK)
     rows = [Row(begun + prompt(9 + n, seed=n), 20, 1.0, seed=n) for n in range(1, 7)]
     alone = []

@@ -55,26 +55,26 @@ def steered(server, reader, timeout=60.0, extra=(), **config):
 
 
 class TestSegments:
-    def test_without_a_correction_the_answer_is_the_servers(self, serve):
+    def test_uncorrected_answer_is_the_servers(self, serve):
         server = serve("It is so.")
         answer = steered(server, Once(0, at=10**6), max_tokens=50, temperature=0.5, top_p=0.9)
         assert (answer.text, answer.finish_reason) == ("It is so.", "stop")
-        (asked,) = server.bodies("/v1/completions")
+        (body,) = server.bodies("/v1/completions")
         assert server.prompts() == ["<|user|>Tell me.<|assistant|>"]
         wanted = {"max_tokens": 50, "temperature": 0.5, "top_p": 0.9, "stream": True, "model": "test"}
-        assert wanted.items() <= asked.items() and "seed" not in asked and "stop" not in asked
+        assert wanted.items() <= body.items() and "seed" not in body and "stop" not in body
 
     @pytest.mark.parametrize("ids", [True, False], ids=["ids", "no ids"])
     @pytest.mark.parametrize("step", [1, 7])
     @pytest.mark.parametrize("kept", [0, 1, 13, 30])
-    def test_it_goes_on_after_what_was_kept_the_note_and_the_opening(self, serve, kept, step, ids):
+    def test_resumes_after_kept_text_note_and_opening(self, serve, kept, step, ids):
         text = "0123456789" * 4
         server = serve(Hangs(text), "at last.", step=step, ids=ids)
         answer = steered(server, Once(kept))
         assert answer.text == f"{text[:kept]} so: at last."
         assert server.prompts()[1] == f"<|user|>Tell me.<|assistant|>{text[:kept]} (Wait.) so: "
 
-    def test_the_server_is_stopped_and_all_that_it_wrote_is_counted(self, serve):
+    def test_stop_reaches_server_and_all_tokens_count(self, serve):
         server = serve(Hangs("x" * 35), "y" * 7, step=5)
         answer = steered(server, Once(3))
         assert server.hangs_up() and server.written == 42
@@ -82,7 +82,7 @@ class TestSegments:
         assert answer.usage.output_tokens == 30 + 7 + 1
         assert answer.usage.input_tokens == sum(len(prompt) for prompt in server.prompts())
 
-    def test_a_cut_within_an_earlier_opening_works_too(self, serve):
+    def test_cut_within_an_earlier_opening(self, serve):
         corrections = [Correction(10, "", " so: we say "), Correction(14, " (Hm.)", " that is ")]
         server = serve(Hangs("0123456789" * 3), Hangs("nothing at all"), "it.")
 
@@ -92,36 +92,36 @@ class TestSegments:
         assert steered(server, reader).text == "0123456789 so: that is it."
         assert server.prompts()[2].endswith("|>0123456789 so: (Hm.) that is ")
 
-    def test_who_always_corrects_gets_no_more_tokens_than_the_call_was_given(self, serve):
+    def test_endless_corrections_keep_the_token_limit(self, serve):
         server = serve(Hangs("abcdefgh"))
         answer = steered(server, lambda text: Correction(0, "", "x") if len(text) > 4 else None, max_tokens=20)
         assert answer.usage.output_tokens == 20 and answer.finish_reason in ("length", "stop")
         assert [body["max_tokens"] for body in server.bodies("/v1/completions")] == [20, 15, 11, 7, 3]
 
-    def test_nor_than_the_context_holds(self, serve):
+    def test_endless_corrections_keep_the_context(self, serve):
         server = serve(Hangs("x" * 40), context=70)
         assert steered(server, Once(30, opening="y" * 12)).text == "x" * 30
 
-    def test_a_seed_makes_each_stretch_its_own_numbers(self, serve):
+    def test_each_segment_has_its_own_seed(self, serve):
         server = serve(Hangs("x" * 40), "y")
         steered(server, Once(0), seed=3)
         first, second = (body["seed"] for body in server.bodies("/v1/completions"))
         assert second == first + 1
 
-    def test_stop_strings_are_looked_for_here(self, serve):
+    def test_client_looks_for_stop_strings(self, serve):
         server = serve(Hangs("so far so good"))
         answer = steered(server, Once(0, at=10**6), stop=("ood",))
         assert (answer.text, answer.finish_reason) == ("so far so g", "stop")
         assert server.hangs_up()
 
-    def test_settings_of_the_server_and_of_its_chat_template(self, serve):
+    def test_server_and_template_settings(self, serve):
         server = serve("x")
         extra = {"min_p": 0.1, "chat_template_kwargs": {"enable_thinking": False}}
         steered(server, Once(0), extra=extra)
         assert server.bodies("/tokenize")[0]["chat_template_kwargs"] == {"enable_thinking": False}
         assert server.bodies("/v1/completions")[0]["min_p"] == 0.1
 
-    def test_a_reader_that_fails_stops_the_server(self, serve):
+    def test_failing_reader_stops_the_server(self, serve):
         server = serve(Hangs("x" * 40))
 
         def broken(text):
@@ -133,12 +133,14 @@ class TestSegments:
 
 
 class TestR2P:
-    def test_a_mistake_is_cut_off_and_the_model_goes_on(self, serve):
+    def test_mistake_is_cut_off_and_resumed(self, serve):
         server = serve(Hangs(CUT), REST)
         with dspy.context(lm=lm(server), track_usage=True):
             answer = ask(program())
         assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stream")
-        assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "cited")]
+        assert [(intervention.stage, intervention.check) for intervention in answer.interventions] == [
+            ("evidence", "cited")
+        ]
         assert server.hangs_up()
         assert server.prompts()[1].endswith(
             f"{STAGES['requirements']}\n(Wait. There is no item 7; cite only 1, 2.)\n\n[[ ## evidence ## ]]\n"
@@ -154,7 +156,7 @@ class TestR2P:
         assert server.hangs_up()
 
     @pytest.mark.parametrize("opens", ["<|assistant|>", "<|assistant|><think>\n"], ids=["none", "prefilled"])
-    def test_in_the_native_thinking(self, serve, opens):
+    def test_native_thinking(self, serve, opens):
         wrong = thought(evidence=[])
         begins = "" if opens.endswith("\n") else "<think>\n"
         text = f"{begins}{wrong}\n</think>\n\n{ANSWER}"
@@ -171,40 +173,42 @@ class TestR2P:
         (chat,) = (body for body in server.bodies("/tokenize") if "messages" in body)
         assert chat["chat_template_kwargs"] == {"enable_thinking": True}
 
-    def test_its_thought_is_a_thought_for_dspy_too(self, serve):
+    def test_thought_becomes_a_thinking_part(self, serve):
         server = serve(f"Hm.\n</think>\n\n{ANSWER}", opens="<|assistant|><think>\n")
         answer = _complete(server)
         assert [part.type for part in answer.message.parts] == ["thinking", "text"]
         assert (answer.message.parts[0].text, answer.text) == ("Hm.", ANSWER)
 
-    def test_many_threads_mix_up_nothing(self, serve):
+    def test_threads_get_their_own_answers(self, serve):
         server = serve(GOOD, step=200)
         module = program()
         with dspy.context(lm=lm(server, temperature=1.0)):
-            made = dspy.Parallel(num_threads=16, disable_progress_bar=True)(
+            answers = dspy.Parallel(num_threads=16, disable_progress_bar=True)(
                 [(module, {"film": f"film {number}", "profile": HISTORY}) for number in range(48)]
             )
-        assert [(one.tag, one.correction_mode, one.interventions) for one in made] == [("romance", "stream", [])] * 48
+        assert [(answer.tag, answer.correction_mode, answer.interventions) for answer in answers] == [
+            ("romance", "stream", [])
+        ] * 48
         films = {re.search(r"film \d+", prompt)[0] for prompt in server.prompts()}
         assert films == {f"film {number}" for number in range(48)}
 
-    def test_many_async_calls_at_once(self, serve):
+    def test_concurrent_async_calls(self, serve):
         server = serve(GOOD, step=200)
 
         async def all_of_them():
             return await asyncio.gather(*(program().acall(film=FILM, profile=HISTORY) for _ in range(24)))
 
         with dspy.context(lm=lm(server, temperature=1.0)):
-            assert [one.tag for one in asyncio.run(all_of_them())] == ["romance"] * 24
+            assert [answer.tag for answer in asyncio.run(all_of_them())] == ["romance"] * 24
 
-    def test_candidates_are_samples_of_their_own(self, serve):
+    def test_candidates_have_their_own_seeds(self, serve):
         server = serve(GOOD, step=50)
         with dspy.context(lm=lm(server, seed=5)):
             ask(program(candidates=3))
         seeds = [body["seed"] for body in server.bodies("/v1/completions")]
         assert len(set(seeds)) == 3
 
-    def test_nothing_is_cached_and_the_history_says_it(self, serve):
+    def test_steered_calls_are_uncached_and_in_history(self, serve):
         server = serve(GOOD)
         served = lm(server, cache=True)
         with dspy.context(lm=served):
@@ -251,7 +255,7 @@ class TestStages:
         with dspy.context(lm=lm(server, prefix=prefix, **options), track_usage=True):
             return ask(module or program()), server
 
-    def test_a_good_answer_is_written_stage_by_stage(self, serve):
+    def test_good_answer_stage_by_stage(self, serve):
         answer, server = self.answers(serve, GOOD)
         assert (answer.tag, answer.violations, answer.correction_mode, answer.interventions) == (
             "romance",
@@ -259,26 +263,28 @@ class TestStages:
             "stages",
             [],
         )
-        asked = server.bodies("/v1/chat/completions")
-        assert [body.get("stop") for body in asked] == [[mark] for mark in MARKS] + [None]
-        assert asked[0]["messages"][-1]["role"] == "user" and "continue_final_message" not in asked[0]
+        bodies = server.bodies("/v1/chat/completions")
+        assert [body.get("stop") for body in bodies] == [[mark] for mark in MARKS] + [None]
+        assert bodies[0]["messages"][-1]["role"] == "user" and "continue_final_message" not in bodies[0]
         first = GOOD[: GOOD.index(MARKS[0])] + f"{MARKS[0]}\n"
-        assert asked[1]["messages"][-1] == {"role": "assistant", "content": first}
-        assert asked[1]["continue_final_message"] is True and asked[1]["add_generation_prompt"] is False
+        assert bodies[1]["messages"][-1] == {"role": "assistant", "content": first}
+        assert bodies[1]["continue_final_message"] is True and bodies[1]["add_generation_prompt"] is False
         (used,) = answer.get_lm_usage().values()
         written = len(GOOD) - sum(len(mark) + 1 for mark in MARKS)
         assert (used["prompt_tokens"], used["completion_tokens"]) == (6 * 3, written)
 
-    def test_a_mistake_is_corrected_before_the_next_stage(self, serve):
+    def test_mistake_is_corrected_before_the_next_stage(self, serve):
         answer, server = self.answers(serve, BAD, REST)
         assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stages")
-        assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "cited")]
+        assert [(intervention.stage, intervention.check) for intervention in answer.interventions] == [
+            ("evidence", "cited")
+        ]
         beginnings = [body["messages"][-1]["content"] for body in server.bodies("/v1/chat/completions")[1:]]
         assert beginnings[1].endswith("cite only 1, 2.)\n\n[[ ## evidence ## ]]\n")
-        assert not any("preferences" in one for one in beginnings[:2]), "no stage was written in vain"
+        assert not any("preferences" in text for text in beginnings[:2]), "no stage was written in vain"
         assert "Wait" not in str(answer.outcome)
 
-    def test_in_the_native_thinking(self, serve):
+    def test_native_thinking(self, serve):
         text = f"<think>\n{thought()}\n</think>\n\n{ANSWER}"
         answer, server = self.answers(serve, text, module=program(carrier="thinking"), reasoning=True)
         assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stages")
@@ -286,13 +292,15 @@ class TestStages:
         assert beginnings[0] == "<think>\n" and beginnings[1].endswith("the lighthouse film\n</requirements>\n")
         assert server.bodies("/v1/chat/completions")[0]["stop"] == ["</requirements>"]
 
-    def test_a_stage_that_is_left_out_is_noticed_though_its_end_never_comes(self, serve):
+    def test_missing_stage_is_noticed(self, serve):
         bad = GOOD.replace(f"[[ ## evidence ## ]]\n{EVIDENCE}\n\n", "")
         answer, _ = self.answers(serve, bad, REST)
         assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stages")
-        assert [(one.stage, one.check) for one in answer.interventions] == [("evidence", "stages")]
+        assert [(intervention.stage, intervention.check) for intervention in answer.interventions] == [
+            ("evidence", "stages")
+        ]
 
-    def test_a_server_that_needs_no_telling_gets_no_white_space_at_the_end(self, serve):
+    def test_empty_prefix_strips_trailing_space(self, serve):
         server = serve(Continues(GOOD), vllm=False)
         with dspy.context(lm=lm(server, prefix={})):
             assert ask(program()).tag == "romance"
@@ -305,12 +313,12 @@ class TestStages:
             answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
         assert (answer.tag, answer.correction_mode) == ("romance", "stages")
 
-    def test_a_model_that_ends_too_early_is_not_asked_for_ever(self, serve):
+    def test_early_end_is_not_retried_forever(self, serve):
         with optimizing():
             answer, server = self.answers(serve, "So.", module=program(max_backtracks=0))
         assert answer.tag is None and len(server.requests) < 8
 
-    def test_it_takes_no_more_tokens_than_the_call_was_given(self, serve):
+    def test_token_limit_spans_the_stages(self, serve):
         with optimizing():
             answer, server = self.answers(serve, GOOD, module=program(max_backtracks=0), max_tokens=100)
         limits = [body["max_tokens"] for body in server.bodies("/v1/chat/completions")]
@@ -319,7 +327,7 @@ class TestStages:
 
 
 class TestWhatCannotBeSteered:
-    def test_a_server_without_tokenize_is_asked_again_instead(self, serve):
+    def test_server_without_tokenize_falls_back_to_retry(self, serve):
         server = serve(BAD, GOOD, vllm=False)
         with dspy.context(lm=lm(server)):
             answer = ask(program())
@@ -328,13 +336,13 @@ class TestWhatCannotBeSteered:
         assert len(server.bodies("/tokenize")) == 1, "it has said so once"
         assert server.prompts() == []
 
-    def test_and_so_it_is_async(self, serve):
+    def test_server_without_tokenize_async(self, serve):
         server = serve(GOOD, vllm=False)
         with dspy.context(lm=lm(server)):
             answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
         assert (answer.tag, answer.correction_mode) == ("romance", "retry")
 
-    def test_without_interventions_calls_are_dspys_own(self, serve):
+    def test_no_interventions_means_plain_calls(self, serve):
         server = serve(GOOD)
         with dspy.context(lm=lm(server)):
             assert ask(program(max_interventions=0)).correction_mode == "retry"
@@ -353,24 +361,24 @@ FAULTS = [
 
 
 class TestFaults:
-    @pytest.mark.parametrize(("why", "text", "said"), FAULTS, ids=[one[0] for one in FAULTS])
-    def test_the_caller_gets_one_clear_line(self, serve, why, text, said):
+    @pytest.mark.parametrize(("why", "text", "message"), FAULTS, ids=[fault[0] for fault in FAULTS])
+    def test_server_fault_is_a_one_line_error(self, serve, why, text, message):
         server = serve(text)
         with (
             dspy.context(lm=lm(server, timeout=0.1 if isinstance(text, Stalls) else 60.0)),
-            pytest.raises(dspy.LMError, match=said) as fault,
+            pytest.raises(dspy.LMError, match=message) as fault,
         ):
             ask(program())
         assert "\n" not in str(fault.value)
         assert len(server.prompts()) == 1, "no retries"
 
-    def test_so_does_one_who_reaches_no_server(self, serve):
+    def test_unreachable_server_is_a_one_line_error(self, serve):
         server = serve(GOOD)
         server.stop()
         with dspy.context(lm=lm(server)), pytest.raises(dspy.LMError, match="broke off: .*refused"):
             ask(program())
 
-    def test_a_history_that_does_not_fit_the_servers_context_is_shortened(self, serve):
+    def test_long_history_is_shortened(self, serve):
         server = serve(GOOD, context=5000)
         long = [*HISTORY, {"id": "m10", "text": "a long tale " * 400}]
         with dspy.context(lm=lm(server, max_tokens=1000)):
@@ -379,18 +387,18 @@ class TestFaults:
         (prompt,) = server.prompts()
         assert len(prompt) <= 4100 and "a lighthouse in the rain" in prompt and FILM in prompt
 
-    def test_a_prompt_that_does_not_fit_says_both_numbers(self, serve):
+    def test_overlong_prompt_is_a_context_error(self, serve):
         server = serve(GOOD, context=100)
         with dspy.context(lm=lm(server)), pytest.raises(dspy.ContextWindowExceededError, match="context of 100"):
             ask(program())
 
-    def test_an_answer_that_has_no_room_is_mended_or_raised_but_never_half(self, serve):
+    def test_cut_off_answer_is_never_accepted(self, serve):
         server = serve(GOOD)
         with dspy.context(lm=lm(server, max_tokens=40)), optimizing():
             answer = ask(program(max_backtracks=0))
         assert answer.tag is None and answer.violations
 
-    def test_cancelling_a_task_stops_the_server(self, serve):
+    def test_cancelled_task_stops_the_server(self, serve):
         server = serve(Hangs("x" * 100_000))
         engine = ThreadedEngine(ServedEngine(Server(server.api_base, "none", 60.0), {}))
         request = Request("hosted_vllm/test", (Message.user("Tell me."),))
@@ -408,7 +416,7 @@ class TestFaults:
 
 
 class TestKeys:
-    def test_the_key_comes_from_the_environment(self, serve, monkeypatch):
+    def test_key_comes_from_the_environment(self, serve, monkeypatch):
         monkeypatch.setenv("HOSTED_VLLM_API_KEY", "of-the-environment")
         server = serve(GOOD)
         monkeypatch.setenv("HOSTED_VLLM_API_BASE", server.api_base)
@@ -416,7 +424,7 @@ class TestKeys:
             assert ask(program()).correction_mode == "stream"
         assert server.keys == {"Bearer of-the-environment"}
 
-    def test_and_from_nowhere_else(self):
+    def test_key_argument_is_refused(self):
         with pytest.raises(ValueError, match="api_key: set the key in the environment"):
             connect("hosted_vllm/test", api_key="of-the-call")
 

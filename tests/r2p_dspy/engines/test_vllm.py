@@ -1,4 +1,4 @@
-"""Every grade and carrier against a real vLLM server with the pocket model: `make test ARGS="-m vllm -n 0"`."""
+"""Every correction mode and carrier on a real vLLM server with the pocket model: `make test ARGS="-m vllm -n 0"`."""
 
 import asyncio
 import importlib.util
@@ -43,7 +43,7 @@ class Running:
         self.url = url
         self.api_base = f"{url}/v1"
 
-    def told(self, name):
+    def metric(self, name):
         """The sum of a metric."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
@@ -52,10 +52,10 @@ class Running:
     def idle(self):
         """Wait until nothing runs, and return the tokens generated so far."""
         deadline = time.monotonic() + 30
-        while self.told("num_requests_running") or self.told("num_requests_waiting"):
+        while self.metric("num_requests_running") or self.metric("num_requests_waiting"):
             assert time.monotonic() < deadline, "the server works on"
             time.sleep(0.1)
-        return self.told("generation_tokens_total")
+        return self.metric("generation_tokens_total")
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +98,14 @@ def _answers(url):
         return False
 
 
-def lm(server, grade="stream", carrier="fields", **options):
-    """The pocket model on the server, reached so that this is the best grade."""
+def lm(server, mode="stream", carrier="fields", **options):
+    """The pocket model on the server, reached so that this is the best correction mode."""
     settings = {"api_base": server.api_base, "max_tokens": 600, "cache": False, "num_retries": 0, "timeout": 120.0}
-    if grade == "stages":
+    if mode == "stages":
         settings["prefix"] = {"continue_final_message": True, "add_generation_prompt": False}
     if carrier == "thinking":
         settings["reasoning"] = True
-    return connect("hosted_vllm/pocket" if grade == "stream" else "openai/pocket", **{**settings, **options})
+    return connect("hosted_vllm/pocket" if mode == "stream" else "openai/pocket", **{**settings, **options})
 
 
 @pytest.fixture(autouse=True)
@@ -127,41 +127,41 @@ def known(**options):
     return R2P(TASK.signature, retriever=default_retriever(TASK), checks=[NEVER], **options)
 
 
-def asked(module, lm, how, user):
+def run(module, lm, how, user):
     with dspy.context(lm=lm, track_usage=True), optimizing():
         return module(**user.inputs()) if how == "sync" else asyncio.run(module.acall(**user.inputs()))
 
 
-def test_a_plain_call_is_dspys_own(server):
+def test_plain_call(server):
     (text,) = lm(server, max_tokens=None)("Hello")
     assert text
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize("carrier", ["fields", "thinking"])
-@pytest.mark.parametrize("grade", ["stream", "stages", "retry"])
-def test_every_grade_and_carrier(server, grade, carrier, how):
-    served = lm(server, grade, carrier)
+@pytest.mark.parametrize("mode", ["stream", "stages", "retry"])
+def test_correction_modes_and_carriers(server, mode, carrier, how):
+    served = lm(server, mode, carrier)
     for user in USERS:
         before = server.idle()
-        answer = asked(known(carrier=carrier, max_backtracks=1), served, how, user)
-        assert answer.correction_mode == grade
-        interventions = [] if grade == "retry" else [("requirements", "never")] * 2
-        assert [(one.stage, one.check) for one in answer.interventions] == interventions
+        answer = run(known(carrier=carrier, max_backtracks=1), served, how, user)
+        assert answer.correction_mode == mode
+        interventions = [] if mode == "retry" else [("requirements", "never")] * 2
+        assert [(intervention.stage, intervention.check) for intervention in answer.interventions] == interventions
         assert [verdict.check for verdict in answer.violations] == ["never"], "all else holds"
-        assert len(answer.attempts) == (2 if grade == "retry" else 4)
+        assert len(answer.attempts) == (2 if mode == "retry" else 4)
         assert answer.tag is not None and answer.reasoning.cited
         (used,) = answer.get_lm_usage().values()
         assert 0 <= server.idle() - before - used["completion_tokens"] <= LATE * len(answer.interventions)
 
 
-def test_uncorrected_it_answers_as_in_process(server):
+def test_uncorrected_answer_equals_in_process(server):
     with optimizing():
         texts = []
-        for one in (connect("pocket", max_tokens=600, cache=False), lm(server)):
-            with dspy.context(lm=one):
+        for model in (connect("pocket", max_tokens=600, cache=False), lm(server)):
+            with dspy.context(lm=model):
                 program(max_backtracks=0)(film=FILM, profile=HISTORY)
-            texts.append(str(one.history[-1]["outputs"]))
+            texts.append(str(model.history[-1]["outputs"]))
     assert texts[0] == texts[1]
 
 
@@ -171,7 +171,7 @@ def _steered(server, reader, **config):
         return ServedEngine(Server(server.api_base, "none", 120.0), {"ignore_eos": True}).complete(request)
 
 
-def test_a_stopped_stream_stops_the_servers_work(server):
+def test_stopped_stream_stops_the_server(server):
     before = server.idle()
 
     class Enough(Exception):
@@ -188,7 +188,7 @@ def test_a_stopped_stream_stops_the_servers_work(server):
     assert written < 350
 
 
-def test_what_was_thrown_away_is_counted(server):
+def test_discarded_tokens_are_counted(server):
     before = server.idle()
     answer = _steered(server, Once(5, at=1000), max_tokens=1000, temperature=1.0, seed=1)
     assert answer.text[5:].startswith(" so: ") and "Wait" not in answer.text
@@ -196,12 +196,12 @@ def test_what_was_thrown_away_is_counted(server):
     assert 0 <= server.idle() - before - answer.usage.output_tokens <= LATE
 
 
-def test_cancelling_a_task_stops_it_too(server):
+def test_cancelled_task_stops_the_server(server):
     before = server.idle()
 
     async def cancelled():
         task = asyncio.ensure_future(program().acall(film=FILM, profile=HISTORY))
-        while not server.told("num_requests_running"):
+        while not server.metric("num_requests_running"):
             await asyncio.sleep(0.02)
         task.cancel()
         await task
@@ -212,17 +212,17 @@ def test_cancelling_a_task_stops_it_too(server):
     assert server.idle() - before < 1500
 
 
-def test_many_threads_get_what_they_get_alone(server):
-    def one(number):
+def test_threads_get_their_own_answers(server):
+    def answer(number):
         return _steered(server, Once(number % 16), max_tokens=60, temperature=1.0, seed=number).text
 
     with ThreadPoolExecutor(32) as pool:
-        texts = list(pool.map(one, range(32)))
+        texts = list(pool.map(answer, range(32)))
     assert all(text[number % 16 :].startswith(" so: ") for number, text in enumerate(texts))
     assert len(set(texts)) == 32
 
 
-def test_a_seed_repeats_an_answer(server):
+def test_seed_repeats_an_answer(server):
     first, second = (_steered(server, Once(0, at=10**6), max_tokens=40, temperature=1.0, seed=7).text for _ in range(2))
     assert first == second
 
@@ -236,21 +236,21 @@ TEMPLATES = {  # of TRL: what the chat route makes of a thought that has begun
 
 
 @pytest.mark.parametrize(("name", "honoured"), TEMPLATES.items())
-def test_which_route_goes_on_within_a_thought(server, name, honoured):
+def test_routes_that_continue_a_thought(server, name, honoured):
     """By token ids every template goes on where it was; by `continue_final_message` not all do."""
-    found = importlib.util.find_spec("trl")
-    path = Path(found.submodule_search_locations[0]) / "chat_templates" / f"{name}.jinja" if found else None
+    trl = importlib.util.find_spec("trl")
+    path = Path(trl.submodule_search_locations[0]) / "chat_templates" / f"{name}.jinja" if trl else None
     if path is None or not path.exists():
         pytest.skip("TRL and its chat templates are not installed")
-    asked = Server(server.api_base, "none", 60.0)
+    client = Server(server.api_base, "none", 60.0)
     began = "<think>\n<analyse>\nA film"
     messages = [{"role": "user", "content": "Which?"}]
 
     def rendered(messages, **how):
         how = {"chat_template": path.read_text(), "messages": messages, "model": "pocket", **how}
-        ids = asked._client.post(f"{server.url}/tokenize", body=how, cast_to=object)["tokens"]
+        ids = client._client.post(f"{server.url}/tokenize", body=how, cast_to=object)["tokens"]
         body = {"model": "pocket", "tokens": ids}
-        return asked._client.post(f"{server.url}/detokenize", body=body, cast_to=object)["prompt"]
+        return client._client.post(f"{server.url}/detokenize", body=body, cast_to=object)["prompt"]
 
     prompt = rendered(messages, add_generation_prompt=True)
     by_ids = prompt + (began.removeprefix("<think>\n") if prompt.endswith("<think>\n") else began)
