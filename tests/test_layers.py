@@ -159,3 +159,10 @@ def test_no_file_names_a_path_of_somebodys_machine():
         if machine.search(line)
     ]
     assert not named
+
+
+def test_version_is_the_same_everywhere():
+    """`cli.py` cannot import it: the library imports DSPy."""
+    texts = [(ROOT / name).read_text() for name in ("pyproject.toml", "r2p_dspy/version.py", "cli.py", "CITATION.cff")]
+    versions = {re.search(r'version\w*(?: = |\(|: )"?(\d+\.\d+\.\d+)', text)[1] for text in texts}
+    assert len(versions) == 1
