@@ -16,7 +16,7 @@ from programs.ui.options import COMPILING, DATA, MEASURES, RUN, SETTINGS, SWEPT_
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option("0.2.0", prog_name="r2p-dspy")
+@click.version_option("0.1.0", prog_name="r2p-dspy")
 def cli() -> None:
     """Personalize the output of language models, and show the evidence.
 
