@@ -368,7 +368,7 @@ def test_tuning_stops_when_the_metric_always_fails(engine, tmp_path):
     [
         (["--optimizer", "none"], "add --tune"),
         (["--tune", "--trials", 0], "--trials"),
-        (["--tune", "--reconcile", "synthesis"], "let candidates be 2 or more"),
+        (["--tune", "--reconcile", "synthesis"], "reads several candidates: 2 or more, not 1"),
         (["--tune", "--retriever", "nothing"], "unknown retriever"),
     ],
 )
