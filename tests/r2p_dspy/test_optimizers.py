@@ -65,7 +65,7 @@ def check_demos(module, numbers):
 
 
 class TestBootstrapping:
-    def test_demos_hold_all_stages_of_accepted_attempts(self, engine):
+    def test_demos_hold_accepted_stages(self, engine):
         module = program()
         few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=3, max_labeled_demos=0)
         compiled = few.compile(module, trainset=rows(1, 6))
@@ -78,7 +78,7 @@ class TestBootstrapping:
         assert [f"requirement {n}" in prompt for n in (1, 2, 4)] == [True] * 3
         assert SAID not in prompt
 
-    def test_labelled_demos_beside_them_stay_out_of_prompts(self, engine):
+    def test_labelled_demos_stay_out_of_prompts(self, engine):
         few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=1, max_labeled_demos=16)
         compiled = few.compile(program(), trainset=rows(1, 6))
         assert len(compiled.reason.demos) > 1
@@ -86,7 +86,7 @@ class TestBootstrapping:
         assert len(engine.requests[-1].messages) == 3, "one demo and the question"
         assert "Not supplied" not in engine.prompts()[-1]
 
-    def test_random_search_runs_through_and_finds_demos(self, engine, capsys):
+    def test_random_search_finds_demos(self, engine, capsys):
         search = BootstrapFewShotWithRandomSearch(
             metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=2, num_candidate_programs=2, num_threads=2
         )
@@ -100,7 +100,7 @@ class TestBootstrapping:
                 check_demos(one["program"], [1, 2])
             assert one["program"].enforce.module is one["program"].reason
 
-    def test_demos_are_collected_though_the_lm_is_set_on_the_program(self, engine):
+    def test_lm_set_on_the_program(self, engine):
         module = program()
         module.set_lm(dspy.settings.lm)
         few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=0)
@@ -110,7 +110,7 @@ class TestBootstrapping:
         assert [name for name, _ in compiled.named_predictors()] == ["reason"]
 
 
-def test_sixteen_labelled_demos_leave_the_prompt_as_it_was(engine):
+def test_labelled_demos_leave_the_prompt(engine):
     module = program()
     compiled = LabeledFewShot(16).compile(module, trainset=rows(0, 16))
     assert len(compiled.reason.demos) == 16
@@ -119,7 +119,7 @@ def test_sixteen_labelled_demos_leave_the_prompt_as_it_was(engine):
     assert engine.prompts()[0] == engine.prompts()[1]
 
 
-def test_a_saved_program_asks_as_the_compiled_one_did(engine, tmp_path):
+def test_saved_program_sends_the_same_prompt(engine, tmp_path):
     few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=1)
     compiled = few.compile(program(), trainset=rows(1, 4))
     compiled.reason.signature = compiled.reason.signature.with_instructions("Choose well.")
@@ -157,13 +157,13 @@ class TestNested:
             few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=0)
             yield few.compile(Outer(), trainset=rows(1, 4)), engine
 
-    def test_it_compiles_as_any_module(self, outer):
+    def test_compiles(self, outer):
         compiled, _ = outer
         assert [name for name, _ in compiled.named_predictors()] == ["tagger.reason", "explain"]
         check_demos(compiled.tagger, [1, 2])
         assert [demo.why for demo in compiled.explain.demos] == ["because"] * 2
 
-    def test_it_is_saved_and_loaded_by_dspys_own_means(self, outer, tmp_path):
+    def test_dspy_save_and_load(self, outer, tmp_path):
         compiled, engine = outer
         compiled.save(tmp_path / "outer.json")
         loaded = Outer()
@@ -175,7 +175,7 @@ class TestNested:
         assert first == second
         assert "requirement 1" in first[0]
 
-    def test_what_dspy_saved_of_a_program_alone_fits_it_too(self, engine, tmp_path):
+    def test_state_of_the_program_alone_fits(self, engine, tmp_path):
         few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=0)
         few.compile(program(), trainset=rows(1, 4)).save(tmp_path / "film.json")
         loaded = R2P(Film)
@@ -184,7 +184,7 @@ class TestNested:
         assert "requirement 1" in engine.prompts()[-1]
 
 
-def test_a_teacher_may_be_another_model(scripted):
+def test_teacher_with_another_model(scripted):
     teacher = scripted(model)
     lm = dspy.settings.lm
     scripted(completion())
@@ -211,7 +211,7 @@ class TestSynthesis:
     def program(self):
         return program(candidates=2, reconcile="synthesis")
 
-    def test_it_gets_demos_of_comparisons_that_held(self, scripted):
+    def test_demos_of_accepted_comparisons(self, scripted):
         scripted(self.answers)
         module = self.program()
         module.synthesize.signature = module.synthesize.signature.with_instructions("Read twice.")
@@ -225,7 +225,7 @@ class TestSynthesis:
             assert [line["tag"] for line in lines] == [f"tag {number}"] * 2
             assert SAID not in str(demo) and "invented" not in str(demo)
 
-    def test_gepa_rewrites_its_instructions(self, scripted):
+    def test_gepa_rewrites_instructions(self, scripted):
         scripted('{"new_instruction": "Read every candidate twice."}')
         reflection = dspy.settings.lm
         scripted(self.answers)

@@ -46,7 +46,7 @@ def test_32_threads(scripted, candidates):
     assert len(engine.requests) == candidates * sum(2 if number % 3 == 0 else 1 for number in CALLS)
 
 
-def test_as_many_tasks(scripted):
+def test_32_async_tasks(scripted):
     scripted(answer_to)
     module = program()
 
