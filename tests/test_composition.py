@@ -43,7 +43,7 @@ class Many(dspy.Module):
         self.all, self.named = [first, program()], {"first": first, "third": program()}
 
     def forward(self, **kwargs):
-        return [one(**kwargs) for one in (*self.all, *self.named.values())][-1]
+        return [program(**kwargs) for program in (*self.all, *self.named.values())][-1]
 
 
 class StreamedEngine(ScriptedEngine):
@@ -56,10 +56,10 @@ class StreamedEngine(ScriptedEngine):
 
 
 def answer(request):
-    asked = request.messages[-1].text
-    if "`[[ ## why ## ]]`" in asked:
+    prompt = request.messages[-1].text
+    if "`[[ ## why ## ]]`" in prompt:
         return "[[ ## why ## ]]\nbecause"
-    if "`[[ ## comparison ## ]]`" in asked:
+    if "`[[ ## comparison ## ]]`" in prompt:
         return "[[ ## comparison ## ]]\nthey agree\n\n[[ ## tag ## ]]\nromance"
     return completion()
 
@@ -67,9 +67,9 @@ def answer(request):
 @pytest.fixture
 def lm():
     engine = StreamedEngine(answer)
-    made = dspy.LM("scripted/x", engine=engine, async_engine=AsyncScriptedEngine(engine), cache=False)
-    with dspy.context(lm=made):
-        yield made
+    lm = dspy.LM("scripted/x", engine=engine, async_engine=AsyncScriptedEngine(engine), cache=False)
+    with dspy.context(lm=lm):
+        yield lm
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def lm():
         lambda module: module.deepcopy()(**INPUTS),
         lambda module: module.reset_copy()(**INPUTS),
         lambda module: module.map_named_predictors(copy.copy)(**INPUTS),
-        lambda module: dspy.BestOfN(module, N=2, reward_fn=lambda inputs, made: 0.5, threshold=1.0)(**INPUTS),
+        lambda module: dspy.BestOfN(module, N=2, reward_fn=lambda inputs, prediction: 0.5, threshold=1.0)(**INPUTS),
     ],
     ids="call acall asyncify syncify Parallel batch copy.deepcopy deepcopy reset_copy map BestOfN".split(),
 )
 @pytest.mark.parametrize("options", [{}, {"candidates": 2, "reconcile": "synthesis"}], ids=["plain", "synthesis"])
 def test_call_styles(lm, called, options):
-    found = called(Outer(**options))
-    assert (found.tag, found.why) == ("romance", "because")
+    prediction = called(Outer(**options))
+    assert (prediction.tag, prediction.why) == ("romance", "because")
 
 
 def test_predictors_are_found(lm):
@@ -116,8 +116,8 @@ def test_set_lm(lm):
 @pytest.mark.parametrize(("options", "calls"), [({}, 2), ({"candidates": 3}, 4)])
 def test_track_usage(lm, options, calls):
     with dspy.context(track_usage=True):
-        made = [Outer(**options)(**INPUTS), asyncio.run(Outer(**options).acall(**INPUTS))]
-    assert [one.get_lm_usage()["scripted/x"]["total_tokens"] for one in made] == [15 * calls] * 2
+        predictions = [Outer(**options)(**INPUTS), asyncio.run(Outer(**options).acall(**INPUTS))]
+    assert [prediction.get_lm_usage()["scripted/x"]["total_tokens"] for prediction in predictions] == [15 * calls] * 2
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,9 @@ def test_streamify(lm, field, options, text):
         listening = dspy.streamify(module, stream_listeners=[StreamListener(field)])
         return [piece async for piece in listening(**INPUTS)]
 
-    *pieces, made = asyncio.run(streamed())
-    assert made.tag == "romance"
-    assert "".join(one.chunk for one in pieces if isinstance(one, StreamResponse)).strip() == text
+    *pieces, prediction = asyncio.run(streamed())
+    assert prediction.tag == "romance"
+    assert "".join(piece.chunk for piece in pieces if isinstance(piece, StreamResponse)).strip() == text
 
 
 class TestStates:
@@ -146,9 +146,9 @@ class TestStates:
 
     PLAIN, SYNTHESIS = {}, {"candidates": 2, "reconcile": "synthesis"}
 
-    def outer(self, said, options):
+    def outer(self, instructions, options):
         module = Outer(**options)
-        module.tagger.reason.signature = module.tagger.reason.signature.with_instructions(said)
+        module.tagger.reason.signature = module.tagger.reason.signature.with_instructions(instructions)
         return module
 
     def test_newer_state_fits_a_plain_program(self, lm):

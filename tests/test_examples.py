@@ -65,7 +65,7 @@ class TestReply:
         with dspy.context(lm=reply.stand_in()):
             answer = reply.Assistant()(mail=reply.MAIL, profile=reply.PROFILE)
         assert "15:30" in answer.reply and "16:00" not in answer.reply
-        assert [len(one.unmet) for one in answer.attempts] == [1, 0]
+        assert [len(attempt.unmet) for attempt in answer.attempts] == [1, 0]
         assert answer.cited == [reply.PROFILE[0]["reply"], reply.PROFILE[1]["reply"]]
 
     def test_optimizers_see_all_predictors(self):
@@ -127,8 +127,8 @@ class TestRecommender:
         compiled = self.gepa().compile(
             recommend.Recommender(), trainset=recommend.examples("ann"), valset=recommend.examples("bob")
         )
-        said = {name: one.signature.instructions for name, one in compiled.named_predictors()}
-        assert said == dict.fromkeys(NAMES, "Work carefully.")
+        instructions = {name: predictor.signature.instructions for name, predictor in compiled.named_predictors()}
+        assert instructions == dict.fromkeys(NAMES, "Work carefully.")
         assert self.attempts(compiled) == [2, 2, 2]
 
     def test_both_and_saved(self, tmp_path):

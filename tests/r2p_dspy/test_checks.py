@@ -233,10 +233,10 @@ def test_default_name(function, name):
 
 
 def test_unreadable_outcome_runs_parsed_alone():
-    asked = []
-    mine = Suggest(lambda inputs, outcome: asked.append(1), name="mine")
+    calls = []
+    mine = Suggest(lambda inputs, outcome: calls.append(1), name="mine")
     verdicts = judge((*BUILT_IN, mine), inputs(), Outcome(error="the field tag is missing."))
-    assert asked == []
+    assert calls == []
     assert not any(verdict.ok for verdict in verdicts)
     assert feedback(verdicts) == "Write every field, each of its type: the field tag is missing."
 

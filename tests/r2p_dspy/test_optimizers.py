@@ -29,8 +29,8 @@ def rows(start=0, count=6):
 
 def model(request):
     """Knows every film. Even numbers take two attempts, of which the first invents an item; multiples of 3 fail."""
-    asked = [message.text for message in request.messages]
-    number = int(re.findall(r"film number (\d+)", "\n".join(asked))[-1])
+    prompts = [message.text for message in request.messages]
+    number = int(re.findall(r"film number (\d+)", "\n".join(prompts))[-1])
     right = {
         "requirements": f"requirement {number}",
         "evidence": f'[{{"item": "1", "quote": "seen {number}"}}]',
@@ -38,7 +38,7 @@ def model(request):
         "draft": f"tag {number}",
         "tag": f"tag {number}" if number % 3 else "fantasy",
     }
-    first = SAID not in asked[-1]
+    first = SAID not in prompts[-1]
     return completion(
         **right | ({"evidence": '[{"item": "7", "quote": "invented"}]'} if first and not number % 2 else {})
     )
@@ -46,9 +46,9 @@ def model(request):
 
 @pytest.fixture
 def engine(scripted):
-    made = scripted(model)  # before: contexts are left in the opposite order, or the last one's settings stay
+    engine = scripted(model)  # before: contexts are left in the opposite order, or the last one's settings stay
     with optimizing():
-        yield made
+        yield engine
 
 
 def check_demos(module, numbers):
@@ -92,13 +92,13 @@ class TestBootstrapping:
         )
         module = program()
         best = search.compile(module, trainset=rows(1, 6), valset=rows(7, 3))
-        scores = {one["seed"]: one["score"] for one in best.candidate_programs}
+        scores = {candidate["seed"]: candidate["score"] for candidate in best.candidate_programs}
         assert set(scores) == {-3, -2, -1, 0, 1}
         assert all(0 < score < 100 for score in scores.values()), "9 fails, 8 takes two attempts"
-        for one in best.candidate_programs:
-            if one["seed"] == -1:
-                check_demos(one["program"], [1, 2])
-            assert one["program"].enforce.module is one["program"].reason
+        for candidate in best.candidate_programs:
+            if candidate["seed"] == -1:
+                check_demos(candidate["program"], [1, 2])
+            assert candidate["program"].enforce.module is candidate["program"].reason
 
     def test_lm_set_on_the_program(self, engine):
         module = program()
@@ -114,8 +114,8 @@ def test_labelled_demos_leave_the_prompt(engine):
     module = program()
     compiled = LabeledFewShot(16).compile(module, trainset=rows(0, 16))
     assert len(compiled.reason.demos) == 16
-    for one in (module, compiled):
-        ask(one, film="film number 1", profile=rows(1, 1)[0].profile)
+    for each in (module, compiled):
+        ask(each, film="film number 1", profile=rows(1, 1)[0].profile)
     assert engine.prompts()[0] == engine.prompts()[1]
 
 
@@ -126,8 +126,8 @@ def test_saved_program_sends_the_same_prompt(engine, tmp_path):
     loaded = program()
     about = load_program(loaded, save_program(compiled, tmp_path / "film.json", task="film", notes={"seed": 1}))
     assert (about["task"], about["notes"]) == ("film", {"seed": 1})
-    for one in (compiled, loaded):
-        ask(one, film="film number 7", profile=rows(7, 1)[0].profile)
+    for each in (compiled, loaded):
+        ask(each, film="film number 7", profile=rows(7, 1)[0].profile)
     assert engine.prompts()[-1] == engine.prompts()[-2]
     assert "Choose well." in engine.requests[-1].system
     assert "requirement 1" in engine.prompts()[-1]
@@ -142,8 +142,8 @@ class Outer(dspy.Module):
         self.explain = dspy.Predict("film, tag -> why")
 
     def forward(self, film, profile):
-        found = self.tagger(film=film, profile=profile)
-        return dspy.Prediction(tag=found.tag, why=self.explain(film=film, tag=found.tag).why)
+        tagged = self.tagger(film=film, profile=profile)
+        return dspy.Prediction(tag=tagged.tag, why=self.explain(film=film, tag=tagged.tag).why)
 
 
 class TestNested:
@@ -169,8 +169,8 @@ class TestNested:
         loaded = Outer()
         loaded.load(tmp_path / "outer.json")
         row = rows(7, 1)[0]
-        for one in (compiled, loaded):
-            assert one(**row.inputs()).tag == "tag 7"
+        for each in (compiled, loaded):
+            assert each(**row.inputs()).tag == "tag 7"
         first, second = engine.prompts()[-4:-2], engine.prompts()[-2:]
         assert first == second
         assert "requirement 1" in first[0]

@@ -113,8 +113,8 @@ def test_neutralize_breaks_markers(why, text, clean):
 )
 def test_accepted_forms(why, given, items):
     profile = Profile.of(given)
-    found = [(item.id, item.text, item.label) for item in profile]
-    assert [one if isinstance(two, tuple) else one[0] for one, two in zip(found, items, strict=True)] == items
+    triples = [(item.id, item.text, item.label) for item in profile]
+    assert [one if isinstance(two, tuple) else one[0] for one, two in zip(triples, items, strict=True)] == items
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_hostile_profile_keeps_prompt_structure(adapter, place, text):
 
     harmless, hostile = prompt({"text": "a lighthouse"}), prompt(PLACES[place](text))
     assert [message["role"] for message in hostile] == [message["role"] for message in harmless]
-    assert [markers(one["content"]) for one in hostile] == [markers(one["content"]) for one in harmless]
+    assert [markers(message["content"]) for message in hostile] == [markers(message["content"]) for message in harmless]
     assert hostile[0] == harmless[0], "the system message is the program's alone"
     tags = re.compile(r"</?\w+>")
     assert tags.findall(hostile[-1]["content"]) == tags.findall(harmless[-1]["content"])

@@ -10,7 +10,7 @@ def stage(name, *stages):
 
 
 def test_default_template():
-    tree = [(one.name, path) for one, path in TEMPLATE.walk()]
+    tree = [(stage.name, path) for stage, path in TEMPLATE.walk()]
     assert tree == [
         ("analyse", ()),
         ("requirements", ("analyse",)),
@@ -21,8 +21,8 @@ def test_default_template():
         ("draft", ("respond",)),
         ("verification", ("respond",)),
     ]
-    assert [one.type for one in TEMPLATE.leaves()] == [str, list[Evidence], list[Preference], str, Verification]
-    assert all(one.instruction.endswith(".") for one, _ in TEMPLATE.walk())
+    assert [stage.type for stage in TEMPLATE.leaves()] == [str, list[Evidence], list[Preference], str, Verification]
+    assert all(stage.instruction.endswith(".") for stage, _ in TEMPLATE.walk())
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_default_template():
 )
 def test_leaves_in_order(why, stages, leaves):
     template = Template(stages)
-    assert [one.name for one in template.leaves()] == leaves
-    names = [one.name for one, _ in template.walk()]
-    for one, path in template.walk():
-        assert all(names.index(parent) < names.index(one.name) for parent in path), "parents before children"
+    assert [stage.name for stage in template.leaves()] == leaves
+    names = [stage.name for stage, _ in template.walk()]
+    for stage, path in template.walk():
+        assert all(names.index(parent) < names.index(stage.name) for parent in path), "parents before children"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def check(answer, number, candidates):
     assert answer.outcome.tag == answer.tag
     assert len(answer.attempts) == (2 if number % 3 == 0 else 1)
     assert len(answer.candidates) == (candidates if candidates > 1 else 0)
-    assert all(one.answer["tag"] == answer.tag for one in answer.candidates)
+    assert all(candidate.answer["tag"] == answer.tag for candidate in answer.candidates)
 
 
 @pytest.mark.parametrize("candidates", [1, 3])

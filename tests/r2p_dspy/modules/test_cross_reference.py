@@ -24,7 +24,7 @@ FORGED = completion(evidence='[{"item": "1", "quote": "a dragon"}]', draft="horr
 GARBLED = "no field at all"
 
 
-def made(*answers, **changes):
+def candidates_with(*answers, **changes):
     return [Candidate(answer={"tag": answer}, **changes) for answer in answers]
 
 
@@ -49,27 +49,27 @@ class TestChoose:
         ],
     )
     def test_ways_to_reconcile(self, way, answers, winner):
-        candidates = made(*answers)
+        candidates = candidates_with(*answers)
         assert candidates[choose(candidates, "tag", way)].answer["tag"] == winner
 
     def test_failed_candidates_have_no_vote(self):
-        candidates = [*made("a", "a", survives=False), *made("b")]
+        candidates = [*candidates_with("a", "a", survives=False), *candidates_with("b")]
         assert choose(candidates, "tag") == 2
-        assert [one.support for one in candidates] == [0, 0, 1]
+        assert [candidate.support for candidate in candidates] == [0, 0, 1]
 
     def test_evidence_beats_no_evidence(self):
         evidence = {"evidence": [{"item": "1", "quote": "a lighthouse"}]}
-        candidates = [*made("a", "a"), *made("b", stages=evidence)]
+        candidates = [*candidates_with("a", "a"), *candidates_with("b", stages=evidence)]
         assert choose(candidates, "tag", "vote") == 2
-        assert [one.supported for one in candidates] == [False, False, True]
+        assert [candidate.supported for candidate in candidates] == [False, False, True]
 
     def test_no_survivor_gives_none(self):
-        assert choose(made("a", "b", survives=False), "tag") is None
+        assert choose(candidates_with("a", "b", survives=False), "tag") is None
 
     @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=7), st.randoms())
     def test_vote_ignores_order(self, answers, random):
-        first, shuffled = made(*answers), made(*random.sample(answers, len(answers)))
-        supports = [one[choose(one, "tag", "vote")].support for one in (first, shuffled)]
+        first, shuffled = candidates_with(*answers), candidates_with(*random.sample(answers, len(answers)))
+        supports = [group[choose(group, "tag", "vote")].support for group in (first, shuffled)]
         assert supports[0] == supports[1] == max(map(answers.count, answers))
 
 
@@ -89,12 +89,12 @@ class TestDue:
         ],
     )
     def test_samples_still_due(self, answers, n, confidence, more):
-        assert due(made(*answers), "tag", n, confidence) == more
+        assert due(candidates_with(*answers), "tag", n, confidence) == more
 
     @given(st.text("ab", min_size=7, max_size=7))
     def test_full_confidence_equals_full_sampling(self, answers):
         seen = ""
-        while count := due(made(*seen), "tag", 7, 1.0):
+        while count := due(candidates_with(*seen), "tag", 7, 1.0):
             seen = answers[: len(seen) + count]
         assert max("ab", key=seen.count) == max("ab", key=answers.count)
 
@@ -104,11 +104,11 @@ class TestPrediction:
         scripted(FANTASY, ROMANCE, ROMANCE)
         answer = ask(program(candidates=3))
         assert answer.tag == "romance"
-        assert sorted(one.answer["tag"] for one in answer.candidates) == ["fantasy", "romance", "romance"]
-        assert [one.support for one in answer.candidates if one.chosen] == [2]
+        assert sorted(candidate.answer["tag"] for candidate in answer.candidates) == ["fantasy", "romance", "romance"]
+        assert [candidate.support for candidate in answer.candidates if candidate.chosen] == [2]
         assert answer.decision == "2 of 3 candidates that hold answer so"
         assert [item.id for item in answer.reasoning.cited] == ["m7"]
-        assert sorted(one.cited for one in answer.candidates) == [["m7"], ["m7"], ["m9"]]
+        assert sorted(candidate.cited for candidate in answer.candidates) == [["m7"], ["m7"], ["m9"]]
 
     def test_single_candidate_has_no_candidates(self, scripted):
         scripted(ROMANCE)
@@ -163,18 +163,18 @@ class TestSynthesis:
         assert answer.reasoning.evidence[0].quote == "a lighthouse"
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "decision"),
         [
             ("babble", "the comparison cannot be read"),
             (compared("far too long"), "the model's own answer does not hold"),
         ],
     )
-    def test_unusable_synthesis_falls_back_to_vote(self, scripted, text, said):
+    def test_unusable_synthesis_falls_back_to_vote(self, scripted, text, decision):
         brief = Assert(lambda inputs, outcome: (len(outcome.tag) < 10, "Shorten it."), name="brief")
         scripted(ROMANCE, ROMANCE, text)
         answer = ask(self.program(checks=[brief]))
         assert answer.tag == "romance"
-        assert answer.decision.startswith(said)
+        assert answer.decision.startswith(decision)
 
     def test_predictor_exists_only_when_used(self):
         assert [name for name, _ in self.program().named_predictors()] == ["reason", "synthesize"]
@@ -205,7 +205,7 @@ class TestFailures:
         scripted(GARBLED, GARBLED, FANTASY)
         answer = ask(program(candidates=3, max_backtracks=0))
         assert answer.tag == "fantasy"
-        assert sum(one.error is not None for one in answer.candidates) == 2
+        assert sum(candidate.error is not None for candidate in answer.candidates) == 2
 
     def test_raises_with_the_best_candidate(self, scripted):
         scripted(GARBLED, FORGED)
@@ -223,7 +223,7 @@ class TestFailures:
         scripted(RuntimeError("gone"), ROMANCE, ROMANCE)
         answer = ask(program(candidates=3))
         assert answer.tag == "romance"
-        assert any("gone" in (one.error or "") for one in answer.candidates)
+        assert any("gone" in (candidate.error or "") for candidate in answer.candidates)
 
     def test_engine_error_in_all_candidates_raises(self, scripted):
         scripted(RuntimeError("gone"))
@@ -231,7 +231,7 @@ class TestFailures:
             ask(program(candidates=3))
 
     @pytest.mark.parametrize(
-        ("options", "said"),
+        ("options", "message"),
         [
             ({"candidates": 0}, "candidates must be at least 1"),
             ({"candidates": 3, "reconcile": "dice"}, "unknown way to reconcile 'dice'"),
@@ -239,8 +239,8 @@ class TestFailures:
             ({"candidates": 3, "adaptive": 1.5}, "adaptive is True, False or a probability"),
         ],
     )
-    def test_invalid_options(self, options, said):
-        with pytest.raises(ValueError, match=said):
+    def test_invalid_options(self, options, message):
+        with pytest.raises(ValueError, match=message):
             program(**options)
 
 
@@ -248,16 +248,16 @@ def test_around_any_module(scripted):
     scripted(*[f"[[ ## reasoning ## ]]\nhm\n\n[[ ## tag ## ]]\n{tag}" for tag in ("sad", "glad", "sad")])
     answer = CrossReference(dspy.ChainOfThought("film -> tag"), "tag", n=3)(film="x")
     assert answer.tag == "sad"
-    assert [one.support for one in answer.candidates if one.chosen] == [2]
+    assert [candidate.support for candidate in answer.candidates if candidate.chosen] == [2]
 
 
 @pytest.mark.parametrize("way", ["file", "state"])
 @pytest.mark.parametrize("options", [{"candidates": 3}, {"candidates": 3, "reconcile": "synthesis"}])
 def test_state_fits_any_wrapping(tmp_path, options, way):
-    for one, other in ((program(), program(**options)), (program(**options), program())):
-        one.reason.signature = one.reason.signature.with_instructions("Think twice.")
+    for saved, loaded in ((program(), program(**options)), (program(**options), program())):
+        saved.reason.signature = saved.reason.signature.with_instructions("Think twice.")
         if way == "file":
-            load_program(other, save_program(one, tmp_path / "program.json"))
+            load_program(loaded, save_program(saved, tmp_path / "program.json"))
         else:
-            other.load_state(one.dump_state())
-        assert other.reason.signature.instructions == "Think twice."
+            loaded.load_state(saved.dump_state())
+        assert loaded.reason.signature.instructions == "Think twice."

@@ -113,7 +113,7 @@ class TestBacktracking:
     def test_exhausted_check_does_not_stop_others(self, scripted):
         engine = scripted(INVENTED, INVENTED, RIGHT)
         never = Suggest(lambda inputs, outcome: (False, "No."), name="never", max_backtracks=0)
-        assert [one.check for one in ask(program(checks=[never])).violations] == ["never"]
+        assert [verdict.check for verdict in ask(program(checks=[never])).violations] == ["never"]
         assert len(engine.requests) == 3
 
     def test_negative_maximum(self):
@@ -186,7 +186,7 @@ def test_check_after_unknown_stage():
 
 class TestUnreadable:
     @pytest.mark.parametrize(
-        ("why", "text", "said"),
+        ("why", "text", "fault"),
         [
             ("no field at all", UNREADABLE, "the field requirements is missing."),
             ("a field left out", completion(tag=None), "the field tag is missing."),
@@ -195,23 +195,23 @@ class TestUnreadable:
             ("a marker within a line", RIGHT.replace("\n\n[[ ## tag", " [[ ## tag"), "the field tag is missing."),
         ],
     )
-    def test_feedback_names_the_fault(self, scripted, why, text, said):
+    def test_feedback_names_the_fault(self, scripted, why, text, fault):
         engine = scripted(text, RIGHT)
         answer = ask(program())
         assert (answer.tag, len(answer.attempts)) == ("romance", 2)
         assert not any(verdict.ok for verdict in answer.attempts[0].verdicts), "nothing can be said to hold"
         last = engine.requests[1].messages[-2:]
         assert last[0].text == (text or "(nothing)")
-        assert last[1].text.splitlines()[:2] == [SAID, f"Write every field, each of its type: {said}"]
+        assert last[1].text.splitlines()[:2] == [SAID, f"Write every field, each of its type: {fault}"]
 
     @pytest.mark.parametrize("text", [UNREADABLE, ""])
     def test_no_readable_attempt(self, scripted, text):
         scripted(text)
         with pytest.raises(AssertionFailed, match="'parsed'") as caught:
             ask(program())
-        found = caught.value.prediction
-        assert (found.tag, found.reasoning.evidence, found.reasoning.cited) == (None, None, ())
-        assert [item.id for item in found.retrieved] == ["1", "2"]
+        prediction = caught.value.prediction
+        assert (prediction.tag, prediction.reasoning.evidence, prediction.reasoning.cited) == (None, None, ())
+        assert [item.id for item in prediction.retrieved] == ["1", "2"]
         with optimizing(), dspy.context(trace=[]):
             assert ask(program()).tag is None
             assert ask(Enforce(dspy.Predict("film -> tag")), profile="").tag is None
@@ -245,9 +245,9 @@ class TestAdapters:
         with dspy.context(adapter=adapter):
             answer = ask(program())
         assert unmet(answer) == [["approved"], []]
-        asked = engine.requests[1].messages[-1].text
-        assert "The tag must be the approved draft, romance." in asked
-        assert adapter.user_message_output_requirements(program().reason.signature) in asked
+        retry = engine.requests[1].messages[-1].text
+        assert "The tag must be the approved draft, romance." in retry
+        assert adapter.user_message_output_requirements(program().reason.signature) in retry
 
     def test_unreadable(self, scripted, name, adapter, write):
         engine = scripted("romance, I think", write())
@@ -260,8 +260,8 @@ class TestAdapters:
         engine = scripted(write(verification="maybe"), write())
         with dspy.context(adapter=adapter):
             assert ask(program()).tag == "romance"
-        said = re.search("each of its type: (.*)", engine.prompts()[1])[1]
-        assert said in ("the field verification is not of its type.", "the answer cannot be read.")
+        fault = re.search("each of its type: (.*)", engine.prompts()[1])[1]
+        assert fault in ("the field verification is not of its type.", "the answer cannot be read.")
 
     def test_out_of_order(self, scripted, name, adapter, write):
         if name == "json":
@@ -374,13 +374,15 @@ class TestTrace:
             (Enforce(dspy.ChainOfThought("film -> tag")), ["predict"]),
             (Enforce(Two()), ["first", "second"]),
         ],
-        ids=lambda one: None if isinstance(one, list) else type(one).__name__,
+        ids=lambda value: None if isinstance(value, list) else type(value).__name__,
     )
     def test_state_names_are_the_modules_own(self, module, names):
         assert [name for name, _ in module.named_predictors()] == names
         assert set(module.dump_state()) == set(names)
 
-    @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda one: one.deepcopy(), lambda one: one.reset_copy()])
+    @pytest.mark.parametrize(
+        "duplicate", [copy.deepcopy, lambda module: module.deepcopy(), lambda module: module.reset_copy()]
+    )
     def test_deepcopy_enforces_its_own_predictor(self, scripted, duplicate):
         original = program()
         module = duplicate(original)

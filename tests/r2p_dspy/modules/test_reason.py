@@ -17,8 +17,8 @@ LONG = "many words that say little "
 def demo(number=0, **changes):
     """A demo as an optimizer makes it of a trace."""
     shown = Profile.of([{"id": f"d{number}", "text": f"film {number}", "label": "classic"}]).local()
-    made = dspy.ChatAdapter().parse(Reason(Film).signature, completion(requirements=f"demo number {number}"))
-    return dspy.Example({"augmented": True, "film": f"demo film {number}", "profile": shown, **made, **changes})
+    fields = dspy.ChatAdapter().parse(Reason(Film).signature, completion(requirements=f"demo number {number}"))
+    return dspy.Example({"augmented": True, "film": f"demo film {number}", "profile": shown, **fields, **changes})
 
 
 def raw(number):
@@ -186,14 +186,14 @@ class TestShortening:
 
     def test_room_for_max_tokens(self, scripted):
         size = self.room(scripted)
-        for written, cut in ((16, False), (2000, True)):
+        for max_tokens, cut in ((16, False), (2000, True)):
             engine = scripted(HONEST, **window(size + 1000))
-            with dspy.context(lm=dspy.settings.lm.copy(max_tokens=written)):
+            with dspy.context(lm=dspy.settings.lm.copy(max_tokens=max_tokens)):
                 assert (ask(program(), profile=FULL).truncated_chars > 0) == cut
             assert engine.requests
-            with dspy.context(lm=dspy.settings.lm.copy(max_tokens=2016 - written)):  # a call's own limit wins
-                assert (ask(program(max_tokens=written), profile=FULL).truncated_chars > 0) == cut
-                assert (ask(program(), profile=FULL, config={"max_tokens": written}).truncated_chars > 0) == cut
+            with dspy.context(lm=dspy.settings.lm.copy(max_tokens=2016 - max_tokens)):  # a call's own limit wins
+                assert (ask(program(max_tokens=max_tokens), profile=FULL).truncated_chars > 0) == cut
+                assert (ask(program(), profile=FULL, config={"max_tokens": max_tokens}).truncated_chars > 0) == cut
 
     @pytest.mark.parametrize(
         ("why", "text"),
@@ -307,14 +307,14 @@ class TestProfiles:
 
     def test_retriever_function(self, scripted):
         engine = scripted(completion())
-        asked = []
+        queries = []
 
         def last(query, profile):
-            asked.append(query)
+            queries.append(query)
             return list(profile)[::-1]
 
         answer = ask(R2P(Film, retriever=last), profile=HISTORY[::-1])
-        assert asked == [FILM]
+        assert queries == [FILM]
         assert (answer.tag, [item.ref for item in answer.retrieved]) == ("romance", ["m7", "m9"])
         assert len(engine.requests) == 1
 
@@ -337,9 +337,9 @@ class TestTemplates:
 
 def test_reason_stands_alone(scripted):
     scripted(completion())
-    made = Reason(Film)(film=FILM, profile=HISTORY)
-    assert (made.tag, made.evidence[0].item, made.verification.approved) == ("romance", "1", True)
-    assert set(made.keys()) == {*fields()}, "nothing but the signature's own"
+    prediction = Reason(Film)(film=FILM, profile=HISTORY)
+    assert (prediction.tag, prediction.evidence[0].item, prediction.verification.approved) == ("romance", "1", True)
+    assert set(prediction.keys()) == {*fields()}, "nothing but the signature's own"
 
 
 def test_call_demos_win(scripted):

@@ -76,14 +76,14 @@ def test_uncaught_exception_closes_contexts(drive):
 
 @DRIVERS
 def test_parallel_steps_have_their_own_context(drive):
-    def one(number):
+    def step(number):
         with dspy.context(r2p_test=(dspy.settings.r2p_test, number)):
             yield double(number=number)
             return (yield setting())
 
     def steps():
         with dspy.context(r2p_test="shared"):
-            results = yield [one(number) for number in range(5)]
+            results = yield [step(number) for number in range(5)]
             return results, (yield setting())
 
     assert drive(steps()) == ([("shared", number) for number in range(5)], "shared")

@@ -51,15 +51,15 @@ def test_stages_equal_those_of_fields(thinking):
 
 
 @pytest.mark.parametrize(
-    ("why", "said"),
+    ("why", "reply"),
     [
         ("the answer repeats the thought in its own tags", f"<think>\n{thought()}\n</think>\n\n{ANSWER}"),
         ("the first tag stands in the prompt", f"{thought()}\n</think>\n\n{ANSWER}"),
         ("no think tags at all", f"{thought()}\n\n{ANSWER}"),
     ],
 )
-def test_thinking_in_the_text(thinking, why, said):
-    thinking(said)
+def test_thinking_in_the_text(thinking, why, reply):
+    thinking(reply)
     answer = ask(module())
     assert (answer.tag, answer.reasoning.stages, answer.violations) == ("romance", STAGES, [])
 
@@ -85,16 +85,16 @@ def test_field_wins_over_thinking(thinking):
 
 def test_prompt_always_shows_the_template(thinking):
     engine = thinking((thought(), ANSWER))
-    asked = module()
-    asked.reason.signature = asked.reason.signature.with_instructions("Be quick.")
-    ask(asked)
+    program = module()
+    program.reason.signature = program.reason.signature.with_instructions("Be quick.")
+    ask(program)
     system = engine.requests[0].system
     assert "Be quick." in system and "<synthesise>\n<evidence>\nThe items of the history" in system
     assert "[[ ## evidence ## ]]" not in system and "[[ ## reasoning ## ]]" not in system
 
 
 @pytest.mark.parametrize(
-    ("why", "said", "feedback"),
+    ("why", "thinking_text", "feedback"),
     [
         ("a stage is missing", thought().replace("draft>", "plan>"), "Fill the stage draft."),
         ("a stage is empty", thought(draft=" "), "Fill the stage draft."),
@@ -104,8 +104,8 @@ def test_prompt_always_shows_the_template(thinking):
         ("nothing was thought", "Hm.", "Fill the stage requirements."),
     ],
 )
-def test_feedback_about_the_thought(thinking, why, said, feedback):
-    engine = thinking((said, ANSWER), (thought(), ANSWER))
+def test_feedback_about_the_thought(thinking, why, thinking_text, feedback):
+    engine = thinking((thinking_text, ANSWER), (thought(), ANSWER))
     answer = ask(module())
     assert answer.violations == [] and len(answer.attempts) == 2
     assert feedback in engine.requests[1].messages[-1].text
@@ -141,13 +141,13 @@ def test_custom_template(thinking):
 
 def test_no_demos_and_thought_in_trace(thinking):
     engine = thinking((thought(), ANSWER))
-    asked = module()
-    asked.reason.demos = [dspy.Example(film="x", profile=HISTORY, tag="romance", reasoning=thought())]
+    program = module()
+    program.reason.demos = [dspy.Example(film="x", profile=HISTORY, tag="romance", reasoning=thought())]
     with dspy.context(trace=[]), optimizing():
-        ask(asked)
-        ((_, inputs, made),) = dspy.settings.trace
+        ask(program)
+        ((_, inputs, prediction),) = dspy.settings.trace
     assert len(engine.requests[0].messages) == 1
-    assert inputs["film"] == FILM and str(made.reasoning) == thought()
+    assert inputs["film"] == FILM and str(prediction.reasoning) == thought()
 
 
 def test_unknown_carrier():

@@ -144,11 +144,13 @@ def test_json_adapters_sync_and_async(scripted, kind):
 
 def test_structure_is_cached(scripted, monkeypatch):
     scripted(completion())
-    made, stock = [], dspy.ChatAdapter.format_field_structure
+    signatures, stock = [], dspy.ChatAdapter.format_field_structure
     monkeypatch.setattr(
-        dspy.ChatAdapter, "format_field_structure", lambda self, asked: made.append(asked) or stock(self, asked)
+        dspy.ChatAdapter,
+        "format_field_structure",
+        lambda self, signature: signatures.append(signature) or stock(self, signature),
     )
     module = Reason(Film.with_instructions("An instruction that no other test has."))
     for _ in range(3):
         ask(module)
-    assert made == [module.signature]
+    assert signatures == [module.signature]

@@ -124,6 +124,6 @@ def test_sections_of_any_text_are_in_order(text):
 @given(st.lists(st.sampled_from([*GOOD.split("\n"), "stray", "<think>", "</think>"]), max_size=14), st.integers(0, 80))
 def test_closed_stages_stay_closed(lines, cut):
     text = "\n".join(lines)
-    whole = [one for one in sections(STEPS, text) if one.closed]
-    begun = [one for one in sections(STEPS, text[:cut]) if one.closed]
+    whole = [section for section in sections(STEPS, text) if section.closed]
+    begun = [section for section in sections(STEPS, text[:cut]) if section.closed]
     assert begun == whole[: len(begun)]
