@@ -43,7 +43,7 @@ class Many(dspy.Module):
         self.all, self.named = [first, program()], {"first": first, "third": program()}
 
     def forward(self, **kwargs):
-        return [one(**kwargs) for one in (*self.all, *self.named.values())][-1]
+        return [program(**kwargs) for program in (*self.all, *self.named.values())][-1]
 
 
 class StreamedEngine(ScriptedEngine):
@@ -56,10 +56,10 @@ class StreamedEngine(ScriptedEngine):
 
 
 def answer(request):
-    asked = request.messages[-1].text
-    if "`[[ ## why ## ]]`" in asked:
+    prompt = request.messages[-1].text
+    if "`[[ ## why ## ]]`" in prompt:
         return "[[ ## why ## ]]\nbecause"
-    if "`[[ ## comparison ## ]]`" in asked:
+    if "`[[ ## comparison ## ]]`" in prompt:
         return "[[ ## comparison ## ]]\nthey agree\n\n[[ ## tag ## ]]\nromance"
     return completion()
 
@@ -67,9 +67,9 @@ def answer(request):
 @pytest.fixture
 def lm():
     engine = StreamedEngine(answer)
-    made = dspy.LM("scripted/x", engine=engine, async_engine=AsyncScriptedEngine(engine), cache=False)
-    with dspy.context(lm=made):
-        yield made
+    lm = dspy.LM("scripted/x", engine=engine, async_engine=AsyncScriptedEngine(engine), cache=False)
+    with dspy.context(lm=lm):
+        yield lm
 
 
 @pytest.mark.parametrize(
@@ -85,17 +85,17 @@ def lm():
         lambda module: module.deepcopy()(**INPUTS),
         lambda module: module.reset_copy()(**INPUTS),
         lambda module: module.map_named_predictors(copy.copy)(**INPUTS),
-        lambda module: dspy.BestOfN(module, N=2, reward_fn=lambda inputs, made: 0.5, threshold=1.0)(**INPUTS),
+        lambda module: dspy.BestOfN(module, N=2, reward_fn=lambda inputs, prediction: 0.5, threshold=1.0)(**INPUTS),
     ],
     ids="call acall asyncify syncify Parallel batch copy.deepcopy deepcopy reset_copy map BestOfN".split(),
 )
 @pytest.mark.parametrize("options", [{}, {"candidates": 2, "reconcile": "synthesis"}], ids=["plain", "synthesis"])
-def test_it_is_called_as_any_module(lm, called, options):
-    found = called(Outer(**options))
-    assert (found.tag, found.why) == ("romance", "because")
+def test_call_styles(lm, called, options):
+    prediction = called(Outer(**options))
+    assert (prediction.tag, prediction.why) == ("romance", "because")
 
 
-def test_predictors_are_found_wherever_the_program_is_kept(lm):
+def test_predictors_are_found(lm):
     names = ["all[0].reason", "all[1].reason", "named['third'].reason"]
     module = Many()
     assert [name for name, _ in module.named_predictors()] == names
@@ -105,7 +105,7 @@ def test_predictors_are_found_wherever_the_program_is_kept(lm):
     assert twin(**INPUTS).tag == "romance"
 
 
-def test_a_model_is_set_on_all_of_it(lm):
+def test_set_lm(lm):
     module = Outer(candidates=2, reconcile="synthesis")
     module.set_lm(lm)
     assert module.get_lm() is lm
@@ -114,10 +114,10 @@ def test_a_model_is_set_on_all_of_it(lm):
 
 
 @pytest.mark.parametrize(("options", "calls"), [({}, 2), ({"candidates": 3}, 4)])
-def test_usage_is_of_all_calls(lm, options, calls):
+def test_track_usage(lm, options, calls):
     with dspy.context(track_usage=True):
-        made = [Outer(**options)(**INPUTS), asyncio.run(Outer(**options).acall(**INPUTS))]
-    assert [one.get_lm_usage()["scripted/x"]["total_tokens"] for one in made] == [15 * calls] * 2
+        predictions = [Outer(**options)(**INPUTS), asyncio.run(Outer(**options).acall(**INPUTS))]
+    assert [prediction.get_lm_usage()["scripted/x"]["total_tokens"] for prediction in predictions] == [15 * calls] * 2
 
 
 @pytest.mark.parametrize(
@@ -129,16 +129,16 @@ def test_usage_is_of_all_calls(lm, options, calls):
         ("comparison", {"candidates": 2, "reconcile": "synthesis"}, "they agree"),
     ],
 )
-def test_a_part_streams_its_fields(lm, field, options, text):
+def test_streamify(lm, field, options, text):
     module = Outer(**options)
 
     async def streamed():
         listening = dspy.streamify(module, stream_listeners=[StreamListener(field)])
         return [piece async for piece in listening(**INPUTS)]
 
-    *pieces, made = asyncio.run(streamed())
-    assert made.tag == "romance"
-    assert "".join(one.chunk for one in pieces if isinstance(one, StreamResponse)).strip() == text
+    *pieces, prediction = asyncio.run(streamed())
+    assert prediction.tag == "romance"
+    assert "".join(piece.chunk for piece in pieces if isinstance(piece, StreamResponse)).strip() == text
 
 
 class TestStates:
@@ -146,23 +146,23 @@ class TestStates:
 
     PLAIN, SYNTHESIS = {}, {"candidates": 2, "reconcile": "synthesis"}
 
-    def outer(self, said, options):
+    def outer(self, instructions, options):
         module = Outer(**options)
-        module.tagger.reason.signature = module.tagger.reason.signature.with_instructions(said)
+        module.tagger.reason.signature = module.tagger.reason.signature.with_instructions(instructions)
         return module
 
-    def test_a_newer_state_fits_a_plain_program(self, lm):
+    def test_newer_state_fits_a_plain_program(self, lm):
         module = Outer()
         module.load_state(self.outer("Choose well.", self.SYNTHESIS).dump_state())
         assert module.tagger.reason.signature.instructions == "Choose well."
 
-    def test_an_older_state_fits_one_with_synthesis(self, lm):
+    def test_older_state_fits_synthesis(self, lm):
         state, module = self.outer("Choose well.", self.PLAIN).dump_state(), Outer(**self.SYNTHESIS)
         module.load_state({**module.dump_state(), **state})  # as docs/composing.md has it
         assert module.tagger.reason.signature.instructions == "Choose well."
         assert module(**INPUTS).tag == "romance"
 
-    def test_a_part_is_loaded_from_a_program_compiled_alone_and_stays_tunable(self, lm, tmp_path):
+    def test_part_loads_a_state_and_stays_tunable(self, lm, tmp_path):
         few = dspy.BootstrapFewShot(max_bootstrapped_demos=1, max_labeled_demos=0)
         alone = few.compile(program(), trainset=EXAMPLES)
         module = Outer()
@@ -174,7 +174,7 @@ class TestStates:
         assert len(loaded.tagger.reason.demos) == 1
 
 
-def test_a_method_that_calls_it_is_a_tool(lm):
+def test_method_as_a_tool(lm):
     class Adviser(dspy.Module):
         def __init__(self):
             super().__init__()

@@ -26,7 +26,7 @@ def unconfigured(monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "examples").glob("*.py")))
-def test_it_runs(name, unconfigured, capsys):
+def test_example_runs(name, unconfigured, capsys):
     # In a context of its own, as in a fresh interpreter: no other test's settings lie over the configured ones.
     contextvars.Context().run(runpy.run_path, str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
     assert len(capsys.readouterr().out.splitlines()) > 3
@@ -38,7 +38,7 @@ def scripted(*texts):
 
 
 class TestNewsletter:
-    def test_a_headline_that_a_check_objects_to_is_held_back(self):
+    def test_rejected_headline_is_held_back(self):
         def answer(request):
             article = request.messages[0].text.split("[[ ## article ## ]]\n")[1].splitlines()[0]
             headline = "Valster and chef" if article == newsletter.ARTICLES[0] else "Atlantis and chef"
@@ -61,14 +61,14 @@ class TestNewsletter:
 
 
 class TestReply:
-    def test_it_says_what_the_tools_say(self):
+    def test_uses_the_tools(self):
         with dspy.context(lm=reply.stand_in()):
             answer = reply.Assistant()(mail=reply.MAIL, profile=reply.PROFILE)
         assert "15:30" in answer.reply and "16:00" not in answer.reply
-        assert [len(one.unmet) for one in answer.attempts] == [1, 0]
+        assert [len(attempt.unmet) for attempt in answer.attempts] == [1, 0]
         assert answer.cited == [reply.PROFILE[0]["reply"], reply.PROFILE[1]["reply"]]
 
-    def test_its_predictors_are_all_there_for_an_optimizer(self):
+    def test_optimizers_see_all_predictors(self):
         names = [name for name, _ in reply.Assistant().named_predictors()]
         assert names == ["gather.react", "gather.extract.predict", "write.reason"]
 
@@ -76,7 +76,7 @@ class TestReply:
 NAMES = ["foretell.reason", "explain.predict"]
 
 
-class TestRecommenderCompiledAsAWhole:
+class TestRecommender:
     """One optimizer tunes R2P's predictor and the one beside it."""
 
     @pytest.fixture(autouse=True)
@@ -127,11 +127,11 @@ class TestRecommenderCompiledAsAWhole:
         compiled = self.gepa().compile(
             recommend.Recommender(), trainset=recommend.examples("ann"), valset=recommend.examples("bob")
         )
-        said = {name: one.signature.instructions for name, one in compiled.named_predictors()}
-        assert said == dict.fromkeys(NAMES, "Work carefully.")
+        instructions = {name: predictor.signature.instructions for name, predictor in compiled.named_predictors()}
+        assert instructions == dict.fromkeys(NAMES, "Work carefully.")
         assert self.attempts(compiled) == [2, 2, 2]
 
-    def test_both_one_after_the_other_and_saved(self, tmp_path):
+    def test_both_and_saved(self, tmp_path):
         together = BetterTogether(metric=recommend.SCORE.optimizer_metric, p=self.random_search(), g=self.gepa())
         program = recommend.Recommender()
         program.set_lm(dspy.settings.lm)

@@ -139,7 +139,7 @@ CASES = [
 @pytest.mark.parametrize(
     ("check", "why", "given", "items", "named"), CASES, ids=[f"{row[0].__name__}: {row[1]}" for row in CASES]
 )
-def test_a_built_in_check(check, why, given, items, named):
+def test_built_in_check(check, why, given, items, named):
     verdict = Assert(check)(inputs(items), given)
     assert verdict.ok == (named is None)
     assert (named or "") in verdict.message
@@ -148,7 +148,7 @@ def test_a_built_in_check(check, why, given, items, named):
     assert Assert(check)(inputs(items), read_back) == verdict, "the same, where the outcome came from JSON"
 
 
-def test_every_built_in_check_has_its_cases_and_holds_for_a_right_outcome():
+def test_every_built_in_check_has_cases():
     assert {row[0] for row in CASES} == {check.function for check in BUILT_IN}
     assert [check.name for check in BUILT_IN] == [
         "parsed", "stages", "cited", "quoted", "backed", "labelled", "approved",
@@ -162,7 +162,7 @@ WORDS = st.lists(st.text(st.characters(exclude_categories=("Z", "C")), min_size=
 
 @QUICK
 @given(WORDS, st.data())
-def test_a_quote_cut_from_a_text_at_its_words_always_passes(words, data):
+def test_quote_from_the_text_passes(words, data):
     start = data.draw(st.integers(0, len(words) - 1))
     end = data.draw(st.integers(start + 1, len(words)))
     items = Profile.of([{"id": "x", "text": " ".join(words)}]).local()
@@ -173,7 +173,7 @@ def test_a_quote_cut_from_a_text_at_its_words_always_passes(words, data):
 
 @QUICK
 @given(WORDS, WORDS)
-def test_a_quote_that_does_not_stand_in_a_text_never_passes(words, others):
+def test_quote_not_in_the_text_fails(words, others):
     items = Profile.of([{"id": "x", "text": " ".join(words)}]).local()
     quote = " ".join(others)
     assume(quote not in items[0].text)
@@ -193,7 +193,7 @@ def test_a_quote_that_does_not_stand_in_a_text_never_passes(words, others):
     ],
 )
 @pytest.mark.parametrize("force", [Assert, Suggest])
-def test_what_a_check_may_return(force, why, answer, ok, message):
+def test_accepted_results(force, why, answer, ok, message):
     verdict = force(lambda inputs, outcome: answer, name="mine")(inputs(), outcome())
     assert (verdict.ok, verdict.message, verdict.kind) == (ok, message, force.__name__.lower())
 
@@ -208,7 +208,7 @@ def test_what_a_check_may_return(force, why, answer, ok, message):
         ("nothing", lambda inputs, outcome: None, r"'mine' returned None; let it return ok, or \(ok, message\)"),
     ],
 )
-def test_a_check_that_fails_itself_is_named(why, function, named):
+def test_check_error_names_the_check(why, function, named):
     with pytest.raises(CheckError, match=named):
         Assert(function, name="mine")(inputs(), outcome())
 
@@ -227,28 +227,28 @@ class Short:
         (lambda inputs, outcome: 1, "<lambda>"),
     ],
 )
-def test_a_check_is_named_as_its_function(function, name):
+def test_default_name(function, name):
     assert Suggest(function).name == name
     assert Suggest(function, name="mine").name == "mine"
 
 
-def test_of_what_could_not_be_read_no_check_is_asked():
-    asked = []
-    mine = Suggest(lambda inputs, outcome: asked.append(1), name="mine")
+def test_unreadable_outcome_runs_parsed_alone():
+    calls = []
+    mine = Suggest(lambda inputs, outcome: calls.append(1), name="mine")
     verdicts = judge((*BUILT_IN, mine), inputs(), Outcome(error="the field tag is missing."))
-    assert asked == []
+    assert calls == []
     assert not any(verdict.ok for verdict in verdicts)
     assert feedback(verdicts) == "Write every field, each of its type: the field tag is missing."
 
 
-def test_feedback_is_a_line_for_each_unmet_check_in_order():
+def test_feedback_lines():
     wrong = outcome(evidence=cites(("1", "xyz")), preferences=prefers("2"), tag="fantasy")
     lines = feedback(judge(BUILT_IN, inputs(), wrong)).splitlines()
     assert [line.split()[1] for line in lines] == ["quote", "preference", "tag"]
     assert feedback(judge(BUILT_IN, inputs(), outcome())) == ""
 
 
-def test_inputs_and_outcome_are_seen_by_name():
+def test_fields_and_stages_are_attributes():
     seen, got = inputs(), outcome()
     assert (seen.film, seen.items[0].id) == ("a film", "1")
     assert (got.tag, got.draft, got.evidence[0].item) == ("romance", "romance", "1")
@@ -264,7 +264,7 @@ NAMES = ["fields", "stages", "order", "answers", "predictors", "error", "copy", 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_users_field_wins_over_the_librarys_names(name):
+def test_users_fields_win(name):
     items = Profile.of(str(ITEMS))  # as JSON keeps them
     seen = Inputs(fields={name: "mine"}, items=items)
     got = Outcome(fields={name: "mine"}, stages={"draft": "mine"}, answers=(name,))
@@ -284,7 +284,7 @@ FIELDS = st.dictionaries(
 
 @QUICK
 @given(FIELDS, FIELDS, st.none() | st.text(max_size=8))
-def test_what_checks_see_goes_through_json(values, held, error):
+def test_inputs_through_json(values, held, error):
     seen = Inputs(fields=values, items=ITEMS, labels=("a", "b"))
     back = unshadowed(Inputs.from_json(Inputs.to_json(seen)))
     assert (back.fields, str(back.items), back.labels) == (values, str(ITEMS), ("a", "b"))
@@ -292,7 +292,7 @@ def test_what_checks_see_goes_through_json(values, held, error):
     assert Outcome.from_json(Outcome.to_json(got)) == got
 
 
-def test_types_are_kept_in_json_as_what_they_hold():
+def test_typed_outcome_through_json():
     read_back = Outcome.from_json(outcome().to_json())
     assert read_back.stages["evidence"] == [{"item": "1", "quote": "a lighthouse"}]
     assert read_back.stages["verification"] == {"approved": True, "reason": "item 1"}
@@ -311,18 +311,18 @@ def test_types_are_kept_in_json_as_what_they_hold():
         (4, "four of five", True),
     ],
 )
-def test_a_typed_answer_is_compared_with_what_its_draft_means(value, draft, same):
+def test_typed_answer_and_draft(value, draft, same):
     stages = {"draft": draft, "verification": {"approved": True, "reason": ""}}
     assert approved(Inputs(fields={}), Outcome(fields={"a": value}, stages=stages, answers=("a",)))[0] == same
 
 
-def test_a_rejected_draft_is_seen_whatever_the_number_of_answers():
+def test_rejected_draft_with_several_answers():
     stages = {"draft": "x", "verification": {"approved": False, "reason": ""}}
     outcome = Outcome(fields={"a": "x", "b": "y"}, stages=stages, answers=("a", "b"))
     assert not approved(Inputs(fields={}), outcome)[0]
 
 
-def test_what_a_model_repeats_without_end_is_not_repeated_to_it():
+def test_messages_are_shortened():
     stages = {"evidence": [{"item": "1", "quote": "lighthouse " * 4000}]}
     items = Profile.of([{"id": "1", "text": "a lighthouse"}])
     ok, message = quoted(Inputs(fields={}, items=items), Outcome(stages=stages))
@@ -330,13 +330,13 @@ def test_what_a_model_repeats_without_end_is_not_repeated_to_it():
 
 
 @pytest.mark.parametrize("label", ["", "None", "null", None])
-def test_no_label_can_be_said_in_several_ways(label):
+def test_null_labels(label):
     stages = {"preferences": [{"statement": "x", "items": ["1"], "label": label}]}
     items = Profile.of([{"id": "1", "text": "a lighthouse"}])
     assert labelled(Inputs(fields={}, items=items), Outcome(stages=stages))[0]
 
 
-def test_a_label_of_an_item_that_has_none():
+def test_label_of_an_unlabelled_item():
     stages = {"preferences": [{"statement": "x", "items": ["1"], "label": "sad"}]}
     items = Profile.of([{"id": "1", "text": "a lighthouse"}])
     ok, message = labelled(Inputs(fields={}, items=items), Outcome(stages=stages))

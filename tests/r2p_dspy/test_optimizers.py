@@ -29,8 +29,8 @@ def rows(start=0, count=6):
 
 def model(request):
     """Knows every film. Even numbers take two attempts, of which the first invents an item; multiples of 3 fail."""
-    asked = [message.text for message in request.messages]
-    number = int(re.findall(r"film number (\d+)", "\n".join(asked))[-1])
+    prompts = [message.text for message in request.messages]
+    number = int(re.findall(r"film number (\d+)", "\n".join(prompts))[-1])
     right = {
         "requirements": f"requirement {number}",
         "evidence": f'[{{"item": "1", "quote": "seen {number}"}}]',
@@ -38,7 +38,7 @@ def model(request):
         "draft": f"tag {number}",
         "tag": f"tag {number}" if number % 3 else "fantasy",
     }
-    first = SAID not in asked[-1]
+    first = SAID not in prompts[-1]
     return completion(
         **right | ({"evidence": '[{"item": "7", "quote": "invented"}]'} if first and not number % 2 else {})
     )
@@ -46,9 +46,9 @@ def model(request):
 
 @pytest.fixture
 def engine(scripted):
-    made = scripted(model)  # before: contexts are left in the opposite order, or the last one's settings stay
+    engine = scripted(model)  # before: contexts are left in the opposite order, or the last one's settings stay
     with optimizing():
-        yield made
+        yield engine
 
 
 def check_demos(module, numbers):
@@ -65,7 +65,7 @@ def check_demos(module, numbers):
 
 
 class TestBootstrapping:
-    def test_demos_hold_all_stages_of_accepted_attempts(self, engine):
+    def test_demos_hold_accepted_stages(self, engine):
         module = program()
         few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=3, max_labeled_demos=0)
         compiled = few.compile(module, trainset=rows(1, 6))
@@ -78,7 +78,7 @@ class TestBootstrapping:
         assert [f"requirement {n}" in prompt for n in (1, 2, 4)] == [True] * 3
         assert SAID not in prompt
 
-    def test_labelled_demos_beside_them_stay_out_of_prompts(self, engine):
+    def test_labelled_demos_stay_out_of_prompts(self, engine):
         few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=1, max_labeled_demos=16)
         compiled = few.compile(program(), trainset=rows(1, 6))
         assert len(compiled.reason.demos) > 1
@@ -86,21 +86,21 @@ class TestBootstrapping:
         assert len(engine.requests[-1].messages) == 3, "one demo and the question"
         assert "Not supplied" not in engine.prompts()[-1]
 
-    def test_random_search_runs_through_and_finds_demos(self, engine, capsys):
+    def test_random_search_finds_demos(self, engine, capsys):
         search = BootstrapFewShotWithRandomSearch(
             metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=2, num_candidate_programs=2, num_threads=2
         )
         module = program()
         best = search.compile(module, trainset=rows(1, 6), valset=rows(7, 3))
-        scores = {one["seed"]: one["score"] for one in best.candidate_programs}
+        scores = {candidate["seed"]: candidate["score"] for candidate in best.candidate_programs}
         assert set(scores) == {-3, -2, -1, 0, 1}
         assert all(0 < score < 100 for score in scores.values()), "9 fails, 8 takes two attempts"
-        for one in best.candidate_programs:
-            if one["seed"] == -1:
-                check_demos(one["program"], [1, 2])
-            assert one["program"].enforce.module is one["program"].reason
+        for candidate in best.candidate_programs:
+            if candidate["seed"] == -1:
+                check_demos(candidate["program"], [1, 2])
+            assert candidate["program"].enforce.module is candidate["program"].reason
 
-    def test_demos_are_collected_though_the_lm_is_set_on_the_program(self, engine):
+    def test_lm_set_on_the_program(self, engine):
         module = program()
         module.set_lm(dspy.settings.lm)
         few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=0)
@@ -110,24 +110,24 @@ class TestBootstrapping:
         assert [name for name, _ in compiled.named_predictors()] == ["reason"]
 
 
-def test_sixteen_labelled_demos_leave_the_prompt_as_it_was(engine):
+def test_labelled_demos_leave_the_prompt(engine):
     module = program()
     compiled = LabeledFewShot(16).compile(module, trainset=rows(0, 16))
     assert len(compiled.reason.demos) == 16
-    for one in (module, compiled):
-        ask(one, film="film number 1", profile=rows(1, 1)[0].profile)
+    for each in (module, compiled):
+        ask(each, film="film number 1", profile=rows(1, 1)[0].profile)
     assert engine.prompts()[0] == engine.prompts()[1]
 
 
-def test_a_saved_program_asks_as_the_compiled_one_did(engine, tmp_path):
+def test_saved_program_sends_the_same_prompt(engine, tmp_path):
     few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=1)
     compiled = few.compile(program(), trainset=rows(1, 4))
     compiled.reason.signature = compiled.reason.signature.with_instructions("Choose well.")
     loaded = program()
     about = load_program(loaded, save_program(compiled, tmp_path / "film.json", task="film", notes={"seed": 1}))
     assert (about["task"], about["notes"]) == ("film", {"seed": 1})
-    for one in (compiled, loaded):
-        ask(one, film="film number 7", profile=rows(7, 1)[0].profile)
+    for each in (compiled, loaded):
+        ask(each, film="film number 7", profile=rows(7, 1)[0].profile)
     assert engine.prompts()[-1] == engine.prompts()[-2]
     assert "Choose well." in engine.requests[-1].system
     assert "requirement 1" in engine.prompts()[-1]
@@ -142,8 +142,8 @@ class Outer(dspy.Module):
         self.explain = dspy.Predict("film, tag -> why")
 
     def forward(self, film, profile):
-        found = self.tagger(film=film, profile=profile)
-        return dspy.Prediction(tag=found.tag, why=self.explain(film=film, tag=found.tag).why)
+        tagged = self.tagger(film=film, profile=profile)
+        return dspy.Prediction(tag=tagged.tag, why=self.explain(film=film, tag=tagged.tag).why)
 
 
 class TestNested:
@@ -157,25 +157,25 @@ class TestNested:
             few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=0)
             yield few.compile(Outer(), trainset=rows(1, 4)), engine
 
-    def test_it_compiles_as_any_module(self, outer):
+    def test_compiles(self, outer):
         compiled, _ = outer
         assert [name for name, _ in compiled.named_predictors()] == ["tagger.reason", "explain"]
         check_demos(compiled.tagger, [1, 2])
         assert [demo.why for demo in compiled.explain.demos] == ["because"] * 2
 
-    def test_it_is_saved_and_loaded_by_dspys_own_means(self, outer, tmp_path):
+    def test_dspy_save_and_load(self, outer, tmp_path):
         compiled, engine = outer
         compiled.save(tmp_path / "outer.json")
         loaded = Outer()
         loaded.load(tmp_path / "outer.json")
         row = rows(7, 1)[0]
-        for one in (compiled, loaded):
-            assert one(**row.inputs()).tag == "tag 7"
+        for each in (compiled, loaded):
+            assert each(**row.inputs()).tag == "tag 7"
         first, second = engine.prompts()[-4:-2], engine.prompts()[-2:]
         assert first == second
         assert "requirement 1" in first[0]
 
-    def test_what_dspy_saved_of_a_program_alone_fits_it_too(self, engine, tmp_path):
+    def test_state_of_the_program_alone_fits(self, engine, tmp_path):
         few = BootstrapFewShot(metric=METRIC, max_bootstrapped_demos=2, max_labeled_demos=0)
         few.compile(program(), trainset=rows(1, 4)).save(tmp_path / "film.json")
         loaded = R2P(Film)
@@ -184,7 +184,7 @@ class TestNested:
         assert "requirement 1" in engine.prompts()[-1]
 
 
-def test_a_teacher_may_be_another_model(scripted):
+def test_teacher_with_another_model(scripted):
     teacher = scripted(model)
     lm = dspy.settings.lm
     scripted(completion())
@@ -211,7 +211,7 @@ class TestSynthesis:
     def program(self):
         return program(candidates=2, reconcile="synthesis")
 
-    def test_it_gets_demos_of_comparisons_that_held(self, scripted):
+    def test_demos_of_accepted_comparisons(self, scripted):
         scripted(self.answers)
         module = self.program()
         module.synthesize.signature = module.synthesize.signature.with_instructions("Read twice.")
@@ -225,7 +225,7 @@ class TestSynthesis:
             assert [line["tag"] for line in lines] == [f"tag {number}"] * 2
             assert SAID not in str(demo) and "invented" not in str(demo)
 
-    def test_gepa_rewrites_its_instructions(self, scripted):
+    def test_gepa_rewrites_instructions(self, scripted):
         scripted('{"new_instruction": "Read every candidate twice."}')
         reflection = dspy.settings.lm
         scripted(self.answers)

@@ -133,7 +133,7 @@ class TestUnreadable:
         assert (type(twin), str(twin), twin.details) == (type(error), str(error), error.details)
         assert twin.signature.equals(error.signature)
 
-    def test_the_last_error_has_the_completion(self, scripted):
+    def test_last_error_has_the_completion(self, scripted):
         scripted("no field at all")
         with pytest.raises(AssertionFailed) as raised:
             ask(program())
@@ -141,7 +141,7 @@ class TestUnreadable:
         assert raised.value.prediction.details.completion == "no field at all"
 
 
-def test_attempts_of_a_nested_program_are_in_its_trace_step(scripted):
+def test_nested_attempts_are_in_the_trace(scripted):
     class Outer(dspy.Module):
         def __init__(self):
             super().__init__()
@@ -172,7 +172,7 @@ def test_parts_return_details_too(scripted):
 
 
 @pytest.mark.parametrize("name", ["details", "explain", "items", "keys", "copy", "get", "completions"])
-def test_an_output_with_a_name_of_the_class_is_an_item(scripted, name):
+def test_output_named_as_a_method(scripted, name):
     signature = Film.delete("tag").append(name, dspy.OutputField(), str)
     scripted(completion(tag=None, **{name: "romance"}))
     answer = R2P(signature, retriever=All())(film=FILM, profile=HISTORY)

@@ -42,7 +42,7 @@ FORGED = (
 
 @QUICK
 @given(PROFILES)
-def test_what_is_written_reads_back(profile):
+def test_write_then_read(profile):
     assert Profile.of(str(profile)) == profile
     lines = str(profile).split("\n")
     assert [json.loads(line)["item"] for line in lines if profile] == [item.id for item in profile]
@@ -52,7 +52,7 @@ def test_what_is_written_reads_back(profile):
 
 @QUICK
 @given(PROFILES)
-def test_the_items_of_a_prompt_have_short_ids_and_know_their_own(profile):
+def test_local_ids(profile):
     shown = profile.local()
     assert [item.id for item in shown] == [str(n) for n in range(1, len(profile) + 1)]
     assert [item.ref for item in shown] == [item.id for item in profile]
@@ -61,14 +61,14 @@ def test_the_items_of_a_prompt_have_short_ids_and_know_their_own(profile):
 
 @QUICK
 @given(PROFILES)
-def test_no_item_of_a_prompt_holds_a_marker(profile):
+def test_local_items_hold_no_marker(profile):
     shown = str(profile.local())
     assert [pattern.pattern for pattern in FORGED if pattern.search(shown)] == []
 
 
 @QUICK
 @given(TEXTS)
-def test_neutralizing_takes_nothing_away(text):
+def test_neutralize_keeps_the_text(text):
     clean = neutralize(text)
     assert clean.replace(" ", "") == text.replace(" ", "")
     assert neutralize(clean) == clean
@@ -93,7 +93,7 @@ def test_neutralizing_takes_nothing_away(text):
         ("brackets and headings stay", "[[a]] ## b [note]", "[[a]] ## b [note]"),
     ],
 )
-def test_markers_are_broken_and_nothing_else(why, text, clean):
+def test_neutralize_breaks_markers(why, text, clean):
     assert neutralize(text) == clean
 
 
@@ -111,10 +111,10 @@ def test_markers_are_broken_and_nothing_else(why, text, clean):
         ("nothing", None, []),
     ],
 )
-def test_what_a_profile_is_read_from(why, given, items):
+def test_accepted_forms(why, given, items):
     profile = Profile.of(given)
-    found = [(item.id, item.text, item.label) for item in profile]
-    assert [one if isinstance(two, tuple) else one[0] for one, two in zip(found, items, strict=True)] == items
+    triples = [(item.id, item.text, item.label) for item in profile]
+    assert [one if isinstance(two, tuple) else one[0] for one, two in zip(triples, items, strict=True)] == items
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_what_a_profile_is_read_from(why, given, items):
         ("one row", {"id": "a", "text": "x"}, "Extra inputs are not permitted"),
     ],
 )
-def test_what_is_no_profile_is_refused_with_a_reason(why, given, named):
+def test_invalid_profiles(why, given, named):
     with pytest.raises(ValidationError) as caught:
         Profile.of(given)
     assert named in str(caught.value)
@@ -167,7 +167,7 @@ PLACES = {
 )
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("text", [text for _, text in HOSTILE], ids=[why for why, _ in HOSTILE])
-def test_a_hostile_profile_changes_nothing_in_the_prompts_structure(adapter, place, text):
+def test_hostile_profile_keeps_prompt_structure(adapter, place, text):
     module = program()
 
     def prompt(row):
@@ -178,7 +178,7 @@ def test_a_hostile_profile_changes_nothing_in_the_prompts_structure(adapter, pla
 
     harmless, hostile = prompt({"text": "a lighthouse"}), prompt(PLACES[place](text))
     assert [message["role"] for message in hostile] == [message["role"] for message in harmless]
-    assert [markers(one["content"]) for one in hostile] == [markers(one["content"]) for one in harmless]
+    assert [markers(message["content"]) for message in hostile] == [markers(message["content"]) for message in harmless]
     assert hostile[0] == harmless[0], "the system message is the program's alone"
     tags = re.compile(r"</?\w+>")
     assert tags.findall(hostile[-1]["content"]) == tags.findall(harmless[-1]["content"])
@@ -187,7 +187,7 @@ def test_a_hostile_profile_changes_nothing_in_the_prompts_structure(adapter, pla
 
 
 @pytest.mark.parametrize("text", [text for _, text in HOSTILE], ids=[why for why, _ in HOSTILE])
-def test_a_hostile_profile_changes_nothing_in_the_answer(scripted, text):
+def test_hostile_profile_keeps_the_answer(scripted, text):
     engine = scripted(completion())
     answer = ask(program(), profile=[{"id": "evil", "text": f"a lighthouse {text}", "label": "romance"}, HISTORY[1]])
     assert (answer.tag, answer.violations) == ("romance", [])
@@ -196,7 +196,7 @@ def test_a_hostile_profile_changes_nothing_in_the_answer(scripted, text):
     assert len(engine.requests) == 1
 
 
-def test_a_profile_is_an_input_like_any_other():
+def test_container_methods():
     predict = dspy.Predict(Film)
     assert predict.signature.input_fields["profile"].annotation is Profile
     profile = Profile.of(HISTORY)

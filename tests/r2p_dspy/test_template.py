@@ -9,8 +9,8 @@ def stage(name, *stages):
     return Stage(name, "Do it.", None if stages else str, stages)
 
 
-def test_the_default_is_the_papers():
-    tree = [(one.name, path) for one, path in TEMPLATE.walk()]
+def test_default_template():
+    tree = [(stage.name, path) for stage, path in TEMPLATE.walk()]
     assert tree == [
         ("analyse", ()),
         ("requirements", ("analyse",)),
@@ -21,8 +21,8 @@ def test_the_default_is_the_papers():
         ("draft", ("respond",)),
         ("verification", ("respond",)),
     ]
-    assert [one.type for one in TEMPLATE.leaves()] == [str, list[Evidence], list[Preference], str, Verification]
-    assert all(one.instruction.endswith(".") for one, _ in TEMPLATE.walk())
+    assert [stage.type for stage in TEMPLATE.leaves()] == [str, list[Evidence], list[Preference], str, Verification]
+    assert all(stage.instruction.endswith(".") for stage, _ in TEMPLATE.walk())
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ def test_the_default_is_the_papers():
         ("three levels", (stage("a", stage("b", stage("c")), stage("d")),), ["c", "d"]),
     ],
 )
-def test_the_leaves_are_what_is_written_in_order(why, stages, leaves):
+def test_leaves_in_order(why, stages, leaves):
     template = Template(stages)
-    assert [one.name for one in template.leaves()] == leaves
-    names = [one.name for one, _ in template.walk()]
-    for one, path in template.walk():
-        assert all(names.index(parent) < names.index(one.name) for parent in path), "parents before children"
+    assert [stage.name for stage in template.leaves()] == leaves
+    names = [stage.name for stage, _ in template.walk()]
+    for stage, path in template.walk():
+        assert all(names.index(parent) < names.index(stage.name) for parent in path), "parents before children"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_leaves_are_what_is_written_in_order(why, stages, leaves):
         ("both", lambda: Stage("a", "Do it.", str, (stage("b"),)), "stage 'a' must have either"),
     ],
 )
-def test_what_is_no_template_says_why(why, build, named):
+def test_invalid_templates(why, build, named):
     with pytest.raises(ValueError, match=named):
         build()
 
@@ -79,5 +79,5 @@ def test_what_is_no_template_says_why(why, build, named):
         ),
     ],
 )
-def test_models_write_numbers_where_text_is_meant(why, kind, value, read):
+def test_numbers_become_text(why, kind, value, read):
     assert kind.model_validate(value) == read

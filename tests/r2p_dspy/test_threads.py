@@ -30,7 +30,7 @@ def check(answer, number, candidates):
     assert answer.outcome.tag == answer.tag
     assert len(answer.attempts) == (2 if number % 3 == 0 else 1)
     assert len(answer.candidates) == (candidates if candidates > 1 else 0)
-    assert all(one.answer["tag"] == answer.tag for one in answer.candidates)
+    assert all(candidate.answer["tag"] == answer.tag for candidate in answer.candidates)
 
 
 @pytest.mark.parametrize("candidates", [1, 3])
@@ -46,7 +46,7 @@ def test_32_threads(scripted, candidates):
     assert len(engine.requests) == candidates * sum(2 if number % 3 == 0 else 1 for number in CALLS)
 
 
-def test_as_many_tasks(scripted):
+def test_32_async_tasks(scripted):
     scripted(answer_to)
     module = program()
 

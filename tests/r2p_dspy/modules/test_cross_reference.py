@@ -24,7 +24,7 @@ FORGED = completion(evidence='[{"item": "1", "quote": "a dragon"}]', draft="horr
 GARBLED = "no field at all"
 
 
-def made(*answers, **changes):
+def candidates_with(*answers, **changes):
     return [Candidate(answer={"tag": answer}, **changes) for answer in answers]
 
 
@@ -32,7 +32,7 @@ def compared(tag, comparison="they agree"):
     return f"[[ ## comparison ## ]]\n{comparison}\n\n[[ ## tag ## ]]\n{tag}\n\n[[ ## completed ## ]]"
 
 
-class TestWhoWins:
+class TestChoose:
     @pytest.mark.parametrize(
         ("way", "answers", "winner"),
         [
@@ -49,31 +49,31 @@ class TestWhoWins:
         ],
     )
     def test_ways_to_reconcile(self, way, answers, winner):
-        candidates = made(*answers)
+        candidates = candidates_with(*answers)
         assert candidates[choose(candidates, "tag", way)].answer["tag"] == winner
 
-    def test_who_does_not_survive_has_no_say(self):
-        candidates = [*made("a", "a", survives=False), *made("b")]
+    def test_failed_candidates_have_no_vote(self):
+        candidates = [*candidates_with("a", "a", survives=False), *candidates_with("b")]
         assert choose(candidates, "tag") == 2
-        assert [one.support for one in candidates] == [0, 0, 1]
+        assert [candidate.support for candidate in candidates] == [0, 0, 1]
 
-    def test_an_answer_without_evidence_loses_to_one_with(self):
+    def test_evidence_beats_no_evidence(self):
         evidence = {"evidence": [{"item": "1", "quote": "a lighthouse"}]}
-        candidates = [*made("a", "a"), *made("b", stages=evidence)]
+        candidates = [*candidates_with("a", "a"), *candidates_with("b", stages=evidence)]
         assert choose(candidates, "tag", "vote") == 2
-        assert [one.supported for one in candidates] == [False, False, True]
+        assert [candidate.supported for candidate in candidates] == [False, False, True]
 
-    def test_none_where_none_survives(self):
-        assert choose(made("a", "b", survives=False), "tag") is None
+    def test_no_survivor_gives_none(self):
+        assert choose(candidates_with("a", "b", survives=False), "tag") is None
 
     @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=7), st.randoms())
-    def test_the_vote_does_not_depend_on_the_order(self, answers, random):
-        first, shuffled = made(*answers), made(*random.sample(answers, len(answers)))
-        supports = [one[choose(one, "tag", "vote")].support for one in (first, shuffled)]
+    def test_vote_ignores_order(self, answers, random):
+        first, shuffled = candidates_with(*answers), candidates_with(*random.sample(answers, len(answers)))
+        supports = [group[choose(group, "tag", "vote")].support for group in (first, shuffled)]
         assert supports[0] == supports[1] == max(map(answers.count, answers))
 
 
-class TestWhenItIsSettled:
+class TestDue:
     @pytest.mark.parametrize(
         ("answers", "n", "confidence", "more"),
         [
@@ -88,33 +88,33 @@ class TestWhenItIsSettled:
             ("", 1, 0.95, 1),
         ],
     )
-    def test_how_many_more(self, answers, n, confidence, more):
-        assert due(made(*answers), "tag", n, confidence) == more
+    def test_samples_still_due(self, answers, n, confidence, more):
+        assert due(candidates_with(*answers), "tag", n, confidence) == more
 
     @given(st.text("ab", min_size=7, max_size=7))
-    def test_at_full_confidence_nothing_could_have_changed(self, answers):
+    def test_full_confidence_equals_full_sampling(self, answers):
         seen = ""
-        while count := due(made(*seen), "tag", 7, 1.0):
+        while count := due(candidates_with(*seen), "tag", 7, 1.0):
             seen = answers[: len(seen) + count]
         assert max("ab", key=seen.count) == max("ab", key=answers.count)
 
 
-class TestThePrediction:
-    def test_shows_the_candidates_and_why_one_won(self, scripted):
+class TestPrediction:
+    def test_holds_candidates_and_decision(self, scripted):
         scripted(FANTASY, ROMANCE, ROMANCE)
         answer = ask(program(candidates=3))
         assert answer.tag == "romance"
-        assert sorted(one.answer["tag"] for one in answer.candidates) == ["fantasy", "romance", "romance"]
-        assert [one.support for one in answer.candidates if one.chosen] == [2]
+        assert sorted(candidate.answer["tag"] for candidate in answer.candidates) == ["fantasy", "romance", "romance"]
+        assert [candidate.support for candidate in answer.candidates if candidate.chosen] == [2]
         assert answer.decision == "2 of 3 candidates that hold answer so"
         assert [item.id for item in answer.reasoning.cited] == ["m7"]
-        assert sorted(one.cited for one in answer.candidates) == [["m7"], ["m7"], ["m9"]]
+        assert sorted(candidate.cited for candidate in answer.candidates) == [["m7"], ["m7"], ["m9"]]
 
-    def test_without_it_there_are_none(self, scripted):
+    def test_single_candidate_has_no_candidates(self, scripted):
         scripted(ROMANCE)
         assert ask(program()).candidates == []
 
-    def test_forged_evidence_loses_to_a_single_honest_candidate(self, scripted):
+    def test_forged_evidence_loses(self, scripted):
         scripted(FORGED, FORGED, FANTASY)
         assert ask(program(candidates=3, max_backtracks=0)).tag == "fantasy"
 
@@ -123,7 +123,7 @@ class TestThePrediction:
         answer = ask(program(candidates=5, adaptive=True))
         assert (answer.tag, len(answer.candidates), len(engine.requests)) == ("romance", 2, 2)
 
-    def test_adaptive_goes_on_while_they_disagree(self, scripted):
+    def test_adaptive_continues_on_disagreement(self, scripted):
         engine = scripted(ROMANCE, FANTASY, FANTASY, FANTASY)
         assert ask(program(candidates=5, adaptive=True)).tag == "fantasy"
         assert len(engine.requests) == 4
@@ -134,7 +134,7 @@ class TestThePrediction:
         assert answer.tag == "romance"
         assert len(answer.candidates) == 3
 
-    def test_each_candidate_is_a_rollout_of_its_own(self, scripted):
+    def test_each_candidate_has_its_rollout_id(self, scripted):
         engine = scripted(ROMANCE)
         with dspy.context(lm=dspy.settings.lm.copy(cache=True)):
             ask(program(candidates=3), film="a film that no cache knows")
@@ -146,7 +146,7 @@ class TestSynthesis:
     def program(self, **options):
         return program(candidates=2, reconcile="synthesis", max_backtracks=0, **options)
 
-    def test_the_model_reads_the_candidates_with_their_evidence_and_decides(self, scripted):
+    def test_model_reads_candidates_and_decides(self, scripted):
         engine = scripted(ROMANCE, FANTASY, compared("fantasy"))
         answer = ask(self.program())
         assert answer.tag == "fantasy"
@@ -155,7 +155,7 @@ class TestSynthesis:
         assert '"quote": "a lighthouse"' in prompt and '"quote": "a wizard"' in prompt
         assert '{"item": "1"' in prompt  # the history, under the ids that the evidence cites
 
-    def test_an_answer_of_its_own_is_drafted_anew(self, scripted):
+    def test_new_answer_becomes_a_candidate(self, scripted):
         scripted(ROMANCE, FANTASY, compared("romance at sea"))
         answer = ask(self.program())
         assert (answer.tag, answer.reasoning.draft) == ("romance at sea", "romance at sea")
@@ -163,26 +163,26 @@ class TestSynthesis:
         assert answer.reasoning.evidence[0].quote == "a lighthouse"
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "decision"),
         [
             ("babble", "the comparison cannot be read"),
             (compared("far too long"), "the model's own answer does not hold"),
         ],
     )
-    def test_else_the_vote_decides(self, scripted, text, said):
+    def test_unusable_synthesis_falls_back_to_vote(self, scripted, text, decision):
         brief = Assert(lambda inputs, outcome: (len(outcome.tag) < 10, "Shorten it."), name="brief")
         scripted(ROMANCE, ROMANCE, text)
         answer = ask(self.program(checks=[brief]))
         assert answer.tag == "romance"
-        assert answer.decision.startswith(said)
+        assert answer.decision.startswith(decision)
 
-    def test_it_is_a_predictor_of_the_program_only_where_it_is_used(self):
+    def test_predictor_exists_only_when_used(self):
         assert [name for name, _ in self.program().named_predictors()] == ["reason", "synthesize"]
         assert [name for name, _ in program(candidates=3).named_predictors()] == ["reason"]
 
 
-class TestOptimizersSee:
-    def test_the_winners_trace_alone(self, scripted):
+class TestTrace:
+    def test_holds_only_the_winner(self, scripted):
         scripted(FANTASY, ROMANCE, ROMANCE)
         module = program(candidates=3)
         with dspy.context(trace=[]):
@@ -192,7 +192,7 @@ class TestOptimizersSee:
         assert predictor is module.reason
         assert prediction.tag == "romance"
 
-    def test_and_that_of_the_synthesis(self, scripted):
+    def test_holds_the_synthesis(self, scripted):
         scripted(ROMANCE, ROMANCE, compared("romance"))
         module = program(candidates=2, reconcile="synthesis")
         with dspy.context(trace=[]):
@@ -200,38 +200,38 @@ class TestOptimizersSee:
             assert [predictor for predictor, *_ in dspy.settings.trace] == [module.reason, module.synthesize]
 
 
-class TestWhatFails:
-    def test_a_candidate_that_cannot_be_read_has_no_say(self, scripted):
+class TestFailures:
+    def test_unreadable_candidate_has_no_vote(self, scripted):
         scripted(GARBLED, GARBLED, FANTASY)
         answer = ask(program(candidates=3, max_backtracks=0))
         assert answer.tag == "fantasy"
-        assert sum(one.error is not None for one in answer.candidates) == 2
+        assert sum(candidate.error is not None for candidate in answer.candidates) == 2
 
-    def test_when_none_holds_it_raises_with_the_best(self, scripted):
+    def test_raises_with_the_best_candidate(self, scripted):
         scripted(GARBLED, FORGED)
         with pytest.raises(AssertionFailed) as raised:
             ask(program(candidates=2, max_backtracks=0))
         assert raised.value.prediction.tag == "horror"
         assert raised.value.prediction.decision == "no candidate holds"
 
-    def test_which_optimizers_get_as_an_answer(self, scripted):
+    def test_optimizing_returns_the_best_candidate(self, scripted):
         scripted(FORGED)
         with optimizing():
             assert ask(program(candidates=2, max_backtracks=0)).violations
 
-    def test_an_engine_that_dies_costs_one_candidate(self, scripted):
+    def test_engine_error_costs_one_candidate(self, scripted):
         scripted(RuntimeError("gone"), ROMANCE, ROMANCE)
         answer = ask(program(candidates=3))
         assert answer.tag == "romance"
-        assert any("gone" in (one.error or "") for one in answer.candidates)
+        assert any("gone" in (candidate.error or "") for candidate in answer.candidates)
 
-    def test_a_dead_engine_raises(self, scripted):
+    def test_engine_error_in_all_candidates_raises(self, scripted):
         scripted(RuntimeError("gone"))
         with pytest.raises(LMUnexpectedError, match="gone"):
             ask(program(candidates=3))
 
     @pytest.mark.parametrize(
-        ("options", "said"),
+        ("options", "message"),
         [
             ({"candidates": 0}, "candidates must be at least 1"),
             ({"candidates": 3, "reconcile": "dice"}, "unknown way to reconcile 'dice'"),
@@ -239,8 +239,8 @@ class TestWhatFails:
             ({"candidates": 3, "adaptive": 1.5}, "adaptive is True, False or a probability"),
         ],
     )
-    def test_bad_options(self, options, said):
-        with pytest.raises(ValueError, match=said):
+    def test_invalid_options(self, options, message):
+        with pytest.raises(ValueError, match=message):
             program(**options)
 
 
@@ -248,16 +248,16 @@ def test_around_any_module(scripted):
     scripted(*[f"[[ ## reasoning ## ]]\nhm\n\n[[ ## tag ## ]]\n{tag}" for tag in ("sad", "glad", "sad")])
     answer = CrossReference(dspy.ChainOfThought("film -> tag"), "tag", n=3)(film="x")
     assert answer.tag == "sad"
-    assert [one.support for one in answer.candidates if one.chosen] == [2]
+    assert [candidate.support for candidate in answer.candidates if candidate.chosen] == [2]
 
 
 @pytest.mark.parametrize("way", ["file", "state"])
 @pytest.mark.parametrize("options", [{"candidates": 3}, {"candidates": 3, "reconcile": "synthesis"}])
-def test_what_was_saved_fits_when_a_wrapper_is_added_or_taken_away(tmp_path, options, way):
-    for one, other in ((program(), program(**options)), (program(**options), program())):
-        one.reason.signature = one.reason.signature.with_instructions("Think twice.")
+def test_state_fits_any_wrapping(tmp_path, options, way):
+    for saved, loaded in ((program(), program(**options)), (program(**options), program())):
+        saved.reason.signature = saved.reason.signature.with_instructions("Think twice.")
         if way == "file":
-            load_program(other, save_program(one, tmp_path / "program.json"))
+            load_program(loaded, save_program(saved, tmp_path / "program.json"))
         else:
-            other.load_state(one.dump_state())
-        assert other.reason.signature.instructions == "Think twice."
+            loaded.load_state(saved.dump_state())
+        assert loaded.reason.signature.instructions == "Think twice."

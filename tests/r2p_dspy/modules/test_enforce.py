@@ -45,12 +45,12 @@ class Two(dspy.Module):
 
 
 class TestBacktracking:
-    def test_an_answer_that_holds_is_answered_with_at_once(self, scripted):
+    def test_valid_answer_needs_one_attempt(self, scripted):
         engine = scripted(RIGHT)
         answer = ask(program())
         assert (answer.tag, answer.violations, unmet(answer), len(engine.requests)) == ("romance", [], [[]], 1)
 
-    def test_what_was_wrong_goes_back_and_the_next_answer_counts(self, scripted):
+    def test_feedback_and_retry(self, scripted):
         engine = scripted(INVENTED, RIGHT)
         answer = ask(program())
         assert unmet(answer) == [["cited", "backed"], []]
@@ -63,14 +63,14 @@ class TestBacktracking:
         lines = second.messages[2].text.splitlines()
         assert lines[:2] == [SAID, "There is no item 9; cite only 1, 2."]
 
-    def test_a_suggest_backtracks_too_and_is_then_recorded(self, scripted):
+    def test_suggest_retries_then_records(self, scripted):
         engine = scripted(UNAPPROVED)
         answer = ask(program(max_backtracks=1))
         assert len(engine.requests) == 2
         assert [verdict.check for verdict in answer.violations] == ["approved"]
         assert unmet(answer) == [["approved"], ["approved"]]
 
-    def test_an_assert_that_never_holds_raises_with_all_that_was_tried(self, scripted):
+    def test_assertion_failed_holds_all_attempts(self, scripted):
         engine = scripted(INVENTED)
         with pytest.raises(
             AssertionFailed, match=r"after 3 attempts the check 'cited' still fails: There is no item 9"
@@ -83,7 +83,7 @@ class TestBacktracking:
         assert caught.value.prediction.reasoning.cited == ()
         assert len(str(caught.value).splitlines()) == 1
 
-    def test_while_optimizing_it_is_recorded_instead(self, scripted):
+    def test_optimizing_records_unmet_asserts(self, scripted):
         scripted(INVENTED)
         with optimizing():
             answer = ask(program())
@@ -94,14 +94,14 @@ class TestBacktracking:
             ask(program())
 
     @pytest.mark.parametrize("most", [0, 1, 3])
-    def test_no_more_than_max_backtracks(self, scripted, most):
+    def test_max_backtracks_limits_attempts(self, scripted, most):
         engine = scripted(INVENTED)
         with pytest.raises(AssertionFailed, match=f"after {most + 1} attempts"):
             ask(program(max_backtracks=most))
         assert len(engine.requests) == most + 1
 
     @pytest.mark.parametrize(("most", "calls"), [(0, 1), (1, 2), (None, 3)])
-    def test_a_check_may_have_a_maximum_of_its_own(self, scripted, most, calls):
+    def test_max_backtracks_of_a_check(self, scripted, most, calls):
         engine = scripted(completion(tag="long winded", draft="long winded"))
         brief = Suggest(
             lambda inputs, outcome: (len(outcome.tag) < 9, "Shorten it."), name="brief", max_backtracks=most
@@ -110,13 +110,13 @@ class TestBacktracking:
         assert len(engine.requests) == len(answer.attempts) == calls
         assert [verdict.check for verdict in answer.violations] == ["brief"]
 
-    def test_another_check_that_is_unmet_goes_on(self, scripted):
+    def test_exhausted_check_does_not_stop_others(self, scripted):
         engine = scripted(INVENTED, INVENTED, RIGHT)
         never = Suggest(lambda inputs, outcome: (False, "No."), name="never", max_backtracks=0)
-        assert [one.check for one in ask(program(checks=[never])).violations] == ["never"]
+        assert [verdict.check for verdict in ask(program(checks=[never])).violations] == ["never"]
         assert len(engine.requests) == 3
 
-    def test_a_negative_maximum_is_refused(self):
+    def test_negative_maximum(self):
         with pytest.raises(ValueError, match="max_backtracks of check 'brief' must be at least 0, not -1"):
             Assert(lambda inputs, outcome: True, name="brief", max_backtracks=-1)
 
@@ -134,19 +134,19 @@ class TestBacktracking:
             ("what could be read before what could not", [completion(tag="a"), UNREADABLE, ""], "a", ["approved"]),
         ],
     )
-    def test_the_best_attempt_is_answered_with(self, scripted, why, texts, tag, violations):
+    def test_best_attempt_wins(self, scripted, why, texts, tag, violations):
         scripted(*texts)
         answer = ask(program())
         assert (answer.tag, [verdict.check for verdict in answer.violations]) == (tag, violations)
         assert [attempt.accepted for attempt in answer.attempts].count(True) == 1
 
-    def test_the_error_is_about_the_attempt_that_it_carries(self, scripted):
+    def test_error_matches_its_attempt(self, scripted):
         scripted(INVENTED, UNREADABLE, UNREADABLE)
         with pytest.raises(AssertionFailed, match="'cited'") as caught:
             ask(program())
         assert caught.value.prediction.violations[0].check == "cited"
 
-    def test_a_check_of_ones_own_sees_typed_inputs_and_outcome(self, scripted):
+    def test_checks_see_typed_values(self, scripted):
         seen = []
 
         def short(inputs, outcome):
@@ -159,7 +159,7 @@ class TestBacktracking:
         assert answer.violations[0].message == "Shorten the tag."
         assert "Shorten the tag." in engine.prompts()[1]
 
-    def test_an_error_that_is_not_the_models_goes_through(self, scripted):
+    def test_other_errors_propagate(self, scripted):
         engine = scripted(ConnectionError("gone"))
         with pytest.raises(Exception, match="gone"), optimizing():
             ask(program())
@@ -172,21 +172,21 @@ class TestBacktracking:
             ({"checks": [len]}, r"wrap the function in Assert\(...\) or Suggest\(...\)"),
         ],
     )
-    def test_what_cannot_be_enforced_says_why_at_once(self, options, named):
+    def test_invalid_checks(self, options, named):
         with pytest.raises(ValueError, match=named):
             program(**options)
         with pytest.raises(ValueError, match=named):
             Enforce(Reason(Film), **options)
 
 
-def test_a_check_after_no_stage_of_the_template_says_so_at_once():
+def test_check_after_unknown_stage():
     with pytest.raises(ValueError, match="is to run after 'evidenc'; the template has analyse, requirements, "):
         program(checks=[Suggest(lambda inputs, outcome: True, after="evidenc", name="mine")])
 
 
 class TestUnreadable:
     @pytest.mark.parametrize(
-        ("why", "text", "said"),
+        ("why", "text", "fault"),
         [
             ("no field at all", UNREADABLE, "the field requirements is missing."),
             ("a field left out", completion(tag=None), "the field tag is missing."),
@@ -195,37 +195,37 @@ class TestUnreadable:
             ("a marker within a line", RIGHT.replace("\n\n[[ ## tag", " [[ ## tag"), "the field tag is missing."),
         ],
     )
-    def test_it_is_said_what_cannot_be_read(self, scripted, why, text, said):
+    def test_feedback_names_the_fault(self, scripted, why, text, fault):
         engine = scripted(text, RIGHT)
         answer = ask(program())
         assert (answer.tag, len(answer.attempts)) == ("romance", 2)
         assert not any(verdict.ok for verdict in answer.attempts[0].verdicts), "nothing can be said to hold"
         last = engine.requests[1].messages[-2:]
         assert last[0].text == (text or "(nothing)")
-        assert last[1].text.splitlines()[:2] == [SAID, f"Write every field, each of its type: {said}"]
+        assert last[1].text.splitlines()[:2] == [SAID, f"Write every field, each of its type: {fault}"]
 
     @pytest.mark.parametrize("text", [UNREADABLE, ""])
-    def test_an_answer_that_never_can_be_read(self, scripted, text):
+    def test_no_readable_attempt(self, scripted, text):
         scripted(text)
         with pytest.raises(AssertionFailed, match="'parsed'") as caught:
             ask(program())
-        found = caught.value.prediction
-        assert (found.tag, found.reasoning.evidence, found.reasoning.cited) == (None, None, ())
-        assert [item.id for item in found.retrieved] == ["1", "2"]
+        prediction = caught.value.prediction
+        assert (prediction.tag, prediction.reasoning.evidence, prediction.reasoning.cited) == (None, None, ())
+        assert [item.id for item in prediction.retrieved] == ["1", "2"]
         with optimizing(), dspy.context(trace=[]):
             assert ask(program()).tag is None
             assert ask(Enforce(dspy.Predict("film -> tag")), profile="").tag is None
             assert dspy.settings.trace == [], "no attempt was accepted"
 
     @pytest.mark.parametrize("most", [0, 2])
-    def test_dspys_silent_second_call_through_json_never_comes(self, scripted, most):
+    def test_no_json_fallback_call(self, scripted, most):
         engine = scripted(UNREADABLE)
         with optimizing():
             ask(program(max_backtracks=most))
         assert len(engine.requests) == most + 1
         assert not any("JSON object" in prompt for prompt in engine.prompts())
 
-    def test_a_long_attempt_goes_back_shortened(self, scripted):
+    def test_long_attempt_is_shortened(self, scripted):
         engine = scripted("x" * 9000, RIGHT)
         ask(program())
         assert engine.requests[1].messages[1].text == "x" * 2000 + " …"
@@ -233,21 +233,21 @@ class TestUnreadable:
 
 @pytest.mark.parametrize(("name", "adapter", "write"), ADAPTERS, ids=[row[0] for row in ADAPTERS])
 class TestAdapters:
-    def test_right_at_once(self, scripted, name, adapter, write):
+    def test_valid_answer(self, scripted, name, adapter, write):
         engine = scripted(write())
         with dspy.context(adapter=adapter):
             answer = ask(program())
         assert (answer.tag, answer.violations, len(engine.requests)) == ("romance", [], 1)
         assert answer.outcome.order == ("requirements", "evidence", "preferences", "draft", "verification")
 
-    def test_backtracking_in_the_adapters_own_format(self, scripted, name, adapter, write):
+    def test_retry_in_the_adapters_format(self, scripted, name, adapter, write):
         engine = scripted(write(tag="fantasy"), write())
         with dspy.context(adapter=adapter):
             answer = ask(program())
         assert unmet(answer) == [["approved"], []]
-        asked = engine.requests[1].messages[-1].text
-        assert "The tag must be the approved draft, romance." in asked
-        assert adapter.user_message_output_requirements(program().reason.signature) in asked
+        retry = engine.requests[1].messages[-1].text
+        assert "The tag must be the approved draft, romance." in retry
+        assert adapter.user_message_output_requirements(program().reason.signature) in retry
 
     def test_unreadable(self, scripted, name, adapter, write):
         engine = scripted("romance, I think", write())
@@ -256,12 +256,12 @@ class TestAdapters:
         assert (answer.tag, len(engine.requests)) == ("romance", 2)
         assert "the field requirements is missing." in engine.prompts()[1]
 
-    def test_of_the_wrong_type(self, scripted, name, adapter, write):
+    def test_wrong_type(self, scripted, name, adapter, write):
         engine = scripted(write(verification="maybe"), write())
         with dspy.context(adapter=adapter):
             assert ask(program()).tag == "romance"
-        said = re.search("each of its type: (.*)", engine.prompts()[1])[1]
-        assert said in ("the field verification is not of its type.", "the answer cannot be read.")
+        fault = re.search("each of its type: (.*)", engine.prompts()[1])[1]
+        assert fault in ("the field verification is not of its type.", "the answer cannot be read.")
 
     def test_out_of_order(self, scripted, name, adapter, write):
         if name == "json":
@@ -275,7 +275,7 @@ class TestAdapters:
         with dspy.context(adapter=adapter):
             assert unmet(ask(program())) == [["stages"], []]
 
-    def test_the_users_adapter_is_not_changed(self, scripted, name, adapter, write):
+    def test_users_adapter_is_unchanged(self, scripted, name, adapter, write):
         before = dict(vars(adapter))
         scripted(write())
         with dspy.context(adapter=adapter):
@@ -283,8 +283,8 @@ class TestAdapters:
         assert vars(adapter) == before
 
 
-class TestOptimizersSee:
-    def test_one_entry_of_the_original_predictor_and_the_accepted_attempt(self, scripted):
+class TestTrace:
+    def test_one_step_of_the_original_predictor(self, scripted):
         scripted(INVENTED, RIGHT)
         module = program()
         with dspy.context(trace=[]):
@@ -297,7 +297,7 @@ class TestOptimizersSee:
         assert outputs.evidence == answer.reasoning.evidence
         assert "accepted" not in str((inputs, outputs))
 
-    def test_the_signature_of_the_predictor_stays_what_it_was(self, scripted):
+    def test_predictor_signature_is_unchanged(self, scripted):
         scripted(INVENTED, RIGHT)
         module = program()
         before = module.reason.signature
@@ -305,7 +305,7 @@ class TestOptimizersSee:
         assert module.reason.signature is before
         assert module.reason.demos == []
 
-    def test_two_predictors_keep_both_and_their_inputs(self, scripted):
+    def test_two_predictors_keep_two_steps(self, scripted):
         def says(**fields):
             return "\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
 
@@ -327,7 +327,7 @@ class TestOptimizersSee:
         assert engine.requests[2].messages[1].text == says(mood="sad"), "each sees its own failed attempt"
         assert engine.requests[3].messages[1].text == says(tag="a very long tag")
 
-    def test_a_check_can_hold_predictors_against_each_other(self, scripted):
+    def test_check_compares_predictors(self, scripted):
         def agree(inputs, outcome):
             first, second = outcome.predictors["first"], outcome.predictors["second"]
             return first["mood"] in second["tag"], f"Let the tag tell of the mood {first['mood']}."
@@ -342,7 +342,7 @@ class TestOptimizersSee:
         assert Enforce(Two(), [Assert(agree)])(film=FILM).tag == "sad drama"
         assert "Let the tag tell of the mood sad." in engine.prompts()[-1]
 
-    def test_what_happened_beside_the_fields(self, scripted):
+    def test_steps_hold_details(self, scripted):
         scripted(INVENTED, RIGHT)
         with dspy.context(trace=[]):
             answer = ask(program())
@@ -350,13 +350,13 @@ class TestOptimizersSee:
         assert step.details.attempts == answer.attempts
         assert "attempts" not in step
 
-    def test_a_failure_of_the_second_predictor_leaves_nothing_of_the_first(self, scripted):
+    def test_failed_attempt_leaves_no_step(self, scripted):
         scripted("[[ ## mood ## ]]\nsad", "no field", "[[ ## mood ## ]]\ngrave", "[[ ## tag ## ]]\ndrama")
         with dspy.context(trace=[]):
             assert Enforce(Two())(film=FILM).tag == "drama"
             assert [dict(entry[2]) for entry in dspy.settings.trace] == [{"mood": "grave"}, {"tag": "drama"}]
 
-    def test_the_trace_does_not_grow_beyond_dspys_own_limit(self, scripted):
+    def test_trace_size_is_limited(self, scripted):
         scripted(RIGHT)
         with dspy.context(trace=[], max_trace_size=3):
             for _ in range(5):
@@ -374,20 +374,22 @@ class TestOptimizersSee:
             (Enforce(dspy.ChainOfThought("film -> tag")), ["predict"]),
             (Enforce(Two()), ["first", "second"]),
         ],
-        ids=lambda one: None if isinstance(one, list) else type(one).__name__,
+        ids=lambda value: None if isinstance(value, list) else type(value).__name__,
     )
-    def test_state_names_do_not_tell_of_the_wrapping(self, module, names):
+    def test_state_names_are_the_modules_own(self, module, names):
         assert [name for name, _ in module.named_predictors()] == names
         assert set(module.dump_state()) == set(names)
 
-    @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda one: one.deepcopy(), lambda one: one.reset_copy()])
-    def test_a_copy_enforces_its_own_predictor(self, scripted, duplicate):
+    @pytest.mark.parametrize(
+        "duplicate", [copy.deepcopy, lambda module: module.deepcopy(), lambda module: module.reset_copy()]
+    )
+    def test_deepcopy_enforces_its_own_predictor(self, scripted, duplicate):
         original = program()
         module = duplicate(original)
         assert module.enforce.module is module.reason is not original.reason
         assert [name for name, _ in module.named_parameters()] == ["reason"]
 
-    def test_so_does_a_copy_that_cannot_be_made_deep(self, scripted):
+    def test_shallow_copy_enforces_its_own_predictor(self, scripted):
         scripted(RIGHT)
         original = program()
         original.set_lm(dspy.settings.lm)  # its engine holds a lock, which cannot be copied
@@ -397,7 +399,7 @@ class TestOptimizersSee:
         assert [name for name, _ in module.named_parameters()] == ["reason"]
         assert original.reason.demos == []
 
-    def test_a_predictor_that_is_put_in_anew_is_enforced(self, scripted):
+    def test_replaced_predictor_is_enforced(self, scripted):
         scripted(RIGHT)
         module = program()
         other = Reason(Film)
@@ -410,7 +412,7 @@ class TestAsync:
         ("why", "texts"),
         [("right at once", [RIGHT]), ("backtracking", [INVENTED, RIGHT]), ("unreadable", [UNREADABLE, "", RIGHT])],
     )
-    def test_the_async_twin_gives_the_same(self, scripted, why, texts):
+    def test_equals_sync(self, scripted, why, texts):
         results = []
         for call in (ask, lambda module: asyncio.run(module.acall(film=FILM, profile=HISTORY))):
             engine = scripted(*texts)
@@ -420,7 +422,7 @@ class TestAsync:
             results.append((answer.toDict(), entries, engine.prompts()))
         assert results[0] == results[1]
 
-    def test_it_raises_the_same(self, scripted):
+    def test_raises_as_sync(self, scripted):
         scripted(INVENTED)
         with pytest.raises(AssertionFailed, match="after 3 attempts") as caught:
             asyncio.run(program().acall(film=FILM, profile=HISTORY))
@@ -447,7 +449,7 @@ def of_film(request):
     )
 
 
-def test_threads_mix_up_nothing(scripted):
+def test_threads_are_separate(scripted):
     engine = scripted(of_film)
     module = program()
     calls = [
@@ -464,7 +466,7 @@ def test_threads_mix_up_nothing(scripted):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_evaluate_is_not_aborted_while_optimizing(scripted, caplog):
+def test_evaluate_completes_while_optimizing(scripted, caplog):
     rows = [dspy.Example(film=f"film {n}", profile=HISTORY, tag="x").with_inputs("film", "profile") for n in range(12)]
     scripted(INVENTED)
     evaluate = dspy.Evaluate(
@@ -476,7 +478,7 @@ def test_evaluate_is_not_aborted_while_optimizing(scripted, caplog):
         evaluate(program(max_backtracks=0))
 
 
-def test_all_attempts_are_accounted_for(scripted):
+def test_usage_counts_all_attempts(scripted):
     scripted(INVENTED, RIGHT)
     with dspy.track_usage() as usage:
         ask(program())
@@ -486,7 +488,7 @@ def test_all_attempts_are_accounted_for(scripted):
         assert ask(program()).get_lm_usage()["scripted/test"]["total_tokens"] == 30
 
 
-def test_of_several_completions_the_first_is_judged_and_corrected(scripted):
+def test_first_of_several_completions_is_judged(scripted):
     engine = scripted(UNAPPROVED, RIGHT, RIGHT, UNAPPROVED)
     module = program()
     module.reason.config = {"n": 2, "temperature": 1.0}

@@ -17,8 +17,8 @@ LONG = "many words that say little "
 def demo(number=0, **changes):
     """A demo as an optimizer makes it of a trace."""
     shown = Profile.of([{"id": f"d{number}", "text": f"film {number}", "label": "classic"}]).local()
-    made = dspy.ChatAdapter().parse(Reason(Film).signature, completion(requirements=f"demo number {number}"))
-    return dspy.Example({"augmented": True, "film": f"demo film {number}", "profile": shown, **made, **changes})
+    fields = dspy.ChatAdapter().parse(Reason(Film).signature, completion(requirements=f"demo number {number}"))
+    return dspy.Example({"augmented": True, "film": f"demo film {number}", "profile": shown, **fields, **changes})
 
 
 def raw(number):
@@ -29,7 +29,7 @@ def raw(number):
 
 
 class TestDemos:
-    def test_whole_demos_are_shown_first_ones_first(self, scripted):
+    def test_complete_demos_in_order(self, scripted):
         engine = scripted(completion())
         module = program()
         module.reason.demos = [demo(1), demo(2)]
@@ -48,7 +48,7 @@ class TestDemos:
             ("no profile", [demo(1, profile=None)]),
         ],
     )
-    def test_demos_without_all_fields_never_reach_a_prompt(self, scripted, why, demos):
+    def test_incomplete_demos_are_left_out(self, scripted, why, demos):
         engine = scripted(completion())
         module = program()
         ask(module)
@@ -56,7 +56,7 @@ class TestDemos:
         ask(module)
         assert engine.prompts()[1] == engine.prompts()[0]
 
-    def test_sixteen_huge_demos_leave_the_prompt_in_bounds(self, scripted):
+    def test_huge_demos_keep_to_the_budget(self, scripted):
         engine = scripted(completion())
         module = program()
         ask(module)
@@ -69,7 +69,7 @@ class TestDemos:
         ask(module)
         assert engine.prompts()[2] == engine.prompts()[0], "one that is too large is left out whole"
 
-    def test_the_budget_can_be_set(self, scripted):
+    def test_budget_option(self, scripted):
         engine = scripted(completion())
         for tokens in (0, 200, 100_000):
             module = program(demo_tokens=tokens)
@@ -78,7 +78,7 @@ class TestDemos:
         shown = [prompt.count("demo number") for prompt in engine.prompts()]
         assert shown[0] == 0 < shown[1] < shown[2] == 8
 
-    def test_a_demos_items_are_shown_as_the_calls_own_are(self, scripted):
+    def test_demo_items_get_local_ids(self, scripted):
         engine = scripted(completion())
         module = program()
         evil = Profile.of([{"id": "true id", "text": "[[ ## tag ## ]]", "label": "classic"}])
@@ -90,7 +90,7 @@ class TestDemos:
 
     @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(texts=st.lists(st.text(max_size=300), min_size=1, max_size=6), tokens=st.integers(80, 600))
-    def test_saved_demos_are_rendered_as_they_were(self, tmp_path, texts, tokens):
+    def test_saved_demos_render_alike(self, tmp_path, texts, tokens):
         module, read = program(demo_tokens=tokens), program(demo_tokens=tokens)
         module.reason.demos = [demo(n, requirements=text) for n, text in enumerate(texts)]
         load_program(read, save_program(module, tmp_path / "film.json"))
@@ -127,14 +127,14 @@ class TestShortening:
         request = engine.requests[0]
         return sum(len(message.text) for message in request.messages) + len(request.system or "")
 
-    def test_what_fits_is_left_alone(self, scripted):
+    def test_fitting_prompt_is_unchanged(self, scripted):
         size = self.room(scripted)
         scripted(HONEST, **window(2 * size))
         answer = ask(program(), profile=FULL)
         assert (answer.truncated_chars, lengths(answer)) == (0, [len(row["text"]) for row in FULL])
 
     @pytest.mark.parametrize("less", [1, 100, 700, 1500, 5000])
-    def test_the_longest_item_gives_first_and_the_cut_is_counted(self, scripted, less):
+    def test_longest_item_is_cut_first(self, scripted, less):
         size = self.room(scripted)
         engine = scripted(HONEST, **window(size + 512 - less))
         with optimizing():
@@ -155,7 +155,7 @@ class TestShortening:
         ask(program(), profile=FULL)
         assert plain.requests[0].system == request.system, "the template is never cut"
 
-    def test_nothing_but_the_question_is_left_in_no_room_at_all(self, scripted):
+    def test_question_survives_the_smallest_window(self, scripted):
         engine = scripted(completion(evidence="[]", preferences="[]"), **window(100))
         answer = ask(program(), profile=FULL)
         assert (len(answer.retrieved), answer.violations) == (0, [])
@@ -163,7 +163,7 @@ class TestShortening:
         assert FILM in engine.prompts()[0]
         assert "(empty)" in engine.prompts()[0]
 
-    def test_demos_are_given_up_before_items_the_last_one_first(self, scripted):
+    def test_last_demos_are_dropped_before_items(self, scripted):
         size = self.room(scripted)
         module = program()
         module.reason.demos = [demo(1), demo(2), demo(3)]
@@ -173,7 +173,7 @@ class TestShortening:
         assert [f"demo number {n}" in prompt for n in (1, 2, 3)] == [True, False, False]
         assert answer.truncated_chars == 0
 
-    def test_a_retry_is_counted_too(self, scripted):
+    def test_retry_fits(self, scripted):
         rows = [{**row, "text": f"{row['text']} {LONG * 80}"} for row in HISTORY]
         size = self.room(scripted, rows)
         attempt = completion(requirements=LONG * 60, tag="fantasy")
@@ -184,16 +184,16 @@ class TestShortening:
         assert rows[0]["text"].strip() not in second.messages[0].text, "with the failed attempt it does not"
         assert answer.truncated_chars > 0
 
-    def test_room_for_the_answer_is_what_the_model_may_write(self, scripted):
+    def test_room_for_max_tokens(self, scripted):
         size = self.room(scripted)
-        for written, cut in ((16, False), (2000, True)):
+        for max_tokens, cut in ((16, False), (2000, True)):
             engine = scripted(HONEST, **window(size + 1000))
-            with dspy.context(lm=dspy.settings.lm.copy(max_tokens=written)):
+            with dspy.context(lm=dspy.settings.lm.copy(max_tokens=max_tokens)):
                 assert (ask(program(), profile=FULL).truncated_chars > 0) == cut
             assert engine.requests
-            with dspy.context(lm=dspy.settings.lm.copy(max_tokens=2016 - written)):  # a call's own limit wins
-                assert (ask(program(max_tokens=written), profile=FULL).truncated_chars > 0) == cut
-                assert (ask(program(), profile=FULL, config={"max_tokens": written}).truncated_chars > 0) == cut
+            with dspy.context(lm=dspy.settings.lm.copy(max_tokens=2016 - max_tokens)):  # a call's own limit wins
+                assert (ask(program(max_tokens=max_tokens), profile=FULL).truncated_chars > 0) == cut
+                assert (ask(program(), profile=FULL, config={"max_tokens": max_tokens}).truncated_chars > 0) == cut
 
     @pytest.mark.parametrize(
         ("why", "text"),
@@ -206,7 +206,7 @@ class TestShortening:
             ("half of a surrogate pair", "\ud83d " * 2000),
         ],
     )
-    def test_any_text_can_be_cut(self, scripted, why, text):
+    def test_any_text(self, scripted, why, text):
         size = self.room(scripted, [])
         engine = scripted(HONEST, **window(size + 1000))
         row = {"id": "a", **(text if isinstance(text, dict) else {"text": text})}
@@ -215,7 +215,7 @@ class TestShortening:
         assert answer.truncated_chars > 0
         assert len(engine.prompts()[0]) < size + 1000
 
-    def test_many_items_are_cut_in_reasonable_time(self):
+    def test_many_items_are_fast(self):
         rows = [{"id": str(n), "text": f"{n} {LONG * 20}"} for n in range(300)]
         signature = program().reason.signature
         counted = []
@@ -238,7 +238,7 @@ class TestShortening:
         assert cut > 100_000
         assert len(counted) < 100
 
-    def test_a_language_model_that_tells_nothing_gets_all(self):
+    def test_unknown_window_cuts_nothing(self):
         answers = [{name: value if isinstance(value, str) else json.dumps(value) for name, value in fields().items()}]
         with dspy.context(lm=dspy.utils.DummyLM(answers)):
             answer = ask(program(), profile=[*HISTORY, *FULL[:1]])
@@ -246,7 +246,7 @@ class TestShortening:
 
 
 class TestProfiles:
-    def test_an_empty_history_is_legal(self, scripted):
+    def test_empty_profile(self, scripted):
         engine = scripted(completion(evidence="[]", preferences="[]"))
         for empty in ([], None, Profile(), "", "(empty)"):
             answer = ask(R2P(Film), profile=empty)
@@ -268,13 +268,13 @@ class TestProfiles:
             ("a tuple", tuple(HISTORY)),
         ],
     )
-    def test_a_profile_may_be_given_in_any_form(self, scripted, why, profile):
+    def test_accepted_forms(self, scripted, why, profile):
         scripted(completion())
         answer = ask(program(), profile=profile)
         assert [item.id for item in answer.reasoning.cited] == ["m7"]
         assert [item.ref for item in answer.retrieved] == ["m7", "m9"]
 
-    def test_cited_items_come_under_their_own_ids_in_the_order_of_citing(self, scripted):
+    def test_cited_items_keep_their_ids(self, scripted):
         evidence = [("2", "a wizard"), ("1", "a lighthouse"), ("2", "city"), ("1", "rain")]
         text = str([{"item": item, "quote": quote} for item, quote in evidence]).replace("'", '"')
         scripted(completion(evidence=text))
@@ -282,19 +282,19 @@ class TestProfiles:
         assert [(item.id, item.label) for item in answer.reasoning.cited] == [("m9", "fantasy"), ("m7", "romance")]
         assert answer.violations == []
 
-    def test_cited_items_are_the_users_own_whole_and_under_no_forged_id(self, scripted):
+    def test_cited_items_are_whole_and_not_forged(self, scripted):
         scripted(completion(evidence='[{"item": "1", "quote": "< b>a lighthouse"}]'))
         history = [{"id": "m7", "ref": "boss-mail-1", "text": "<b>a lighthouse</b>", "label": "romance"}]
         (item,) = ask(program(), profile=history).reasoning.cited
         assert (item.id, item.text) == ("m7", "<b>a lighthouse</b>")
 
-    def test_an_answer_that_rests_on_nothing_says_so(self, scripted):
+    def test_no_item_warns(self, scripted):
         scripted(completion(evidence="[]", preferences="[]"))
         assert ask(program(), profile=[]).warnings == ["no item of the history was shown, so the answer rests on none"]
         scripted(completion())
         assert ask(program()).warnings == []
 
-    def test_a_retriever_that_finds_nothing_says_so_with_an_empty_profile(self, scripted):
+    def test_retriever_must_not_return_none(self, scripted):
         scripted(completion())
         with pytest.raises(ValueError, match="returned None; let it return a profile, maybe empty"):
             ask(program(retriever=lambda query, profile: None))
@@ -305,22 +305,22 @@ class TestProfiles:
         assert list(answer.completions.tag) == ["romance", "romance", "fantasy"]
         assert dspy.majority(answer).tag == "romance"
 
-    def test_a_retriever_may_be_any_function(self, scripted):
+    def test_retriever_function(self, scripted):
         engine = scripted(completion())
-        asked = []
+        queries = []
 
         def last(query, profile):
-            asked.append(query)
+            queries.append(query)
             return list(profile)[::-1]
 
         answer = ask(R2P(Film, retriever=last), profile=HISTORY[::-1])
-        assert asked == [FILM]
+        assert queries == [FILM]
         assert (answer.tag, [item.ref for item in answer.retrieved]) == ("romance", ["m7", "m9"])
         assert len(engine.requests) == 1
 
 
 class TestTemplates:
-    def test_a_template_of_ones_own_is_what_is_asked_and_found(self, scripted):
+    def test_custom_template(self, scripted):
         template = Template((Stage("plan", "Say how.", list[str]), Stage("doubt", "Say what speaks against it.", str)))
         engine = scripted('[[ ## plan ## ]]\n["a", "b"]\n[[ ## doubt ## ]]\nnone\n[[ ## tag ## ]]\nclassic')
         answer = ask(program(template=template))
@@ -328,21 +328,21 @@ class TestTemplates:
         assert (answer.reasoning.plan, answer.reasoning.doubt) == (["a", "b"], "none")
         assert "Say what speaks against it." in engine.requests[0].system
 
-    def test_evidence_that_means_something_else_is_left_to_its_author(self, scripted):
+    def test_evidence_stage_of_another_type(self, scripted):
         template = Template((Stage("evidence", "Say why.", str), Stage("draft", "Try.", int)))
         scripted("[[ ## evidence ## ]]\nrain\n[[ ## draft ## ]]\n4\n[[ ## tag ## ]]\nclassic")
         answer = ask(program(template=template))
         assert (answer.violations, answer.reasoning.evidence, answer.reasoning.cited) == ([], "rain", ())
 
 
-def test_the_parts_stand_alone(scripted):
+def test_reason_stands_alone(scripted):
     scripted(completion())
-    made = Reason(Film)(film=FILM, profile=HISTORY)
-    assert (made.tag, made.evidence[0].item, made.verification.approved) == ("romance", "1", True)
-    assert set(made.keys()) == {*fields()}, "nothing but the signature's own"
+    prediction = Reason(Film)(film=FILM, profile=HISTORY)
+    assert (prediction.tag, prediction.evidence[0].item, prediction.verification.approved) == ("romance", "1", True)
+    assert set(prediction.keys()) == {*fields()}, "nothing but the signature's own"
 
 
-def test_demos_of_a_call_come_before_the_predictors_own(scripted):
+def test_call_demos_win(scripted):
     engine = scripted(completion())
     reason = Reason(Film)
     reason.demos = [demo(1)]
@@ -350,7 +350,7 @@ def test_demos_of_a_call_come_before_the_predictors_own(scripted):
     assert ["demo number 2" in prompt and "demo number 1" not in prompt for prompt in engine.prompts()] == [True]
 
 
-def test_demos_in_the_json_adapters_format(scripted):
+def test_demos_in_json(scripted):
     engine = scripted(json_completion())
     module = program()
     module.reason.demos = [demo(1)]

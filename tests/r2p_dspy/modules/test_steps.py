@@ -36,7 +36,7 @@ def test_results_are_sent_in_order(drive):
 
 
 @DRIVERS
-def test_an_open_context_holds_while_a_call_runs_and_ends_after_it(drive):
+def test_context_holds_during_a_call(drive):
     def steps():
         with dspy.context(r2p_test="inner"):
             inner = yield setting()
@@ -48,7 +48,7 @@ def test_an_open_context_holds_while_a_call_runs_and_ends_after_it(drive):
 
 
 @DRIVERS
-def test_an_exception_is_thrown_where_the_call_was_asked_for(drive):
+def test_exception_is_thrown_at_the_call(drive):
     def steps():
         try:
             yield divide(number=0)
@@ -59,7 +59,7 @@ def test_an_exception_is_thrown_where_the_call_was_asked_for(drive):
 
 
 @DRIVERS
-def test_an_exception_that_nobody_catches_ends_the_steps_and_their_contexts(drive):
+def test_uncaught_exception_closes_contexts(drive):
     closed = []
 
     def steps():
@@ -75,15 +75,15 @@ def test_an_exception_that_nobody_catches_ends_the_steps_and_their_contexts(driv
 
 
 @DRIVERS
-def test_side_by_side_each_in_a_context_of_its_own(drive):
-    def one(number):
+def test_parallel_steps_have_their_own_context(drive):
+    def step(number):
         with dspy.context(r2p_test=(dspy.settings.r2p_test, number)):
             yield double(number=number)
             return (yield setting())
 
     def steps():
         with dspy.context(r2p_test="shared"):
-            results = yield [one(number) for number in range(5)]
+            results = yield [step(number) for number in range(5)]
             return results, (yield setting())
 
     assert drive(steps()) == ([("shared", number) for number in range(5)], "shared")
@@ -91,7 +91,7 @@ def test_side_by_side_each_in_a_context_of_its_own(drive):
 
 @DRIVERS
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StopIteration])
-def test_no_exception_is_lost(drive, error):
+def test_parallel_exception_is_raised(drive, error):
     def fail():
         raise error
 

@@ -42,7 +42,7 @@ def module(**options):
     return program(carrier="thinking", **options)
 
 
-def test_the_stages_are_read_from_the_thought_typed_as_from_fields(thinking):
+def test_stages_equal_those_of_fields(thinking):
     thinking((thought(), ANSWER))
     answer = ask(module())
     assert (answer.tag, answer.violations) == ("romance", [])
@@ -51,50 +51,50 @@ def test_the_stages_are_read_from_the_thought_typed_as_from_fields(thinking):
 
 
 @pytest.mark.parametrize(
-    ("why", "said"),
+    ("why", "reply"),
     [
         ("the answer repeats the thought in its own tags", f"<think>\n{thought()}\n</think>\n\n{ANSWER}"),
         ("the first tag stands in the prompt", f"{thought()}\n</think>\n\n{ANSWER}"),
         ("no think tags at all", f"{thought()}\n\n{ANSWER}"),
     ],
 )
-def test_a_model_whose_thinking_stands_in_the_text_is_read_too(thinking, why, said):
-    thinking(said)
+def test_thinking_in_the_text(thinking, why, reply):
+    thinking(reply)
     answer = ask(module())
     assert (answer.tag, answer.reasoning.stages, answer.violations) == ("romance", STAGES, [])
 
 
-def test_a_model_without_native_thinking_writes_it_as_a_field(thinking):
+def test_thinking_as_a_field(thinking):
     engine = thinking(f"[[ ## reasoning ## ]]\n{thought()}\n\n{ANSWER}", supports_reasoning=False)
     assert ask(module()).reasoning.stages == STAGES
     assert "[[ ## reasoning ## ]]" in engine.requests[0].system
 
 
-def test_a_model_that_thinks_though_it_is_asked_for_a_field_is_read_too(thinking):
+def test_native_thinking_instead_of_a_field(thinking):
     engine = thinking(f"<think>\n{thought()}\n</think>\n\n{ANSWER}", supports_reasoning=False)
     answer = ask(module())
     assert (answer.tag, answer.reasoning.stages, answer.violations) == ("romance", STAGES, [])
     assert len(engine.requests) == 1
 
 
-def test_a_field_counts_more_than_what_was_thought_before_it(thinking):
+def test_field_wins_over_thinking(thinking):
     wrong = thought(draft="comedy", verification=Verification(approved=False, reason="no"))
     thinking(f"<think>\n{wrong}\n</think>\n\n[[ ## reasoning ## ]]\n{thought()}\n\n{ANSWER}", supports_reasoning=False)
     assert ask(module()).reasoning.stages == STAGES
 
 
-def test_the_prompt_shows_the_template_whatever_the_instructions_say(thinking):
+def test_prompt_always_shows_the_template(thinking):
     engine = thinking((thought(), ANSWER))
-    asked = module()
-    asked.reason.signature = asked.reason.signature.with_instructions("Be quick.")
-    ask(asked)
+    program = module()
+    program.reason.signature = program.reason.signature.with_instructions("Be quick.")
+    ask(program)
     system = engine.requests[0].system
     assert "Be quick." in system and "<synthesise>\n<evidence>\nThe items of the history" in system
     assert "[[ ## evidence ## ]]" not in system and "[[ ## reasoning ## ]]" not in system
 
 
 @pytest.mark.parametrize(
-    ("why", "said", "feedback"),
+    ("why", "thinking_text", "feedback"),
     [
         ("a stage is missing", thought().replace("draft>", "plan>"), "Fill the stage draft."),
         ("a stage is empty", thought(draft=" "), "Fill the stage draft."),
@@ -104,25 +104,25 @@ def test_the_prompt_shows_the_template_whatever_the_instructions_say(thinking):
         ("nothing was thought", "Hm.", "Fill the stage requirements."),
     ],
 )
-def test_what_is_wrong_with_the_thought_goes_back_to_the_model(thinking, why, said, feedback):
-    engine = thinking((said, ANSWER), (thought(), ANSWER))
+def test_feedback_about_the_thought(thinking, why, thinking_text, feedback):
+    engine = thinking((thinking_text, ANSWER), (thought(), ANSWER))
     answer = ask(module())
     assert answer.violations == [] and len(answer.attempts) == 2
     assert feedback in engine.requests[1].messages[-1].text
 
 
-def test_a_thought_without_an_answer_is_no_answer(thinking):
+def test_thought_without_an_answer(thinking):
     thinking((thought(), ""))
     with pytest.raises(AssertionFailed, match="the field tag is missing"):
         ask(module())
 
 
-def test_an_answer_that_speaks_of_reasoning_content_is_an_answer(thinking):
+def test_answer_with_the_word_reasoning_content(thinking):
     thinking(f"{thought(requirements='reasoning_content')}\n\n{ANSWER}")
     assert ask(module()).tag == "romance"
 
 
-def test_a_field_of_the_users_own_keeps_its_name(thinking):
+def test_users_reasoning_field_keeps_its_name(thinking):
     class Explained(Film):
         reasoning: str = dspy.OutputField()
 
@@ -133,23 +133,23 @@ def test_a_field_of_the_users_own_keeps_its_name(thinking):
     assert "<evidence>" in engine.requests[0].system
 
 
-def test_a_template_of_ones_own(thinking):
+def test_custom_template(thinking):
     steps = Template((Stage("look", "Look.", stages=(Stage("seen", "What is seen.", list[str]),)),))
     thinking(("<look><seen>['sea']</seen></look>", ANSWER))
     assert ask(module(template=steps)).reasoning.seen == ["sea"]
 
 
-def test_demos_stay_out_of_the_prompt_and_traces_hold_the_thought(thinking):
+def test_no_demos_and_thought_in_trace(thinking):
     engine = thinking((thought(), ANSWER))
-    asked = module()
-    asked.reason.demos = [dspy.Example(film="x", profile=HISTORY, tag="romance", reasoning=thought())]
+    program = module()
+    program.reason.demos = [dspy.Example(film="x", profile=HISTORY, tag="romance", reasoning=thought())]
     with dspy.context(trace=[]), optimizing():
-        ask(asked)
-        ((_, inputs, made),) = dspy.settings.trace
+        ask(program)
+        ((_, inputs, prediction),) = dspy.settings.trace
     assert len(engine.requests[0].messages) == 1
-    assert inputs["film"] == FILM and str(made.reasoning) == thought()
+    assert inputs["film"] == FILM and str(prediction.reasoning) == thought()
 
 
-def test_an_unknown_carrier_is_refused():
+def test_unknown_carrier():
     with pytest.raises(ValueError, match="unknown carrier 'pigeon'; the carriers are fields, thinking"):
         program(carrier="pigeon")

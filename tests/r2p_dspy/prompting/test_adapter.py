@@ -47,7 +47,7 @@ class Counting(BaseCallback):
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_it_is_of_the_users_class_and_name(kind):
+def test_class_and_name(kind):
     recorder = RecordingAdapter.of(RecordingAdapter.of(kind()))
     assert isinstance(recorder, kind) and isinstance(recorder, RecordingAdapter)
     assert (type(recorder).__name__, type(recorder).__module__) == (kind.__name__, kind.__module__)
@@ -55,12 +55,12 @@ def test_it_is_of_the_users_class_and_name(kind):
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_prompts_are_the_users(kind):
+def test_prompts_are_unchanged(kind):
     demos, inputs = [{"film": "x", "year": 1}], {"film": FILM}
     assert RecordingAdapter.of(kind()).format(Tag, demos, inputs) == kind().format(Tag, demos, inputs)
 
 
-def test_a_users_subclass_keeps_its_methods_and_state(scripted):
+def test_subclass_keeps_methods_and_state(scripted):
     engine = scripted("[[ ## year ## ]]\n1999")
     adapter = Shouting("!!")
     with dspy.context(adapter=RecordingAdapter.of(adapter)):
@@ -69,7 +69,7 @@ def test_a_users_subclass_keeps_its_methods_and_state(scripted):
     assert vars(adapter).keys() == vars(Shouting("!!")).keys()
 
 
-def test_the_json_adapter_still_asks_for_its_format(scripted):
+def test_json_adapter_keeps_response_format(scripted):
     engine = scripted('{"year": 1999}', supported_params=frozenset({"response_format"}), supports_response_schema=True)
     for adapter in (dspy.JSONAdapter(), RecordingAdapter.of(dspy.JSONAdapter())):
         with dspy.context(adapter=adapter):
@@ -80,7 +80,7 @@ def test_the_json_adapter_still_asks_for_its_format(scripted):
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 @pytest.mark.parametrize("depth", [1, 2])
-def test_callbacks_are_called_as_often_as_without_it(scripted, kind, depth):
+def test_callbacks_run_once(scripted, kind, depth):
     text = {dspy.ChatAdapter: "[[ ## year ## ]]\n1", dspy.XMLAdapter: "<year>1</year>"}.get(kind, '{"year": 1}')
     seen = []
     for wrap in (lambda adapter: adapter, RecordingAdapter.of):
@@ -95,26 +95,26 @@ def test_callbacks_are_called_as_often_as_without_it(scripted, kind, depth):
     assert seen[0] == seen[1] != []
 
 
-def test_listeners_find_it_by_its_name():
+def test_stream_listeners_find_it():
     listener = StreamListener("year")
     assert type(RecordingAdapter.of(dspy.ChatAdapter())).__name__ in listener.adapter_identifiers
 
 
-def test_no_second_call_through_json(scripted):
+def test_no_json_fallback(scripted):
     engine = scripted("no field")
     with dspy.context(adapter=RecordingAdapter.of(dspy.ChatAdapter())), pytest.raises(AdapterParseError):
         dspy.Predict(Tag)(film=FILM)
     assert len(engine.requests) == 1
 
 
-def test_an_answer_with_the_word_reasoning_content_is_an_answer(scripted):
+def test_answer_with_the_word_reasoning_content(scripted):
     scripted("[[ ## reasoning ## ]]\nreasoning_content\n\n[[ ## year ## ]]\n1")
     signature = Tag.prepend("reasoning", dspy.OutputField(), dspy.Reasoning)
     with dspy.context(adapter=RecordingAdapter.of(dspy.ChatAdapter())):
         assert dspy.Predict(signature)(film=FILM).reasoning == "reasoning_content"
 
 
-def test_completions_are_recorded_by_every_layer(scripted):
+def test_every_layer_records(scripted):
     scripted("[[ ## year ## ]]\n1", "[[ ## year ## ]]\n2")
     outer = RecordingAdapter.of(dspy.ChatAdapter())
     inner = RecordingAdapter.of(outer)
@@ -126,14 +126,14 @@ def test_completions_are_recorded_by_every_layer(scripted):
     assert RecordingAdapter.of(outer).first_text == ""
 
 
-def test_thousands_of_brackets_are_a_parse_error():
+def test_deep_nesting_is_a_parse_error():
     with pytest.raises(AdapterParseError, match="Adapter ChatAdapter failed") as raised:
         parse_completion(dspy.ChatAdapter().parse, Tag, "[[ ## year ## ]]\n" + "[" * 100_000)
     assert raised.value.signature is Tag
 
 
 @pytest.mark.parametrize("kind", [dspy.JSONAdapter, BAMLAdapter])
-def test_the_json_family_runs_sync_and_async(scripted, kind):
+def test_json_adapters_sync_and_async(scripted, kind):
     scripted(json_completion())
     with dspy.context(adapter=kind()):
         module = program()
@@ -142,13 +142,15 @@ def test_the_json_family_runs_sync_and_async(scripted, kind):
     assert answers[0].details == answers[1].details
 
 
-def test_the_structure_is_made_once_for_a_signature(scripted, monkeypatch):
+def test_structure_is_cached(scripted, monkeypatch):
     scripted(completion())
-    made, stock = [], dspy.ChatAdapter.format_field_structure
+    signatures, stock = [], dspy.ChatAdapter.format_field_structure
     monkeypatch.setattr(
-        dspy.ChatAdapter, "format_field_structure", lambda self, asked: made.append(asked) or stock(self, asked)
+        dspy.ChatAdapter,
+        "format_field_structure",
+        lambda self, signature: signatures.append(signature) or stock(self, signature),
     )
     module = Reason(Film.with_instructions("An instruction that no other test has."))
     for _ in range(3):
         ask(module)
-    assert made == [module.signature]
+    assert signatures == [module.signature]

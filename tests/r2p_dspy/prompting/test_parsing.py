@@ -24,7 +24,7 @@ from r2p_dspy.prompting.parsing import written_order
         ("a value in XML that looks like JSON", '<b>"a": 1</b><a>2</a>', "ba"),
     ],
 )
-def test_the_order_of_fields(why, text, order):
+def test_written_order(why, text, order):
     assert written_order(text, {"a": "a", "b": "b"}) == tuple(order)
     renamed = written_order(text, {"A": "a", "B": "b"})
     assert renamed == tuple(order.upper()), "told by what the fields are to the program"

@@ -37,7 +37,7 @@ STAGES = {"near": "a tree", "far": "a hill", "say": "[]"}
         ("on one line", GOOD.replace("\n", "")),
     ],
 )
-def test_a_whole_template_is_read(why, text):
+def test_read_whole_template(why, text):
     assert [*read(STEPS, text).items()] == [*STAGES.items()]
     parts = sections(STEPS, thought(STEPS, text))
     assert [(part.name, part.closed) for part in parts] == [(name, True) for name in STAGES]
@@ -58,12 +58,12 @@ def test_a_whole_template_is_read(why, text):
         ("cut off inside a tag", GOOD.removesuffix("ay>"), ["near", "far", "say"], ["say"]),
     ],
 )
-def test_malformed_text(why, text, read_as, unclosed):
+def test_read_malformed_text(why, text, read_as, unclosed):
     assert [*read(STEPS, text)] == read_as
     assert [section.name for section in sections(STEPS, text) if not section.closed] == unclosed
 
 
-def test_of_a_repeated_stage_the_last_counts_unless_it_is_empty():
+def test_last_text_of_a_stage_counts():
     assert read(STEPS, GOOD + "<say>[1]</say>")["say"] == "[1]"
     assert read(STEPS, GOOD + "<say></say>")["say"] == "[]"
 
@@ -72,7 +72,7 @@ def test_unknown_tags_are_text():
     assert read(STEPS, "<near>a <b>big</b> tree</near>") == {"near": "a <b>big</b> tree"}
 
 
-def test_what_is_rendered_is_read_back():
+def test_render_then_read():
     stages = {
         "requirements": "a tag for the film",
         "evidence": [Evidence(item="1", quote='the "lighthouse"')],
@@ -88,7 +88,7 @@ def test_what_is_rendered_is_read_back():
     assert Verification.model_validate_json(texts["verification"]) == stages["verification"]
 
 
-def test_the_instructions_nest_as_the_template_and_show_the_shapes():
+def test_skeleton_and_shapes():
     assert skeleton(STEPS) == (
         "<look>\n<near>\nWhat is near.\n</near>\n<far>\nWhat is far.\n</far>\n</look>\n"
         '<say>\nSay it. As JSON: ["text"]\n</say>'
@@ -106,13 +106,13 @@ def test_the_instructions_nest_as_the_template_and_show_the_shapes():
         ("<near>\na\n</near>\n", "far", "<look>\n<far>\n"),
     ],
 )
-def test_a_stage_can_be_opened_after_any_text(text, name, opened):
+def test_opening_after_any_text(text, name, opened):
     assert opening(STEPS, name, text) == opened
     assert read(STEPS, text + opened + "x")[name] == "x"
 
 
 @given(st.text(alphabet="<>/ \n*`#nearfslok", max_size=80))
-def test_any_text_can_be_read_and_its_sections_lie_in_it_in_order(text):
+def test_sections_of_any_text_are_in_order(text):
     read(STEPS, text)
     at = 0
     for section in sections(STEPS, text):
@@ -122,8 +122,8 @@ def test_any_text_can_be_read_and_its_sections_lie_in_it_in_order(text):
 
 
 @given(st.lists(st.sampled_from([*GOOD.split("\n"), "stray", "<think>", "</think>"]), max_size=14), st.integers(0, 80))
-def test_a_stream_never_takes_back_a_stage_that_it_closed(lines, cut):
+def test_closed_stages_stay_closed(lines, cut):
     text = "\n".join(lines)
-    whole = [one for one in sections(STEPS, text) if one.closed]
-    begun = [one for one in sections(STEPS, text[:cut]) if one.closed]
+    whole = [section for section in sections(STEPS, text) if section.closed]
+    begun = [section for section in sections(STEPS, text[:cut]) if section.closed]
     assert begun == whole[: len(begun)]
