@@ -59,11 +59,18 @@ def run_compile(
     reflection, lm = connect_reflection(config.reflection), config.connect()
     identity = setup.identity(lm) | ({"given": sorted(config.program.explicit)} if config.tune else {})
     calls = (output.parent / "calls" if config.calls is None else Path(config.calls)) if config.cache else None
-    limits, mlflow = config.limits, config.mlflow
     with open_run(
-        output, "compile", config.options(), identity, lm, reporter,
-        resume=resume, limits=limits, calls=calls, mlflow=mlflow,
-    ) as run:  # fmt: skip
+        output,
+        "compile",
+        config.options(),
+        identity,
+        lm,
+        reporter,
+        resume=resume,
+        limits=config.limits,
+        calls=calls,
+        mlflow=config.mlflow,
+    ) as run:
         measurer = Measurer(run, setup, config.num_threads, reporter)
         counted = trainable and (lambda lm: run.recorded(trainable(lm)))  # programs ask a trained model too
         with dspy.context(lm=run.lm):
