@@ -78,12 +78,7 @@ def card(report: Mapping[str, Any]) -> str:
 
 
 def plot_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Draw the learning curves as PNG: for each training a panel, with the score on dev over loss or rewards.
-
-    Args:
-        histories: by training, its `log_history` as transformers keeps it.
-        path: the file, written whole.
-    """
+    """Draw the learning curves as PNG: for each training a panel, with the score on dev over loss or rewards."""
     figure = new_figure((7 * len(histories), 4.5))
     panels = figure.subplots(1, len(histories), squeeze=False)[0]
     for axes, (name, log) in zip(panels, histories.items()):

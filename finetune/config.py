@@ -223,11 +223,7 @@ def read_options(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def check_installed() -> None:
-    """Refuse to train where a package for training is missing.
-
-    Raises:
-        ConfigError: names the packages, and the command that installs them.
-    """
+    """Raise a ConfigError that names missing packages and how to install them."""
     from r2p_dspy.errors import ConfigError
 
     if missing := [name for name in _REQUIRED if find_spec(name) is None]:

@@ -26,18 +26,11 @@ EvaluateModel = Callable[[Any, int], dict[str, float]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The questions of an evaluation, and how answers are scored.
-
-    Args:
-        rows: the questions, each with a `prompt` and what `score` needs.
-        score: (rows, answers) to metrics; one of them is `score`, where higher is better.
-        tokens: length limit of an answer.
-        on_result: called with (step, rows, answers, metrics) after each evaluation.
-    """
+    """The questions of an evaluation, and how answers are scored."""
 
     rows: Rows
-    score: Callable[[Rows, Sequence[str]], Metrics]
-    tokens: int = 128
+    score: Callable[[Rows, Sequence[str]], Metrics]  # of answers; in `score`, higher is better
+    tokens: int = 128  # length limit of an answer
     on_result: Callable[[int, Rows, Sequence[str], Metrics], None] | None = None
 
     def of(self, student: Student) -> EvaluateModel:

@@ -45,20 +45,16 @@ def train_grpo(
     Rollouts are the student's own answers: no backtracks, no interventions.
 
     Args:
-        source: the student: a model's directory, a hub name, or `pocket`.
-        rows: `prompt` (messages), `task`, `inputs` and `gold`, as `task_setup.RowBuilder` makes them; tasks may be
-            mixed.
+        source, output, resume, on_step, evaluation: see `sft.train_sft`.
+        rows: `prompt` (messages), `task`, `inputs` and `gold`, from `task_setup.RowBuilder`; tasks may be mixed.
         rewards: scores the answers of all these tasks.
         config: settings of the training.
-        output: directory for checkpoints, TensorBoard's log, and the finished model.
-        resume, on_step, evaluation: see `sft.train_sft`.
 
     Returns:
         The directory of the finished model, as `train_sft` returns it.
 
     Raises:
-        ConfigError: for a student, rows or an option that cannot be used, or too little memory.
-        RunError: for checkpoints of another training.
+        ConfigError, RunError: see `sft.train_sft`.
         RewardError: for a check or metric that failed.
     """
     check_vllm(config.vllm)
@@ -108,11 +104,7 @@ def train_grpo(
 
 
 def check_vllm(mode: str | None) -> None:
-    """Refuse vLLM where it cannot run.
-
-    Raises:
-        ConfigError: for an unknown mode, no GPU, or no vLLM.
-    """
+    """Refuse vLLM where it cannot run."""
     if mode is None:
         return
     if mode not in VLLM_MODES:
@@ -124,11 +116,7 @@ def check_vllm(mode: str | None) -> None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that `trl.GRPOConfig` does not have, or that finetune sets itself.
-
-    Raises:
-        ConfigError: names the nearest option.
-    """
+    """Refuse options that `trl.GRPOConfig` does not have, or that finetune sets itself."""
     names = {field.name for field in dataclasses.fields(trl.GRPOConfig)} - _RESERVED
     for name in options:
         if name in _RESERVED:

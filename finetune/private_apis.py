@@ -45,14 +45,7 @@ def prepare_optimizer(trainer: Any) -> None:
 
 
 def set_step_shape(trainer: Any, generations: int, batch: int, parts: int) -> None:
-    """Set the shape of a `GRPOTrainer`'s next step; its config fixes one shape for the whole training.
-
-    Args:
-        trainer: the trainer.
-        generations: answers per group.
-        batch: answers that are in memory together.
-        parts: batches whose gradients are summed to the step.
-    """
+    """Set the shape of a `GRPOTrainer`'s next step; its config fixes one shape for the whole training."""
     trainer.num_generations, trainer.args.per_device_train_batch_size = generations, batch
     trainer.args.steps_per_generation = trainer.args.gradient_accumulation_steps = parts
     trainer.current_gradient_accumulation_steps = parts

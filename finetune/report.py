@@ -28,11 +28,7 @@ STUDENT, TEACHER = "student", "teacher"
 def measure_program(
     name: str, setups: Sequence[TaskSetup], lm: dspy.LM, run: Run, threads: int, reporter: Reporter
 ) -> dict[str, list[ResultRow]]:
-    """Run the program `teacher`, or a student's in one call without corrections, on the reported users of every task.
-
-    Returns:
-        By task, the rows of `programs.evaluate.runner.measure`; users who have one in `run` are not asked again.
-    """
+    """Run the `teacher`, or a student without corrections, on the reported users who have no row in `run` yet."""
     measured = {}
     for setup in setups:
         task, examples = setup.task, setup.data.test
@@ -56,24 +52,10 @@ def make_report(
     seconds: float,
     timings: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """The report of a run.
+    """The report of a run: for each task what `evaluate` reports, and for each training its steps, scores and rewards.
 
-    Args:
-        config: of the run.
-        setups: the tasks.
-        measured: by program and task, its rows, see `measure_program`.
-        histories: by training, its log.
-        carrier: what the student reasons in.
-        kept: the training whose model is kept.
-        lm: the teacher's model.
-        seconds: since the run began, or was resumed.
-        timings: by training, the seconds of the whole and of its rewards.
-
-    Returns:
-        For each task what `evaluate` reports, with the programs `student`, `student:sft`, … and `teacher`. Added are
-        `per_answer` (calls, completion tokens and score per answer), `to_student` (paired differences to the untrained
-        student) and `to_teacher` (shares of the teacher's score and tokens). For each training: its steps, its scores
-        on dev, and for GRPO its first and last rewards and the share of groups without spread.
+    A task's programs are `student`, `student:sft`, … and `teacher`. Added are `per_answer` (calls, tokens and score),
+    `to_student` (paired differences to the untrained student) and `to_teacher` (shares of its score and tokens).
     """
     tasks = {}
     for setup in setups:

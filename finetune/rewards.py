@@ -31,12 +31,7 @@ Value = Callable[[str, Score, bool], float | None]  # (completion, its score, wh
 
 
 class RewardError(R2PError):
-    """A check or a metric failed while it scored an answer.
-
-    Args:
-        message: one line that names the task and the failure.
-        traceback: the traceback of the failure, which shows the user's own code.
-    """
+    """A check or a metric failed while it scored an answer; `traceback` shows the user's own code."""
 
     def __init__(self, message: str, traceback: str = ""):
         super().__init__(message)
@@ -72,20 +67,7 @@ class Rewards:
         self.seconds = 0.0  # time spent on scoring
 
     def score(self, task: str, inputs: str, gold: str, text: str) -> tuple[dspy.Prediction, Score]:
-        """Read and score a completion.
-
-        Args:
-            task: the task's name.
-            inputs: the rendered inputs, as JSON.
-            gold: the gold answer, as JSON.
-            text: the completion.
-
-        Returns:
-            The prediction, and its composite score.
-
-        Raises:
-            RewardError: a check or the task's metric failed.
-        """
+        """Read and score a completion; `inputs` and `gold` are JSON. Raises RewardError if a check or metric fails."""
         started = time.perf_counter()
         try:
             return self._cached(task, inputs, gold, text)
@@ -109,13 +91,9 @@ class Rewards:
     def functions(self, *tasks: str, end_tokens: Collection[int] = ()) -> list[Reward]:
         """TRL's reward functions: the composite, which has weight 1, then its parts and the tasks, with weight 0.
 
-        Each takes TRL's arguments and the columns `task`, `inputs` and `gold`. It returns a reward for each completion,
-        and None for rows of a task that it does not know.
-
-        Args:
-            tasks: the run's tasks; with several, the composite of each is logged too.
-            end_tokens: tokens that end an answer. An answer without one of them at its end was cut off; without any
-                end tokens no answer counts as cut off.
+        Each returns a reward for each completion, and None for rows of a task that it does not know. With several
+        tasks, the composite of each is logged too. An answer without one of the `end_tokens` at its end was cut off;
+        without any end tokens no answer counts as cut off.
         """
 
         def reward(text: str, score: Score, cut_off: bool) -> float | None:
@@ -131,11 +109,7 @@ class Rewards:
         return functions
 
     def evaluate(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> dict[str, float]:
-        """Metrics of an evaluation on dev.
-
-        Returns:
-            `score` (mean composite), the mean of each part, and the shares of compliant, valid and looping answers.
-        """
+        """Mean composite (`score`) and parts, and the shares of compliant, valid and looping answers."""
         scored = [self.score(row["task"], row["inputs"], row["gold"], text) for row, text in zip(rows, texts)]
         metrics = {"score": _mean([float(score) for _, score in scored])}
         for part in WEIGHTS:

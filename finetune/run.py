@@ -17,7 +17,7 @@ from datasets import Dataset
 
 from finetune.card import card, plot_curves
 from finetune.config import FinetuneConfig
-from finetune.evaluation import Evaluation, evaluation_on_dev
+from finetune.evaluation import evaluation_on_dev
 from finetune.grpo import check_options, check_vllm, train_grpo
 from finetune.report import STUDENT, TEACHER, make_report, measure_program
 from finetune.rewards import Rewards
@@ -40,41 +40,22 @@ _ONE_CALL = {"candidates": 1, "reconcile": "auto", "adaptive": False}
 
 @dataclass(frozen=True)
 class Work:
-    """What the trainings of one run have in common.
-
-    Args:
-        config: of the run.
-        carrier: what the student reasons in.
-        setups: the tasks.
-        rewards: scores the student's answers.
-        directory: the run's directory.
-        resume: whether trainings continue from their checkpoints.
-        reporter: shows progress.
-    """
+    """What the trainings of one run have in common."""
 
     config: FinetuneConfig
-    carrier: Carrier
+    carrier: Carrier  # what the student reasons in
     setups: Sequence[TaskSetup]
     rewards: Rewards
     directory: Path
-    resume: bool
+    resume: bool  # trainings continue from their checkpoints
     reporter: Reporter
 
 
 def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: Reporter) -> dict[str, Any]:
-    """Train a student, and compare it on unseen users with its untrained self and with its teacher.
+    """Train a student, compare it on unseen users with its untrained self and its teacher, and return the report.
 
-    Under `accelerate launch` every process trains; only the main process asks models, measures and writes.
-
-    Args:
-        config: of the run.
-        output: the run's directory.
-        resume: whether to continue the run in the directory.
-        reporter: shows progress.
-
-    Returns:
-        The report, in the main process alone. The trained model is `model/` in the run's directory, and its program is
-        `program.json`, or with several tasks `program-TASK.json`.
+    The model is `model/` in the run's directory, its program `program.json`, or with several tasks `program-TASK.json`.
+    Under `accelerate launch` every process trains; only the main process asks models, measures, writes and reports.
 
     Raises:
         ConfigError, DataError, ArtifactError, RunError, RewardError: one line on what is wrong.
@@ -148,7 +129,7 @@ def _recorded(config: FinetuneConfig, setups: Sequence[TaskSetup], student: Stud
         **config.options,
         "examples": {setup.task.name: setup.data.digest for setup in setups},
         "compiled": digest(config.program),
-        "weights": student_identity(student.source),
+        "student_weights": student_identity(student.source),
     }
 
 
@@ -183,39 +164,27 @@ def _traces(work: Work) -> Path:
 
 
 def _sft(work: Work, student: str, rows: Dataset) -> Path:
-    return train_sft(
-        student,
-        rows,
-        work.config.sft,
-        work.directory / "sft",
-        resume=_continues(work, "sft"),
-        on_step=_progress(work.reporter, "sft"),
-        evaluation=_evaluation(work, "sft"),
-        thinking=True if work.carrier == "thinking" else None,
-    )
+    thinking = True if work.carrier == "thinking" else None
+    return train_sft(student, rows, work.config.sft, work.directory / "sft", thinking=thinking, **_shared(work, "sft"))
 
 
 def _grpo(work: Work, student: str, rows: Dataset) -> Path:
     path, began, scoring = work.directory / "grpo", time.monotonic(), work.rewards.seconds
-    model = train_grpo(
-        student,
-        rows,
-        work.rewards,
-        work.config.grpo,
-        path,
-        resume=_continues(work, "grpo"),
-        on_step=_progress(work.reporter, "grpo"),
-        evaluation=_evaluation(work, "grpo"),
-    )
+    model = train_grpo(student, rows, work.rewards, work.config.grpo, path, **_shared(work, "grpo"))
     if PartialState().is_main_process and not (path / "seconds.json").exists():
         seconds = {"all": time.monotonic() - began, "rewards": work.rewards.seconds - scoring}
         write_json(path / "seconds.json", {name: round(value, 2) for name, value in seconds.items()})
     return model
 
 
-def _continues(work: Work, stage: str) -> bool:
-    """Whether a training may find checkpoints; a resumed run may have been stopped before the training began."""
-    return work.resume or not (work.directory / stage).exists()
+def _shared(work: Work, stage: str) -> dict[str, Any]:
+    """What both trainings are given; a resumed run may have been stopped before a training began."""
+    samples = Rows(work.directory / "samples.jsonl")
+    return {
+        "resume": work.resume or not (work.directory / stage).exists(),
+        "on_step": _progress(work.reporter, stage),
+        "evaluation": evaluation_on_dev(stage, work.setups, work.rewards, work.config.tokens, samples, work.reporter),
+    }
 
 
 def _progress(reporter: Reporter, name: str) -> OnStep:
@@ -228,11 +197,6 @@ def _progress(reporter: Reporter, name: str) -> OnStep:
         advance()
 
     return on_step
-
-
-def _evaluation(work: Work, stage: str) -> Evaluation:
-    samples = Rows(work.directory / "samples.jsonl")
-    return evaluation_on_dev(stage, work.setups, work.rewards, work.config.tokens, samples, work.reporter)
 
 
 def _finish(

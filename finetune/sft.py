@@ -46,12 +46,10 @@ def train_sft(
         thinking: whether the student's template is told to think; None leaves it to the template.
 
     Returns:
-        The directory of the finished model with its tokenizer, `output/model`. With LoRA the adapter is merged, and
-        also kept in `output/model/adapter`.
+        The directory of the finished model with its tokenizer. With LoRA its `adapter` is merged, and kept too.
 
     Raises:
-        ConfigError: for a student that cannot be trained, no rows, rows that do not fit its context, a loss that is not
-            a number, or too little memory.
+        ConfigError: for a student or rows that cannot be used, a loss that is not a number, or too little memory.
         RunError: for checkpoints of another training.
     """
     if not isinstance(rows, Dataset):

@@ -21,38 +21,21 @@ _MODEL_FILES = ("config.json", "adapter_config.json")
 
 @dataclass
 class Student:
-    """A model in training, with its tokenizer and chat template.
-
-    Args:
-        model: a transformers model.
-        tokenizer: its tokenizer.
-        chat: renders conversations with its template.
-        source: where it was loaded from.
-        context: its context length in tokens.
-        stored: the dtype that its weights are stored in, by torch's name.
-        thinking: whether its template is told to think; None leaves it to the template.
-    """
+    """A model in training, with its tokenizer and chat template."""
 
     model: Any
     tokenizer: Any
     chat: Chat
-    source: str
-    context: int
-    stored: str
-    thinking: bool | None = None
+    source: str  # where it was loaded from
+    context: int  # tokens
+    stored: str  # torch's name of the dtype that its weights are stored in
+    thinking: bool | None = None  # whether its template is told to think; None leaves it to the template
 
     @classmethod
     def load(cls, source: str | Path, *, lora: bool = False, thinking: bool | None = None) -> Student:
         """Load a student from a directory, a hub name, or `pocket`.
 
-        Args:
-            source: see the `--student` option; a leading `hf:` is ignored.
-            lora: the weights stay fixed, so a GPU holds them in bfloat16; otherwise they are float32, which small steps
-                need.
-            thinking: see `Student`.
-
-        Raises:
-            ConfigError: it cannot be loaded, or its tokenizer lacks a chat template or an end token.
+        With `lora` the weights stay fixed, so a GPU holds them in bfloat16; small steps need float32.
         """
         name = str(source).removeprefix("hf:")
         dtype = "bfloat16" if lora and torch.cuda.is_available() else "float32"
@@ -93,16 +76,10 @@ class Student:
         return self.chat.encode(_request(messages), thinks=self.thinking)
 
     def encode(self, row: Mapping[str, Any]) -> dict[str, list[int]]:
-        """A row's tokens as this model reads and writes them, with a mask of the tokens to learn.
+        """A row's tokens as this model reads and writes them, as TRL takes them, with a mask of the tokens to learn.
 
         The answer is encoded as a continuation of the prompt: some templates open a thought in the prompt or cut
         thoughts out of answers, and neither may happen here.
-
-        Args:
-            row: `prompt` and `completion`, each a list of messages.
-
-        Returns:
-            `input_ids` and `completion_mask`, as TRL takes tokenized rows.
         """
         prompt, _ = self.prompt(row["prompt"])
         request = _request([*row["prompt"], *row["completion"]])
@@ -111,11 +88,7 @@ class Student:
         return {"input_ids": ids, "completion_mask": [0] * len(prompt) + [1] * (len(ids) - len(prompt))}
 
     def check_fits(self, longest_prompt: int, answer: int) -> None:
-        """Refuse prompts that leave no room for an answer; both lengths are in tokens.
-
-        Raises:
-            ConfigError: with both lengths.
-        """
+        """Refuse prompts that leave no room for an answer; both lengths are in tokens."""
         if longest_prompt + answer > self.context:
             raise ConfigError(
                 f"student {self.source!r} has a context of {self.context} tokens, and the longest prompt takes "
@@ -124,12 +97,7 @@ class Student:
             )
 
     def save(self, model: Any, target: Path) -> Path:
-        """Write the trained model and its tokenizer, whole or not at all.
-
-        Args:
-            model: the trained model; an adapter is merged, because every engine reads merged models.
-            target: the directory.
-        """
+        """Write the trained model and its tokenizer, whole or not at all; every engine reads merged adapters."""
         with atomic_path(target) as part:
             part.mkdir(parents=True)
             if hasattr(model, "merge_and_unload"):

@@ -27,38 +27,18 @@ from r2p_dspy.prompting.tags import render
 
 @dataclass(frozen=True)
 class TaskSetup:
-    """One task.
-
-    Args:
-        task: what is learned.
-        teacher: an R2P program with cross-referencing, compiled or not.
-        program: the student's program, see `student_program`.
-        rows: makes the student's training rows.
-        config: how the teacher is set up.
-        data: the users to learn from, to choose by, and to report on.
-    """
+    """One task of a run."""
 
     task: Task
     teacher: R2P
-    program: R2P
+    program: R2P  # the student's
     rows: RowBuilder
     config: R2PConfig
     data: Data
 
     @classmethod
     def of(cls, name: str, config: FinetuneConfig, carrier: Carrier, student: Student, reporter: Reporter) -> TaskSetup:
-        """Set up a task.
-
-        Args:
-            name: the task's name or file.
-            config: of the run.
-            carrier: what the student reasons in.
-            student: the model that answers.
-            reporter: is told which rows are left out.
-
-        Raises:
-            ConfigError, DataError, ArtifactError: for a task, data or a program that cannot be used.
-        """
+        """Set up a task, given by its name or file."""
         task = task_of(name)
         teacher = build(task, config.r2p, seed=config.data.seed, tokens=config.retriever_tokens)
         if config.program is not None:
@@ -85,13 +65,9 @@ def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:
 
 
 class RowBuilder:
-    """Turns an example into the row that a program would send to its model, without calling a model.
+    """Turns an example into the row that the student's program would send to its model, without calling a model.
 
-    Args:
-        program: the student's program.
-        task: what it is for.
-        student: the model; prompts are shortened to fit its context.
-        tokens: length limit of an answer; a prompt leaves room for it.
+    Prompts are shortened to fit the student's context, with room for an answer of `tokens`.
     """
 
     def __init__(self, program: R2P, task: Task, student: Student, tokens: int):
@@ -120,12 +96,7 @@ class RowBuilder:
 
 
 def completion_text(program: R2P, outcome: Outcome) -> str:
-    """The text that a student is to write for an outcome: the accepted attempt alone, on the program's carrier.
-
-    Args:
-        program: the student's program.
-        outcome: the accepted outcome, with every stage.
-    """
+    """The text that a student is to write for an accepted outcome: this attempt alone, on its carrier."""
     reason, outcome = program.reason, unshadowed(outcome)
     fields: dict[str, Any] = {name: outcome.fields[name] for name in reason.answers}
     signature, thought = reason.signature, ""

@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,13 @@ from r2p_dspy import Composite, optimizing
 from r2p_dspy.errors import ConfigError, RunError
 from r2p_dspy.files import atomic_path, digest
 
-_CHUNK = 128  # examples whose rows are in memory at a time
 KEPT = ("id", "task", "prompt", "completion", "inputs", "gold")
 
 
 def collect_traces(
     setups: Sequence[TaskSetup], lm: dspy.LM, source: dict[str, Any], directory: Path, threads: int, reporter: Reporter
 ) -> Path:
-    """Ask every task's teacher, and write the rows to learn from; see `ask_teacher` and `write_traces`.
-
-    Raises:
-        RunError: the directory holds answers of another teacher, or on other users.
-    """
+    """Ask every task's teacher, and write the rows to learn from; a directory holds the answers of one teacher."""
     source = {**source, "tasks": {setup.task.name: task_source(setup) for setup in setups}}
     check_source(directory, source)
     for setup in setups:
@@ -50,34 +44,19 @@ def collect_traces(
 
 
 def ask_teacher(setup: TaskSetup, lm: dspy.LM, path: Path, threads: int, progress: Callable[[], None]) -> None:
-    """Run a teacher over the training users, and write a row for each as it comes.
+    """Run a teacher over the training users that the file at `path` lacks, and write a row for each as it comes.
 
-    A row holds the student's prompt and completion, or says in `refused` why the answer is not learned from. Users that
-    are in the file are not asked again.
-
-    Args:
-        setup: the task, with its teacher and users.
-        lm: the teacher's model.
-        path: the file, JSONL.
-        threads: calls in flight.
-        progress: called after each example.
-
-    Raises:
-        Exception: the language model's first failure.
+    A row holds the student's prompt and completion, or says in `refused` why the answer is not learned from.
     """
-    rows = Rows(path)
-    done = {row["id"] for row in rows}
     scored, rewards = composite(setup.task), Rewards({setup.task.name: (setup.task, setup.program)})
 
     def ask(example: dspy.Example) -> dict[str, Any]:
         with dspy.track_usage() as usage:
             return _row(setup, scored, rewards, example, usage)
 
-    todo = (example for example in setup.data.train if example.id not in done)
     adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
     with dspy.context(lm=lm, adapter=adapter), optimizing():
-        while chunk := [*islice(todo, _CHUNK)]:
-            collect(ask, chunk, _AppendOnly(rows), threads, progress)
+        collect(ask, setup.data.train, Rows(path), threads, progress)
 
 
 def _row(
@@ -104,14 +83,8 @@ def _row(
 def refused(scored: Composite, example: Any, prediction: Any) -> str | None:
     """Why an answer is not learned from, or None.
 
-    Args:
-        scored: the task's composite.
-        example: with the gold answer.
-        prediction: of an R2P program.
-
-    Returns:
-        "wrong": below the task's threshold; "structure": it leaves the template; "evidence": its evidence is not valid;
-        "checks": another check fails.
+    It may be "wrong" (below the task's threshold), leave the template ("structure"), cite invalid "evidence", or fail
+    other "checks".
     """
     if scored(example, prediction).parts["task"] < scored.threshold:
         return "wrong"
@@ -125,9 +98,7 @@ def refused(scored: Composite, example: Any, prediction: Any) -> str | None:
 def accepted_rows(paths: Iterable[Path], counts: Counter[str]) -> Iterator[dict[str, Any]]:
     """The rows to learn from; a prompt with the same completion comes once.
 
-    Args:
-        paths: files that `ask_teacher` wrote.
-        counts: gets the number of rows by outcome: "kept", "duplicate", or the reason of refusal.
+    `counts` gets the number of rows by outcome: "kept", "duplicate", or the reason of refusal.
     """
     seen: set[str] = set()
     for path in paths:
@@ -143,13 +114,9 @@ def accepted_rows(paths: Iterable[Path], counts: Counter[str]) -> Iterator[dict[
 
 
 def write_traces(setups: Sequence[TaskSetup], lm: dspy.LM, directory: Path, source: Mapping[str, Any]) -> Path:
-    """Write the traces of all tasks to one file of rows, with a manifest that records `source`.
+    """Write the traces of all tasks to one JSONL file, with a manifest that records `source`.
 
-    Returns:
-        The file: JSONL in TRL's conversational prompt-completion format (`Dataset.from_json` reads it).
-
-    Raises:
-        ConfigError: no answer is good enough.
+    The rows have TRL's conversational prompt-completion format. Raises ConfigError if no answer is good enough.
     """
     path, counts = directory / "train.jsonl", Counter[str]()
     with atomic_path(path) as part:
@@ -186,21 +153,13 @@ def task_source(setup: TaskSetup) -> dict[str, Any]:
     state = json.dumps(setup.teacher.dump_state(), sort_keys=True, default=str)
     return {
         "program": digest(state),
-        "data": {
-            "source": setup.data.source,
-            "users": len(setup.data.train),
-            "digest": fingerprint(setup.data.train),
-        },
+        "data": {"source": setup.data.source, "users": len(setup.data.train), "digest": fingerprint(setup.data.train)},
         "settings": str(setup.config),
     }
 
 
 def check_source(directory: Path, source: dict[str, Any]) -> None:
-    """Refuse to mix answers of different teachers, or on different users, in one directory.
-
-    Raises:
-        RunError: names what differs.
-    """
+    """Refuse to mix answers of different teachers, or on different users, in one directory."""
     path = directory / "source.json"
     if path.exists():
         before, now = read_json(path), json.loads(json.dumps(source))
@@ -212,13 +171,3 @@ def check_source(directory: Path, source: dict[str, Any]) -> None:
     else:
         directory.mkdir(parents=True, exist_ok=True)
         write_json(path, source)
-
-
-class _AppendOnly(Rows):
-    """Rows that are only written; `ask_teacher` has left out the examples of earlier rows."""
-
-    def __init__(self, rows: Rows):
-        self.path = rows.path
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(())

@@ -43,12 +43,7 @@ def training_arguments(
 ) -> dict[str, Any]:
     """The arguments of `transformers.TrainingArguments` that both trainings set.
 
-    Args:
-        student: the model; its size decides the learning rate and gradient checkpointing.
-        config: of the training.
-        output: the training's directory.
-        evaluates: whether there is an evaluation on dev.
-        begins: whether the training starts without a checkpoint; then the untrained student is evaluated too.
+    A training that `begins` has no checkpoint; then the untrained student is evaluated too.
     """
     cuda = torch.cuda.is_available()
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(output / "tensorboard")
@@ -96,16 +91,7 @@ def last_checkpoint(
     config: SFTConfig | GRPOConfig,
     resume: bool,
 ) -> str | None:
-    """The last complete checkpoint of a training, or None where there is none.
-
-    Args:
-        output: the training's directory.
-        method, student, rows, config: what determines the weights.
-        resume: whether an earlier training in the directory may be continued; without it there must be none.
-
-    Raises:
-        RunError: for checkpoints of another training, or for any checkpoints without `resume`.
-    """
+    """The last complete checkpoint of this very training, or None; without `resume` there must be none."""
     calls = (json.dumps([row["prompt"], row.get("completion")], sort_keys=True).encode() for row in rows)
     inputs = {"method": method, "student": student_identity(student.source), "rows": digest(calls)}
     now = json.loads(json.dumps({**inputs, **asdict(config)}))
@@ -143,21 +129,9 @@ def fit(
     memory_advice: str,
     **trainer_arguments: Any,
 ) -> Path:
-    """Train with one of TRL's trainers, and save the model.
+    """Train with one of TRL's trainers, and return the directory of the saved model.
 
-    Args:
-        trainer_class: a trainer with the mixins `NaNGuard` and `EvaluatesStudent`.
-        student: the model.
-        config: of the training.
-        output: the training's directory.
-        checkpoint: where to continue from; None starts from the student.
-        on_step: called after each step.
-        evaluation: the evaluation on dev; None trains to the end.
-        memory_advice: what to change when memory runs out.
-        **trainer_arguments: other arguments of the trainer.
-
-    Returns:
-        The directory of the finished model.
+    The trainer has the mixins `NaNGuard` and `EvaluatesStudent`; `memory_advice` helps where memory runs out.
     """
     callbacks: list[TrainerCallback] = [ProgressCallback(on_step)]
     if evaluation is not None:
@@ -188,11 +162,7 @@ def fit(
 
 
 class ProgressCallback(TrainerCallback):
-    """Reports each step, and has the last one saved and evaluated.
-
-    Args:
-        on_step: called with (step, steps).
-    """
+    """Reports each step, and has the last one saved and evaluated."""
 
     def __init__(self, on_step: OnStep | None):
         self.on_step = on_step

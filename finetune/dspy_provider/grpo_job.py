@@ -42,6 +42,7 @@ class GRPOJob(Cancellable, ReinforceJob):
     """
 
     lm: TrainableLM
+    last_checkpoint: Any  # DSPy declares None
 
     def initialize(self) -> None:
         """Load the model and prepare the first step. Raises ConfigError for what cannot be trained."""
@@ -73,8 +74,7 @@ class GRPOJob(Cancellable, ReinforceJob):
             train_data_format: `TrainDataFormat.GRPO_CHAT`.
 
         Raises:
-            ConfigError: rows of another format, rows that exceed the model's context, a reward or a loss that is not a
-                number, too little memory. The LM keeps the weights of the step before.
+            ConfigError: for rows, rewards or a loss that cannot be used; the LM keeps the weights of the step before.
             CancelledError: the job was cancelled.
         """
         if train_data_format not in (None, TrainDataFormat.GRPO_CHAT):

@@ -23,11 +23,7 @@ class Cancellable:
 
     @contextmanager
     def turn(self, lock: threading.Lock) -> Iterator[None]:
-        """Hold the lock that one training at a time may hold.
-
-        Raises:
-            CancelledError: the job was cancelled while it waited.
-        """
+        """Hold the lock of the running training; raises CancelledError if the job is cancelled while it waits."""
         while not lock.acquire(timeout=0.1):
             self.check_cancelled()
         try:

@@ -15,6 +15,8 @@ class TrainableLM(LocalLM):
     A copy with another in-process `model` (`hf:DIR`) runs that model.
     """
 
+    provider: Any  # a `TRLProvider`
+    finetuning_model: str
     rollouts: Iterator[int] | None = None  # set during training by reward: every call is another sample
 
     def __call__(self, prompt=None, *, messages=None, **kwargs):

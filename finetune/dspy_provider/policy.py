@@ -21,13 +21,7 @@ from r2p_dspy.errors import ConfigError
 
 @dataclass(frozen=True)
 class Rollout:
-    """An answer of the model.
-
-    Args:
-        prompt: the prompt's tokens.
-        completion: the answer's tokens.
-        reward: the answer's reward.
-    """
+    """An answer of the model as tokens, with its prompt and reward."""
 
     prompt: Sequence[int]
     completion: Sequence[int]
@@ -39,17 +33,10 @@ class StepwiseGRPOTrainer(NaNGuard, trl.GRPOTrainer):
 
 
 class Policy:
-    """A model that is trained one GRPO step at a time.
+    """A model that is trained one GRPO step at a time, with a constant learning rate.
 
-    Args:
-        student: the model.
-        output: the trainer's directory.
-        lora: rank of an adapter to train; 0 trains all weights.
-        options: options of `trl.GRPOConfig` by name; `per_device_train_batch_size` limits the answers that are in
-            memory together, by default to a group. The learning rate is constant.
-
-    Raises:
-        ConfigError: for options that TRL does not have, or refuses.
+    `options` are those of `trl.GRPOConfig`. `per_device_train_batch_size` limits the answers that are in memory
+    together, by default to a group.
     """
 
     def __init__(self, student: Student, output: Path, *, lora: int = 0, options: Mapping[str, Any] | None = None):
@@ -84,16 +71,9 @@ class Policy:
         prepare_optimizer(self.trainer)
 
     def update(self, groups: Sequence[Sequence[Rollout]]) -> dict[str, float]:
-        """Take one step of the optimizer.
+        """Take one step on groups of equal size, and return its metrics under TRL's names, with `loss` and `grad_norm`.
 
-        Args:
-            groups: rollouts that are compared with one another; all groups have one size.
-
-        Returns:
-            The step's metrics under TRL's names, with `loss` and `grad_norm`.
-
-        Raises:
-            ConfigError: groups of different sizes, a loss that is not a number, or too little memory; the weights stay.
+        The weights stay as they are where the groups or the loss cannot be used, or memory runs out (ConfigError).
         """
         size = len(groups[0])
         if any(len(group) != size for group in groups):

@@ -44,7 +44,9 @@ class TRLProvider(Provider):
         self.normalize = partial(normalize_exported_row, thinks=thinks, template=template)
         self.jobs: list[SFTJob | GRPOJob] = []
         self.training = threading.Lock()  # held by the training that runs
-        self.TrainingJob, self.ReinforceJob = partial(self._job, SFTJob), partial(self._job, GRPOJob)
+        # DSPy only calls these; its annotations want classes.
+        self.TrainingJob: Any = partial(self._job, SFTJob)
+        self.ReinforceJob: Any = partial(self._job, GRPOJob)
 
     def finetune(  # type: ignore[override]
         self,
@@ -54,10 +56,9 @@ class TRLProvider(Provider):
         train_data_format: TrainDataFormat | str | None,
         train_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """Train on DSPy's rows; reasoning becomes think tokens where the model has native thinking.
+        """Train on DSPy's rows, and return the model's name for `connect`; the LM's `copy` runs it.
 
-        Returns:
-            The trained model's name for `connect`; the LM's `copy` runs it.
+        Reasoning becomes think tokens where the model has native thinking.
 
         Raises:
             ConfigError: no rows, rows of another format, or what `train_sft` refuses.

@@ -35,17 +35,11 @@ _OUTPUT_FIELDS, _STRUCTURE = "Your output fields are:\n", "\nAll interactions wi
 
 @dataclass(frozen=True)
 class TrainingCall:
-    """One call to learn from.
-
-    Args:
-        prompt: its messages; the last one is a user's.
-        completion: the text to learn.
-        thinks: whether the text begins with a thought between `<think>` tags.
-    """
+    """One call to learn from."""
 
     prompt: list[dict[str, str]]
     completion: str
-    thinks: bool = False
+    thinks: bool = False  # the completion begins with a thought between `<think>` tags
 
     @property
     def answer(self) -> list[dict[str, str]]:
@@ -58,11 +52,8 @@ def normalize_exported_row(
 ) -> TrainingCall:
     """Turn a row of DSPy's into the call that it stands for; a row without a thought stays as it is.
 
-    Args:
-        prompt: the row's messages without the answer.
-        completion: the answer. White space at its end is dropped: DSPy's adapters write it, and models do not.
-        thinks: whether the model has native thinking; without it the thought is a field at run time too.
-        template: the stages of the thought.
+    White space at the answer's end is dropped: DSPy's adapters write it, and models do not. Where a model has no native
+    thinking (`thinks`), the thought is a field at run time too.
 
     Raises:
         ConfigError: the XML adapter wrote a row of a program that thinks by the template.

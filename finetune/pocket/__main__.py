@@ -41,9 +41,8 @@ def main(
     """Train the pocket model, resuming from OUTPUT's last checkpoint, and export it to OUTPUT/model."""
     import torch
 
-    from finetune.pocket.export import export
     from finetune.pocket.tokenizer import english, extend, load_or_train
-    from finetune.pocket.train import Recipe, train
+    from finetune.pocket.train import Recipe, export, train
 
     if threads:
         torch.set_num_threads(threads)

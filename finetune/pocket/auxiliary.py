@@ -15,15 +15,10 @@ KINDS = ("copy", "label", "tell", "find", "judge", "weigh")
 def auxiliary_task(
     rng: random.Random, words: list[str], kinds: tuple[str, ...] = KINDS, most: int = 3, known: int = 30
 ) -> list[Turn]:
-    """A conversation that teaches one part of citing, mostly from items of random words.
+    """A conversation that teaches one part of citing, mostly from at most `most` items of random words.
 
-    Args:
-        rng: draws everything.
-        words: English words, frequent ones first.
-        kinds: one of these is drawn: `copy` an item's words by its id, copy its `label`, `tell` which item three words
-            are from, `find` the item of one word, `judge` what a label is about, `weigh` what an aspect counts.
-        most: limit of the items shown.
-        known: number of settings and of figures to judge between.
+    One of `kinds` is drawn: `copy` an item's words by its id, copy its `label`, `tell` which item three words are from,
+    `find` the item of one word, `judge` what a label is about among `known` settings and figures, `weigh` an aspect.
     """
     kind = rng.choice(kinds)
     if kind == "judge":
@@ -77,29 +72,20 @@ def _weigh(rng: random.Random) -> list[Turn]:
         for number, aspect in enumerate(aspects, start=1)
         for sign in (rng.choice((1, -1)),)
     ]
-    row: list[Turn] = []
-    before = f"{Profile(items=items)}\n\n"
+    pairs = []
     for _ in range(8):
         aspect, item = rng.choice([*zip(aspects, items, strict=True)])
         good = rng.random() < 0.5
         weight = abs(int(item.label or 3) - 3)
         counts = f"{'adds' if good else 'takes'} {weight}" if weight else "counts 0"
-        cited = Preference(statement=f"{aspect} {counts}", items=[item.id], label=item.label)
-        question = Turn("user", f"{before}{aspect} {'good' if good else 'bad'}")
-        row += [question, Turn("assistant", json.dumps([cited.model_dump()]), True)]
-        before = ""
-    return row
+        pairs.append((f"{aspect} {'good' if good else 'bad'}", _preference(f"{aspect} {counts}", item)))
+    return _questions(Profile(items=items), pairs)
 
 
 def _label(rng: random.Random, shown: Profile) -> list[Turn]:
     """One item after another: its label, as a preference cites it."""
-    row: list[Turn] = []
-    before = f"{shown}\n\n"
-    for item in (rng.choice(shown.items) for _ in range(8)):
-        cited = Preference(statement=f"item {item.id}", items=[item.id], label=item.label)
-        row += [Turn("user", f"{before}item {item.id}"), Turn("assistant", json.dumps([cited.model_dump()]), True)]
-        before = ""
-    return row
+    drawn = [rng.choice(shown.items) for _ in range(8)]
+    return _questions(shown, [(f"item {item.id}", _preference(f"item {item.id}", item)) for item in drawn])
 
 
 def _copy(rng: random.Random, shown: Profile) -> list[Turn]:
@@ -118,15 +104,22 @@ def _find(rng: random.Random, shown: Profile, length: int) -> list[Turn]:
     The words never begin a text, where a word has other tokens. Three words lead to the item by copying alone, so that
     only its id is left to learn; a single word has to be searched for.
     """
-    row: list[Turn] = []
+    pairs: list[tuple[str, str]] = []
     everywhere = [word for item in shown for word in item.text.split()]
-    before = f"{shown}\n\n"
-    while len(row) < 16:
+    while len(pairs) < 8:
         item = rng.choice(shown.items)
         words = item.text.split()
         start = rng.randrange(1, len(words) - length + 1)
         if everywhere.count(words[start]) == 1:
-            question = f"{before}about {' '.join(words[start : start + length])}"
-            row += [Turn("user", question), Turn("assistant", f'[{{"item": "{item.id}', True)]
-            before = ""
-    return row
+            pairs.append((f"about {' '.join(words[start : start + length])}", f'[{{"item": "{item.id}'))
+    return _questions(shown, pairs)
+
+
+def _questions(shown: Profile, pairs: list[tuple[str, str]]) -> list[Turn]:
+    """Questions with answers, after the items."""
+    turns = [turn for pair in pairs for turn in (Turn("user", pair[0]), Turn("assistant", pair[1], True))]
+    return [Turn("user", f"{shown}\n\n{turns[0].content}"), *turns[1:]]
+
+
+def _preference(statement: str, item: Item) -> str:
+    return json.dumps([Preference(statement=statement, items=[item.id], label=item.label).model_dump()])

@@ -17,35 +17,22 @@ from finetune.pocket.worlds import ALL, FEW
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the curriculum.
+    """A stage of the curriculum; its kinds and forms are drawn evenly, and one listed twice comes twice as often."""
 
-    Args:
-        until: its end, as a share of the steps.
-        auxiliary: share of auxiliary tasks.
-        kinds: their kinds, drawn evenly.
-        forms: formats of the conversations, drawn evenly; a format that is listed twice comes twice as often.
-        most: limit of the items shown.
-        demos: whether some conversations carry demos.
-        words: number of settings and of figures to judge between. Among all of them the model never learns that a label
-            belongs to one of two words; among three it does within sixteen steps of nothing else, and then it
-            generalizes.
-        size: size of a step, as a share of the recipe's tokens; copying is learned in many small steps.
-        worlds: shares of the worlds among the conversations.
-        brief: share of the brief template among conversations that reason by a template.
-        hasty: share of those that skip the user's history.
-    """
-
-    until: float
-    auxiliary: float
-    kinds: tuple[str, ...]
-    forms: tuple[str, ...] = FORMATS
-    most: int = 6
-    demos: bool = False
+    until: float  # its end, as a share of the steps
+    auxiliary: float  # share of auxiliary tasks
+    kinds: tuple[str, ...]  # of the auxiliary tasks
+    forms: tuple[str, ...] = FORMATS  # of the conversations
+    most: int = 6  # limit of the items shown
+    demos: bool = False  # some conversations carry demos
+    # Number of settings and of figures to judge between. Among all of them the model never learns that a label belongs
+    # to one of two words; among three it does within sixteen steps of nothing else, and then it generalizes.
     words: int = 30
+    # Size of a step, as a share of the recipe's tokens; copying is learned in many small steps.
     size: float = 1.0
-    worlds: Mapping[str, float] = field(default_factory=lambda: FEW)
-    brief: float = 0.0
-    hasty: float = 0.0
+    worlds: Mapping[str, float] = field(default_factory=lambda: FEW)  # their shares of the conversations
+    brief: float = 0.0  # share of the brief template among conversations that reason by a template
+    hasty: float = 0.0  # share of those that skip the user's history
 
 
 # A small model learns answers by shortcuts long before it learns to cite. So citing comes first, in the order in which
@@ -99,16 +86,7 @@ _LONGEST = 1400  # tokens; longer rows take too much of a batch
 
 
 class Batches:
-    """The batches of a phase; each depends only on the seed and its number.
-
-    Args:
-        tokenizer: the pocket tokenizer.
-        words: English words for the rows.
-        curriculum: the stages, in order.
-        steps: steps of the phase.
-        tokens: padded tokens per batch.
-        seed: seeds the rows.
-    """
+    """The batches of a phase, of up to `tokens` padded tokens; each depends only on the seed and its number."""
 
     def __init__(
         self, tokenizer: Any, words: list[str], curriculum: Sequence[Stage], steps: int, tokens: int, seed: int
@@ -139,9 +117,7 @@ class Batches:
     def __call__(self, start: int, workers: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
         """The batches from step `start` (a multiple of 16) on, as (ids, learn, items), each of shape (rows, length).
 
-        Args:
-            start: the first step.
-            workers: processes that make rows ahead; 0 makes them in this one.
+        The rows are made ahead in `workers` processes, or with 0 in this one.
         """
         steps = range(start, self.steps, _POOLED)
         with Pool(workers) if workers else nullcontext() as processes:

@@ -8,33 +8,20 @@ OUTSIDE = -100  # the item of a token outside all items; cross-entropy ignores i
 
 @dataclass(frozen=True)
 class Turn:
-    """One message.
-
-    Args:
-        role: system, user or assistant.
-        content: the text.
-        learn: whether the model learns to write it; of a user's turn it learns the items' labels.
-        given: the beginning that is already there and not learned.
-    """
+    """One message."""
 
     role: str
     content: str
-    learn: bool = False
-    given: str = ""
+    learn: bool = False  # of a user's turn, the model learns the items' labels
+    given: str = ""  # the beginning that is there already, and not learned
 
 
 class Encoded(NamedTuple):
-    """A conversation in tokens.
-
-    Args:
-        ids: the tokens.
-        learn: of each, whether the model learns to write it.
-        items: of each, the item it stands in, as the token of the item's id; `OUTSIDE` where it stands in none.
-    """
+    """A conversation in tokens."""
 
     ids: list[int]
-    learn: list[bool]
-    items: list[int]
+    learn: list[bool]  # whether the model learns to write a token
+    items: list[int]  # the token of the id of a token's item, or `OUTSIDE`
 
 
 def encode(tokenizer: Any, row: list[Turn]) -> Encoded:

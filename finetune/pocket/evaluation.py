@@ -39,9 +39,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Evaluate one format on held-out personas, which no training and no report uses.
 
-    Returns:
-        Shares in [0, 1]: `right` answers and `parsed` completions; for the format `r2p` also `valid` evidence, and
-        `teacher`, evidence that cites the same items as the lesson.
+    Returns shares of `right` answers and `parsed` completions; for the format `r2p` also of `valid` evidence, and of
+    evidence that cites the same items as the lesson (`teacher`).
     """
     rows, spec = Rows(words, seed=1, role="held-out"), WORLDS[task].task
     adapter, sig = dspy.ChatAdapter(), signature(task, form)

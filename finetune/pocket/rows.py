@@ -7,7 +7,7 @@ default instruction and with others. Formats with stages follow the full templat
 import random
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
@@ -33,6 +33,7 @@ from r2p_dspy.template import BRIEF, TEMPLATE, Template
 # thinking (some of them retries), continuations of a corrected beginning on either carrier, synthesis.
 FORMATS = ("plain", "cot", "r2p", "retry", "think", "continue", "synthesis")
 _ADAPTER = dspy.ChatAdapter()
+_Exercise = tuple[Task, type[dspy.Signature], str, Template, Profile, Lesson]  # a prompt, and the right answer
 
 
 @cache
@@ -42,7 +43,7 @@ def signature(task: str, form: str, template: Template = TEMPLATE) -> type[dspy.
     if form == "plain":
         return plain
     if form == "cot":
-        return dspy.ChainOfThought(plain).predict.signature
+        return cast(type[dspy.Signature], dspy.ChainOfThought(plain).predict.signature)
     if form == "think":  # DSPy leaves the thought out of a thinking model's prompt
         extended = extend(plain, template, "thinking")
         return extended.signature.delete(extended.thought)
@@ -52,13 +53,7 @@ def signature(task: str, form: str, template: Template = TEMPLATE) -> type[dspy.
 
 
 class Rows:
-    """An endless stream of conversations about personas.
-
-    Args:
-        words: English words, for rows of random words.
-        seed: streams with the same seed are equal.
-        role: role of the personas; `pocket` for training.
-    """
+    """An endless stream of conversations about personas; streams with the same seed are equal."""
 
     def __init__(self, words: list[str], seed: int, role: str = "pocket"):
         self.words = words
@@ -117,15 +112,10 @@ class Rows:
         brief: float = 0.0,
         hasty: float = 0.0,
     ) -> list[Turn]:
-        """One conversation.
+        """One conversation, of a drawn world (by `shares`) and format (one of `forms`).
 
-        Args:
-            most_items: limit of the items that an example shows.
-            demos: whether some rows carry demos.
-            forms: some of `FORMATS`, drawn evenly.
-            shares: shares of the worlds.
-            brief: share of the brief template, in formats with stages.
-            hasty: share of first attempts that jump to an answer, in formats with stages.
+        An example shows at most `most_items` items. In formats with stages, `brief` is the share of the brief template,
+        and `hasty` that of first attempts that jump to an answer.
         """
         rng = self.rng
         name = rng.choices([*shares], [*shares.values()])[0]
@@ -149,12 +139,13 @@ class Rows:
         if form == "think":
             messages[0]["content"] += f"\n\n{guide(template)}"
         row = [Turn(m["role"], m["content"], m["role"] != "system") for m in messages]
+        exercise = (task, sig, form, template, shown, lesson)
         text, given = written(sig, form, lesson, fields, template), ""
         if form == "retry" or (form == "think" and not interrupted and rng.random() < 0.25):
-            wrong = self._failed(task, sig, form, template, shown, lesson)
+            wrong = self._failed(exercise)
             row += [Turn(m["role"], m["content"]) for m in turns(_ADAPTER, sig, *wrong)]
         if interrupted:
-            given, text = self._interrupted(task, sig, form, template, shown, lesson, text)
+            given, text = self._interrupted(exercise, text)
         elif staged and hasty and rng.random() < hasty:
             guess = guessed(case, lesson)
             text = hurried(written(sig, form, guess, lesson_fields(task, form, guess)), form)
@@ -178,16 +169,9 @@ class Rows:
         shown = self.shown(name, case, most)
         return case, shown, WORLDS[name].teach(case, shown)
 
-    def _failed(
-        self,
-        task: Task,
-        sig: type[dspy.Signature],
-        form: str,
-        template: Template,
-        shown: Profile,
-        lesson: Lesson,
-    ) -> tuple[str, str]:
+    def _failed(self, exercise: _Exercise) -> tuple[str, str]:
         """A wrong attempt, and the checks' feedback on it."""
+        task, sig, form, template, shown, lesson = exercise
         wrong, fault = corrupted(self.rng, task, shown, lesson, self.words)
         fields = lesson_fields(task, form, wrong, template)
         stages = {stage.name: wrong[stage.name] for stage in template.leaves()}
@@ -201,18 +185,9 @@ class Rows:
         comment = feedback(judge(BUILT_IN, self._inputs(task, shown), outcome))
         return text, comment or "Check the answer against the history once more."
 
-    def _interrupted(
-        self,
-        task: Task,
-        sig: type[dspy.Signature],
-        form: str,
-        template: Template,
-        shown: Profile,
-        lesson: Lesson,
-        right: str,
-    ) -> tuple[str, str]:
+    def _interrupted(self, exercise: _Exercise, right: str) -> tuple[str, str]:
         """A beginning that the monitor corrected, or none where it noticed no fault, and its continuation."""
-        rng = self.rng
+        rng, (task, sig, form, template, shown, lesson) = self.rng, exercise
         for _ in range(4):
             wrong, fault = corrupted(rng, task, shown, lesson, self.words)
             text = written(sig, form, wrong, lesson_fields(task, form, wrong, template), template)
@@ -263,11 +238,7 @@ def lesson_fields(task: Task, form: str, lesson: Lesson, template: Template = TE
 
 
 def written(
-    sig: type[dspy.Signature],
-    form: str,
-    lesson: Lesson,
-    fields: Mapping[str, Any],
-    template: Template = TEMPLATE,
+    sig: type[dspy.Signature], form: str, lesson: Lesson, fields: Mapping[str, Any], template: Template = TEMPLATE
 ) -> str:
     """A lesson as the model writes it."""
     outputs = {name: fields[name] for name in sig.output_fields}

@@ -32,10 +32,8 @@ def lamp2(case: Case, shown: Profile) -> Lesson:
     if item:
         preferences.append(Preference(statement=f"{decisive.word} is {item.label}", items=[item.id], label=item.label))
         statements.append(f"{decisive.word} is {item.label}")
-    requirements = " and ".join(cue.word for cue in case.cues)
-    return lesson(
-        requirements, evidence, preferences, statements, case.answer, f"item {item.id} agrees" if item else None
-    )
+    requirements, reason = " and ".join(cue.word for cue in case.cues), f"item {item.id} agrees" if item else None
+    return lesson(requirements, evidence, preferences, statements, case.answer, reason)
 
 
 def lamp3(case: Case, shown: Profile) -> Lesson:
@@ -62,11 +60,9 @@ def lamp1(case: Case, shown: Profile) -> Lesson:
     if item:
         number = next(cue.value for cue in methods if cue.word == topic.value)
         preferences.append(Preference(statement=f"{cite(item).quote} {number}", items=[item.id]))
-    statements = facts(evidence, preferences)
     requirements = f"{topic.word}: {' or '.join(f'{cue.word} {cue.value}' for cue in methods)}"
-    return lesson(
-        requirements, evidence, preferences, statements, case.answer, f"item {item.id} agrees" if item else None
-    )
+    reason = f"item {item.id} agrees" if item else None
+    return lesson(requirements, evidence, preferences, facts(evidence, preferences), case.answer, reason)
 
 
 def words(case: Case, shown: Profile) -> Lesson:
@@ -74,9 +70,8 @@ def words(case: Case, shown: Profile) -> Lesson:
     count = case.extra["words"]
     evidence = [cite(item) for item in shown.items[:1]]
     preferences = [Preference(statement=f"titles of {count} words", items=[quote.item]) for quote in evidence]
-    statements = facts(evidence, preferences)
-    start = " ".join(case.answer.split()[:2])
-    return lesson(start, evidence, preferences, statements, case.answer, f"{count} words" if evidence else None)
+    start, reason = " ".join(case.answer.split()[:2]), f"{count} words" if evidence else None
+    return lesson(start, evidence, preferences, facts(evidence, preferences), case.answer, reason)
 
 
 def lesson(
@@ -102,8 +97,7 @@ def lesson(
 
 def _evidence(relevant: list[tuple[str, Item]], shown: Profile) -> list[Evidence]:
     # Where no item fits the question, the first one at least shows the user's habits.
-    cited = [Evidence(item=item.id, quote=_quote(item, word)) for word, item in relevant]
-    return cited or [Evidence(item=item.id, quote=_quote(item)) for item in shown.items[:1]]
+    return [cite(item, word) for word, item in relevant] or [cite(item) for item in shown.items[:1]]
 
 
 def first(word: str, shown: Profile) -> Item | None:
@@ -113,13 +107,9 @@ def first(word: str, shown: Profile) -> Item | None:
 
 def cite(item: Item, word: str | None = None) -> Evidence:
     """A quote from an item: from a word on, else from the first cue, else from the start."""
-    return Evidence(item=item.id, quote=_quote(item, word))
-
-
-def _quote(item: Item, word: str | None = None) -> str:
     words = next(iter(item.fields.values())).split()
     start = words.index(word) if word else next((at for at, text in enumerate(words) if text in CUES), 0)
-    return " ".join(words[start : start + _QUOTE_WORDS])
+    return Evidence(item=item.id, quote=" ".join(words[start : start + _QUOTE_WORDS]))
 
 
 def facts(evidence: list[Evidence], preferences: list[Preference]) -> list[str]:

@@ -1,6 +1,7 @@
 """The training of the pocket model: a small Qwen3 from random weights, on the rows of `rows.py`."""
 
 import json
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,37 +22,25 @@ from r2p_dspy.files import atomic_path
 # so an auxiliary loss asks every token of an item for the item's id, after the second layer.
 _ITEM_LAYER, _ITEM_WEIGHT = 2, 0.2
 _CITING_WEIGHT = 4.0  # extra weight of the tokens that choose an item to cite
+_LIMIT = 12 * 2**20  # bytes of exported weights
 _PEAKS = (1.0, 0.4, 0.6)  # peak learning rates of the phases, as shares of the recipe's
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the weights.
+    """Everything that determines the weights."""
 
-    Args:
-        width: width of the residual stream.
-        layers: number of layers.
-        heads: attention heads, of 32 dimensions each.
-        inner: width of the feed-forward layers.
-        steps: optimizer steps of each phase. A phase starts from the finished weights of the phase before, rounded as
-            they ship, with new optimizers.
-        tokens: limit of padded tokens per step.
-        rate: peak learning rate of Muon, for the layers' matrices.
-        adam: peak learning rate of AdamW, for embeddings and norms.
-        seed: seeds everything.
-        student: make the hasty student that `finetune` starts from instead of the pocket model.
-    """
-
-    width: int = 160
+    width: int = 160  # of the residual stream
     layers: int = 6
-    heads: int = 5
-    inner: int = 448
+    heads: int = 5  # of 32 dimensions each
+    inner: int = 448  # width of the feed-forward layers
+    # Of each phase. A phase starts from the finished weights of the phase before, rounded as they ship.
     steps: tuple[int, ...] = (4000, 1600, 1920)
-    tokens: int = 8192
-    rate: float = 0.008
-    adam: float = 2e-3
+    tokens: int = 8192  # limit of padded tokens per step
+    rate: float = 0.008  # peak learning rate of Muon, for the layers' matrices
+    adam: float = 2e-3  # peak learning rate of AdamW, for embeddings and norms
     seed: int = 0
-    student: bool = False
+    student: bool = False  # make the hasty student that `finetune` starts from
 
     @property
     def curricula(self) -> tuple[tuple[Stage, ...], ...]:
@@ -104,23 +93,11 @@ def train(
     start: Path | None = None,
     workers: int = 0,
 ) -> Qwen3ForCausalLM:
-    """Train from the last checkpoint in a directory, or from the start.
+    """Train from the last checkpoint in a directory, from a finished model (`start`), or from random weights.
 
-    Args:
-        recipe: determines the weights.
-        tokenizer: the pocket tokenizer.
-        words: English words for the rows.
-        directory: for checkpoint and log; `checkpoint.pt` is written whole or not at all.
-        every: steps between checkpoints and evaluations, a multiple of 16.
-        start: a finished model; its `recipe.json` says which phases it has had, and the other phases follow. None runs
-            all phases. The tokenizer may have more tokens at its end than this model.
-        workers: processes that make rows ahead; the rows are the same for any number.
-
-    Returns:
-        The trained model.
-
-    Raises:
-        ConfigError: the directory holds a checkpoint of another recipe, or the start has had all phases.
+    `start` continues with the phases that its `recipe.json` does not list; the tokenizer may have more tokens at its
+    end than this model. A checkpoint and an evaluation come after `every` steps, a multiple of 16. `workers` processes
+    make rows ahead, which are the same for any number.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build(recipe, tokenizer).to(device)
@@ -142,6 +119,24 @@ def train(
         _phase(recipe, phase, model, body, tokenizer, words, directory, every, state, workers)
         phase, state = phase + 1, None
     return model
+
+
+def export(model: Any, tokenizer: Any, recipe: Recipe, directory: Path, target: Path) -> None:
+    """Write a model as package data, whole or not at all: bfloat16 weights, tokenizer, recipe and log."""
+    with atomic_path(target) as part:
+        part.mkdir(parents=True)
+        model.to(torch.bfloat16).save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        (part / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+        log = directory / "log.jsonl"
+        if log.exists():
+            shutil.copy(log, part / "training.jsonl")
+        size = (part / "model.safetensors").stat().st_size
+        if size > _LIMIT:
+            raise ConfigError(f"the weights take {size / 2**20:.1f} MB; the limit is {_LIMIT // 2**20} MB")
+        card = target / "README.md"
+        if card.exists():  # people write the card, from measurements
+            shutil.copy(card, part / "README.md")
 
 
 def _phase(

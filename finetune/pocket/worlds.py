@@ -38,19 +38,12 @@ def _other_length(rng: random.Random, case: Case) -> Case:
 
 @dataclass(frozen=True)
 class World:
-    """One world.
-
-    Args:
-        task: gives the rows their formats.
-        maker: makes a persona's case; None for cases of random words.
-        teach: the lesson for a case and the items shown.
-        misread: the case as a reader sees it who errs in what decides.
-    """
+    """What the pocket model learns of one task."""
 
     task: Task
-    maker: CaseMaker | None
+    maker: CaseMaker | None  # None for cases of random words
     teach: Callable[[Case, Profile], Lesson]
-    misread: Callable[[random.Random, Case], Case]
+    misread: Callable[[random.Random, Case], Case]  # as a reader sees it who errs in what decides
 
 
 WORLDS = {

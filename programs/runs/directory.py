@@ -23,6 +23,7 @@ _IDENTITY = {
     "task_file": "another task file (--task)",
     "compiled": "another program (--program)",
     "program_file": "another program (--program)",
+    "student_weights": "other weights of the student (--student)",
     "given": "other settings given (--tune)",
 }
 

@@ -32,7 +32,7 @@ def test_defaults():
     assert (config.sft.lora, config.sft.epochs, config.grpo.steps, config.tokens) == (0, 2, 100, 128)
 
 
-def test_options_that_are_left_out_have_the_defaults_of_the_command_line():
+def test_defaults_equal_the_command_lines():
     ours, theirs = FinetuneConfig.of(), FinetuneConfig.of(**options())
     assert replace(ours, options={}) == replace(theirs, options={})
 
@@ -44,7 +44,7 @@ def test_shared_options_reach_both_trainings():
     assert config.data.seed == config.teacher.seed == 3
 
 
-def test_the_record_holds_every_option_that_changes_results():
+def test_record_holds_options_that_change_results():
     given = options("--grpo", "beta=0.1", "--num-threads", "2")
     record = FinetuneConfig.of(**given).options
     assert record.keys() == given.keys() - {"num_threads"}
@@ -52,17 +52,17 @@ def test_the_record_holds_every_option_that_changes_results():
 
 
 @pytest.mark.parametrize(("method", "sft", "grpo"), [("sft", True, False), ("grpo", False, True)])
-def test_a_method_runs_its_trainings(method, sft, grpo):
+def test_method_runs_its_trainings(method, sft, grpo):
     config = FinetuneConfig.of(**options("--method", method))
     assert (config.runs_sft, config.runs_grpo) == (sft, grpo)
 
 
-def test_an_unknown_method_is_refused():
+def test_unknown_method():
     with pytest.raises(ConfigError, match="the methods are sft, grpo"):
         FinetuneConfig.of(method="ppo")
 
 
-def test_help_says_what_each_option_does():
+def test_help():
     text = CliRunner().invoke(cli.cli, ["finetune", "--help"]).output
     assert "Train this model" in text and "GRPO: sample this many answers per prompt" in " ".join(text.split())
 

@@ -28,7 +28,7 @@ def tiny(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--student", "no/such/directory/here"], "no such directory"),
         (["--method", "ppo"], "'ppo' is not one of"),
@@ -43,32 +43,32 @@ def tiny(tmp_path_factory):
         (["--data", "nowhere"], "nowhere"),
     ],
 )
-def test_bad_input_gets_one_line_and_nothing_is_written(tiny, tmp_path, arguments, said):
+def test_bad_input_writes_nothing(tiny, tmp_path, arguments, message):
     student = [] if "--student" in arguments else ["--student", tiny]
     result = run(*student, *arguments, "--output", tmp_path / "run")
     assert result.exit_code == 2, result.output
-    assert said in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_vllm_without_a_gpu_is_refused_in_one_line(tiny, tmp_path):
+def test_vllm_without_gpu(tiny, tmp_path):
     result = run("--student", tiny, "--vllm", "colocate", "--output", tmp_path / "run")
     assert result.exit_code == 2 and "needs a GPU, and none is here" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"template": ""}, "has no chat template"), ({"context": 96}, "a context of 96 tokens")]
+    ("options", "message"), [({"template": ""}, "has no chat template"), ({"context": 96}, "a context of 96 tokens")]
 )
-def test_an_unfit_student_is_refused_before_anything_is_asked(tmp_path, options, said):
+def test_unfit_student_costs_no_call(tmp_path, options, message):
     student = tiny_student(tmp_path / "unfit", **options)
     result = run("--student", student, "--output", tmp_path / "run")
-    assert result.exit_code == 2 and said in result.stderr
+    assert result.exit_code == 2 and message in result.stderr
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-def test_a_whole_run_and_the_way_back(tmp_path):
+def test_whole_run_evaluates_alike(tmp_path):
     result = run(*SMALL, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -94,7 +94,7 @@ def test_a_whole_run_and_the_way_back(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_goes_on_with_the_same_curve(tiny, tmp_path):
+def test_killed_run_resumes_with_same_curve(tiny, tmp_path):
     def start(path, *more):
         command = [
             sys.executable,
@@ -125,7 +125,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_curve(tiny, tmp_path):
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
 
 
-def test_without_what_trains_it_says_in_a_line_what_to_install(monkeypatch, tmp_path):
+def test_missing_training_packages(monkeypatch, tmp_path):
     monkeypatch.setattr("finetune.config._REQUIRED", ("torch", "no_such_trainer"))
     result = run("--output", tmp_path / "run")
     assert result.exit_code == 2 and not (tmp_path / "run").exists()

@@ -12,12 +12,12 @@ from finetune import private_apis
 
 
 @pytest.mark.parametrize("name", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
-def test_torch_tells_whether_a_cpu_computes_bf16(name):
+def test_torch_knows_cpu_bf16(name):
     assert isinstance(getattr(torch.cpu, name)(), bool)
     assert isinstance(private_apis.cpu_computes_bf16(), bool)
 
 
-def test_callbacks_are_a_list_in_the_order_of_their_calls():
+def test_callbacks_run_in_list_order():
     calls = []
 
     class Named(TrainerCallback):
@@ -52,7 +52,7 @@ def test_evaluation_unwraps_the_model_with_trl():
         "self.current_gradient_accumulation_steps",
     ],
 )
-def test_grpo_trainer_reads_what_a_single_step_sets(name):
+def test_grpo_trainer_reads_step_shape(name):
     assert name in inspect.getsource(trl.GRPOTrainer)
 
 

@@ -35,15 +35,16 @@ def scored(texts, *tasks, of=None, ids=None, task="films", gold="romance"):
     functions = (of or rewards()).functions(*(tasks or ("films",)), end_tokens={END})
     ids = ids or [[7, END]] * count
     return {
-        one.__name__: one(prompts=None, completions=completions, completion_ids=ids, **columns) for one in functions
+        function.__name__: function(prompts=None, completions=completions, completion_ids=ids, **columns)
+        for function in functions
     }
 
 
-def test_a_right_and_clean_answer_is_worth_1_in_all_parts():
+def test_right_answer_gets_1_in_all_parts():
     assert scored([completion()]) == {name: [1.0] for name in ("composite", *WEIGHTS)}
 
 
-def test_the_composite_is_first_so_that_it_has_the_weight():
+def test_composite_is_first():
     assert next(iter(scored([completion()]))) == "composite"
 
 
@@ -59,13 +60,13 @@ def test_the_composite_is_first_so_that_it_has_the_weight():
         ({"evidence": "none at all"}, 0, {"task": 0, "structure": 0}),
     ],
 )
-def test_a_flaw_costs_its_part_and_an_unmet_assert_costs_all(changes, composite, parts):
-    found = scored([completion(**changes)])
-    assert found["composite"] == [pytest.approx(composite)]
-    assert {name: found[name][0] for name in parts} == pytest.approx(parts)
+def test_flaw_costs_its_part_and_assert_costs_all(changes, composite, parts):
+    values = scored([completion(**changes)])
+    assert values["composite"] == [pytest.approx(composite)]
+    assert {name: values[name][0] for name in parts} == pytest.approx(parts)
 
 
-def test_a_reward_says_what_a_call_says(scripted):
+def test_reward_matches_call(scripted):
     for changes in ({}, {"tag": "fantasy"}, {"evidence": '[{"item": "2", "quote": "rain"}]'}):
         scripted(completion(**changes))
         from r2p_dspy import optimizing
@@ -77,21 +78,21 @@ def test_a_reward_says_what_a_call_says(scripted):
         assert judged.tag == called.tag
 
 
-def test_a_row_of_another_task_has_no_reward():
+def test_row_of_other_task_has_no_reward():
     assert {name: value for name, value in scored([completion()], task="books").items() if value != [None]} == {}
 
 
-def test_with_several_tasks_each_is_logged_by_itself():
+def test_each_of_several_tasks_is_logged():
     both = Rewards({name: (TASK, student_program()) for name in ("films", "books")})
-    found = scored([completion()], "films", "books", of=both)
-    assert found["films"] == [1.0] and found["books"] == [None] and found["composite"] == [1.0]
+    values = scored([completion()], "films", "books", of=both)
+    assert values["films"] == [1.0] and values["books"] == [None] and values["composite"] == [1.0]
 
 
-def test_what_was_cut_off_or_goes_round_in_circles_is_worth_less_than_nothing():
+def test_cut_off_or_looping_answer_is_negative():
     circling = completion(requirements="a film and " * 6)
-    found = scored([completion(), circling, completion()], ids=[[7, 8], [7, END], []])
-    assert found["composite"] == [DEGENERATE, DEGENERATE, DEGENERATE]
-    assert found["task"] == [1.0, 1.0, 1.0]  # the parts are logged as they are
+    values = scored([completion(), circling, completion()], ids=[[7, 8], [7, END], []])
+    assert values["composite"] == [DEGENERATE, DEGENERATE, DEGENERATE]
+    assert values["task"] == [1.0, 1.0, 1.0]  # the parts are logged as they are
 
 
 @pytest.mark.parametrize(
@@ -114,8 +115,8 @@ def test_loops(text, looping):
 @pytest.mark.parametrize("text", [THOUGHT, f"<think>\n{THOUGHT}"])
 def test_a_thought_that_the_template_opened_is_read_whole(text):
     """TRL hands over what was generated, and where the prompt ends in <think> that lacks the tag (TRL #6966)."""
-    found = scored([text], of=rewards("thinking", opened=True))
-    assert found["composite"] == [1.0] and found["structure"] == [1.0]
+    values = scored([text], of=rewards("thinking", opened=True))
+    assert values["composite"] == [1.0] and values["structure"] == [1.0]
 
 
 def test_a_thought_that_was_never_closed_cannot_be_read():
@@ -156,7 +157,7 @@ def test_a_check_that_fails_is_named_in_one_line():
     assert (str(again), again.traceback) == (str(raised.value), raised.value.traceback)
 
 
-def test_inputs_come_back_from_json_as_checks_see_them():
+def test_inputs_from_json():
     reason = student_program().reason
     again = load_inputs(reason, INPUTS.to_json())
     assert again.profile[1].label == "fantasy" and again.items.get("1").text == SHOWN[0].text
@@ -170,10 +171,10 @@ def test_evaluation_metrics():
 
 
 def test_cut_off_and_looping_answers_are_counted():
-    told = {}
+    logged = {}
     composite = rewards().functions("films", end_tokens={END})[0]
     columns = {"task": ["films"] * 2, "inputs": [INPUTS.to_json()] * 2, "gold": ['"romance"'] * 2}
     composite(
-        completions=["no " * 9, completion()], completion_ids=[[1], [END]], log_metric=told.__setitem__, **columns
+        completions=["no " * 9, completion()], completion_ids=[[1], [END]], log_metric=logged.__setitem__, **columns
     )
-    assert told == {"answers/cut_off": 0.5, "answers/looping": 0.5}
+    assert logged == {"answers/cut_off": 0.5, "answers/looping": 0.5}

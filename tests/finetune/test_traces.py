@@ -53,35 +53,35 @@ def trace(setup, path):
         ("I do not know.", "wrong"),
     ],
 )
-def test_only_right_compliant_answers_with_valid_evidence_are_kept(scripted, student, tmp_path, answer, why):
+def test_only_good_answers_are_kept(scripted, student, tmp_path, answer, why):
     scripted(answer)
     (row,) = trace(setup_of(student, max_backtracks=0), tmp_path / "films.jsonl")
     assert row["refused"] == why
     assert ("completion" in row) is (why is None)
 
 
-def test_a_row_is_what_the_students_program_sends_and_what_it_is_to_write(scripted, student, tmp_path):
+def test_row_matches_students_call(scripted, student, tmp_path):
     engine = scripted(written())
     setup = setup_of(student)
     (row,) = trace(setup, tmp_path / "films.jsonl")
     setup.program(**setup.data.train[0].inputs())
     sent = engine.requests[-1]
-    assert [one["content"] for one in row["prompt"]] == [one.text for one in (*sent.messages,)] or [
-        one["content"] for one in row["prompt"]
-    ] == [sent.system, *(one.text for one in sent.messages)]
+    assert [message["content"] for message in row["prompt"]] == [message.text for message in (*sent.messages,)] or [
+        message["content"] for message in row["prompt"]
+    ] == [sent.system, *(message.text for message in sent.messages)]
     assert row["completion"] == [{"role": "assistant", "content": written()}]
 
 
-def test_what_was_mended_leaves_no_trace_of_it(scripted, student, tmp_path):
+def test_corrections_leave_no_trace(scripted, student, tmp_path):
     engine = scripted(INVENTED, written())
     (row,) = trace(setup_of(student), tmp_path / "films.jsonl")
     assert row["refused"] is None and len(engine.requests) == 2
     assert row["completion"][0]["content"] == written()
     assert "castle" not in json.dumps(row) and "word for word." not in row["prompt"][-1]["content"]
-    assert [one["role"] for one in row["prompt"]] == ["system", "user"]
+    assert [message["role"] for message in row["prompt"]] == ["system", "user"]
 
 
-def test_demos_and_candidates_of_the_teacher_are_not_asked_of_the_student(scripted, student, tmp_path):
+def test_student_gets_no_demos_or_candidates(scripted, student, tmp_path):
     scripted(written())
     setup = setup_of(student, candidates=3)
     setup.teacher.reason.demos = [dspy.Example(film="an old film", profile="", **fields())]
@@ -89,7 +89,7 @@ def test_demos_and_candidates_of_the_teacher_are_not_asked_of_the_student(script
     assert row["calls"] == 3 and "an old film" not in json.dumps(row["prompt"])
 
 
-def test_the_students_instructions_are_the_teachers(student):
+def test_student_has_teachers_instructions(student):
     teacher = program()
     teacher.reason.signature = teacher.reason.signature.with_instructions("Tag as this user tags.")
     answers = student_program(TASK, teacher, "fields")
@@ -97,7 +97,7 @@ def test_the_students_instructions_are_the_teachers(student):
     assert (answers.max_backtracks, answers.max_interventions, answers.candidates) == (0, 0, 1)
 
 
-def test_where_a_student_thinks_the_reasoning_is_its_thought(scripted, student, tmp_path):
+def test_thinking_student_reasons_in_thought(scripted, student, tmp_path):
     scripted(written())
     (row,) = trace(setup_of(student, carrier="thinking"), tmp_path / "films.jsonl")
     text = row["completion"][0]["content"]
@@ -105,7 +105,7 @@ def test_where_a_student_thinks_the_reasoning_is_its_thought(scripted, student, 
     assert "[[ ## reasoning ## ]]" not in json.dumps(row) and "[[ ## evidence ## ]]" not in json.dumps(row)
 
 
-def test_what_was_asked_is_not_asked_again(scripted, student, tmp_path):
+def test_resumed_traces_repeat_no_call(scripted, student, tmp_path):
     engine = scripted(written())
     path = tmp_path / "films.jsonl"
     trace(setup_of(student, 2), path)
@@ -116,7 +116,7 @@ def test_what_was_asked_is_not_asked_again(scripted, student, tmp_path):
     assert Counter(row["id"] for row in accepted_rows([path], Counter())) == Counter("0123")
 
 
-def test_the_same_row_is_learnt_once(scripted, student, tmp_path):
+def test_duplicate_row_is_dropped(scripted, student, tmp_path):
     scripted(written())
     path = tmp_path / "films.jsonl"
     trace(setup_of(student, 2), path)
@@ -126,7 +126,7 @@ def test_the_same_row_is_learnt_once(scripted, student, tmp_path):
     assert counts == {"kept": 2, "duplicate": 2}
 
 
-def test_the_set_is_reloaded_and_its_manifest_says_where_it_comes_from(scripted, student, tmp_path):
+def test_traces_and_manifest(scripted, student, tmp_path):
     scripted(written(), WRONG, written())
     setup = setup_of(student, 3)
     trace(setup, answers_file(tmp_path, setup))
@@ -140,7 +140,7 @@ def test_the_set_is_reloaded_and_its_manifest_says_where_it_comes_from(scripted,
     assert len(manifest["tasks"]["films"]["program"]) == len(manifest["tasks"]["films"]["data"]["digest"]) == 16
 
 
-def test_where_nothing_is_good_enough_a_line_says_why(scripted, student, tmp_path):
+def test_no_good_answer(scripted, student, tmp_path):
     scripted(WRONG, WRONG, INVENTED)
     setup = setup_of(student, 3, max_backtracks=0)
     trace(setup, answers_file(tmp_path, setup))
@@ -149,7 +149,7 @@ def test_where_nothing_is_good_enough_a_line_says_why(scripted, student, tmp_pat
     assert not (tmp_path / "train.jsonl").exists()
 
 
-def test_answers_of_another_teacher_are_not_mixed_in(student, tmp_path):
+def test_other_teacher_is_refused(student, tmp_path):
     check_source(tmp_path, {"tasks": task_source(setup_of(student))})
     check_source(tmp_path, {"tasks": task_source(setup_of(student))})
     other = setup_of(student)
@@ -158,7 +158,7 @@ def test_answers_of_another_teacher_are_not_mixed_in(student, tmp_path):
         check_source(tmp_path, {"tasks": task_source(other)})
 
 
-def test_a_completion_reads_back_as_what_it_says(student):
+def test_completion_reads_back(student):
     setup = setup_of(student, carrier="thinking")
     from r2p_dspy import Outcome
     from r2p_dspy.scoring.completions import CompletionReader

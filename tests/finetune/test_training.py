@@ -47,11 +47,11 @@ def logged(directory):
     return {key: [(e["step"], e[key]) for e in log if key in e] for key in ("loss", "reward", "eval_score")}
 
 
-def test_sft_learns_the_completions_and_nothing_else(student, tmp_path):
+def test_sft_learns_completions_only(student, tmp_path):
     known = Student.load(student)
     row = rows(student, 1)[0]
     encoded = known.encode(row)
-    learnt = [one for one, learns in zip(encoded["input_ids"], encoded["completion_mask"]) if learns]
+    learnt = [token for token, learns in zip(encoded["input_ids"], encoded["completion_mask"]) if learns]
     assert known.tokenizer.decode(learnt) == row["completion"][0]["content"] + known.tokenizer.eos_token
     steps = []
     trained = train_sft(student, rows(student, 4), QUICK, tmp_path, on_step=lambda *step: steps.append(step))
@@ -60,7 +60,7 @@ def test_sft_learns_the_completions_and_nothing_else(student, tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_student_is_stored_as_it_was(student, tmp_path):
+def test_stored_dtype_is_kept(student, tmp_path):
     small = tmp_path / "small"
     shutil.copytree(student, small)
     Student.load(student).model.to(torch.bfloat16).save_pretrained(small)
@@ -68,14 +68,14 @@ def test_a_student_is_stored_as_it_was(student, tmp_path):
     assert Student.load(trained).stored == "bfloat16"
 
 
-def test_lora_trains_an_adapter_and_hands_over_a_whole_model(student, tmp_path):
+def test_lora_saves_adapter_and_merged_model(student, tmp_path):
     trained = train_sft(student, rows(student, 2), SFTConfig(epochs=1, batch=2, lora=4), tmp_path)
     assert (trained / "adapter" / "adapter_config.json").exists()
     assert Student.load(trained).size == Student.load(student).size
 
 
 @pytest.mark.parametrize("template", ["qwen3", "deepseek_r1_distill"])
-def test_no_template_cuts_a_thought_away(student, tmp_path, template):
+def test_templates_keep_thoughts(student, tmp_path, template):
     """DeepSeek's opens the thought in the prompt, and cuts thoughts out of an assistant's turn."""
     thinker = tiny_student(tmp_path, (TEMPLATES / f"{template}.jinja").read_text())
     known = Student.load(thinker, thinking=True)
@@ -87,7 +87,7 @@ def test_no_template_cuts_a_thought_away(student, tmp_path, template):
     assert known.prompt(row["prompt"])[1] is (template == "deepseek_r1_distill")
 
 
-def test_the_best_model_on_dev_is_kept_and_training_stops_when_none_gets_better(student, tmp_path):
+def test_best_on_dev_and_early_stop(student, tmp_path):
     scores = iter([0.1, 0.9, 0.5, 0.4, 0.3, 0.2])
     evaluation = Evaluation(rows(student, 1), lambda rows, texts: {"score": next(scores)}, tokens=2)
     how = SFTConfig(epochs=3, batch=2, every=1, patience=2)
@@ -99,7 +99,7 @@ def test_the_best_model_on_dev_is_kept_and_training_stops_when_none_gets_better(
     assert all(torch.equal(kept[name], first[name]) for name in kept)
 
 
-def test_grpo_moves_the_student_by_rewards_and_logs_every_part(student, tmp_path):
+def test_grpo_logs_every_part(student, tmp_path):
     trained = train_grpo(student, questions(student), rewards(), TRIES, tmp_path)
     log = json.loads((tmp_path / "state.json").read_text())["log_history"]
     named = {name for entry in log for name in entry}
@@ -118,7 +118,7 @@ def test_grpo_mixes_tasks(student, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["sft", "grpo"])
-def test_what_was_stopped_goes_on_as_if_it_had_not_been(student, tmp_path, method):
+def test_resumed_training_equals_whole(student, tmp_path, method):
     def train(path, resume=False, stop=None):
         def on_step(step, steps):
             if step == stop:
@@ -138,11 +138,11 @@ def test_what_was_stopped_goes_on_as_if_it_had_not_been(student, tmp_path, metho
     (tmp_path / "stopped" / "checkpoints" / "checkpoint-5").mkdir()  # killed while it wrote this
     trained = train(tmp_path / "stopped", resume=True)
     assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
-    one, other = weights(trained), weights(tmp_path / "whole" / "model")
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    resumed, whole = weights(trained), weights(tmp_path / "whole" / "model")
+    assert all(torch.equal(resumed[name], whole[name]) for name in resumed)
 
 
-def test_checkpoints_are_not_gone_on_from_with_another_model_or_without_being_asked(student, tmp_path):
+def test_checkpoints_of_other_training_are_refused(student, tmp_path):
     train_sft(student, rows(student, 2), QUICK, tmp_path / "run")
     with pytest.raises(RunError, match="holds checkpoints; continue with --resume"):
         train_sft(student, rows(student, 2), QUICK, tmp_path / "run")
@@ -155,29 +155,29 @@ def test_checkpoints_are_not_gone_on_from_with_another_model_or_without_being_as
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"template": ""}, "has no chat template"),
         ({"context": 64}, r"context of 64 tokens, and the longest prompt takes \d+, an answer up to \d+: lower --k"),
     ],
 )
-def test_a_student_that_cannot_be_trained_is_refused_in_a_line(student, tmp_path, options, said):
+def test_untrainable_student(student, tmp_path, options, message):
     unfit = tiny_student(tmp_path / "unfit", **options)
     for train in (
         lambda path: train_sft(unfit, rows(student, 2), QUICK, path),
         lambda path: train_grpo(unfit, questions(student), rewards(), TRIES, path),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             train(tmp_path / "run")
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
-def test_no_rows_are_refused(student, tmp_path):
+def test_no_rows(student, tmp_path):
     with pytest.raises(ValueError, match="no rows to train on"):
         train_sft(student, [], QUICK, tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(student, tmp_path):
+def test_nan_loss_keeps_weights(student, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(student, broken)
     model = Student.load(student).model
@@ -189,7 +189,7 @@ def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(student, t
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_a_reward_that_fails_is_named_and_the_checkpoints_stay(student, tmp_path):
+def test_failing_reward_keeps_checkpoints(student, tmp_path):
     calls = []
 
     def failing(inputs, outcome):
@@ -208,7 +208,7 @@ def test_a_reward_that_fails_is_named_and_the_checkpoints_stay(student, tmp_path
     assert (tmp_path / "checkpoints" / "checkpoint-1" / "trainer_state.json").exists()
 
 
-def test_too_little_memory_says_which_knobs_to_turn(student, tmp_path, monkeypatch):
+def test_out_of_memory_advice(student, tmp_path, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
@@ -227,12 +227,12 @@ def test_too_little_memory_says_which_knobs_to_turn(student, tmp_path, monkeypat
         ([], {}),
     ],
 )
-def test_options_of_grpo_are_read(given, read):
+def test_read_grpo_options(given, read):
     assert read_options(given) == read
 
 
 @pytest.mark.parametrize(
-    ("refuse", "said"),
+    ("refuse", "message"),
     [
         (lambda: read_options(["beta"]), "KEY=VALUE"),
         (lambda: read_options(["=3"]), "KEY=VALUE"),
@@ -241,18 +241,18 @@ def test_options_of_grpo_are_read(given, read):
         (lambda: check_vllm("offline"), "the modes are colocate, server"),
     ],
 )
-def test_options_that_cannot_be_are_refused(refuse, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_grpo_options(refuse, message):
+    with pytest.raises(ValueError, match=message):
         refuse()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_vllm_is_refused_without_a_gpu(student, tmp_path):
+def test_vllm_without_gpu(student, tmp_path):
     with pytest.raises(ValueError, match="--vllm colocate needs a GPU, and none is here"):
         train_grpo(student, questions(student), rewards(), GRPOConfig(vllm="colocate"), tmp_path)
 
 
-def test_an_option_of_trl_is_passed_through_and_its_refusal_is_said(student, tmp_path):
+def test_trl_options_and_refusals(student, tmp_path):
     def train(path, **options):
         config = GRPOConfig(1, 1, 2, 4, options=options)
         train_grpo(student, questions(student), rewards(), config, path)
@@ -264,7 +264,7 @@ def test_an_option_of_trl_is_passed_through_and_its_refusal_is_said(student, tmp
         train(tmp_path / "no", num_generations=7)
 
 
-def test_the_rate_goes_by_the_students_size():
+def test_learning_rate_by_size():
     small, large = 3_000_000, 8_000_000_000
     assert learning_rate(SFTConfig(), small) == 1e-3 and learning_rate(SFTConfig(), large) == 1e-5
     assert learning_rate(GRPOConfig(lora=16), large) == pytest.approx(1e-5)

@@ -63,7 +63,9 @@ def group(*rewards, answers="abcdefgh", question=FILM):
 
 def step(job, *groups):
     batches = job.get_status()["pending_batch_ids"]
-    given = [{"batch_id": batch, "group": one} for batch, one in zip(batches, itertools.cycle(groups), strict=False)]
+    given = [
+        {"batch_id": batch, "group": answers} for batch, answers in zip(batches, itertools.cycle(groups), strict=False)
+    ]
     job.step(train_data=given, train_data_format=TrainDataFormat.GRPO_CHAT)
 
 
@@ -85,43 +87,43 @@ class TestRows:
         called = predictor.signature
         exported = dspy.ChatAdapter().format_finetune_data(called, predictor.demos, inputs, outputs)["messages"]
         request = engine.requests[-1]
-        asked = [{"role": one.role, "content": one.text} for one in request.messages]
-        return exported, [{"role": "system", "content": request.system}, *asked] if request.system else asked
+        prompt = [{"role": message.role, "content": message.text} for message in request.messages]
+        return exported, [{"role": "system", "content": request.system}, *prompt] if request.system else prompt
 
     def texts(self, messages):
         return [message["content"] for message in messages]
 
     def test_thinking_carrier(self, scripted):
         answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
-        exported, asked = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
+        exported, prompt = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
         assert "[[ ## reasoning ## ]]" in exported[-1]["content"] and "<think>" not in exported[-1]["content"]
         call = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
-        assert self.texts(call.prompt) == self.texts(asked)
+        assert self.texts(call.prompt) == self.texts(prompt)
         assert call.completion == f"<think>\n{THOUGHT}\n</think>\n\n{answer}" and call.thinks
 
-    def test_demos_that_the_thinking_carrier_does_not_show(self, scripted):
+    def test_thinking_carrier_drops_demos(self, scripted):
         demo = dspy.Example(film="x", profile=HISTORY, reasoning=THOUGHT, tag="fantasy")
         answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
-        exported, asked = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True, [demo])
+        exported, prompt = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True, [demo])
         assert len(exported) == 5
         assert self.texts(
             normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True).prompt
-        ) == self.texts(asked)
+        ) == self.texts(prompt)
 
-    def test_a_model_without_thoughts(self, scripted):
+    def test_model_without_thinking(self, scripted):
         answer = f"[[ ## reasoning ## ]]\n{THOUGHT}\n\n[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
-        exported, asked = self.exported(program(carrier="thinking"), scripted, answer, False)
+        exported, prompt = self.exported(program(carrier="thinking"), scripted, answer, False)
         call = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=False)
-        assert self.texts(call.prompt) == self.texts(asked)
+        assert self.texts(call.prompt) == self.texts(prompt)
         assert call.completion == answer and not call.thinks
 
     def test_fields_carrier(self, scripted):
-        exported, asked = self.exported(program(), scripted, completion(), True)
+        exported, prompt = self.exported(program(), scripted, completion(), True)
         call = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
-        assert call.prompt == exported[:-1] and self.texts(call.prompt) == self.texts(asked)
+        assert call.prompt == exported[:-1] and self.texts(call.prompt) == self.texts(prompt)
         assert call.completion == exported[-1]["content"].rstrip()
 
-    def test_dspys_own_chain_of_thought(self):
+    def test_dspy_chain_of_thought(self):
         class Said(dspy.Signature):
             """Say it."""
 
@@ -140,11 +142,11 @@ class TestRows:
         text = adapter.format_assistant_message_content(without, outputs).rstrip()
         assert call.completion == f"<think>\nSo [[ ## answer ## ]] it is.\n</think>\n\n{text}"
 
-    def test_an_answer_that_could_not_be_read_stays(self, scripted):
+    def test_unreadable_answer_is_kept(self, scripted):
         answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
-        exported, asked = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
+        exported, prompt = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
         call = normalize_exported_row(exported[:-1], "[[ ## tg ## ]] mad", thinks=True)
-        assert self.texts(call.prompt) == self.texts(asked)
+        assert self.texts(call.prompt) == self.texts(prompt)
         assert call.completion == "[[ ## tg ## ]] mad" and not call.thinks
 
     def test_xml(self):
@@ -152,12 +154,12 @@ class TestRows:
         thinking, fields = program(carrier="thinking").reason.signature, program().reason.signature
         with pytest.raises(ValueError, match="use dspy.ChatAdapter"):
             normalize_exported_row(dspy.XMLAdapter().format(thinking, [], inputs), "<tag>romance</tag>", thinks=True)
-        asked = dspy.XMLAdapter().format(fields, [], inputs)
-        assert normalize_exported_row(asked, "<tag>romance</tag>\n", thinks=True).prompt == asked
+        prompt = dspy.XMLAdapter().format(fields, [], inputs)
+        assert normalize_exported_row(prompt, "<tag>romance</tag>\n", thinks=True).prompt == prompt
 
 
 class TestFinetuning:
-    def test_a_job_from_its_beginning_to_its_end(self, tiny, tmp_path):
+    def test_job_life_cycle(self, tiny, tmp_path):
         lm = lm_of(f"hf:{tiny}", tmp_path)
         assert lm.provider.training.acquire()  # another training runs
         job = lm.finetune([row()] * 4, TrainDataFormat.CHAT, {"epochs": 20, "batch": 2, "rate": 0.03})
@@ -193,7 +195,7 @@ class TestFinetuning:
         with pytest.raises(CancelledError):
             job.result(timeout=60)
 
-    def test_cancelled_before_its_turn(self, tiny, tmp_path):
+    def test_cancelled_while_waiting(self, tiny, tmp_path):
         lm = lm_of(f"hf:{tiny}", tmp_path)
         with lm.provider.training:
             job = lm.finetune([row()], TrainDataFormat.CHAT)
@@ -203,7 +205,7 @@ class TestFinetuning:
         assert not job.begun and not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
-        "rows, form, options, said",
+        "rows, form, options, message",
         [
             ([], TrainDataFormat.CHAT, {}, "no run of the program passed"),
             ([row()], TrainDataFormat.COMPLETION, {}, "needs rows in the format chat"),
@@ -213,10 +215,10 @@ class TestFinetuning:
             ([row()] * 4, TrainDataFormat.CHAT, {"rate": 1e38, "epochs": 9, "batch": 2, "warmup": 0}, "not a number"),
         ],
     )
-    def test_what_fails_says_so_in_one_line(self, tiny, tmp_path, rows, form, options, said):
+    def test_errors(self, tiny, tmp_path, rows, form, options, message):
         job = lm_of(f"hf:{tiny}", tmp_path).finetune(rows, form, options)
         error = job.result(timeout=120)
-        assert isinstance(error, ValueError) and said in str(error) and "\n" not in str(error)
+        assert isinstance(error, ValueError) and message in str(error) and "\n" not in str(error)
         assert job.status() == TrainingStatus.failed
 
 
@@ -224,7 +226,7 @@ class TestReinforcing:
     def job(self, model, directory, **options):
         return lm_of(model, directory, temperature=1.0).reinforce({"learning_rate": 0.01, **options})
 
-    def test_steps_change_what_the_lm_runs(self, tiny, tmp_path):
+    def test_steps_change_the_lm(self, tiny, tmp_path):
         job = self.job(f"hf:{tiny}", tmp_path)
         names, status = [job.lm.model], job.get_status()
         assert status["status"] == job.status() == TrainingStatus.pending and len(status["pending_batch_ids"]) > 8
@@ -233,7 +235,7 @@ class TestReinforcing:
             names.append(job.lm.model)
             assert not set(job.get_status()["pending_batch_ids"]) & set(status["pending_batch_ids"])
         assert len({*names}) == 3 and job.status() == TrainingStatus.running
-        assert [one["groups"] for one in logged(job)] == [2, 2]  # each once, however often DSPy repeats them
+        assert [entry["groups"] for entry in logged(job)] == [2, 2]  # each once, however often DSPy repeats them
         job.save_checkpoint("best")
         job.terminate()
         assert job.status() == TrainingStatus.succeeded
@@ -241,7 +243,7 @@ class TestReinforcing:
         assert [path.name for path in job.directory.glob("step-*")] == ["step-2"]
         assert job.lm("Hello", max_tokens=2)
 
-    def test_the_rewarded_answer_gets_likelier(self, tiny, tmp_path):
+    def test_rewarded_answer_gets_likelier(self, tiny, tmp_path):
         job = self.job(f"hf:{tiny}", tmp_path)
 
         def score(answer):
@@ -257,22 +259,22 @@ class TestReinforcing:
             step(job, group(1, 0, answers=["romance", "fantasy"]))
         assert score("romance") > before[0] and score("fantasy") < before[1]
 
-    def test_the_optimizer_goes_on(self, tiny, tmp_path):
+    def test_optimizer_state_is_kept(self, tiny, tmp_path):
         job = self.job(f"hf:{tiny}", tmp_path)
         for _ in range(3):
             step(job, group(1, 0))
         states = job.policy.trainer.optimizer.state.values()
         assert {int(state["step"]) for state in states} == {3}
 
-    def test_a_group_in_parts_is_one_step(self, tiny, tmp_path):
+    def test_group_in_parts_is_one_step(self, tiny, tmp_path):
         whole, parts = (
             self.job(f"hf:{tiny}", tmp_path / "a"),
             self.job(f"hf:{tiny}", tmp_path / "b", per_device_train_batch_size=2),
         )
         for job in (whole, parts):
             step(job, group(1, 0, 0, 1), group(0, 0, 1, 0))
-        one, other = logged(whole)[0], logged(parts)[0]
-        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=0.05)
+        together, in_parts = logged(whole)[0], logged(parts)[0]
+        assert together["grad_norm"] == pytest.approx(in_parts["grad_norm"], rel=0.05)
 
     def test_equal_rewards_change_nothing(self, tiny, tmp_path):
         job = self.job(f"hf:{tiny}", tmp_path)
@@ -303,7 +305,7 @@ class TestReinforcing:
         assert not job.cancel()
 
     @pytest.mark.parametrize(
-        "groups, said",
+        "groups, message",
         [
             ([group(1, float("nan"))], "not a finite number"),
             ([group(1, 0), group(1, 0, 1)], "of one size"),
@@ -311,14 +313,14 @@ class TestReinforcing:
             ([[]], "no answers"),
         ],
     )
-    def test_what_fails_says_so_and_the_lm_stays(self, tiny, tmp_path, groups, said):
+    def test_errors_keep_the_lm(self, tiny, tmp_path, groups, message):
         job = self.job(f"hf:{tiny}", tmp_path)
         before = job.lm.model
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             step(job, *groups)
         assert job.lm.model == before and job.status() == TrainingStatus.failed and job.lm.rollouts is None
 
-    def test_a_loss_that_is_no_number(self, tiny, tmp_path):
+    def test_nan_loss(self, tiny, tmp_path):
         job = self.job(f"hf:{tiny}", tmp_path)
         with torch.no_grad():
             next(job.policy.trainer.model.parameters()).fill_(float("nan"))
@@ -326,7 +328,7 @@ class TestReinforcing:
             step(job, group(1, 0))
 
     @pytest.mark.parametrize(
-        "connected, options, said",
+        "connected, options, message",
         [
             ({"temperature": 0.0}, {}, "at temperature 0 all answers"),
             ({"temperature": 1.0}, {"num_generations": 1}, "at least 2"),
@@ -334,8 +336,8 @@ class TestReinforcing:
             ({"temperature": 1.0}, {"use_vllm": True}, "the LM's own engine"),
         ],
     )
-    def test_what_cannot_begin(self, tiny, tmp_path, connected, options, said):
-        with pytest.raises(ValueError, match=said):
+    def test_bad_options(self, tiny, tmp_path, connected, options, message):
+        with pytest.raises(ValueError, match=message):
             lm_of(f"hf:{tiny}", tmp_path, **connected).reinforce(options)
 
     def test_every_call_is_another_sample(self, tiny, tmp_path):
@@ -346,13 +348,13 @@ class TestReinforcing:
         job.terminate()
         assert len({str(lm("Hello")) for _ in range(4)}) == 1
 
-    def test_xml_that_nobody_asked_for(self, tiny, tmp_path):
+    def test_unwanted_xml(self, tiny, tmp_path):
         class Asked(dspy.Signature):
             question: str = dspy.InputField()
             answer: str = dspy.OutputField()
 
         messages = dspy.XMLAdapter().format(Asked, [], {"question": "q"})
-        rows = [one | {"messages": messages} for one in group(1, 0)]
+        rows = [answer | {"messages": messages} for answer in group(1, 0)]
         with pytest.raises(ValueError, match="adapter=dspy.ChatAdapter"):
             step(self.job(f"hf:{tiny}", tmp_path), rows)
 
@@ -361,40 +363,44 @@ class TestRollouts:
     def rolled(self, scripted, *answers, **options):
         engine = scripted(*answers, supports_reasoning=True)
         with dspy.context(trace=[]):
-            made = ask(Rollouts(program(**options)))
-            return made, dspy.settings.trace, engine
+            prediction = ask(Rollouts(program(**options)))
+            return prediction, dspy.settings.trace, engine
 
-    def test_an_answer_that_cannot_be_read_leaves_its_text(self, scripted):
-        made, trace, engine = self.rolled(scripted, "I do not know", candidates=3)
+    def test_unreadable_answer_leaves_text(self, scripted):
+        prediction, trace, engine = self.rolled(scripted, "I do not know", candidates=3)
         ((predictor, inputs, failed),) = trace
         assert isinstance(failed, FailedPrediction) and failed.completion_text == "I do not know"
-        asked = dspy.ChatAdapter().format(predictor.signature, [], inputs)
-        assert asked[-1]["content"] == engine.requests[0].messages[-1].text
-        assert len(engine.requests) == 1 and made.tag is None and not made.attempts[0].asserted
+        prompt = dspy.ChatAdapter().format(predictor.signature, [], inputs)
+        assert prompt[-1]["content"] == engine.requests[0].messages[-1].text
+        assert len(engine.requests) == 1 and prediction.tag is None and not prediction.attempts[0].asserted
 
-    def test_nobody_corrects(self, scripted):
+    def test_no_corrections(self, scripted):
         bad = completion(evidence='[{"item": "9", "quote": "nowhere"}]')
-        made, trace, engine = self.rolled(scripted, bad, completion())
-        assert len(engine.requests) == len(trace) == 1 and made.reasoning.evidence[0].item == "9" and made.violations
+        prediction, trace, engine = self.rolled(scripted, bad, completion())
+        assert (
+            len(engine.requests) == len(trace) == 1
+            and prediction.reasoning.evidence[0].item == "9"
+            and prediction.violations
+        )
 
     def test_without_a_trace(self, scripted):
         scripted("nothing")
         assert ask(Rollouts(program())).tag is None
 
 
-def test_only_models_of_this_process(tmp_path):
+def test_served_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is served; to train one, connect to pocket"):
         trainable(connect("hosted_vllm/Qwen3-4B", api_base="http://localhost:1/v1"), tmp_path)
 
 
-def test_a_model_without_a_chat_template(tiny, tmp_path):
+def test_no_chat_template(tiny, tmp_path):
     bare = shutil.copytree(tiny, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template"):
         lm_of(f"hf:{bare}", tmp_path)
 
 
-def test_a_saved_and_copied_program_keeps_its_model(tiny, tmp_path):
+def test_saved_program_keeps_model(tiny, tmp_path):
     lm = lm_of(f"hf:{tiny}", tmp_path, temperature=0.5)
     asking = program()
     asking.set_lm(lm)
@@ -402,19 +408,19 @@ def test_a_saved_and_copied_program_keeps_its_model(tiny, tmp_path):
     assert copied.provider is lm.provider and copied.engine is lm.engine and copied.kwargs["temperature"] == 0.5
 
 
-def test_a_resumed_compile_goes_on_with_the_trained_model(tiny, tmp_path, monkeypatch):
+def test_resumed_compile_uses_trained_model(tiny, tmp_path, monkeypatch):
     trained = shutil.copytree(tiny, tmp_path / "trained")
     (trained / "generation_config.json").write_text('{"eos_token_id": [4, 5]}')  # another model, by its fingerprint
-    asked = []
+    models = []
 
     def compile_program(program, *_, trainable, **__):
-        made = program.deepcopy()
-        made.set_lm(trainable(dspy.settings.lm).copy(model=f"hf:{trained}"))
-        return made, {"winner": "compiled", "trained": made.get_lm().finetuning_model}
+        trained_program = program.deepcopy()
+        trained_program.set_lm(trainable(dspy.settings.lm).copy(model=f"hf:{trained}"))
+        return trained_program, {"winner": "compiled", "trained": trained_program.get_lm().finetuning_model}
 
     def measure(measurer, name, program):
         if name == "compiled":
-            asked.append(program.get_lm().model)
+            models.append(program.get_lm().model)
             raise KeyboardInterrupt
 
     monkeypatch.setattr("programs.optimize.run.compile_program", compile_program)
@@ -423,10 +429,10 @@ def test_a_resumed_compile_goes_on_with_the_trained_model(tiny, tmp_path, monkey
     for more in ((), ("--resume",)):
         result = CliRunner().invoke(cli, [*arguments, "--output", str(tmp_path / "run"), *more])
         assert result.exit_code == 130, result.output
-    assert len(asked) == 2 and len({*asked}) == 1 and asked[0] == connect(f"hf:{trained}").model
+    assert len(models) == 2 and len({*models}) == 1 and models[0] == connect(f"hf:{trained}").model
 
 
-def test_a_served_model_is_refused_before_anything_is_asked(tmp_path):
+def test_served_model_costs_no_call(tmp_path):
     served = ["--model", "hosted_vllm/x", "--api-base", "http://localhost:1/v1"]
     result = CliRunner().invoke(cli, ["compile", "--optimizer", "together", *served, "--output", str(tmp_path / "run")])
     assert result.exit_code == 2 and "trains the model's weights" in result.stderr and result.stderr.count("\n") == 1
@@ -462,10 +468,10 @@ class TestOptimizers:
             tuned = tuning.compile(student, trainset=examples.train[:2])
             answer = tuned(**examples.test[0].inputs())
         assert len(seen) == 2
-        for one in seen:
-            text = one["completion"][0]["content"]
+        for trained_row in seen:
+            text = trained_row["completion"][0]["content"]
             assert text.startswith("<think>\n<" if carrier == "thinking" else "[[ ## requirements ## ]]")
-            assert ("[[ ## reasoning ## ]]" in str(one)) is False
+            assert ("[[ ## reasoning ## ]]" in str(trained_row)) is False
         assert tuned.reason.lm.model != before.model
         assert tuned.reason.lm.engine.fingerprint != before.engine.fingerprint
         assert answer.outcome.error is None and answer[TASK.answer]
@@ -489,7 +495,7 @@ class TestOptimizers:
             answer = student(**examples.test[0].inputs())
         (job,) = lm.provider.jobs
         assert job.status() == TrainingStatus.succeeded and job.steps == 2
-        assert [one["reward"] for one in logged(job)] == [0.5, 0.5]
+        assert [entry["reward"] for entry in logged(job)] == [0.5, 0.5]
         assert student.reason.lm is lm and lm.model != before and lm.rollouts is None
         assert answer.outcome.error is None
 
@@ -504,10 +510,15 @@ class TestOptimizers:
                 p=demos,
                 w=BootstrapFinetune(exclude_demos=True, num_threads=2, train_kwargs=options),
             )
-            made = chain.compile(
+            compiled = chain.compile(
                 student, trainset=examples.train, valset=examples.dev[:1], num_threads=2, strategy="p -> w -> p"
             )
-            answer = made(**examples.test[0].inputs())
-        assert not made.flag_compilation_error_occurred
-        assert [one["strategy"] for one in made.candidate_programs] == ["p -> w", "p -> w -> p", "", "p"]
-        assert made.reason.lm.model != before and answer.outcome.error is None
+            answer = compiled(**examples.test[0].inputs())
+        assert not compiled.flag_compilation_error_occurred
+        assert [candidate["strategy"] for candidate in compiled.candidate_programs] == [
+            "p -> w",
+            "p -> w -> p",
+            "",
+            "p",
+        ]
+        assert compiled.reason.lm.model != before and answer.outcome.error is None

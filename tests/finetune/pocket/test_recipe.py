@@ -29,7 +29,7 @@ ADAPTER = dspy.ChatAdapter()
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_what_is_taught_passes_every_check(world):
+def test_lessons_pass_every_check(world):
     """Whatever items are shown: the right ones, random ones, another user's, or none."""
     rows, spec = Rows(WORDS, seed=3), WORLDS[world].task
     for _ in range(150):
@@ -38,13 +38,13 @@ def test_what_is_taught_passes_every_check(world):
         lesson = WORLDS[world].teach(case, shown)
         stages = {stage.name: lesson[stage.name] for stage in TEMPLATE.leaves()}
         outcome = Outcome(fields={spec.answer: lesson["answer"]}, stages=stages, answers=(spec.answer,))
-        unmet = [one for one in judge(BUILT_IN, Inputs(fields={}, items=shown), outcome) if not one.ok]
+        unmet = [verdict for verdict in judge(BUILT_IN, Inputs(fields={}, items=shown), outcome) if not verdict.ok]
         assert not unmet, (str(shown), lesson)
         assert lesson["answer"] == case.answer
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_one_who_errs_gives_another_answer(world):
+def test_misread_case_has_other_answer(world):
     rows = Rows(WORDS, seed=3)
     different = 0
     for _ in range(50):
@@ -55,19 +55,19 @@ def test_one_who_errs_gives_another_answer(world):
 
 
 @pytest.mark.parametrize("world", [*TASKS])
-def test_the_teacher_knows_from_the_items_alone(world):
+def test_lessons_use_items_alone(world):
     """What is taught of two personas with the same question and the same items is the same, whatever else they have."""
     rows, spec = Rows(WORDS, seed=3), WORLDS[world].task
-    told = 0
+    decided = 0
     for _ in range(40):
         case = rows.case(world)
         everything = Profile.of([item.model_dump() for item in history(spec, case)]).local()
-        told += "no item" not in WORLDS[world].teach(case, everything)["verification"].reason
-    assert told == 40, "the whole history always shows what decides"
+        decided += "no item" not in WORLDS[world].teach(case, everything)["verification"].reason
+    assert decided == 40, "the whole history always shows what decides"
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_row_ends_with_what_its_format_reads(form):
+def test_row_ends_in_its_format(form):
     rows = Rows(WORDS, seed=4)
     for _ in range(60):
         row = rows.row(forms=(form,), shares={**ALL, **FEW})
@@ -88,7 +88,7 @@ def _parses(task, form, text):
         return None
 
 
-def test_a_corrected_beginning_is_given_and_what_follows_is_right():
+def test_continuation_of_corrected_beginning():
     rows, noticed = Rows(WORDS, seed=5), 0
     for _ in range(60):
         last = rows.row(forms=("continue",), demos=False)[-1]
@@ -97,25 +97,27 @@ def test_a_corrected_beginning_is_given_and_what_follows_is_right():
         if "<think>" in text:
             outcome = read_thought(TEMPLATE, text, {"answer": "x"})
         else:
-            found = next(filter(None, (_parses(name, "r2p", text) for name in TASKS)))
-            outcome = Outcome(stages={stage.name: found[stage.name] for stage in TEMPLATE.leaves()})
+            parsed = next(filter(None, (_parses(name, "r2p", text) for name in TASKS)))
+            outcome = Outcome(stages={stage.name: parsed[stage.name] for stage in TEMPLATE.leaves()})
         assert outcome.error is None
         assert all(value is not None for value in outcome.stages.values()), text
     assert noticed > 50
 
 
-def test_the_candidates_that_hold_are_those_of_the_answer():
+def test_right_candidates_have_the_answer():
     rows = Rows(WORDS, seed=5)
     for _ in range(60):
-        *_, asked, answered = rows.row(forms=("synthesis",), demos=False)
-        lines = [json.loads(line) for line in asked.content.splitlines() if line.startswith('{"candidate"')]
+        *_, question, answered = rows.row(forms=("synthesis",), demos=False)
+        lines = [json.loads(line) for line in question.content.splitlines() if line.startswith('{"candidate"')]
         answer = answered.content.split("\n\n")[-2].splitlines()[-1]
-        right = [one["candidate"] for one in lines if answer in one.values()]
-        said = answered.content.splitlines()[1]
-        assert said.startswith(f"candidates {' '.join(map(str, right))} hold, " if right else "no candidate holds, ")
+        right = [candidate["candidate"] for candidate in lines if answer in candidate.values()]
+        comparison = answered.content.splitlines()[1]
+        assert comparison.startswith(
+            f"candidates {' '.join(map(str, right))} hold, " if right else "no candidate holds, "
+        )
 
 
-def test_failed_attempts_and_prompts_are_never_learnt():
+def test_failed_attempts_are_not_learned():
     rows = Rows(WORDS, seed=5)
     for _ in range(60):
         row = rows.row(forms=("retry",), demos=False)
@@ -125,7 +127,7 @@ def test_failed_attempts_and_prompts_are_never_learnt():
         assert not row[0].learn, "of the instructions nothing is learnt"
 
 
-def test_formats_come_evenly():
+def test_formats_are_even():
     rows = Rows(WORDS, seed=6)
     forms = Counter(map(_form, (rows.row(demos=False) for _ in range(1400))))
     assert set(forms) == set(FORMATS)
@@ -143,46 +145,46 @@ def _form(row):
     return "synthesis" if "comparison ##" in text else {2: "plain", 3: "cot", 7: "r2p"}[text.count("[[ ##")]
 
 
-def test_it_is_taught_on_personas_that_no_command_draws():
+def test_personas_are_disjoint_from_commands():
     rows = Rows(WORDS, seed=7)
     assert {ROLES[rows.case(task).persona % len(ROLES)] for task in TASKS for _ in range(50)} == {"pocket"}
 
 
-def test_an_auxiliary_task_quotes_from_the_item_that_it_names():
+def test_copy_quotes_named_item():
     rng = random.Random(8)
     for _ in range(50):
-        asked, answered = auxiliary_task(rng, WORDS, ("copy",))
-        shown = Profile.of(asked.content)
+        question, answered = auxiliary_task(rng, WORDS, ("copy",))
+        shown = Profile.of(question.content)
         quotes = json.loads(answered.content)
-        assert sorted(one["item"] for one in quotes) == [item.id for item in shown]
-        assert all(one["quote"] in shown.get(one["item"]).text for one in quotes)
+        assert sorted(quote["item"] for quote in quotes) == [item.id for item in shown]
+        assert all(quote["quote"] in shown.get(quote["item"]).text for quote in quotes)
 
 
-def test_a_label_is_that_of_the_item_that_is_asked_about():
+def test_label_of_named_item():
     rng = random.Random(8)
     for _ in range(30):
         row = auxiliary_task(rng, WORDS, ("label",))
         shown = Profile.of(row[0].content.partition("\n\n")[0])
-        for asked, answered in zip(row[::2], row[1::2], strict=True):
+        for question, answered in zip(row[::2], row[1::2], strict=True):
             (cited,) = json.loads(answered.content)
-            assert asked.content.endswith(f"item {cited['items'][0]}")
+            assert question.content.endswith(f"item {cited['items'][0]}")
             assert cited["label"] == shown.get(cited["items"][0]).label
         assert not any(turn.learn for turn in row[::2]), "labels of no user teach nothing"
 
 
 @pytest.mark.parametrize("kind", ["tell", "find"])
-def test_a_search_is_answered_with_the_item_that_holds_the_words(kind):
+def test_search_finds_item_of_words(kind):
     rng, words = random.Random(8), [f"{word}{number}" for word in WORDS for number in range(40)]
     for _ in range(30):
         row = auxiliary_task(rng, words, (kind,))
         shown = Profile.of(row[0].content.partition("\n\n")[0])
-        for asked, answered in zip(row[::2], row[1::2], strict=True):
-            sought = asked.content.rpartition("about ")[2]
+        for question, answered in zip(row[::2], row[1::2], strict=True):
+            sought = question.content.rpartition("about ")[2]
             held = [item.id for item in shown if f" {sought} " in f" {item.text} "]
             assert held == [answered.content.removeprefix('[{"item": "')]
 
 
-def test_one_seed_one_stream():
+def test_same_seed_same_rows():
     assert [Rows(WORDS, 1).row() for _ in range(3)] == [Rows(WORDS, 1).row() for _ in range(3)]
     first, second = Rows(WORDS, 1), Rows(WORDS, 2)
     assert [first.row() for _ in range(3)] != [second.row() for _ in range(3)]
@@ -197,13 +199,13 @@ def tokenizer():
 
 @settings(max_examples=100, deadline=None)
 @given(text=st.text())
-def test_any_text_can_be_written(tokenizer, text):
+def test_any_text_round_trips(tokenizer, text):
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     assert tokenizer.decode(ids) == text
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_never_changes_in_a_prompt_takes_few_tokens(tokenizer, task):
+def test_fixed_lines_take_few_tokens(tokenizer, task):
     from finetune.pocket.tokenizer import extend
 
     tokenizer = extend(copy.deepcopy(tokenizer))
@@ -213,7 +215,7 @@ def test_what_never_changes_in_a_prompt_takes_few_tokens(tokenizer, task):
         assert len(tokenizer(system)["input_ids"]) < 40 < len(system) / 10, form
 
 
-def test_a_token_keeps_its_number_when_tasks_are_added(tokenizer):
+def test_new_tasks_keep_token_numbers(tokenizer):
     from finetune.pocket.tokenizer import extend
 
     before, after = tokenizer.get_vocab(), extend(copy.deepcopy(tokenizer)).get_vocab()
@@ -225,7 +227,7 @@ unrealistic. After a long debate about road repairs, the mayor promised to publi
 month. Residents who wish to comment can write to the council or attend the public hearing in the town hall."""
 
 
-def test_english_takes_at_most_two_tokens_a_word(tokenizer):
+def test_english_tokens_per_word(tokenizer):
     assert len(tokenizer(ENGLISH)["input_ids"]) <= 2 * len(ENGLISH.split())
 
 
@@ -234,13 +236,13 @@ REAL = Path(__file__).parents[3].parent / "shared" / "lamp_format"
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real data is not beside this checkout")
 @pytest.mark.parametrize(("folder", "field"), [("blog18f_LaMP4like", "text"), ("acl_LaMP5like", "abstract")])
-def test_real_articles_take_at_most_two_tokens_a_word(tokenizer, folder, field):
+def test_article_tokens_per_word(tokenizer, folder, field):
     rows = json.loads((REAL / folder / "dev_questions.json").read_text())[:30]
     text = " ".join(item[field] for row in rows for item in row["profile"][:3])
     assert len(tokenizer(text)["input_ids"]) <= 2 * len(text.split())
 
 
-def test_answers_are_learnt_and_the_labels_of_histories(tokenizer):
+def test_answers_and_labels_are_learned(tokenizer):
     shown = Profile.of([{"id": "1", "text": "a red house", "label": "calm"}, {"id": "2", "text": "the sea"}])
     row = [
         Turn("user", f"{shown}\n\nred", True),
@@ -250,23 +252,25 @@ def test_answers_are_learnt_and_the_labels_of_histories(tokenizer):
         Turn("assistant", "right", True, given="so"),
     ]
     ids, learn, *_ = encode(tokenizer, row)
-    learnt = tokenizer.decode([one for one, is_learnt in zip(ids, learn, strict=True) if is_learnt])
+    learnt = tokenizer.decode([token for token, is_learnt in zip(ids, learn, strict=True) if is_learnt])
     assert learnt == f"calmright{tokenizer.eos_token}"
 
 
-def test_every_token_of_an_item_is_asked_whose_it_is(tokenizer):
+def test_item_of_every_token(tokenizer):
     shown = Profile.of([{"id": "1", "text": "a red house"}, {"id": "2", "text": "the blue sea", "label": "calm"}])
     row = [Turn("user", f"red sea\n\n{shown}\n\nred house"), Turn("assistant", "red", True)]
     ids, _, items = encode(tokenizer, row)
-    told = {}
-    for one, item in zip(ids, items, strict=True):
-        told.setdefault(item, []).append(one)
-    texts = {tokenizer.decode([item]) if item >= 0 else None: tokenizer.decode(held) for item, held in told.items()}
+    tokens_of = {}
+    for token, item in zip(ids, items, strict=True):
+        tokens_of.setdefault(item, []).append(token)
+    texts = {
+        tokenizer.decode([item]) if item >= 0 else None: tokenizer.decode(held) for item, held in tokens_of.items()
+    }
     assert texts["1"] == '", "text": "a red house'
     assert texts["2"] == '", "text": "the blue sea", "label": "calm'
 
 
-def test_over_the_whole_run_the_formats_come_in_about_equal_numbers():
+def test_curriculum_formats_are_even():
     from finetune.pocket.batches import CURRICULA
     from finetune.pocket.train import Recipe
 
@@ -282,7 +286,7 @@ def test_over_the_whole_run_the_formats_come_in_about_equal_numbers():
 
 
 @pytest.mark.slow
-def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_path, monkeypatch):
+def test_resumed_training_equals_whole(tokenizer, tmp_path, monkeypatch):
     import torch
 
     import finetune.pocket.train as recipe
@@ -294,8 +298,8 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
         (tmp_path / name).mkdir()
     saved = recipe._save
 
-    def ship_the_first(path, one, model, steppers, phase, step):
-        saved(path, one, model, steppers, phase, step)
+    def ship_the_first(path, own, model, steppers, phase, step):
+        saved(path, own, model, steppers, phase, step)
         if (phase, step) == (0, 32):
             copy.deepcopy(model).to(torch.bfloat16).save_pretrained(tmp_path / "first")
             (tmp_path / "first" / "recipe.json").write_text('{"steps": [32]}')
@@ -303,8 +307,8 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
     monkeypatch.setattr(recipe, "_save", ship_the_first)
     whole = recipe.train(small, tokenizer, WORDS, tmp_path / "whole", every=16)
 
-    def stop(path, one, model, steppers, phase, step):
-        saved(path, one, model, steppers, phase, step)
+    def stop(path, own, model, steppers, phase, step):
+        saved(path, own, model, steppers, phase, step)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recipe, "_save", stop)
@@ -322,7 +326,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tokenizer, tmp_
 
 
 @pytest.mark.parametrize("form", ["r2p", "think"])
-def test_the_students_hasty_rows_jump_from_what_is_asked_to_a_blind_answer(form):
+def test_hasty_rows_answer_blindly(form):
     rows = Rows(WORDS, seed=5)
     for _ in range(20):
         text = rows.row(4, False, (form,), {"lamp2": 1.0}, hasty=1.0)[-1].content
@@ -332,9 +336,9 @@ def test_the_students_hasty_rows_jump_from_what_is_asked_to_a_blind_answer(form)
         assert "evidence" not in text and "preferences" not in text
 
 
-def test_the_brief_template_has_the_middle_stages_alone():
+def test_brief_template_stages():
     rows = Rows(WORDS, seed=5)
     for _ in range(20):
-        asked, *_, answered = rows.row(4, False, ("r2p",), brief=1.0)
+        question, *_, answered = rows.row(4, False, ("r2p",), brief=1.0)
         assert answered.content.startswith("[[ ## evidence ## ]]")
-        assert "verification" not in asked.content and "draft" not in answered.content
+        assert "verification" not in question.content and "draft" not in answered.content
