@@ -129,7 +129,7 @@ class FinetuneConfig:
             ConfigError: for values that cannot be used.
             ArtifactError: for a program file that cannot be read.
 
-        Example:
+        Examples:
             >>> FinetuneConfig.of(tasks=["lamp3"], steps=8).grpo.steps
             8
         """
@@ -188,7 +188,7 @@ class FinetuneConfig:
 def learning_rate(config: SFTConfig | GRPOConfig, parameters: int) -> float:
     """The learning rate of a training for a student of this many parameters.
 
-    Example:
+    Examples:
         >>> learning_rate(SFTConfig(), 3_000_000), learning_rate(GRPOConfig(rate=3e-4), 1)
         (0.001, 0.0003)
     """
@@ -204,7 +204,7 @@ def read_options(texts: Iterable[str]) -> dict[str, Any]:
     Raises:
         ConfigError: for a text without a key or `=`.
 
-    Example:
+    Examples:
         >>> read_options(["beta=0.04", "loss_type=dr_grpo"])
         {'beta': 0.04, 'loss_type': 'dr_grpo'}
     """

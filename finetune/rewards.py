@@ -48,7 +48,7 @@ class Rewards:
         programs: by task name, the task and the program whose prompts are answered.
         opened: whether the student's template opens the thought in the prompt, so that completions begin inside it.
 
-    Example:
+    Examples:
         >>> from programs.tasks.lamp2 import TASK
         >>> from programs.tasks.program import r2p
         >>> Rewards({"lamp2": (TASK, r2p(TASK))}).functions("lamp2")[0].__name__
@@ -161,7 +161,7 @@ def text_of(completion: Any) -> str:
 def loops(text: str) -> bool:
     """Whether a text repeats up to twenty words five times in a row.
 
-    Example:
+    Examples:
         >>> loops("a film about a dog"), loops("a dog and " * 5 + "a dog")
         (False, True)
     """

@@ -37,7 +37,7 @@ def of_mean(
     Raises:
         ConfigError: if there are no examples, or not one user per example.
 
-    Example:
+    Examples:
         >>> of_mean([1, 1, 1, 1])
         Interval(value=1.0, low=1.0, high=1.0)
     """
@@ -49,7 +49,7 @@ def of_mean(
 def of_user_means(values: Sequence[float], users: Sequence[Hashable]) -> Interval:
     """The mean of the users' own means, with its interval: every user has the same weight. See `of_mean`.
 
-    Example:
+    Examples:
         >>> of_user_means([1, 1, 1, 0], ["ann", "ann", "ann", "bob"]).value
         0.5
     """
@@ -72,7 +72,7 @@ def of_metric(
     The other arguments are those of `metric.corpus` and `of_mean`. A macro F1 on few examples can lie at the interval's
     upper end, because a label that is missing in a resample counts as 0.
 
-    Example:
+    Examples:
         >>> from metrics.lamp import METRICS
         >>> of_metric(METRICS["mae"], ["5", "4", "3", "1"], ["5", "5", "5", "5"]).value
         1.75
@@ -104,7 +104,7 @@ def of_differences(
         programs: each program's predictions for the same examples, in the same order.
         bases: names in `programs`.
 
-    Example:
+    Examples:
         >>> from metrics.lamp import METRICS
         >>> of_differences(METRICS["mae"], {"r2p": ["4"], "cot": ["3"]}, ["5"], bases=["cot"])
         {'cot': {'r2p': Interval(value=-1.0, low=-1.0, high=-1.0)}}

@@ -79,7 +79,7 @@ class Rubric(dspy.Module):
     Raises:
         ConfigError: for no criteria, or a name that cannot be a field's.
 
-    Example:
+    Examples:
         >>> judge = Rubric()
         >>> judge(profile=[], request="It rained.", answer="Rain Again ", against="Rain Again").score
         1.0
@@ -127,7 +127,7 @@ class Pairwise(dspy.Module):
     Args:
         retriever: as for `Rubric`.
 
-    Example:
+    Examples:
         >>> judge = Pairwise()
         >>> judge(profile=[], request="It rained.", answer="Rain Again", against="Rain Again").score
         0.5
@@ -170,7 +170,7 @@ def as_metric(judge: Rubric | Pairwise, *, request: str, answer: str, profile: s
         judge: calls the configured model, or the one set with `set_lm`.
         request, answer, profile: the fields that hold the question, the answer and the user's history.
 
-    Example:
+    Examples:
         >>> metric = as_metric(Rubric(), request="article", answer="headline")
         >>> example = dspy.Example(article="It rained.", headline="Rain Again", profile=[])
         >>> metric(example, dspy.Prediction(headline="Rain Again"))

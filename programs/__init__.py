@@ -37,7 +37,7 @@ def load(task: str, path: str | Path | None = None, *, compiled: bool = True, lm
         ConfigError: the task is unknown, its file has an error, or a path is given for an uncompiled program.
         ArtifactError: the artifact does not fit the task.
 
-    Example:
+    Examples:
         >>> load("lamp2").reason.answers
         ('tag',)
     """

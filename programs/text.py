@@ -10,7 +10,7 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udff
 def one_line(text: str) -> str:
     """Put a text on one line and replace every character that a terminal obeys.
 
-    Example:
+    Examples:
         >>> one_line("so \\x1b[2J it\\n rained")
         'so �[2J it rained'
     """
@@ -25,7 +25,7 @@ def truncate(text: str, length: int) -> str:
 def short_repr(value: Any, length: int = 60) -> str:
     """The first `length` characters of a value's `repr`.
 
-    Example:
+    Examples:
         >>> short_repr(["rain"] * 100, 12)
         "['rain', 'ra…"
     """

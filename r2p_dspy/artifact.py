@@ -50,7 +50,7 @@ def save_program(
         OSError: the file cannot be written.
         TypeError: notes or settings are no JSON.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from r2p_dspy.profile import Profile
         >>> class Tag(dspy.Signature):
@@ -116,7 +116,7 @@ def artifact_of(
 ) -> Artifact:
     """Return a program as the data that `save_program` writes; the arguments are the same.
 
-    Example:
+    Examples:
         >>> class Tag(dspy.Signature):
         ...     profile: Profile = dspy.InputField()
         ...     tag: str = dspy.OutputField()

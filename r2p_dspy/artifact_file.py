@@ -67,7 +67,7 @@ def read_artifact(path: str | Path) -> Artifact:
     Raises:
         ArtifactError: the file is missing or damaged, of another kind, or of a newer format.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "program.json"
         >>> write_artifact(Artifact(task="mine", template=["draft"], predictors={}), path)

@@ -90,7 +90,7 @@ def Assert(  # noqa: N802
 ) -> Check:
     """A check that must hold: when it fails, the call retries, and raises after the last retry.
 
-    Example:
+    Examples:
         >>> short = Assert(lambda inputs, outcome: (len(outcome.tag) < 9, "Shorten the tag."), name="short")
         >>> short(Inputs(fields={}), Outcome(fields={"tag": "comedy"})).ok
         True

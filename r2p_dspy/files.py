@@ -13,7 +13,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Write a file or make a directory there. The folder of `path` must exist.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "answer.txt"
         >>> with atomic_path(target) as part:
@@ -42,7 +42,7 @@ def write_atomic(path: Path, text: str) -> None:
 def digest(content: str | bytes | Path | Iterable[bytes]) -> str:
     """The first sixteen hex digits of the SHA-256 of a text, bytes, a file, or pieces of bytes that are taken as one.
 
-    Example:
+    Examples:
         >>> digest("rain") == digest(b"rain") == digest([b"ra", b"in"])
         True
     """

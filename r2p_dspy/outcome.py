@@ -40,7 +40,7 @@ AnyRecord = TypeVar("AnyRecord", bound=_Record)
 def unshadowed(record: AnyRecord) -> AnyRecord:
     """The record's own attributes, also those that a field of the user's signature hides.
 
-    Example:
+    Examples:
         >>> outcome = Outcome(fields={"error": "404"})
         >>> outcome.error, unshadowed(outcome).error
         ('404', None)
@@ -87,7 +87,7 @@ class Outcome(_Record):
         predictors: for a program of several predictors, the last outputs of each by its name; empty for a template.
         error: why the text could not be read, or None.
 
-    Example:
+    Examples:
         >>> Outcome(fields={"tag": "comedy"}, stages={"draft": "comedy"}, answers=("tag",)).draft
         'comedy'
     """

@@ -83,7 +83,7 @@ class Reasoning(str):
         stages: the value of each stage by name; None where it could not be read.
         cited: the cited items under their own ids, in the order of their first citation.
 
-    Example:
+    Examples:
         >>> reasoning = Reasoning({"requirements": "a tag", "evidence": []})
         >>> reasoning.requirements, reasoning.evidence, reasoning.splitlines()
         ('a tag', [], ['requirements: a tag', 'evidence: []'])
@@ -171,7 +171,7 @@ class R2PPrediction(dspy.Prediction):
         details: how the answer came about; default: those of `base`.
         fields: more fields, or new values.
 
-    Example:
+    Examples:
         >>> answer = R2PPrediction({"tag": "comedy"}, details=Details(decision="2 of 3 agree"))
         >>> answer.tag, answer.decision, answer.get("violations"), answer.toDict()
         ('comedy', '2 of 3 agree', [], {'tag': 'comedy'})

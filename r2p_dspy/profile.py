@@ -38,7 +38,7 @@ class Item(BaseModel, extra="forbid"):
 
     Any other key is a text field, so LaMP's own rows are items. Only `item` is none: in a prompt it is the id.
 
-    Example:
+    Examples:
         >>> Item(id="7", title="Rain", text="It rained.").fields
         {'title': 'Rain', 'text': 'It rained.'}
     """
@@ -99,7 +99,7 @@ class Profile(BaseModel, extra="forbid"):
     Raises:
         pydantic.ValidationError: ids are not unique, an item has no text, or the text is not one JSON object a line.
 
-    Example:
+    Examples:
         >>> profile = Profile.model_validate([{"id": "a", "text": "rain again", "label": "sad"}])
         >>> print(profile.local())
         {"item": "1", "text": "rain again", "label": "sad"}

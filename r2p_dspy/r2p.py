@@ -49,7 +49,7 @@ class R2P(dspy.Module):
         ConfigError: the signature, a check or a setting cannot be used.
         AssertionFailed: in a call, an assert fails after the last retry (recorded instead under `optimizing()`).
 
-    Example:
+    Examples:
         >>> class Tag(dspy.Signature):
         ...     film: str = dspy.InputField()
         ...     profile: Profile = dspy.InputField()

@@ -24,7 +24,7 @@ def redacted(artifact: Artifact, texts: Iterable[str] = ()) -> Artifact:
         artifact: a compiled program. It is not changed.
         texts: what users wrote, in addition to the texts of the demos.
 
-    Example:
+    Examples:
         >>> from r2p_dspy.artifact_file import Predictor
         >>> demo = {"film": "the keeper of a lighthouse finds a wreck", "tag": "sad"}
         >>> instructions = 'Films such as "the keeper of a lighthouse finds a wreck" are sad.'

@@ -85,7 +85,7 @@ class Template:
     Raises:
         ConfigError: two stages have the same name, or there is no stage.
 
-    Example:
+    Examples:
         >>> [stage.name for stage in TEMPLATE.leaves()]
         ['requirements', 'evidence', 'preferences', 'draft', 'verification']
     """

@@ -116,7 +116,7 @@ def trainable(lm: dspy.LM, directory: str | Path, template: Template = TEMPLATE)
     Raises:
         ConfigError: the model is served, or packages for training are missing.
 
-    Example:
+    Examples:
         >>> import r2p_dspy
         >>> trainable(r2p_dspy.connect("openai/gpt-4o-mini"), "runs/trained")  # doctest: +ELLIPSIS
         Traceback (most recent call last):

@@ -18,7 +18,7 @@ class Rollouts(dspy.Module):
     Args:
         program: its LM is trained; this module shares its predictor and LM.
 
-    Example:
+    Examples:
         >>> from r2p_dspy import Profile
         >>> class Tag(dspy.Signature):
         ...     film: str = dspy.InputField()

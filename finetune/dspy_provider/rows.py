@@ -58,7 +58,7 @@ def normalize_exported_row(
     Raises:
         ConfigError: the XML adapter wrote a row of a program that thinks by the template.
 
-    Example:
+    Examples:
         >>> import dspy
         >>> class Tag(dspy.Signature):
         ...     film: str = dspy.InputField()

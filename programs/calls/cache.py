@@ -67,7 +67,7 @@ class CallCache:
     The directory is created if it is missing; RunError if it cannot be used. `run` is the id of the run that pays for
     new calls.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> cache = CallCache(Path(tempfile.mkdtemp()), run="mine")
         >>> cache.put("key", "openai/gpt-4o-mini", Call(["[[ ## tag ## ]]"]))

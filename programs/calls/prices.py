@@ -9,7 +9,7 @@ from r2p_dspy.dspy_internals import model_info
 def cost(model: str, tokens: Mapping[str, int]) -> float | None:
     """The price of `prompt` and `completion` tokens in US dollars; None where it is not known.
 
-    Example:
+    Examples:
         >>> cost("local/pocket-1", {"prompt": 1000, "completion": 100})
         0.0
     """

@@ -30,7 +30,7 @@ class UsageLimits:
     Raises:
         ConfigError: for a limit that is not above 0.
 
-    Example:
+    Examples:
         >>> UsageLimits(calls=100).given
         {'calls': 100}
     """
@@ -139,7 +139,7 @@ class UsageLimiter:
 def latency(seconds: list[float]) -> dict[str, float] | None:
     """How long calls took: mean and 95th percentile, in seconds; None without calls.
 
-    Example:
+    Examples:
         >>> latency([1.0, 2.0, 3.0])
         {'mean': 2.0, 'p95': 2.9}
     """

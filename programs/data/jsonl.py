@@ -84,7 +84,7 @@ def iter_examples(
             a duplicate id, lacks an input, the profile or the answer, has an item that lacks one of the task's fields
             or has no text in them, or has a label that the task does not have.
 
-    Example:
+    Examples:
         >>> import json, tempfile
         >>> from programs.tasks.lamp4 import TASK
         >>> row = {"id": "1", "article": "It rained.", "profile": [{"id": "a", "title": "Wet", "text": "Rain in May."}]}

@@ -21,7 +21,7 @@ def read_examples(
         tell: takes a line about the rows that are left out.
         least: the fewest training examples, if the command needs any.
 
-    Example:
+    Examples:
         >>> from programs.tasks.lamp2 import TASK
         >>> len(read_examples(TASK, DataConfig(limit=5)).test)
         5

@@ -31,7 +31,7 @@ def split(
         ConfigError: for a share outside (0, 1).
         DataError: if all examples are of one user.
 
-    Example:
+    Examples:
         >>> rows = [dspy.Example(q=str(n), profile=Profile()).with_inputs("q", "profile") for n in range(10)]
         >>> [len(part) for part in split(rows, seed=0)]
         [8, 2]
@@ -66,7 +66,7 @@ def check_apart(train: Sequence[dspy.Example], evaluation: Sequence[dspy.Example
         DataError: if the training set has a question of the evaluation set, with the same text and the same id. (The
             same text under another id is another user's question: two users tag one film, two authors write one paper.)
 
-    Example:
+    Examples:
         >>> row = dspy.Example(id="1", q="what", profile=Profile()).with_inputs("q", "profile")
         >>> check_apart([row], [row])
         Traceback (most recent call last):

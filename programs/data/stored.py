@@ -21,7 +21,7 @@ def stored(examples: Iterable[dspy.Example]) -> list[dspy.Example]:
 
     The examples stay equal. The items of their profiles are read from the file each time they are used.
 
-    Example:
+    Examples:
         >>> row = dspy.Example(id="1", profile=Profile.of([{"id": "a", "text": "Rain in May."}])).with_inputs("profile")
         >>> stored([row])[0].profile[0].text
         'Rain in May.'

@@ -9,7 +9,7 @@ _SURROGATES = re.compile(r"[\ud800-\udfff]")
 def repair_text(text: str) -> str:
     """Replace lone surrogates, which broken JSON has and no model takes, by the replacement character.
 
-    Example:
+    Examples:
         >>> repair_text("so\\ud83d it rained")
         'so� it rained'
     """
@@ -19,7 +19,7 @@ def repair_text(text: str) -> str:
 def row_id(data: Any) -> str | None:
     """The id of a row, a gold or an item, which may be text or a whole number; None if it has none.
 
-    Example:
+    Examples:
         >>> row_id({"id": 7}), row_id({"id": True}), row_id([])
         ('7', None, None)
     """

@@ -34,7 +34,7 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
 def published(task: str) -> dict[str, Mapping[str, float]]:
     """The published results of a task, by source.
 
-    Example:
+    Examples:
         >>> published("lamp1")
         {'gpt-4o-mini + BM25': {'accuracy': 0.632}, 'FlanT5-XXL + PPlug': {'accuracy': 0.687}}
     """
@@ -44,7 +44,7 @@ def published(task: str) -> dict[str, Mapping[str, float]]:
 def lines(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Published results as text, one line per source.
 
-    Example:
+    Examples:
         >>> lines(published("lamp5"))
         ['FlanT5-XXL + PPlug: rouge1 .498, rougeL .448']
     """

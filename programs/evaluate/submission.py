@@ -22,7 +22,7 @@ class SubmissionError(DataError):
 def submission(task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Predictions as LaMP's official script takes them; an answer of None becomes the empty text.
 
-    Example:
+    Examples:
         >>> from programs.tasks.lamp2 import TASK
         >>> submission(TASK, [{"id": "110", "answer": "comedy"}, {"id": "111", "answer": None}])
         {'task': 'LaMP_2', 'golds': [{'id': '110', 'output': 'comedy'}, {'id': '111', 'output': ''}]}
@@ -41,7 +41,7 @@ def score(predictions: Path, golds: Path) -> tuple[Task, int, dict[str, Interval
         SubmissionError: for a file in another format, predictions for another task, a repeated id (the official script
             silently takes the last), and ids that differ from those of the golds.
 
-    Example:
+    Examples:
         >>> import json, tempfile
         >>> file = Path(tempfile.mkdtemp()) / "golds.json"
         >>> _ = file.write_text(json.dumps({"task": "LaMP_3", "golds": [{"id": "1", "output": "4"}]}))

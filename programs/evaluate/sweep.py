@@ -115,7 +115,7 @@ def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
 def short_names(models: Sequence[str]) -> dict[str, str]:
     """The models by the short names that tables and figures have room for; a repeated model counts once.
 
-    Example:
+    Examples:
         >>> short_names(["pocket", "hf:checkpoints/first", "openai/gpt-4o-mini"])
         {'pocket': 'pocket', 'hf:first': 'hf:checkpoints/first', 'openai/gpt-4o-mini': 'openai/gpt-4o-mini'}
         >>> list(short_names(["hf:a/last", "hf:b/last"]))

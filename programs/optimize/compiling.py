@@ -46,7 +46,7 @@ def composite(task: Task, weights: Mapping[str, float] | None = None, threshold:
 def parse_weights(text: str | None) -> dict[str, float] | None:
     """Read weights from PART=NUMBER, separated by commas. Parts that are not named weigh nothing.
 
-    Example:
+    Examples:
         >>> parse_weights("task=0.8, structure=0.2")
         {'task': 0.8, 'structure': 0.2}
     """

@@ -18,7 +18,7 @@ def usage_of_rows(rows: Sequence[Mapping[str, Any]], model: str) -> Usage:
 def estimate(measured: Usage, examples: int, runs: int, threads: int) -> dict[str, float]:
     """What a number of runs of a program will take, from what was measured on some examples with as many threads.
 
-    Example:
+    Examples:
         >>> estimate(Usage(calls=20, prompt=9000, completion=1000, usd=0.1, seconds=80), 10, runs=60, threads=16)
         {'calls': 120, 'tokens': 60000, 'usd': 0.6, 'minutes': 0.5}
     """
@@ -45,7 +45,7 @@ def actual(limiter: UsageLimiter, before: Usage, minutes: float) -> dict[str, fl
 def in_words(usage: Mapping[str, float]) -> str:
     """An estimate, or what was spent, as a phrase.
 
-    Example:
+    Examples:
         >>> in_words({"calls": 120, "tokens": 60000, "usd": 0.6, "minutes": 0.5})
         '120 calls, 60,000 tokens, $0.60, 0.5 minutes'
     """

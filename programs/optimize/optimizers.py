@@ -99,7 +99,7 @@ def program_runs(name: str, train: int, dev: int, trials: int = 0) -> int:
 
     Of the `trials` of tuning many are given up early, so each counts as half of dev.
 
-    Example:
+    Examples:
         >>> program_runs("bootstrap", train=60, dev=60)
         147
     """

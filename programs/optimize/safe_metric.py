@@ -25,7 +25,7 @@ class MetricError(R2PError):
 class SafeMetric:
     """A task's score in [0, 1] that counts its own failure on an example as a score of 0.
 
-    Example:
+    Examples:
         >>> score = SafeMetric(lambda example, prediction: 1 / prediction)
         >>> score(None, 1), score(None, 0), score.failed, score.calls
         (1.0, 0.0, 1, 2)

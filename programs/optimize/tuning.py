@@ -34,7 +34,7 @@ def search_space(task: Task, start: R2PConfig, fixed: Collection[str] = ()) -> d
 
     Left out are `fixed` settings, and templates without a stage that the task's checks need.
 
-    Example:
+    Examples:
         >>> from programs.tasks.lamp2 import TASK
         >>> search_space(TASK, R2PConfig(k=12), fixed=["retriever"])["k"]
         (12, 1, 2, 3, 4, 6, 8)

@@ -25,7 +25,7 @@ class InputRow(NamedTuple):
 def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[InputRow]:
     """The rows of a file, in order. A flawed row, and one whose id is in `skip`, comes with its fault.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from programs.tasks.lamp2 import TASK
         >>> file = Path(tempfile.mkdtemp()) / "rows.jsonl"

@@ -26,7 +26,7 @@ class ModelConfig:
         temperature: in [0, 2]; 0 takes the likeliest token.
         seed: makes drawing repeatable.
 
-    Example:
+    Examples:
         >>> ModelConfig("openai/gpt-4o-mini").connect(cache=False).model
         'openai/gpt-4o-mini'
     """
@@ -126,7 +126,7 @@ class CompileConfig(MeasuringConfig):
         Raises:
             ConfigError: for a limit that is not above 0.
 
-        Example:
+        Examples:
             >>> CompileConfig.of(task="lamp2", k=2, max_calls=100).limits.given
             {'calls': 100}
         """
@@ -158,7 +158,7 @@ class EvaluateConfig(MeasuringConfig):
     def of(cls, **options: Any) -> "EvaluateConfig":
         """Resolve options under their names on the command line; an option that is left out has its default.
 
-        Example:
+        Examples:
             >>> EvaluateConfig.of(task="lamp2", k=2).program.r2p.retriever
             'bm25'
         """

@@ -37,7 +37,7 @@ def provenance(
 def fingerprint(examples: Sequence[dspy.Example]) -> str:
     """Sixteen hex digits that change with the content of the examples and with their order.
 
-    Example:
+    Examples:
         >>> fingerprint([dspy.Example(film="x")]) == fingerprint([dspy.Example(film="y")])
         False
     """

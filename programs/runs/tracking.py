@@ -30,7 +30,7 @@ _QUIET = {
 def store(uri: str) -> str:
     """The address of a store as MLflow takes it. A directory gets a database: MLflow keeps no new runs in plain files.
 
-    Example:
+    Examples:
         >>> store("http://localhost:5000"), store("file:///srv/runs")
         ('http://localhost:5000', 'sqlite:////srv/runs/mlflow.db')
     """
@@ -103,7 +103,7 @@ def tracked(
 def metrics(report: Mapping[str, Any]) -> dict[str, float]:
     """Every number of a report's programs, by program and place in the report, in characters that MLflow takes.
 
-    Example:
+    Examples:
         >>> metrics({"programs": {"r2p": {"metrics": {"accuracy": {"value": 0.9}}, "calls": 4, "cost_usd": None}}})
         {'r2p/metrics.accuracy.value': 0.9, 'r2p/calls': 4.0}
     """

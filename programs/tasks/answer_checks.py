@@ -45,7 +45,7 @@ def one_line(enabled: bool) -> CheckFunction:
 def avoid(phrases: list[str]) -> CheckFunction:
     """The answer has none of these words and phrases, in upper or lower case.
 
-    Example:
+    Examples:
         >>> check = avoid(["asap"])
         >>> check(Inputs(fields={}), Outcome(fields={"subject": "Keys, ASAP!"}, answers=("subject",)))
         (False, 'Leave "asap" out of the subject.')

@@ -36,7 +36,7 @@ _QUESTION = re.compile(r"(.*)\n\[1\] (.*)\n\[2\] (.*)", re.DOTALL)
 def query(text: str) -> str:
     """The title and the two references, each on a line; the whole input if it has another wording.
 
-    Example:
+    Examples:
         >>> print(query(wording("Parsing With Less\\n[1] A Grammar of News\\n[2] Deep Sea Sensors")))
         Parsing With Less
         [1] A Grammar of News

@@ -26,7 +26,7 @@ class R2PConfig(BaseModel):
         template: one of `r2p_dspy.template.TEMPLATES`.
         carrier: see `R2P`.
 
-    Example:
+    Examples:
         >>> str(R2PConfig(k=2, candidates=3, adaptive=True))
         'bm25 k=2 full fields, up to 3 candidates (auto)'
     """
@@ -69,7 +69,7 @@ class R2PConfig(BaseModel):
 def resolve(explicit: Mapping[str, Any], artifact: str | Path | None = None) -> R2PConfig:
     """R2P's settings: those given explicitly (not None), else those of a compiled program, else the defaults.
 
-    Example:
+    Examples:
         >>> settings = resolve({"k": 2, "template": None})
         >>> settings.k, settings.template
         (2, 'full')
@@ -153,7 +153,7 @@ def build(
     Raises:
         ConfigError: one line, for a setting that cannot be used.
 
-    Example:
+    Examples:
         >>> from programs.tasks.lamp2 import TASK
         >>> build(TASK, R2PConfig(template="brief")).reason.template.leaves()[0].name
         'evidence'

@@ -30,7 +30,7 @@ def retriever(task: Task, name: str, *, k: int = 4, seed: int = 0, tokens: int |
     Raises:
         ConfigError: one line, for an unknown name, an embedding model that cannot be loaded, and a number out of range.
 
-    Example:
+    Examples:
         >>> from programs.tasks.lamp4 import TASK
         >>> retriever(TASK, "bm25", k=2).text
         ('title', 'text')

@@ -190,7 +190,7 @@ def check_unique(what: str, names: Collection[str], *where: str | int) -> None:
 def unknown(what: str, name: str, known: Collection[str]) -> str:
     """The message for an unknown name, with the nearest known name, or with all of them if none is near.
 
-    Example:
+    Examples:
         >>> unknown("metric", "rouge", ["accuracy", "rouge1"])
         "unknown metric 'rouge'; did you mean 'rouge1'?"
     """

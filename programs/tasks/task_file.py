@@ -27,7 +27,7 @@ def task_of(name: str) -> Task:
             in the file, and for an unknown key, field, metric or check the nearest known one. If Python code in the
             file raised, `traceback` has the user's own frames.
 
-    Example:
+    Examples:
         >>> task_of("lamp2").metrics
         ('accuracy', 'f1')
     """

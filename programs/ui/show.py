@@ -24,7 +24,7 @@ _UNCOMPILED = "uncompiled"
 def load_artifact(name: str) -> Artifact:
     """Read a program that the command line names: its file, its run's directory, or a task for its uncompiled program.
 
-    Example:
+    Examples:
         >>> load_artifact("lamp2").predictors["reason"].demos
         []
     """
@@ -39,7 +39,7 @@ def describe(artifact: Artifact, width: int = 100, max_chars: int | None = MAX_C
 
     A line has `width` characters, and a text shows its first `max_chars`; None shows all of it.
 
-    Example:
+    Examples:
         >>> empty = Artifact(task="mine", template=["draft"], predictors={})
         >>> print(*(line.text for line in describe(empty)), sep="\\n")
         program for mine
@@ -69,7 +69,7 @@ def describe(artifact: Artifact, width: int = 100, max_chars: int | None = MAX_C
 def compare(before: Artifact, after: Artifact, width: int = 100, max_chars: int | None = MAX_CHARS) -> Iterator[Line]:
     """List what the second of two programs changes: facts, instructions by sentence, fields, and demos by id.
 
-    Example:
+    Examples:
         >>> before, after = (Artifact(task=name, template=[], predictors={}) for name in ("mine", "yours"))
         >>> print(*(line.text for line in compare(before, after)), sep="\\n")
         program

@@ -52,7 +52,7 @@ def print_texts(texts: Iterable[str]) -> None:
 def lines_of(text: str, style: str = "") -> list[Line]:
     """Split a stranger's text into lines that are safe to print, and keep their indentation.
 
-    Example:
+    Examples:
         >>> [line.text for line in lines_of("so \\x1b[2J it\\n  rained")]
         ['so �[2J it', '  rained']
     """
@@ -71,7 +71,7 @@ def call_lines(name: str, messages: Iterable[Any], answer: str) -> list[Line]:
 def interval_text(interval: Mapping[str, float], sign: str = "") -> str:
     """A value and its interval to three digits, each with a sign if `sign` is "+".
 
-    Example:
+    Examples:
         >>> interval_text({"value": 0.9, "low": 0.85, "high": 0.95})
         '0.900 [0.850, 0.950]'
     """

@@ -58,7 +58,7 @@ def connect(
         ConfigError: a value cannot be used; one line that names it and says what to do. Keys come from the environment;
             a missing key shows at the first call.
 
-    Example:
+    Examples:
         >>> lm = connect("openai/gpt-4o-mini", max_tokens=200)
         >>> lm.model
         'openai/gpt-4o-mini'

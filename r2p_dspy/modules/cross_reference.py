@@ -48,7 +48,7 @@ class CrossReference(dspy.Module):
             `optimizing()`).
         Exception: in a call, every candidate fails with an exception; the first one is raised.
 
-    Example:
+    Examples:
         >>> [name for name, _ in CrossReference(dspy.ChainOfThought("film -> tag"), "tag", n=3).named_predictors()]
         ['predict']
     """

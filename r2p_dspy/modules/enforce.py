@@ -26,7 +26,7 @@ def optimizing(active: bool = True) -> AbstractContextManager[None]:
 
     `dspy.Evaluate` and the optimizers stop at their tenth exception; a hard task would abort them.
 
-    Example:
+    Examples:
         >>> with optimizing():
         ...     dspy.settings.r2p_optimizing
         True
@@ -74,7 +74,7 @@ class Enforce(dspy.Module):
         ConfigError: `max_backtracks` or `max_interventions` is negative, or a check is no `Check`.
         AssertionFailed: in a call, an assert fails after the last retry (recorded instead under `optimizing()`).
 
-    Example:
+    Examples:
         >>> brief = Assert(lambda inputs, outcome: (len(outcome.answer) < 80, "Shorten it."), name="brief")
         >>> [name for name, _ in Enforce(dspy.ChainOfThought("question -> answer"), [brief]).named_predictors()]
         ['predict']

@@ -46,7 +46,7 @@ class Reason(ProfilePredict):
         ConfigError: the signature has not exactly one profile input.
         UnreadableAnswer: in a call, the completion cannot be read as the signature's outputs.
 
-    Example:
+    Examples:
         >>> from r2p_dspy.profile import Profile
         >>> class Tag(dspy.Signature):
         ...     film: str = dspy.InputField()

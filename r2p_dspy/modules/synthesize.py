@@ -18,7 +18,7 @@ class Synthesize(ProfilePredict):
     Raises:
         ConfigError: the signature has not exactly one profile input, or has a field of such a name.
 
-    Example:
+    Examples:
         >>> from r2p_dspy.profile import Profile
         >>> class Tag(dspy.Signature):
         ...     film: str = dspy.InputField()

@@ -22,7 +22,7 @@ class BM25:
     Raises:
         ConfigError: `k` is negative or no integer.
 
-    Example:
+    Examples:
         >>> texts = {"1": "a diver finds love", "2": "rain in the city", "3": "a storm"}
         >>> films = Profile.of([{"id": name, "text": text} for name, text in texts.items()])
         >>> [item.id for item in BM25(k=1)("love under water", films)]

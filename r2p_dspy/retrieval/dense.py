@@ -34,7 +34,7 @@ class Dense:
         ConfigError: `k` is negative, or the embedder cannot be called. When called: the embedder does not return a
             row of finite numbers for each text.
 
-    Example:
+    Examples:
         >>> def colours(texts):
         ...     return [[text.count("red"), text.count("blue")] for text in texts]
         >>> profile = Profile.of([{"id": "1", "text": "a blue car"}, {"id": "2", "text": "a red or blue car"}])

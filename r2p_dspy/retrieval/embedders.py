@@ -38,7 +38,7 @@ def embedder(name: str) -> Embedder:
         ConfigError: the model cannot be found or loaded. A served model's failure, such as a missing key, is raised at
             the first call.
 
-    Example:
+    Examples:
         >>> embedder("./nowhere")  # doctest: +IGNORE_EXCEPTION_DETAIL
         Traceback (most recent call last):
         ConfigError: embedder './nowhere': no such directory; give a model directory or a hub name (ORG/NAME)

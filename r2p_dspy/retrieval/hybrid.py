@@ -31,7 +31,7 @@ class Hybrid:
         ConfigError: `k` or `constant` is negative, there is no retriever, an argument is no retriever, or the
             retrievers name different queries. When called: a retriever returns an item that the profile lacks.
 
-    Example:
+    Examples:
         >>> from r2p_dspy import BM25, Recency
         >>> rows = [{"id": "1", "text": "rain", "date": "2024-05-01"}, {"id": "2", "text": "sea", "date": "2024-05-02"}]
         >>> [item.id for item in Hybrid(BM25(), Recency(), k=1)("sea", Profile.of(rows))]
@@ -96,7 +96,7 @@ class Budget:
     Raises:
         ConfigError: `tokens` is below 1 or no integer, or `retriever` is no retriever.
 
-    Example:
+    Examples:
         >>> from r2p_dspy import All
         >>> profile = Profile.of([{"id": "1", "text": "so long " * 99}, {"id": "2", "text": "a storm"}])
         >>> [item.id for item in Budget(All(), tokens=50)("storm", profile)]

@@ -17,7 +17,7 @@ class Index(BM25Okapi):
     occurrences of its words only, not for words times documents. A corpus without words, by which rank_bm25 divides,
     scores zero.
 
-    Example:
+    Examples:
         >>> Index([["rain", "again"], ["a", "storm"], ["love"]]).get_top_n(["love"], ["1", "2", "3"], n=1)
         ['3']
     """

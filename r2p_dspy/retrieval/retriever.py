@@ -23,7 +23,7 @@ class Retriever(Protocol):
 def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
     """Make the query from a module's inputs: all text inputs joined, the field named, or what the function returns.
 
-    Example:
+    Examples:
         >>> query_text({"article": "Rain in May.", "tone": "dry", "profile": Profile()})
         'Rain in May. dry'
     """
@@ -39,7 +39,7 @@ def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
 def item_text(item: Item, text: Text | None = None) -> str:
     """Make the text of an item that a query is matched with: all its text, the fields named, or the function's.
 
-    Example:
+    Examples:
         >>> item_text(Item(id="7", title="Rain", text="It rained."), ("title",))
         'Rain'
     """

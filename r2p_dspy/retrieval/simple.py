@@ -22,7 +22,7 @@ class Recency:
     Raises:
         ConfigError: `k` is negative or no integer.
 
-    Example:
+    Examples:
         >>> profile = Profile.of([{"id": str(day), "text": "x", "date": f"2020-01-0{day}"} for day in (1, 3, 2)])
         >>> [item.id for item in Recency(k=2)("", profile)]
         ['3', '2']
@@ -55,7 +55,7 @@ class Random:
     Raises:
         ConfigError: `k` is negative or no integer.
 
-    Example:
+    Examples:
         >>> profile = Profile.of([{"id": str(n), "text": "x"} for n in range(9)])
         >>> Random(k=3, seed=1)("q", profile) == Random(k=3, seed=1)("q", profile)
         True

@@ -27,7 +27,7 @@ class CompletionReader:
         checks: such as an R2P program's `checks`.
         adapter: parses the completions; DSPy's chat adapter by default.
 
-    Example:
+    Examples:
         >>> class Tag(dspy.Signature):
         ...     film: str = dspy.InputField()
         ...     profile: Profile = dspy.InputField()

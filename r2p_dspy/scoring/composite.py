@@ -38,7 +38,7 @@ class Score(float):
         feedback: how to improve the answer, in one line.
         accepted: whether the answer is good enough to learn from. None: if the value is above 0.
 
-    Example:
+    Examples:
         >>> score = Score(0.65, {"task": 0.5, "structure": 1.0}, "The answer is wrong.", accepted=False)
         >>> float(score), score.parts["structure"], bool(score)
         (0.65, 1.0, False)
@@ -90,7 +90,7 @@ class Composite:
     Raises:
         ConfigError: for an unknown part, a negative weight, weights that sum to 0, or a threshold outside [0, 1].
 
-    Example:
+    Examples:
         >>> exact = Composite(lambda example, prediction: float(example.tag == prediction.tag))
         >>> exact(dspy.Example(tag="comedy"), dspy.Prediction(tag="comedy"))
         1.0
@@ -166,7 +166,7 @@ class Composite:
         In TRL, use `reward` as a reward function of weight 1, and log the parts as reward functions of weight 0. A
         part that the program does not have is None, which TRL leaves out.
 
-        Example:
+        Examples:
             >>> exact = Composite(lambda example, prediction: float(example.tag == prediction.tag))
             >>> exact.reward(dspy.Example(tag="comedy"), dspy.Prediction(tag="comedy"))
             {'reward': 1.0, 'task': 1.0, 'structure': None, 'evidence': None, 'consistency': None}

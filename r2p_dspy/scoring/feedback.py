@@ -39,7 +39,7 @@ def write_feedback(
         predictor: whose instructions are to be rewritten, as `named_predictors` names it. "synthesize" gets feedback
             on its comparison of the candidates, all others on the stages. None: the whole program.
 
-    Example:
+    Examples:
         >>> import dspy
         >>> write_feedback(dspy.Example(tag="comedy"), dspy.Prediction(tag="drama"), False, [])
         "The tag was 'drama'; right is 'comedy'."

@@ -47,7 +47,7 @@ class FolderCheck:
     Raises:
         DataError: if there is no such directory, it has none of LaMP's files, or none of them names the task.
 
-    Example:
+    Examples:
         >>> import json, tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "dev_questions.json").write_text('[{"id": "7"}]')

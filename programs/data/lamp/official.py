@@ -35,7 +35,7 @@ def official_urls(task: Task, by: By, test: bool = False, base: str = "") -> dic
     Raises:
         DataError: for task 6, whose e-mails need a licence; the message says where to get it.
 
-    Example:
+    Examples:
         >>> from programs.tasks import TASKS
         >>> official_urls(TASKS["lamp2"], "time")["dev_outputs.json"]
         'https://ciir.cs.umass.edu/downloads/LaMP/time/LaMP_2/new/dev/dev_outputs.json'

@@ -44,7 +44,7 @@ def iter_examples(
             label that the task does not have.
         ConfigError: for a limit below 1.
 
-    Example:
+    Examples:
         >>> import json, tempfile
         >>> from programs.tasks.lamp4 import TASK
         >>> item = {"id": "a", "title": "Wet", "text": "Rain in May."}

@@ -21,7 +21,7 @@ _LONGEST = 200  # characters that are shown of an id or of a row's keys
 class RowError:
     """An error in a row, or in a file as a whole.
 
-    Example:
+    Examples:
         >>> print(RowError(Path("dev_questions.json"), "110", "question 110", "its input is None", "correct it"))
         dev_questions.json: question 110: its input is None; correct it
     """

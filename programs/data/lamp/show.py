@@ -47,7 +47,7 @@ def text(task: Task, example: dspy.Example, width: int = 100, most: int | None =
 
     A line has at most `width` characters, and a text is cut after `most` characters, unless that is None.
 
-    Example:
+    Examples:
         >>> from programs.tasks import TASKS
         >>> item = {"id": "7", "description": "A diver finds a wreck.", "label": "classic", "date": "2019-04-02"}
         >>> example = dspy.Example(id="110", description="A keeper of a lighthouse.", profile=[item], tag="psychology")

@@ -50,7 +50,7 @@ class TransformersEngine:
     Raises:
         ConfigError: there is no such model, or it cannot run in this process.
 
-    Example:
+    Examples:
         >>> from dspy.lm15 import Config, Message, Request
         >>> engine = TransformersEngine("pocket")  # doctest: +SKIP
         >>> hello = Request(engine.model_name, (Message.user("Hello"),), config=Config(max_tokens=8))  # doctest: +SKIP

@@ -36,7 +36,7 @@ class ServedLM(LocalLM):
         **kwargs: as for `dspy.LM`. Steered calls use `api_base` (or `HOSTED_VLLM_API_BASE`), `timeout` (seconds) and
             `extra_body` (vLLM's own settings; its `chat_template_kwargs` go to the chat template) too.
 
-    Example:
+    Examples:
         >>> lm = ServedLM("hosted_vllm/Qwen/Qwen3-8B", api_base="http://localhost:8000/v1", reasoning=True)
         >>> lm.supports_reasoning
         True
