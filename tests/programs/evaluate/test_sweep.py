@@ -213,7 +213,7 @@ def test_table_and_figure_per_task(models, tmp_path, capsys):
         assert ((panel.max(-1) - panel.min(-1)) > 0.3).sum() > 500
 
 
-def test_published_results_only_for_lamp_data(models, tmp_path, capsys):
+def test_figures_of_others_only_for_lamp_data(models, tmp_path, capsys):
     lamp_folder(tmp_path / "files", "lamp2")
     report = sweep(tmp_path / "run", data=str(tmp_path / "files"))
     print_sweep(report, tmp_path / "run")
