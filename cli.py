@@ -20,7 +20,8 @@ from programs.ui.options import COMPILING, DATA, MEASURES, RUN, SETTINGS, SWEPT_
 def cli() -> None:
     """Personalize the output of language models, and show the evidence.
 
-    Every command runs offline by default: the embedded pocket model on the synthetic persona world.
+    Except for `data get`, every command runs offline by default: the embedded pocket model on the synthetic persona
+    world.
     """
 
 
@@ -120,7 +121,7 @@ def predict(source: str, target: str, resume: bool, **given: Any) -> None:
 
     Rows that cannot be answered go to NAME.failed.jsonl beside the output, with line and reason: flawed rows, answers
     that cannot be read, requests that the model refuses. They count as done, and the exit code is 3. To try them again,
-    make an input of them.
+    copy their rows into a new input. A row left out by --skip goes there too.
 
     If the model cannot be reached, no row fails: the run stops, and --resume goes on with the first row that is not
     done. The run stops too when 50 rows fail one after another.

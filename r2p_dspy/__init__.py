@@ -8,7 +8,7 @@ from r2p_dspy.artifact import artifact_of, load_program, save_program
 from r2p_dspy.artifact_file import Artifact, read_artifact, write_artifact
 from r2p_dspy.checks import BUILT_IN, Assert, Check, Suggest, Verdict
 from r2p_dspy.engines.connect import connect
-from r2p_dspy.errors import ArtifactError, AssertionFailed, CheckError
+from r2p_dspy.errors import ArtifactError, AssertionFailed, CheckError, ConfigError, DataError, R2PError, RunError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce, optimizing
 from r2p_dspy.modules.reason import Reason
@@ -44,8 +44,10 @@ __all__ = [
     "Candidate",
     "Check",
     "CheckError",
+    "ConfigError",
     "Composite",
     "CrossReference",
+    "DataError",
     "Dense",
     "Details",
     "Enforce",
@@ -57,6 +59,7 @@ __all__ = [
     "Preference",
     "Profile",
     "R2P",
+    "R2PError",
     "R2PPrediction",
     "Random",
     "Reason",
@@ -64,6 +67,7 @@ __all__ = [
     "Recency",
     "Reconcile",
     "Retriever",
+    "RunError",
     "Score",
     "Stage",
     "Suggest",

@@ -48,7 +48,7 @@ class Check:
             call retries, and records the failure after the last retry.
         name: the name in reports; the function's name by default.
         after: the stage after which it can run; None for the end.
-        max_backtracks: the number of retries that it causes at most, at least 0; None: the program's own maximum.
+        max_backtracks: the most retries that it causes, at least 0; None: the program's own maximum.
 
     Raises:
         ConfigError: `max_backtracks` is negative.
@@ -90,6 +90,9 @@ def Assert(  # noqa: N802
 ) -> Check:
     """A check that must hold: when it fails, the call retries, and raises after the last retry.
 
+    Args:
+        function, after, name, max_backtracks: see `Check`.
+
     Examples:
         >>> short = Assert(lambda inputs, outcome: (len(outcome.tag) < 9, "Shorten the tag."), name="short")
         >>> short(Inputs(fields={}), Outcome(fields={"tag": "comedy"})).ok
@@ -101,7 +104,14 @@ def Assert(  # noqa: N802
 def Suggest(  # noqa: N802
     function: CheckFunction, *, after: str | None = None, name: str | None = None, max_backtracks: int | None = None
 ) -> Check:
-    """A check that should hold: when it fails, the call retries, and records it after the last retry."""
+    """A check that should hold: when it fails, the call retries; then the failure is recorded in `violations`.
+
+    Arguments as in `Assert`.
+
+    Examples:
+        >>> Suggest(lambda inputs, outcome: outcome.tag != "", after="draft", name="filled").kind
+        'suggest'
+    """
     return Check(function, "suggest", name or _name(function), after, max_backtracks)
 
 

@@ -123,8 +123,8 @@ class Details:
         attempts: every attempt, first to last; of the chosen candidate, where there are several. An attempt that was
             corrected while it ran counts as two, without and with the corrections.
         interventions: the corrections of the accepted attempt while it ran.
-        correction_mode: how a failed check reached the model: "stream" (during the generation), "stages" (between two
-            stages) or "retry" (after the generation).
+        correction_mode: how a failed check would reach the model: "stream" (during the generation), "stages" (between
+            two stages) or "retry" (after the generation).
         candidates: the reconciled candidates; empty without cross-referencing.
         decision: why the chosen candidate won, in words.
         truncated_chars: the number of characters cut from the items to fit the model's context.
@@ -162,7 +162,7 @@ _RENAMED = {"grade": "correction_mode", "cut": "truncated_chars", "notes": "warn
 class R2PPrediction(dspy.Prediction):
     """A prediction with details.
 
-    Its fields are the signature's outputs and nothing else; these alone reach traces, demos and `toDict()`. The names
+    From `R2P`, its fields are the signature's outputs alone; only fields reach traces, demos and `toDict()`. The names
     in `Details` are attributes too, and `get` finds them, unless an output has that name. Copies and pickles keep the
     details.
 
@@ -229,7 +229,7 @@ class R2PPrediction(dspy.Prediction):
         lists = {
             "Evidence": quotes,
             "Preferences": preferences,
-            "Corrections": [verdict.message for verdict in unmet if verdict.message],
+            "Corrections (items by their ids in the prompt)": [verdict.message for verdict in unmet if verdict.message],
             "Unmet checks": [verdict.message or verdict.check for verdict in details.violations],
             "Decision": [details.decision] if details.decision else [],
             "Warnings": details.warnings,

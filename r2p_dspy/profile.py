@@ -36,7 +36,8 @@ class Item(BaseModel, extra="forbid"):
         date: `YYYY-MM-DD` where known.
         ref: for an item in a prompt, its id in the full profile.
 
-    Any other key is a text field, so LaMP's own rows are items. Only `item` is none: in a prompt it is the id.
+    Any other key is a text field, so LaMP's own rows are items. No field can be named `item`: prompts use that name
+    for the id.
 
     Examples:
         >>> Item(id="7", title="Rain", text="It rained.").fields
@@ -90,7 +91,7 @@ class Item(BaseModel, extra="forbid"):
 class Profile(BaseModel, extra="forbid"):
     """A user's history: items in order.
 
-    Prompts, demos and saved programs hold it as one JSON object a line. It accepts that text, a list of items or a list
+    Prompts and demos hold it as one JSON object a line. It accepts that text, a list of items or a list
     of dicts, so a saved demo reads back unchanged.
 
     Args:

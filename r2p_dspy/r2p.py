@@ -33,9 +33,9 @@ class R2P(dspy.Module):
         checks: the program's own checks, in addition to the built-in ones (`r2p_dspy.checks.BUILT_IN`).
         template: the stages of the reasoning.
         carrier: what the stages travel in: "fields" or "thinking" (see `Reason`).
-        max_backtracks: the number of retries of a call at most, when a check fails.
-        max_interventions: the number of corrections of a running attempt at most, where the engine can be steered.
-        candidates: the number of outcomes to sample and reconcile at most; 1 samples the answer alone.
+        max_backtracks: the most retries of one call, when a check fails.
+        max_interventions: the most corrections of one running attempt, where the engine can be steered.
+        candidates: the most outcomes to sample; with 1, nothing is reconciled.
         reconcile: how to reconcile, see `CrossReference`; "synthesis" adds the predictor `synthesize`, which optimizers
             tune.
         adaptive: stop sampling when the answer is settled, see `CrossReference`.
@@ -54,7 +54,8 @@ class R2P(dspy.Module):
         ...     film: str = dspy.InputField()
         ...     profile: Profile = dspy.InputField()
         ...     tag: str = dspy.OutputField()
-        >>> [name for name, _ in R2P(Tag).named_predictors()]
+        >>> program = R2P(Tag)  # then: program(film="…", profile=[{"id": "m1", "text": "…", "label": "…"}]).tag
+        >>> [name for name, _ in program.named_predictors()]
         ['reason']
     """
 

@@ -44,7 +44,7 @@ def connect(
         api_base: address of a server, for served models only.
         temperature: between 0 and 2; 0 takes the likeliest token; None leaves it to the model.
         max_tokens: tokens of one answer; default: the provider's; in-process 1024.
-        seed: makes drawing repeatable. In-process models are repeatable anyway; there it picks another answer.
+        seed: makes drawing repeatable. In-process models always repeat; another seed gives another sample.
         cache: answer a repeated request from DSPy's cache.
         **kwargs: for in-process models `device`, `dtype`, `max_batch`, `cache_bytes`, `reasoning`, `threads` and
             `timeout` go to `TransformersEngine`; for served models `prefix` and `reasoning` go to `ServedLM`; all

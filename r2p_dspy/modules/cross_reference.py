@@ -21,7 +21,7 @@ from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
 class CrossReference(dspy.Module):
     """Sample a module's outcome several times, and reconcile the outcomes.
 
-    A candidate that breaks an assert has no vote while another breaks none. Evidence is pooled: an answer that no
+    A candidate that breaks an assert has no vote. Evidence is pooled: an answer that no
     surviving evidence supports loses to one that it supports. The outer trace gets the steps of the chosen candidate
     and those of the synthesis. State names are the wrapped module's own, and `synthesize`.
 
@@ -30,8 +30,9 @@ class CrossReference(dspy.Module):
         answer: the output to reconcile.
         n: the number of candidates at most, at least 1.
         reconcile: "vote": the most frequent answer; "median", for numbers; "medoid", for texts: the one most like the
-            others under ROUGE-L; "synthesis": `synthesize` reads all candidates with their evidence and writes the
-            answer (the paper's way); "auto": numbers by median, answers of which two agree by vote, else by medoid.
+            others under ROUGE-L; "synthesis": `synthesize` reads the surviving candidates with their evidence and
+            chooses one, or writes a better text (the paper's way); "auto": numbers by median, answers of which two
+            agree by vote, else by medoid.
         adaptive: stop sampling when the answer is settled. True: when the leading answer stays ahead with a probability
             of 0.95; a number: another probability; 1.0: when nothing can change the answer.
         synthesize: for "synthesis": a predictor with the module's inputs and `candidates` that yields the answer, such

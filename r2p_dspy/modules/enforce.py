@@ -53,7 +53,7 @@ class _Try:
 
 
 class Enforce(dspy.Module):
-    """Run a module until its checks hold: an unmet check goes back to the model as feedback, and it tries again.
+    """Run a module and retry it while checks fail, with their messages as feedback to the model.
 
     The outer trace gets the steps of the accepted attempt alone, with the original predictors and inputs, so optimizers
     see neither feedback nor failures. Each step's prediction is an `R2PPrediction` with the details of the call, so
@@ -64,9 +64,9 @@ class Enforce(dspy.Module):
         module: any module. Around a `Reason` the checks see its stages and the items as rendered; around another module
             they see its fields and the outputs of its predictors (`outcome.predictors`).
         checks: made with `Assert` and `Suggest`. Whether the output can be read is always checked.
-        max_backtracks: the number of retries of a call at most, at least 0; a check may have a maximum of its own.
-        max_interventions: the number of corrections of a running attempt at most, at least 0; for a `Reason` whose
-            engine can be steered.
+        max_backtracks: the most retries of one call, at least 0; a check may have a maximum of its own.
+        max_interventions: the most corrections of one running attempt, at least 0; for a `Reason` whose engine can be
+            steered.
 
     A call returns an `R2PPrediction` with the module's fields.
 

@@ -99,7 +99,7 @@ class TestExplain:
             "tag: romance\n\n"
             'Evidence:\n- item m7: "a lighthouse"\n\n'
             "Preferences:\n- lighthouses are sad (items m7)\n\n"
-            "Corrections:\n- There is no item 9; cite only 1, 2.\n"
+            "Corrections (items by their ids in the prompt):\n- There is no item 9; cite only 1, 2.\n"
             '- The preference "lighthouses are sad" must name items of the evidence.'
         )
 
