@@ -19,7 +19,7 @@ from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from r2p_dspy import R2P, Outcome, load_program
 from r2p_dspy.engines.chat import CLOSE, OPEN, conversation
-from r2p_dspy.errors import UnreadableAnswer
+from r2p_dspy.modules.failures import UnreadableAnswer
 from r2p_dspy.outcome import unshadowed
 from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.prompting.tags import render

@@ -8,9 +8,10 @@ from r2p_dspy.artifact import artifact_of, load_program, save_program
 from r2p_dspy.artifact_file import Artifact, read_artifact, write_artifact
 from r2p_dspy.checks import BUILT_IN, Assert, Check, Suggest, Verdict
 from r2p_dspy.engines.connect import connect
-from r2p_dspy.errors import ArtifactError, AssertionFailed, CheckError, ConfigError, DataError, R2PError, RunError
+from r2p_dspy.errors import ArtifactError, CheckError, ConfigError, DataError, R2PError, RunError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce, optimizing
+from r2p_dspy.modules.failures import AssertionFailed
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.synthesize import Synthesize
 from r2p_dspy.modules.voting import Reconcile

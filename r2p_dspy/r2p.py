@@ -7,9 +7,10 @@ import dspy
 from dspy.signatures.signature import ensure_signature
 
 from r2p_dspy.checks import BUILT_IN, Check
-from r2p_dspy.errors import AssertionFailed, ConfigError
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce
+from r2p_dspy.modules.failures import AssertionFailed
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.modules.synthesize import Synthesize

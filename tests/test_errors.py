@@ -10,7 +10,8 @@ import dspy
 import pytest
 
 from r2p_dspy import Attempt, Verdict
-from r2p_dspy.errors import AssertionFailed, ConfigError, DataError, R2PError
+from r2p_dspy.errors import ConfigError, DataError, R2PError
+from r2p_dspy.modules.failures import AssertionFailed
 
 HERE = Path(__file__).parents[1]
 CLASS = re.compile(r"^class \w+\(.*(Error|Exception|Failed)\b.*\):", re.MULTILINE)

@@ -50,8 +50,7 @@ def test_no_module_imports_itself_through_others():
     modules = {name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in FILES}
     graph = {}
     for module, path in modules.items():
-        # Errors carry what was reached, and everything raises errors: their imports are for types alone.
-        names = imported([] if module == "r2p_dspy.errors" else ast.walk(tree_of(path)))
+        names = imported(ast.walk(tree_of(path)))
         graph[module] = {name if name in modules else name.rpartition(".")[0] for name in names} & modules.keys()
     try:
         graphlib.TopologicalSorter(graph).prepare()
@@ -59,14 +58,7 @@ def test_no_module_imports_itself_through_others():
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-def unless(paths, reasons):
-    """Parametrize over paths; those with a reason still have to be fixed."""
-    marks = {name: pytest.mark.xfail(strict=True, reason=reason) for name, reason in reasons.items()}
-    assert marks.keys() <= set(map(name_of, paths)), "a path that is to be fixed is gone: take its reason out"
-    return [pytest.param(path, id=name_of(path), marks=marks.get(name_of(path), ())) for path in paths]
-
-
-@pytest.mark.parametrize("folder", unless(FOLDERS, {}))
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
 def test_a_folder_holds_at_most_14_modules_and_says_what_lives_there(folder):
     modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
     assert len(modules) <= 14, f"{len(modules)} modules: {', '.join(sorted(modules))}"
@@ -100,7 +92,7 @@ def private_names(path):
     yield from PRIVATE_NAMES.intersection(part.name for part in methods if hasattr(part, "name"))
 
 
-@pytest.mark.parametrize("path", unless(FILES, {}))
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_private_names_of_dspy_stand_in_one_place(path):
     used = sorted(set(private_names(path)))
     assert not used or name_of(path) in PRIVATE_NAMES_ALLOWED, ", ".join(used)

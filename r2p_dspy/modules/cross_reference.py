@@ -9,8 +9,9 @@ from typing import Any, cast, get_args
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy.errors import AssertionFailed, ConfigError
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.enforce import Trace, inner_parameters, optimizing
+from r2p_dspy.modules.failures import AssertionFailed
 from r2p_dspy.modules.sampled import Sampled, agreement
 from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.modules.voting import Reconcile, alike, choose, due, is_number, key, line

@@ -10,7 +10,8 @@ from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.checks import Assert, Check, Verdict, feedback, judge, parsed
 from r2p_dspy.decoding.monitor import Intervention, enforcing
-from r2p_dspy.errors import AssertionFailed, ConfigError, UnreadableAnswer
+from r2p_dspy.errors import ConfigError
+from r2p_dspy.modules.failures import AssertionFailed, UnreadableAnswer
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.outcome import Inputs, Outcome

@@ -9,7 +9,7 @@ import pytest
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy import R2P, All, Enforce, R2PPrediction, Reason, Reasoning, optimizing
-from r2p_dspy.errors import AssertionFailed, UnreadableAnswer
+from r2p_dspy.modules.failures import AssertionFailed, UnreadableAnswer
 from r2p_dspy.prediction import attempts_of
 from tests.film import FILM, HISTORY, Film, ask, program
 from tests.scripted import completion
