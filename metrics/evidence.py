@@ -5,7 +5,7 @@ from typing import Any
 from r2p_dspy.scoring.composite import part_holds
 
 
-def valid(prediction: Any, *, first: bool = False) -> bool | None:
+def valid(prediction: Any, *, first: bool = False) -> bool | None:  # its details are found by name
     """Whether an answer's evidence holds, in the accepted attempt or the first.
 
     It holds if the checks `cited`, `quoted`, `backed` and `labelled` hold (`r2p_dspy.scoring.composite.PARTS`): at

@@ -197,11 +197,11 @@ def _ask(module: Enforce, **inputs: Any) -> dspy.Prediction:
         raise JudgeError(f"the judge failed ({type(error).__name__}: {_line(error)})") from error
 
 
-def _line(error: Any) -> str:
+def _line(error: object) -> str:
     return " ".join(str(error).split())[:300].rstrip(".")
 
 
-def _text(answer: Any) -> str:
+def _text(answer: object) -> str:
     return "" if answer is None else str(answer).strip()
 
 

@@ -64,7 +64,7 @@ class Metric:
         return self.total is _mean
 
 
-def _text(answer: Any) -> str:
+def _text(answer: object) -> str:
     return "" if answer is None else str(answer).strip()
 
 
@@ -103,7 +103,7 @@ def _mean(rows: Floats) -> Floats:
 # Labels
 
 
-def _index(answer: Any, labels: Labels) -> int:
+def _index(answer: object, labels: Labels) -> int:
     """The label's index in the list; -1 if it is not in it (LaMP, `create_mapping`)."""
     if not labels:
         raise ConfigError("accuracy and f1 need the task's labels; pass the full list")
@@ -111,11 +111,11 @@ def _index(answer: Any, labels: Labels) -> int:
     return known.index(text) if text in known else -1
 
 
-def _hit(prediction: Any, gold: Any, labels: Labels = ()) -> float:
+def _hit(prediction: object, gold: object, labels: Labels = ()) -> float:
     return float(_index(prediction, labels) == _index(gold, labels))
 
 
-def _sound_hit(prediction: Any, gold: Any, labels: Labels = ()) -> float:
+def _sound_hit(prediction: object, gold: object, labels: Labels = ()) -> float:
     # LaMP's script counts -1 as equal to -1; a reward must never go to an answer outside the list.
     return _hit(prediction, gold, labels) if _index(prediction, labels) >= 0 else 0.0
 
@@ -149,14 +149,14 @@ def _f1_total(rows: Floats) -> Floats:
 # Ratings
 
 
-def _gold_rating(gold: Any) -> float:
+def _gold_rating(gold: object) -> float:
     value = _number(gold)
     if value is None:
         raise ConfigError(f"the gold rating {gold!r} is no number; check the gold file")
     return value
 
 
-def _number(answer: Any) -> float | None:
+def _number(answer: object) -> float | None:
     try:
         with np.errstate(over="ignore"):
             value = float(np.float32(float(_text(answer))))  # as the `evaluate` package computes
@@ -171,7 +171,7 @@ def _scale(labels: Labels) -> tuple[float, float]:
     return (min(ratings), max(ratings)) if len(ratings) > 1 else (1.0, 5.0)
 
 
-def _rating(prediction: Any, gold: float, labels: Labels) -> float:
+def _rating(prediction: object, gold: float, labels: Labels) -> float:
     """The predicted rating; if it is no number, the end of the scale farther from the gold (on a tie, the highest)."""
     value = _number(prediction)
     if value is not None:
@@ -180,16 +180,16 @@ def _rating(prediction: Any, gold: float, labels: Labels) -> float:
     return low if abs(low - gold) > abs(high - gold) else high
 
 
-def _error(prediction: Any, gold: Any, labels: Labels = ()) -> float:
+def _error(prediction: object, gold: object, labels: Labels = ()) -> float:
     wanted = _gold_rating(gold)
     return abs(_rating(prediction, wanted, labels) - wanted)
 
 
-def _squared(prediction: Any, gold: Any, labels: Labels = ()) -> float:
+def _squared(prediction: object, gold: object, labels: Labels = ()) -> float:
     return _error(prediction, gold, labels) ** 2
 
 
-def _closeness(prediction: Any, gold: Any, labels: Labels = ()) -> float:
+def _closeness(prediction: object, gold: object, labels: Labels = ()) -> float:
     wanted, given = _gold_rating(gold), _number(prediction)
     low, high = _scale(labels)
     return 0.0 if given is None else max(0.0, 1 - abs(given - wanted) / (high - low))
@@ -215,7 +215,7 @@ def _rouge(prediction: str, gold: str) -> dict[str, float]:
     return {name: score.fmeasure for name, score in _scorer().score(gold, prediction).items()}
 
 
-def _likeness(prediction: Any, gold: Any, labels: Labels = ()) -> float:
+def _likeness(prediction: object, gold: object, labels: Labels = ()) -> float:
     if _text(prediction) == _text(gold):
         return 1.0  # ROUGE sees only a-z and digits: "你好" scores 0 against itself
     parts = _rouge(_text(prediction), _text(gold))
@@ -223,7 +223,7 @@ def _likeness(prediction: Any, gold: Any, labels: Labels = ()) -> float:
 
 
 def _rouge_metric(name: str) -> Metric:
-    def example(prediction: Any, gold: Any, labels: Labels = ()) -> float:
+    def example(prediction: object, gold: object, labels: Labels = ()) -> float:
         return _rouge(_text(prediction), _text(gold))[name]
 
     rows = _each(example)

@@ -247,7 +247,7 @@ def _drafted(value: Any, draft: str) -> bool:
         return True
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """A model's words, shortened for a message: a loop would fill the next prompt."""
     text = str(value)
     return text if len(text) <= _REPEATED else f"{text[:_REPEATED]}…"

@@ -250,7 +250,7 @@ def attempts_of(prediction: object) -> list[Attempt]:
     return [entry for entry in passed_on if isinstance(entry, Attempt)] if isinstance(passed_on, list | tuple) else []
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, str):
         return value
     try:

@@ -80,7 +80,7 @@ def due(candidates: Sequence[Candidate], answer: str, n: int, confidence: float 
     return left
 
 
-def key(answer: Any) -> str:
+def key(answer: object) -> str:
     """A text that is equal for answers that differ in white space and case alone."""
     return " ".join(json.dumps(serialize_for_json(answer), ensure_ascii=False).lower().split())
 
@@ -93,7 +93,7 @@ def is_number(answer: Any) -> bool:
         return False
 
 
-def alike(first: Any, second: Any) -> float:
+def alike(first: object, second: object) -> float:
     """ROUGE-L (F1) of two texts, in [0, 1]."""
     f1: float = _rouge().score(str(first), str(second))["rougeL"].fmeasure
     return f1

@@ -156,7 +156,7 @@ def _nested(stages: tuple[Stage, ...], text: Callable[[Stage], str]) -> str:
     )
 
 
-def _written(value: Any) -> str:
+def _written(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(serialize_for_json(value), ensure_ascii=False)
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import dspy
 
@@ -130,7 +129,7 @@ class Budget:
         return Profile(items=kept)
 
 
-def _check_retriever(retriever: Any) -> None:  # of whatever type: that is what it checks
+def _check_retriever(retriever: object) -> None:
     if not callable(retriever) or isinstance(retriever, type):
         raise ConfigError(f"{retriever!r} is no retriever; give one such as BM25()")
 

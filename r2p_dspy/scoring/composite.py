@@ -179,7 +179,7 @@ class Composite:
         return self.accepts(example, prediction)
 
 
-def part_holds(prediction: Any, part: str, *, first: bool = False) -> bool | None:
+def part_holds(prediction: object, part: str, *, first: bool = False) -> bool | None:
     """Whether every check of a part holds in the accepted attempt, or the first; None without the part."""
     attempts = attempts_of(prediction)
     verdicts = _part_verdicts(attempts[0] if first else accepted(attempts), part) if attempts else []

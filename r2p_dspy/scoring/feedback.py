@@ -127,5 +127,5 @@ def _detail(prediction: Any, name: str, kind: type[T]) -> T | None:
     return value if isinstance(value, kind) else None
 
 
-def _same(value: Any, other: Any) -> bool:
+def _same(value: object, other: object) -> bool:
     return value is not None and str(value).strip() == str(other).strip()
