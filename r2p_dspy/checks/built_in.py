@@ -1,0 +1,124 @@
+"""The built-in checks: pure functions of (inputs, outcome), one for each promise of the template."""
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from r2p_dspy.checks.check import Answer, Assert, Check, Suggest
+from r2p_dspy.checks.cited_stages import evidence_of, preferences_of, verification_of
+from r2p_dspy.outcome import Inputs, Outcome, unshadowed
+
+_REPEATED = 200  # characters of the model's own words in a message
+
+
+def parsed(inputs: Inputs, outcome: Outcome) -> Answer:
+    """The text could be read as the signature's fields."""
+    error = unshadowed(outcome).error
+    return error is None, f"Write every field, each of its type: {error}"
+
+
+def stages(inputs: Inputs, outcome: Outcome) -> Answer:
+    """Every stage is filled (a list may be empty), and the stages stand in the template's order."""
+    outcome = unshadowed(outcome)
+    for name, value in outcome.stages.items():
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return False, f"Fill the stage {name}."
+    expected = [name for name in outcome.stages if name in outcome.order]
+    kept = not outcome.order or list(outcome.order) == expected
+    return kept, f"Write the stages in this order: {', '.join(expected)}."
+
+
+def cited(inputs: Inputs, outcome: Outcome) -> Answer:
+    """Every cited id is that of a retrieved item, and at least one item is cited if there is any."""
+    known = [item.id for item in unshadowed(inputs).items]
+    if known and unshadowed(outcome).stages.get("evidence") == []:
+        return False, f"Cite at least one item as evidence, from {_listed(known)}."
+    ids = [evidence.item for evidence in evidence_of(outcome)]
+    ids += [item for preference in preferences_of(outcome) for item in preference.items]
+    for item_id in ids:
+        if item_id not in known:
+            return False, f"There is no item {_short(item_id)}; cite only {_listed(known)}."
+    return True, ""
+
+
+def quoted(inputs: Inputs, outcome: Outcome) -> Answer:
+    """Every quote stands, word for word, in the cited item."""
+    items = unshadowed(inputs).items
+    for evidence in evidence_of(outcome):
+        item, quote = items.get(evidence.item), evidence.quote
+        if item is not None and (not quote.strip() or _plain(quote) not in _plain(item.text)):
+            return False, f'The quote "{_short(quote)}" does not stand in item {item.id}; copy it word for word.'
+    return True, ""
+
+
+def backed(inputs: Inputs, outcome: Outcome) -> Answer:
+    """Every preference rests on items that are cited as evidence."""
+    if "evidence" not in unshadowed(outcome).stages:
+        return True, ""
+    evidence = {quote.item for quote in evidence_of(outcome)}
+    for preference in preferences_of(outcome):
+        if not preference.items or not set(preference.items) <= evidence:
+            return False, f'The preference "{_short(preference.statement)}" must name items of the evidence.'
+    return True, ""
+
+
+def labelled(inputs: Inputs, outcome: Outcome) -> Answer:
+    """A preference's label is the label of each of its items."""
+    for preference in preferences_of(outcome):
+        if preference.label is None:
+            continue
+        for item in map(unshadowed(inputs).items.get, preference.items):
+            if item is not None and item.label != preference.label:
+                if item.label is None:
+                    return False, f"Item {item.id} has no label; leave the preference's label null."
+                return False, f"The label of item {item.id} is {item.label}, not {_short(preference.label)}."
+    return True, ""
+
+
+def approved(inputs: Inputs, outcome: Outcome) -> Answer:
+    """The answer is the draft that the verification approved."""
+    outcome = unshadowed(outcome)
+    verification, draft = verification_of(outcome), outcome.stages.get("draft")
+    if verification is not None and not verification.approved:
+        return False, "The verification rejects the draft; write a draft that it can approve."
+    if verification is None or draft is None or len(outcome.answers) != 1:
+        return True, ""
+    name = outcome.answers[0]
+    return _drafted(outcome.fields.get(name), str(draft)), f"The {name} must be the approved draft, {_short(draft)}."
+
+
+# In the order of the stages, so that the first message is about the first mistake.
+BUILT_IN: tuple[Check, ...] = (
+    Assert(parsed),
+    Assert(stages),
+    Assert(cited, after="evidence"),
+    Assert(quoted, after="evidence"),
+    Assert(backed, after="preferences"),
+    Assert(labelled, after="preferences"),
+    Suggest(approved),
+)
+
+
+def _drafted(value: Any, draft: str) -> bool:
+    """Whether a value equals a draft; for a typed value, a draft that is not JSON is accepted."""
+    if isinstance(value, str) or value is None:
+        return _plain(str(value)) == _plain(draft)
+    try:
+        return bool(json.loads(draft) == TypeAdapter(Any).dump_python(value, mode="json"))
+    except ValueError:
+        return True
+
+
+def _short(value: object) -> str:
+    """A model's words, shortened for a message: a loop would fill the next prompt."""
+    text = str(value)
+    return text if len(text) <= _REPEATED else f"{text[:_REPEATED]}…"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _listed(ids: list[str]) -> str:
+    return ", ".join(ids) or "nothing: the history is empty"

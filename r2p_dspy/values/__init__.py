@@ -1,0 +1,1 @@
+"""Values as users mean them: words of any language, texts compared by meaning, values by their type."""
