@@ -9,6 +9,7 @@ os.environ["DSPY_CACHEDIR"] = os.environ.get("DSPY_CACHEDIR", os.path.join(os.pa
 
 import dspy
 import pytest
+from dspy.adapters.baml_adapter import BAMLAdapter
 from hypothesis import HealthCheck, settings
 
 from tests.scripted import AsyncScriptedEngine, ScriptedEngine
@@ -16,6 +17,26 @@ from tests.scripted import AsyncScriptedEngine, ScriptedEngine
 # How long an example takes says nothing on a machine that has other things to do.
 settings.register_profile("unhurried", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+ADAPTERS = {"chat": dspy.ChatAdapter, "xml": dspy.XMLAdapter, "json": dspy.JSONAdapter, "baml": BAMLAdapter}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--adapter", choices=[*ADAPTERS], default="chat", help="the adapter that all tests run under")
+
+
+def pytest_configure(config):
+    # Before the tests are imported: `tests.scripted.completion` writes the format of the adapter in use.
+    if config.getoption("--adapter") != "chat":
+        dspy.configure(adapter=ADAPTERS[config.getoption("--adapter")]())
+
+
+def pytest_collection_modifyitems(config, items):
+    adapter = config.getoption("--adapter")
+    for item in items:
+        if adapter != "chat" and item.get_closest_marker("chat"):
+            item.add_marker(pytest.mark.skip(reason=f"about the chat adapter, not {adapter}"))
 
 
 @pytest.fixture

@@ -3,10 +3,16 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
+
+import dspy
+from dspy.adapters import Adapter
+from dspy.adapters.utils import parse_value
 
 from r2p_dspy.prompting import tags
 from r2p_dspy.prompting.tags import Section
+from r2p_dspy.prompting.xml import parse_lenient
 from r2p_dspy.template import Template
 
 ANSWER = ""  # the name of the section after the last stage
@@ -27,9 +33,26 @@ class StageMarks(Protocol):
     def ending(self, name: str) -> str:
         """The mark that ends a stage."""
 
+    def value(self, text: str, kind: Any) -> Any:
+        """The text of a stage as a value of its type; an exception of any kind where it is none."""
+        return parse_value(text, kind)
+
+
+def field_marks(adapter: Adapter, stages: Mapping[str, str], answers: Sequence[str]) -> StageMarks | None:
+    """The marks of the fields carrier under an adapter; None where a running answer has none.
+
+    Chat and XML answers have marks around which a note can be put. JSON has no place for a note, and at temperature 0
+    the same model, cut back without one, would write the same again; so JSON answers are corrected by a retry.
+    """
+    if isinstance(adapter, dspy.XMLAdapter):
+        return FieldElements(stages, answers)
+    # The JSON adapter is a subclass of the chat adapter, and writes no such marks.
+    is_chat = isinstance(adapter, dspy.ChatAdapter) and not isinstance(adapter, dspy.JSONAdapter)
+    return FieldMarkers(stages, answers) if is_chat else None
+
 
 @dataclass(frozen=True)
-class FieldMarkers:
+class FieldMarkers(StageMarks):
     """The marks of the fields carrier, as DSPy's chat adapter writes them."""
 
     stages: Mapping[str, str]  # the field of each stage
@@ -62,7 +85,41 @@ class FieldMarkers:
 
 
 @dataclass(frozen=True)
-class ThoughtTags:
+class FieldElements(StageMarks):
+    """The marks of the fields carrier, as DSPy's XML adapter writes them: an element for each field."""
+
+    stages: Mapping[str, str]  # the field of each stage
+    answers: Sequence[str]  # names of the signature's own outputs
+
+    def sections(self, text: str) -> Iterator[Section]:
+        stages = {field: stage for stage, field in self.stages.items()}
+        opens = re.compile(rf"<({'|'.join(map(re.escape, (*stages, *self.answers)))})\s*(/?)>")
+        end = 0
+        while (tag := opens.search(text, end)) is not None:
+            if tag[1] not in stages:
+                yield Section(ANSWER, tag.start(), "", len(text), False)
+                return
+            inner_end, end = (tag.end(), tag.end()) if tag[2] else _closing(tag[1], text, tag.end())
+            closed = bool(tag[2]) or inner_end < end
+            yield Section(stages[tag[1]], tag.start(), text[tag.end() : inner_end].strip(), end, closed)
+
+    def earliest(self, text: str) -> int:
+        return 0
+
+    def opening(self, name: str, text: str) -> str:
+        return f"\n<{self.stages.get(name, self.answers[0])}>\n"
+
+    def ending(self, name: str) -> str:
+        return f"</{self.stages[name]}>"
+
+    def value(self, text: str, kind: Any) -> Any:
+        # Without callbacks: the user's would count this reading as one of the whole answer.
+        with dspy.context(callbacks=[]):
+            return parse_lenient(dspy.XMLAdapter().parse, _single(kind), f"<value>{text}</value>")["value"]
+
+
+@dataclass(frozen=True)
+class ThoughtTags(StageMarks):
     """The marks of the thinking carrier: tags."""
 
     template: Template
@@ -84,3 +141,20 @@ class ThoughtTags:
 
     def ending(self, name: str) -> str:
         return f"</{name}>"
+
+
+def _closing(name: str, text: str, start: int) -> tuple[int, int]:
+    """Where the closing tag of an element begins and ends, past elements of the same name inside; else the text's end."""
+    depth = 1
+    for tag in re.finditer(rf"<(/?){re.escape(name)}\s*(/?)>", text[start:]):
+        depth += -1 if tag[1] else not tag[2]
+        if depth == 0:
+            return start + tag.start(), start + tag.end()
+    return len(text), len(text)
+
+
+@lru_cache(maxsize=64)
+def _single(kind: Any) -> type[dspy.Signature]:
+    """A signature with one output of a type, called `value`."""
+    signature: type[dspy.Signature] = dspy.Signature({"value": (kind, dspy.OutputField())})
+    return signature

@@ -10,7 +10,7 @@ from dspy.adapters import Adapter
 from dspy.signatures.signature import ensure_signature
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy.decoding.carriers import FieldMarkers, StageMarks, ThoughtTags
+from r2p_dspy.decoding.carriers import ThoughtTags, field_marks
 from r2p_dspy.decoding.monitor import Monitor, enforced
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.modules.failures import UnreadableAnswer
@@ -136,13 +136,9 @@ class Reason(ProfilePredict):
     ) -> Callable[[], Monitor] | None:
         """What makes a monitor for each answer of a call; None where nothing is to be monitored, or nothing can be."""
         checks, most = enforced()
-        marks: StageMarks = ThoughtTags(self.template)
-        if self.thought is None:
-            marks = FieldMarkers(self.stages, self.answers)
-            # The JSON and XML adapters are subclasses of the chat adapter, and write no such marks.
-            if not isinstance(adapter, dspy.ChatAdapter) or isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter):
-                return None
-        if most < 1:
+        in_thought = self.thought is not None
+        marks = ThoughtTags(self.template) if in_thought else field_marks(adapter, self.stages, self.answers)
+        if marks is None or most < 1:
             return None
         fields = {name: value for name, value in shown.items() if name in self.signature.input_fields}
         inputs = Inputs(fields=fields, items=shown[self.profile], labels=self.labels)

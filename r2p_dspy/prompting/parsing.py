@@ -58,10 +58,16 @@ def unread(error: AdapterParseError) -> Outcome:
     missing.sort(key=lambda name: signature.output_fields[name].annotation is dspy.Reasoning)
     if missing:
         return Outcome(error=f"the field {missing[0]} is missing.")
-    named = re.search(r"Failed to parse field (\w+)", str(error))
-    if named is None or named[1] not in signature.output_fields:
-        return Outcome(error="the answer cannot be read.")
-    return Outcome(error=f"the field {named[1]} is not of its type.")
+    mistyped = _mistyped(str(error), signature)
+    return Outcome(error=f"the field {mistyped} is not of its type." if mistyped else "the answer cannot be read.")
+
+
+def _mistyped(message: str, signature: type[dspy.Signature]) -> str | None:
+    """The field whose value an adapter could not read; the XML adapter says a field's definition, not its name."""
+    for name, info in signature.output_fields.items():
+        if re.search(rf"Failed to parse field ({re.escape(name)}\b|{re.escape(str(info))} with)", message):
+            return str(name)
+    return None
 
 
 def written_order(text: str, names: dict[str, str]) -> tuple[str, ...]:
