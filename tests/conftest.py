@@ -34,9 +34,11 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     adapter = config.getoption("--adapter")
+    skipped = {"chat": [], "xml": ["chat"]}.get(adapter, ["chat", "not_json"])
     for item in items:
-        if adapter != "chat" and item.get_closest_marker("chat"):
-            item.add_marker(pytest.mark.skip(reason=f"about the chat adapter, not {adapter}"))
+        for name in skipped:
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=f"marked {name}, and this is {adapter}"))
 
 
 @pytest.fixture

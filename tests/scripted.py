@@ -95,6 +95,18 @@ def opening(name):
     return f"<{name}>" if isinstance(dspy.settings.adapter, dspy.XMLAdapter) else f"[[ ## {name} ## ]]"
 
 
+def ending(name):
+    """The mark at which the adapter in use ends a stage of the film signature; JSON has none."""
+    names = [*STAGES]
+    in_xml = isinstance(dspy.settings.adapter, dspy.XMLAdapter)
+    return f"</{name}>" if in_xml else opening(names[names.index(name) + 1])
+
+
+def after(name, text):
+    """What a completion says from the value of a field on."""
+    return text.partition(opening(name))[2].lstrip()
+
+
 def _typed(text):
     """The value of a text that is a JSON object or list; any other text."""
     try:

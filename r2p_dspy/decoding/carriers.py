@@ -11,6 +11,7 @@ from dspy.adapters import Adapter
 from dspy.adapters.utils import parse_value
 
 from r2p_dspy.prompting import tags
+from r2p_dspy.prompting.adapter import writes_markers
 from r2p_dspy.prompting.tags import Section
 from r2p_dspy.prompting.xml import parse_lenient
 from r2p_dspy.template import Template
@@ -46,9 +47,7 @@ def field_marks(adapter: Adapter, stages: Mapping[str, str], answers: Sequence[s
     """
     if isinstance(adapter, dspy.XMLAdapter):
         return FieldElements(stages, answers)
-    # The JSON adapter is a subclass of the chat adapter, and writes no such marks.
-    is_chat = isinstance(adapter, dspy.ChatAdapter) and not isinstance(adapter, dspy.JSONAdapter)
-    return FieldMarkers(stages, answers) if is_chat else None
+    return FieldMarkers(stages, answers) if writes_markers(adapter) else None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A predictor that shows a profile: items under local ids, whole demos within a budget, a prompt that fits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dspy
@@ -7,7 +8,7 @@ from dspy.adapters import Adapter
 from dspy.adapters.utils import format_field_value
 
 from r2p_dspy.profile import Profile
-from r2p_dspy.prompting.adapter import active_adapter
+from r2p_dspy.prompting.adapter import active_adapter, suited
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import profile_field
 
@@ -32,14 +33,22 @@ class ProfilePredict(dspy.Predict):
         self.demo_tokens = demo_tokens
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
-        shown, _ = self.prepared(inputs, active_adapter())
-        prediction: dspy.Prediction = super().forward(**shown)  # type: ignore[no-untyped-call]
+        adapter = suited(active_adapter(), self.model(inputs))
+        shown, _ = self.prepared(inputs, adapter)
+        with dspy.context(adapter=adapter):
+            prediction: dspy.Prediction = super().forward(**shown)  # type: ignore[no-untyped-call]
         return prediction
 
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
-        shown, _ = self.prepared(inputs, active_adapter())
-        prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
+        adapter = suited(active_adapter(), self.model(inputs))
+        shown, _ = self.prepared(inputs, adapter)
+        with dspy.context(adapter=adapter):
+            prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
         return prediction
+
+    def model(self, inputs: Mapping[str, Any]) -> Any:
+        """The LM of a call with these arguments."""
+        return inputs.get("lm") or self.lm or dspy.settings.lm
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""
@@ -62,8 +71,7 @@ class ProfilePredict(dspy.Predict):
         given: Any = inputs.get("demos", self.demos)  # DSPy takes any kind of rows
         demos = self.usable_demos(given)
         items = Profile.of(inputs.get(self.profile)).local()
-        lm = inputs.get("lm") or self.lm or dspy.settings.lm
         fields = {name: value for name, value in inputs.items() if name in self.signature.input_fields}
         limit = {**self.config, **inputs.get("config", {})}.get("max_tokens")
-        items, demos, truncated = shorten(lm, adapter, self.signature, demos, fields, self.profile, items, limit)
+        items, demos, truncated = shorten(self.model(inputs), adapter, self.signature, demos, fields, self.profile, items, limit)
         return {**inputs, "demos": demos, self.profile: items}, truncated

@@ -18,7 +18,7 @@ from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.modules.steps import Call, Steps, arun, run
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.prediction import Details, R2PPrediction, Reasoning
-from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
+from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter, suited
 from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_order
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
@@ -107,14 +107,19 @@ class Reason(ProfilePredict):
         return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion)
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
-        adapter = RecordingAdapter.of(active_adapter(), guide="" if self.thought is None else guide(self.template))
+        configured = active_adapter()
+        chosen = suited(configured, self.model(inputs))
+        adapter = RecordingAdapter.of(chosen, guide="" if self.thought is None else guide(self.template))
         shown, truncated = self.prepared(inputs, adapter)
         monitors: list[Monitor] = []
 
         def details(outcome: Outcome, completion: str) -> Details:
             seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
+            known = self.details_of(seen, outcome, completion)
+            trained = f"the model knows the chat adapter's format alone, so {type(configured).__name__} was not used"
             return replace(
-                self.details_of(seen, outcome, completion),
+                known,
+                warnings=known.warnings if chosen is configured else [*known.warnings, trained],
                 interventions=[*monitors[0].interventions] if monitors else [],
                 correction_mode=monitors[0].correction_mode if monitors else "retry",
                 truncated_chars=truncated,

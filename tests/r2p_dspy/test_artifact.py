@@ -29,6 +29,7 @@ from r2p_dspy import (
     write_artifact,
 )
 from r2p_dspy.artifact_file import Predictor
+from r2p_dspy.prompting.adapter import active_adapter
 from tests.film import HISTORY, Film, ask, program
 from tests.scripted import completion
 
