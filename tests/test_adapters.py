@@ -11,9 +11,9 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 
 from r2p_dspy import R2P, All, Inputs, Profile, connect, optimizing
 from r2p_dspy.scoring.completions import CompletionReader
-from tests.film import FILM, HISTORY, Film, ask, program
+from tests.film import FILM, HISTORY, ask, program
 from tests.r2p_dspy.decoding.test_intervention import SteerableEngine
-from tests.scripted import STAGES, AsyncScriptedEngine, after, completion, ending, written
+from tests.scripted import STAGES, AsyncScriptedEngine, after, completion, ending, wanted, written
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.XMLAdapter(), dspy.JSONAdapter(), BAMLAdapter()]
 INVENTED = '[{"item": "7", "quote": "a whale"}]'
@@ -198,8 +198,14 @@ class TestChatOnly:
     def test_is_asked_by_the_chat_adapter(self, scripted, adapter, options):
         with dspy.context(adapter=dspy.ChatAdapter()):
             bad, good = completion(evidence=INVENTED), completion()
-            synthesis = [written(comparison="they agree", tag="romance")] if options else []
-        engine = scripted(bad, good, *[good, *synthesis][: 2 * len(options)], knows_markers_only=True)
+            synthesis = written(comparison="they agree", tag="romance")
+
+        def answer_to(request):
+            if "comparison" in wanted(request):
+                return synthesis
+            return good if "not accepted yet" in request.messages[-1].text else bad
+
+        engine = scripted(answer_to, knows_markers_only=True)
         with dspy.context(adapter=adapter):
             answer = ask(program(**options))
         assert (answer.tag, len(answer.attempts)) == ("romance", 2), "retries are in its format too"

@@ -143,7 +143,7 @@ class ThoughtTags(StageMarks):
 
 
 def _closing(name: str, text: str, start: int) -> tuple[int, int]:
-    """Where the closing tag of an element begins and ends, past elements of the same name inside; else the text's end."""
+    """Where the closing tag of an element begins and ends, past inner elements of its name; else the text's end."""
     depth = 1
     for tag in re.finditer(rf"<(/?){re.escape(name)}\s*(/?)>", text[start:]):
         depth += -1 if tag[1] else not tag[2]

@@ -73,5 +73,7 @@ class ProfilePredict(dspy.Predict):
         items = Profile.of(inputs.get(self.profile)).local()
         fields = {name: value for name, value in inputs.items() if name in self.signature.input_fields}
         limit = {**self.config, **inputs.get("config", {})}.get("max_tokens")
-        items, demos, truncated = shorten(self.model(inputs), adapter, self.signature, demos, fields, self.profile, items, limit)
+        items, demos, truncated = shorten(
+            self.model(inputs), adapter, self.signature, demos, fields, self.profile, items, limit
+        )
         return {**inputs, "demos": demos, self.profile: items}, truncated

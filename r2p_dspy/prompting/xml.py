@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
-from xml.etree.ElementTree import ParseError
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
@@ -16,26 +16,34 @@ _BARE = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[0-9a-fA-F]+);)")
 def parse_lenient(
     parse: Callable[[type[dspy.Signature], str], dict[str, Any]], signature: type[dspy.Signature], completion: str
 ) -> dict[str, Any]:
-    """Parse with an adapter's method; a completion that is no well-formed XML is read as it was meant."""
+    """Parse with an adapter's method; an answer that is no XML only for its texts is read as it was meant."""
     try:
         return parse(signature, completion)
     except AdapterParseError as error:
-        if not isinstance(error.__cause__, ParseError):
-            raise
-        with dspy.context(callbacks=[]):  # a user's callbacks have heard of this answer already
-            return parse(signature, escaped(signature, completion))
+        meant = escaped(signature, completion) if error.adapter_name == "XMLAdapter" else completion
+        # A user's callbacks have heard of this answer already.
+        with suppress(AdapterParseError), dspy.context(callbacks=[]):
+            if meant != completion:
+                return parse(signature, meant)
+        raise
 
 
 def escaped(signature: type[dspy.Signature], completion: str) -> str:
     """A completion in which only the signature's own elements are markup.
 
-    Models copy a quote as it stands, `Tom & Jerry` or `x < y`, and an XML parser refuses the whole answer for it.
+    Models copy a quote as it stands, `Tom & Jerry` or `x < y`, and an XML parser refuses the whole answer for it. The
+    tags in a thought are text too.
 
     Examples:
-        >>> escaped(dspy.Signature("film -> tag"), "<tag>\\nrhythm & blues <3\\n</tag>")
-        '<tag>\\nrhythm &amp; blues &lt;3\\n</tag>'
+        >>> escaped(dspy.Signature("film -> tag"), "<tag>\nrhythm & blues <3\n</tag>")
+        '<tag>\nrhythm &amp; blues &lt;3\n</tag>'
     """
-    return _not_an_element(signature).sub("&lt;", _BARE.sub("&amp;", completion))
+    completion = _BARE.sub("&amp;", completion)
+    for name, info in signature.output_fields.items():
+        if info.annotation is dspy.Reasoning:
+            thought = re.compile(rf"(?<=<{name}>).*?(?=</{name}>)", re.DOTALL)
+            completion = thought.sub(lambda inner: inner[0].replace("<", "&lt;"), completion)
+    return _not_an_element(signature).sub("&lt;", completion)
 
 
 @lru_cache(maxsize=64)

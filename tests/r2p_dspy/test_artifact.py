@@ -39,9 +39,7 @@ GENRE = Film.delete("tag").append("genre", dspy.OutputField(), str)
 def compiled():
     """A program with instructions and a demo that it had not when it was built."""
     module = program()
-    outputs = active_adapter().parse(
-        module.reason.signature, completion(requirements="a demo's «requirement»\u2028\n")
-    )
+    outputs = active_adapter().parse(module.reason.signature, completion(requirements="a demo's «requirement»\u2028\n"))
     module.reason.demos = [dspy.Example(film="demo film", profile=Profile.of(HISTORY).local(), **outputs)]
     module.reason.signature = module.reason.signature.with_instructions("Choose well.")
     return module

@@ -312,7 +312,9 @@ class TestTrace:
         assert module.reason.demos == []
 
     def test_two_predictors_keep_two_steps(self, scripted):
-        engine = scripted(written(mood="sad"), written(tag="a very long tag"), written(mood="grave"), written(tag="drama"))
+        engine = scripted(
+            written(mood="sad"), written(tag="a very long tag"), written(mood="grave"), written(tag="drama")
+        )
         two = Two()
         module = Enforce(
             two, [Assert(lambda inputs, outcome: (len(outcome.tag) < 9, "Shorten the tag."), name="short")]
