@@ -13,6 +13,7 @@ from r2p_dspy import R2P, All, Inputs, Profile, connect, optimizing
 from r2p_dspy.scoring.completions import CompletionReader
 from tests.film import FILM, HISTORY, ask, program
 from tests.r2p_dspy.decoding.test_intervention import SteerableEngine
+from tests.r2p_dspy.modules.test_thinking import thought
 from tests.scripted import STAGES, AsyncScriptedEngine, after, completion, ending, wanted, written
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.XMLAdapter(), dspy.JSONAdapter(), BAMLAdapter()]
@@ -176,6 +177,12 @@ class TestXML:
         steerable(bad, after("evidence", completion()))
         (intervention,) = ask(program()).interventions
         assert intervention.message == "The stage evidence is not of its type."
+
+    def test_tags_of_a_thought_are_text(self, scripted):
+        scripted(f"<reasoning>\n{thought(requirements='x < y & z')}\n</reasoning>\n\n<tag>\nromance\n</tag>")
+        answer = ask(program(carrier="thinking"))
+        assert (answer.tag, answer.violations, len(answer.attempts)) == ("romance", [], 1)
+        assert answer.reasoning.requirements == "x < y & z"
 
     def test_callbacks_hear_of_one_answer(self, steerable):
         seen = []

@@ -36,7 +36,7 @@ def active_adapter() -> Adapter:
 
 
 def writes_markers(adapter: Adapter) -> bool:
-    """Whether an adapter's answers have the chat adapter's field markers; the JSON and XML adapters are its subclasses."""
+    """Whether an adapter's answers have the chat adapter's field markers; not those of its JSON and XML subclasses."""
     return isinstance(adapter, dspy.ChatAdapter) and not isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter)
 
 

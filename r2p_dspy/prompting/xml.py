@@ -35,8 +35,8 @@ def escaped(signature: type[dspy.Signature], completion: str) -> str:
     tags in a thought are text too.
 
     Examples:
-        >>> escaped(dspy.Signature("film -> tag"), "<tag>\nrhythm & blues <3\n</tag>")
-        '<tag>\nrhythm &amp; blues &lt;3\n</tag>'
+        >>> escaped(dspy.Signature("film -> tag"), "<tag>rhythm & blues <3</tag>")
+        '<tag>rhythm &amp; blues &lt;3</tag>'
     """
     completion = _BARE.sub("&amp;", completion)
     for name, info in signature.output_fields.items():
