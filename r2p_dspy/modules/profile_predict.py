@@ -9,7 +9,7 @@ from dspy.adapters.utils import format_field_value
 from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
-from r2p_dspy.prompting.signature import profile_field
+from r2p_dspy.prompting.signature import PicklableSignature, profile_field
 
 
 class ProfilePredict(dspy.Predict):
@@ -40,6 +40,14 @@ class ProfilePredict(dspy.Predict):
         shown, _ = self.prepared(inputs, active_adapter())
         prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
         return prediction
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**state, "signature": PicklableSignature(state["signature"])}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = {**state, "signature": state["signature"].signature}
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""
