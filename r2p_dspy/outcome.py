@@ -23,9 +23,6 @@ class _Record:
                 return fields[name]
         return object.__getattribute__(self, name)
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"the {type(self).__name__.lower()} has no field {name!r}; it has {self._names()}")
-
     def _names(self) -> str:
         return ", ".join(self.__dict__.get("fields", {})) or "none"
 
@@ -70,6 +67,9 @@ class Inputs(_Record):
     fields: dict[str, Any]
     items: Profile = field(default_factory=Profile)
     labels: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"there is no input {name!r}; the inputs are {self._names()}")
 
     @classmethod
     def from_json(cls, text: str) -> Inputs:
