@@ -129,7 +129,7 @@ def test_task_field_names_win(model, tmp_path):
     model(completion(draft="[1, 2]").replace("[[ ## tag ## ]]\nromance", "[[ ## usage ## ]]\n[1, 2]"))
     source, task = write(tmp_path, [row(1)]), Task("used", Used, "film", "usage", ("text",), ("rouge1",))
     with PredictionWriter(tmp_path / "out.jsonl", {"input": ""}, source) as settled:
-        predict(R2P(Used), task, source, settled)
+        predict(R2P(Used, on_unmet="return"), task, source, settled)
     (answer,) = lines(tmp_path / "out.jsonl")
     assert answer["usage"] == [1, 2] and answer["evidence"]
 
