@@ -11,6 +11,8 @@ from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import PicklableSignature, profile_field
 
+_SIGNATURES = ("signature", "original_signature")  # attributes
+
 
 class ProfilePredict(dspy.Predict):
     """A `dspy.Predict` that shows a profile's items under local ids, within the model's context.
@@ -28,6 +30,7 @@ class ProfilePredict(dspy.Predict):
 
     def __init__(self, signature: type[dspy.Signature], *, demo_tokens: int = 2000, **config: Any) -> None:
         super().__init__(signature, **config)
+        self.original_signature = self.signature
         self.profile = profile_field(self.signature)
         self.demo_tokens = demo_tokens
 
@@ -43,11 +46,21 @@ class ProfilePredict(dspy.Predict):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        return {**state, "signature": PicklableSignature(state["signature"])}
+        return {**state, **{name: PicklableSignature(state[name]) for name in _SIGNATURES}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = {**state, "signature": state["signature"].signature}
+        state = {**state, **{name: state[name].signature for name in _SIGNATURES}}
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+
+    def load_state(self, state: dict[str, Any], **options: Any) -> "ProfilePredict":
+        """Load a state as `dspy.Predict` does, always from the signature that this predictor was built with.
+
+        DSPy makes each new signature from the last one, and pydantic keeps them all: after about a hundred states
+        copying the fields would exceed the recursion limit.
+        """
+        self.signature = self.original_signature
+        super().load_state(state, **options)
+        return self
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""
