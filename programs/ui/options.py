@@ -33,10 +33,16 @@ _TUNE = (
 _MLFLOW = "Keep the run, with prompts and answers, in MLflow: a directory, or the address of a server."
 _CARRIER = "Carry R2P's stages in output fields, or in tags inside the model's own thinking."
 _RECONCILE = "Choose how several candidates become one answer."
+_ON_UNMET = "Let `predict` write an answer that breaks an assert with its violations (return), or fail its row (raise)."
 _RULES = ("auto", "vote", "median", "medoid", "synthesis")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
 _TEMPERATURE = "Set the sampling temperature; 0 takes the likeliest token."
 _THRESHOLD = "Make demos only of answers with at least this task score; default: the task's own."
+_FRONTIER = (
+    "Let gepa keep candidates that are best at an example (instance), at a part of the score (objective), at either "
+    "(hybrid), or at a part on an example (cartesian)."
+)
+_FRONTIERS = ("instance", "objective", "hybrid", "cartesian")
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -76,6 +82,7 @@ _define("reconcile", _RECONCILE, type=click.Choice(_RULES), show_default="auto")
 _define("adaptive", _ADAPTIVE, "--adaptive/--no-adaptive", default=None)
 _define("template", "Choose the stages of reasoning.", type=click.Choice(["full", "brief"]), show_default="full")
 _define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
+_define("on_unmet", _ON_UNMET, type=click.Choice(["raise", "return"]), show_default="return")
 _define("retriever_tokens", "Limit the tokens of all items in a prompt; default: no limit.", type=_AT_LEAST_ONE)
 _define("skip", "Leave out a row. Repeatable.", metavar="ID", multiple=True)
 _define("skip_bad", "Leave out flawed rows of --data, and name them.", is_flag=True)
@@ -88,6 +95,7 @@ _define("reflection_model", "Let this model write instructions; gepa, mipro and 
 _define("reflection_api_base", "Set the address of a served --reflection-model.", metavar="URL")
 _define("weights", _WEIGHTS, metavar="PART=NUMBER,…")
 _define("threshold", _THRESHOLD, type=click.FloatRange(0, 1))
+_define("frontier", _FRONTIER, type=click.Choice(_FRONTIERS), show_default="instance")
 _define("redact", "Leave users' texts, and so demos, out of program.json (docs/artifacts.md).", is_flag=True)
 _define("tune", _TUNE, is_flag=True)
 _define("trials", "Let --tune measure this many settings.", default=24, show_default=True, type=_AT_LEAST_ONE)
@@ -110,7 +118,7 @@ SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template",
 SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
 DATA = ("data", "skip", "skip_bad", "limit", "seed")
 RUN = ("num_threads", "temperature", "output", "resume", "mlflow", "verbose")
-_OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "redact")
+_OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache")
 MEASURES = ("program", "ablate", "controls", "judge", "judge_api_base")
 

@@ -10,7 +10,9 @@ from dspy.adapters.utils import format_field_value
 from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import active_adapter, suited
 from r2p_dspy.prompting.fit import shorten
-from r2p_dspy.prompting.signature import profile_field
+from r2p_dspy.prompting.signature import PicklableSignature, profile_field
+
+_SIGNATURES = ("signature", "original_signature")  # attributes
 
 
 class ProfilePredict(dspy.Predict):
@@ -29,6 +31,7 @@ class ProfilePredict(dspy.Predict):
 
     def __init__(self, signature: type[dspy.Signature], *, demo_tokens: int = 2000, **config: Any) -> None:
         super().__init__(signature, **config)
+        self.original_signature = self.signature
         self.profile = profile_field(self.signature)
         self.demo_tokens = demo_tokens
 
@@ -49,6 +52,24 @@ class ProfilePredict(dspy.Predict):
     def model(self, inputs: Mapping[str, Any]) -> Any:
         """The LM of a call with these arguments."""
         return inputs.get("lm") or self.lm or dspy.settings.lm
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**state, **{name: PicklableSignature(state[name]) for name in _SIGNATURES}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = {**state, **{name: state[name].signature for name in _SIGNATURES}}
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+
+    def load_state(self, state: dict[str, Any], **options: Any) -> "ProfilePredict":
+        """Load a state as `dspy.Predict` does, always from the signature that this predictor was built with.
+
+        DSPy makes each new signature from the last one, and pydantic keeps them all: after about a hundred states
+        copying the fields would exceed the recursion limit.
+        """
+        self.signature = self.original_signature
+        super().load_state(state, **options)
+        return self
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""
