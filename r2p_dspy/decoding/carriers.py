@@ -13,7 +13,7 @@ from dspy.adapters.utils import parse_value
 from r2p_dspy.prompting import tags
 from r2p_dspy.prompting.adapter import writes_markers
 from r2p_dspy.prompting.tags import Section
-from r2p_dspy.prompting.xml import parse_lenient
+from r2p_dspy.prompting.xml import elements, parse_lenient
 from r2p_dspy.template import Template
 
 ANSWER = ""  # the name of the section after the last stage
@@ -92,15 +92,11 @@ class FieldElements(StageMarks):
 
     def sections(self, text: str) -> Iterator[Section]:
         stages = {field: stage for stage, field in self.stages.items()}
-        opens = re.compile(rf"<({'|'.join(map(re.escape, (*stages, *self.answers)))})\s*(/?)>")
-        end = 0
-        while (tag := opens.search(text, end)) is not None:
-            if tag[1] not in stages:
-                yield Section(ANSWER, tag.start(), "", len(text), False)
+        for element in elements([*stages, *self.answers], text):
+            if element.name not in stages:
+                yield Section(ANSWER, element.start, "", len(text), False)
                 return
-            inner_end, end = (tag.end(), tag.end()) if tag[2] else _closing(tag[1], text, tag.end())
-            closed = bool(tag[2]) or inner_end < end
-            yield Section(stages[tag[1]], tag.start(), text[tag.end() : inner_end].strip(), end, closed)
+            yield Section(stages[element.name], element.start, element.text, element.end, element.closed)
 
     def earliest(self, text: str) -> int:
         return 0
@@ -140,16 +136,6 @@ class ThoughtTags(StageMarks):
 
     def ending(self, name: str) -> str:
         return f"</{name}>"
-
-
-def _closing(name: str, text: str, start: int) -> tuple[int, int]:
-    """Where the closing tag of an element begins and ends, past inner elements of its name; else the text's end."""
-    depth = 1
-    for tag in re.finditer(rf"<(/?){re.escape(name)}\s*(/?)>", text[start:]):
-        depth += -1 if tag[1] else not tag[2]
-        if depth == 0:
-            return start + tag.start(), start + tag.end()
-    return len(text), len(text)
 
 
 @lru_cache(maxsize=64)

@@ -1,8 +1,9 @@
 """Reading answers in the XML adapter's format as models write them: with bare `&` and `<` in their texts."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -44,6 +45,42 @@ def escaped(signature: type[dspy.Signature], completion: str) -> str:
             thought = re.compile(rf"(?<=<{name}>).*?(?=</{name}>)", re.DOTALL)
             completion = thought.sub(lambda inner: inner[0].replace("<", "&lt;"), completion)
     return _not_an_element(signature).sub("&lt;", completion)
+
+
+@dataclass(frozen=True)
+class Element:
+    """A top-level element of an answer."""
+
+    name: str
+    start: int  # where its opening tag begins
+    text: str  # between its tags
+    end: int  # where its closing tag ends, or the text's end
+    closed: bool
+
+
+def elements(names: Collection[str], text: str) -> Iterator[Element]:
+    """The elements of these names in an answer so far, without those inside others; the last may be unfinished.
+
+    Examples:
+        >>> [element.name for element in elements(["a", "b"], "<a><b>1</b></a> and <b />")]
+        ['a', 'b']
+    """
+    opens = re.compile(rf"<({'|'.join(map(re.escape, names))})\s*(/?)>")
+    end = 0
+    while (tag := opens.search(text, end)) is not None:
+        inner_end, end = (tag.end(), tag.end()) if tag[2] else _closing(tag[1], text, tag.end())
+        closed = bool(tag[2]) or inner_end < end
+        yield Element(tag[1], tag.start(), text[tag.end() : inner_end].strip(), end, closed)
+
+
+def _closing(name: str, text: str, start: int) -> tuple[int, int]:
+    """Where the closing tag of an element begins and ends, past inner elements of its name; else the text's end."""
+    depth = 1
+    for tag in re.finditer(rf"<(/?){re.escape(name)}\s*(/?)>", text[start:]):
+        depth += -1 if tag[1] else not tag[2]
+        if depth == 0:
+            return start + tag.start(), start + tag.end()
+    return len(text), len(text)
 
 
 @lru_cache(maxsize=64)
