@@ -11,7 +11,7 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 
 from r2p_dspy import R2P, All, Inputs, Profile, connect, optimizing
 from r2p_dspy.scoring.completions import CompletionReader
-from tests.film import FILM, HISTORY, ask, program
+from tests.film import FILM, HISTORY, ask, chat_completion, program
 from tests.r2p_dspy.decoding.test_intervention import SteerableEngine
 from tests.r2p_dspy.modules.test_thinking import thought
 from tests.scripted import STAGES, AsyncScriptedEngine, after, completion, ending, wanted, written
@@ -171,6 +171,7 @@ class TestXML:
         history = HISTORY if "item" in evidence else []
         answer = ask(program(), profile=history)
         assert (answer.tag, answer.interventions, answer.correction_mode) == ("romance", [], "stream")
+        assert (answer.violations, len(answer.attempts)) == ([], 1)
 
     def test_list_without_items_is_corrected(self, steerable):
         bad = completion(evidence='{"item": "1", "quote": "a lighthouse"}')  # DSPy reads it as a list of one text
@@ -226,8 +227,8 @@ class TestChatOnly:
             def format_task_description(self, signature):
                 return "In my own words."
 
+        engine = scripted(chat_completion(), knows_markers_only=True)
         with dspy.context(adapter=Own()):
-            engine = scripted(completion(), knows_markers_only=True)
             assert ask(program()).warnings == []
         assert "In my own words." in engine.requests[0].system
 
