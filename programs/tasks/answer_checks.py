@@ -8,21 +8,22 @@ from pydantic import BaseModel, PositiveInt, StringConstraints
 
 from r2p_dspy.checks import Answer, CheckFunction
 from r2p_dspy.outcome import Inputs, Outcome
+from r2p_dspy.values.words import count_words
 
 
 def max_words(most: int) -> CheckFunction:
-    """The answer has at most this number of words."""
+    """The answer has at most this number of words, or characters of a script without spaces (see `count_words`)."""
     return _check(
-        lambda text: len(text.split()) <= most,
-        lambda name, text: f"Shorten the {name} to at most {most} words; it has {len(text.split())}.",
+        lambda text: count_words(text) <= most,
+        lambda name, text: f"Shorten the {name} to at most {most} words; it has {count_words(text)}.",
     )
 
 
 def min_words(least: int) -> CheckFunction:
-    """The answer has at least this number of words."""
+    """The answer has at least this number of words, or characters of a script without spaces (see `count_words`)."""
     return _check(
-        lambda text: len(text.split()) >= least,
-        lambda name, text: f"Let the {name} be at least {least} words; it has {len(text.split())}.",
+        lambda text: count_words(text) >= least,
+        lambda name, text: f"Let the {name} be at least {least} words; it has {count_words(text)}.",
     )
 
 

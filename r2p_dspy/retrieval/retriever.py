@@ -13,8 +13,9 @@ Text = tuple[str, ...] | Callable[[Item], str]
 class Retriever(Protocol):
     """A function that chooses items for a query: `retriever(query, profile)` returns a profile, best item first.
 
-    Two attributes are optional: `query`, what to make its query from (see `query_text`), and `rank(query, profile)`,
-    which returns all items as a list, best first (`Hybrid` uses it).
+    Three attributes are optional: `query`, what to make its query from (see `query_text`); `rank(query, profile)`,
+    which returns all items as a list, best first (`Hybrid` uses it); and `matches(query, items)`, whether any of the
+    items that it chose matches the query at all (if not, the prediction has a warning).
     """
 
     def __call__(self, query: str, profile: Profile) -> Profile: ...
@@ -48,6 +49,12 @@ def item_text(item: Item, text: Text | None = None) -> str:
     if callable(text):
         return text(item)
     return " ".join(item.fields.get(name, "") for name in text)
+
+
+def matches(retriever: Retriever, query: str, items: Profile) -> bool:
+    """Whether any of these items matches the query, as far as the retriever says."""
+    ask: Callable[[str, Profile], bool] | None = getattr(retriever, "matches", None)
+    return ask is None or ask(query, items)
 
 
 def check_k(k: int) -> None:

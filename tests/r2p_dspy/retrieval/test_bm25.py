@@ -40,7 +40,7 @@ def official(query, texts, count):
     k=st.integers(1, 45),
 )
 def test_bm25_ranks_as_lamp_does(texts, query, k):
-    ranked = BM25(k=k)(query, profile_of(texts))
+    ranked = BM25(k=k, tokenize=str.split)(query, profile_of(texts))
     assert [int(item.id) for item in ranked] == official(query, texts, k)
 
 
@@ -66,7 +66,7 @@ def test_corpus_without_words_scores_zero(corpus):
 
 @given(texts=st.lists(TEXTS, min_size=2, max_size=6), changed=TEXTS, query=TEXTS)
 def test_index_follows_a_changed_profile(texts, changed, query):
-    profile, retriever = profile_of(texts), BM25(k=9)
+    profile, retriever = profile_of(texts), BM25(k=9, tokenize=str.split)
     retriever(query, profile)
     profile.items[0] = Item(id="0", fields={"text": changed})
     assert [int(item.id) for item in retriever(query, profile)] == official(query, [changed, *texts[1:]], 9)
@@ -83,7 +83,7 @@ def test_index_follows_a_changed_profile(texts, changed, query):
     ],
 )
 def test_ties_keep_numpys_reversed_order(case, query, texts):
-    assert [int(item.id) for item in BM25(k=99)(query, profile_of(texts))] == official(query, texts, 99), case
+    assert [int(item.id) for item in BM25(k=99, tokenize=str.split)(query, profile_of(texts))] == official(query, texts, 99), case
 
 
 def test_empty_profile():
@@ -210,5 +210,5 @@ def test_rankings_of_real_data():
     for row in json.loads((SAMPLES / "blog18f_LaMP4like/dev_questions.json").read_text()):
         texts = [f"{item['title']} {item['text']}" for item in row["profile"]]
         query = row["input"].partition("article:")[2].strip()
-        ranked = BM25(k=99, text=("title", "text"))(query, Profile.of(row["profile"]))
+        ranked = BM25(k=99, text=("title", "text"), tokenize=str.split)(query, Profile.of(row["profile"]))
         assert [item.id for item in ranked] == [row["profile"][at]["id"] for at in official(query, texts, 99)]
