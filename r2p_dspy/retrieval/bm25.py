@@ -32,7 +32,7 @@ class BM25:
         >>> films = Profile.of([{"id": name, "text": text} for name, text in texts.items()])
         >>> [item.id for item in BM25(k=1)("love under water", films)]
         ['1']
-        >>> notes = Profile.of([{"id": "1", "text": "小猫在睡觉"}, {"id": "2", "text": "下雨"}])
+        >>> notes = Profile.of([{"id": text[0], "text": text} for text in ("1 小猫睡了", "2 下雨", "3 喝茶")])
         >>> [item.id for item in BM25(k=1)("猫", notes)]
         ['1']
     """

@@ -10,7 +10,10 @@ from rouge_score.tokenize import tokenize as rouge_words
 from r2p_dspy.values.words import count_words, fold, turkish_words, units, words
 
 # Any character, and among few of them those that meet in odd ways: marks, joiners, jamo, ligatures, emoji.
-ODD = "aIİıßſς\u0345\u0301\u030a\u3099\uff9eｶカ가ᄀㄱㅏ각中〇々ーไทยកក្ក\u200c\u200d❤\ufe0f👍🏽🇩🇪ﷺﬁ½ \u3000_'\u0f77\u1fb3\ud800"
+ODD = (
+    "aIİıßſς\u0345\u0301\u030a\u3099\uff9eｶカ가ᄀㄱㅏ각中〇々ーไทยកក្ក"
+    "\u200c\u200d❤\ufe0f👍🏽🇩🇪ﷺﬁ½ \u3000_'\u0f77\u1fb3\ud800"
+)
 TEXTS = st.text(st.characters(), max_size=12) | st.text(st.sampled_from(ODD), max_size=10)
 
 
