@@ -55,7 +55,9 @@ class ProfilePredict(dspy.Predict):
                 continue
             values[self.profile] = Profile.of(values[self.profile]).local()
             # As rendered, so that a demo read back from a file takes as much as it took before.
-            rendered = {name: format_field_value(info, values[name]) for name, info in self.signature.fields.items()}
+            rendered = {
+                name: str(format_field_value(info, values[name])) for name, info in self.signature.fields.items()
+            }
             budget -= sum(self._tokens(name, text) for name, text in rendered.items())
             if budget < 0:
                 break

@@ -50,8 +50,9 @@ def shorten(
 
     def excess(shown: Profile, used: list[dict[str, Any]]) -> int:
         messages = adapter.format(signature, used, {**inputs, profile: shown})
-        texts, media = zip(*(text_and_media(message["content"]) for message in messages), strict=True)
-        fixed = sum(media) * MEDIUM_TOKENS + len(texts) * _OVERHEAD
+        contents = [text_and_media(message["content"]) for message in messages]
+        texts = [text for text, _ in contents]
+        fixed: int = sum(media for _, media in contents) * MEDIUM_TOKENS + len(texts) * _OVERHEAD
         # A token has at least one byte, so a prompt of few bytes fits; most calls end here without being counted.
         if fixed + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) <= budget:
             return 0

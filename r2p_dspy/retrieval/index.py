@@ -64,7 +64,7 @@ class Index(BM25Okapi):
         words = sum(map(sys.getsizeof, self.idf)) + sys.getsizeof(self.idf) + sys.getsizeof(self._numbers)
         frequencies = sum(map(sys.getsizeof, self.doc_freqs))
         numbers = 2 * _NUMBER_BYTES * len(self.idf) + _NUMBER_BYTES * len(self.doc_len) + 8 * len(self._ends)
-        return words + frequencies + numbers + self._documents.nbytes + self._weights.nbytes
+        return int(words + frequencies + numbers + self._documents.nbytes + self._weights.nbytes)
 
 
 def index(texts: Sequence[str], tokenize: Callable[[str], list[str]]) -> Index:

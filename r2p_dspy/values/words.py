@@ -71,9 +71,10 @@ def words(text: str) -> list[str]:
         >>> words("东京塔"), words("カメラ"), words("고양이를")
         (['东', '东京', '京', '京塔', '塔'], ['カメ', 'メラ'], ['고양이를', '고양', '양이', '이를'])
     """
-    if text.isascii():
-        return _ASCII_WORD.findall(text.lower())
     found: list[str] = []
+    if text.isascii():
+        found += _ASCII_WORD.findall(text.lower())
+        return found
     for match in _RUN.finditer(fold(text)):
         run = match[0]
         if match["unspaced"]:
@@ -105,9 +106,8 @@ def count_words(text: str) -> int:
         >>> count_words("Don't stop - it's well-made!"), count_words("我爱你。"), count_words("iPhone 手机")
         (4, 3, 3)
     """
-    folded = fold(text)
-    rest, characters = _UNSPACED_CHARACTER.subn(" ", folded)
-    return characters + sum(_RUN.search(piece) is not None for piece in rest.split())
+    rest, characters = _UNSPACED_CHARACTER.subn(" ", fold(text))
+    return int(characters) + sum(_RUN.search(piece) is not None for piece in rest.split())
 
 
 def units(text: str) -> list[Unit]:

@@ -4,7 +4,7 @@ import dspy
 import pydantic
 import pytest
 
-from r2p_dspy import BM25, R2P, Inputs, Outcome, Profile
+from r2p_dspy import R2P, All, Inputs, Outcome, Profile
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.values.media import MEDIUM_TOKENS, split_media, text_and_media, without_media
 from tests.film import HISTORY
@@ -44,8 +44,8 @@ MEDIA = 5
 
 
 def test_the_items_are_shown_beside_media(scripted):
-    engine = scripted(completion(), context_window=12_000, count_tokens=len)
-    answer = R2P(Tag, retriever=BM25())(**INPUTS, profile=HISTORY)
+    engine = scripted(completion(), context_window=16_000, count_tokens=len)
+    answer = R2P(Tag, retriever=All())(**INPUTS, profile=HISTORY)
     assert (answer.tag, len(answer.retrieved), answer.truncated_chars) == ("romance", 2, 0)
     [request] = engine.requests
     assert sum(part.type != "text" for message in request.messages for part in message.parts) == MEDIA
@@ -71,10 +71,10 @@ def test_media_take_a_flat_allowance_of_the_window(adapter):
 
 def test_demos_with_media_are_shown(scripted):
     engine = scripted(completion(), completion())
-    module = R2P(Tag, demo_tokens=MEDIA * MEDIUM_TOKENS + 1000)
+    module = R2P(Tag, retriever=All())
     stages = dspy.ChatAdapter().parse(module.reason.signature, completion(requirements="a demo"))
     demo = dspy.Example(**INPUTS, profile=HISTORY, **stages)
-    module.reason.demos = [demo]
+    module.reason.demos, module.reason.demo_tokens = [demo], MEDIA * MEDIUM_TOKENS + 1000
     module(**INPUTS, profile=HISTORY)
     assert "a demo" in engine.prompts()[0]
     module.reason.demo_tokens = MEDIA * MEDIUM_TOKENS - 1
