@@ -1,6 +1,5 @@
 """Ready-made checks of an answer. A YAML task file names them with an argument: `max_words: 10`."""
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel, PositiveInt, StringConstraints
 
 from r2p_dspy.checks import Answer, CheckFunction
 from r2p_dspy.outcome import Inputs, Outcome
-from r2p_dspy.values.words import count_words
+from r2p_dspy.values.words import count_words, has_phrase
 
 
 def max_words(most: int) -> CheckFunction:
@@ -51,10 +50,9 @@ def avoid(phrases: list[str]) -> CheckFunction:
         >>> check(Inputs(fields={}), Outcome(fields={"subject": "Keys, ASAP!"}, answers=("subject",)))
         (False, 'Leave "asap" out of the subject.')
     """
-    patterns = {phrase: re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE) for phrase in phrases}
 
     def matches(text: str) -> list[str]:
-        return [f'"{phrase}"' for phrase, pattern in patterns.items() if pattern.search(text)]
+        return [f'"{phrase}"' for phrase in dict.fromkeys(phrases) if has_phrase(text, phrase)]
 
     return _check(
         lambda text: not matches(text),

@@ -20,7 +20,9 @@ _RUN = regex.compile(
 )
 _CHARACTER = regex.compile(r"\P{M}\p{M}*")
 _UNSPACED_CHARACTER = regex.compile(rf"{_UNSPACED}\p{{M}}*", regex.V1)
+_UNSPACED_END = regex.compile(rf"{_UNSPACED}\p{{M}}*$", regex.V1)
 _HAN = regex.compile(r"\p{Han}")
+_LETTER = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--{_UNSPACED}]"  # what a word goes on with
 _ASCII_WORD = regex.compile(r"[a-z0-9]+")
 _CLUSTER = regex.compile(r"\X")  # what a reader takes for one character
 # Joiners, direction marks, soft hyphens, emoji selectors: they change how a word looks, not which word it is.
@@ -108,6 +110,19 @@ def count_words(text: str) -> int:
     """
     rest, characters = _UNSPACED_CHARACTER.subn(" ", fold(text))
     return int(characters) + sum(_RUN.search(piece) is not None for piece in rest.split())
+
+
+def has_phrase(text: str, phrase: str) -> bool:
+    """Whether a text has these words, not inside a longer word; or these characters, in a script without spaces.
+
+    Examples:
+        >>> has_phrase("Keys, ASAP!", "asap"), has_phrase("a soapy asapx", "asap"), has_phrase("这是垃圾邮件", "垃圾")
+        (True, False, True)
+    """
+    folded = fold(phrase)
+    behind = "" if _UNSPACED_CHARACTER.match(folded) else f"(?<!{_LETTER})"
+    ahead = "" if _UNSPACED_END.search(folded) else f"(?!{_LETTER})"
+    return regex.search(behind + regex.escape(folded) + ahead, fold(text), regex.V1) is not None
 
 
 def units(text: str) -> list[Unit]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize as rouge_words
 
-from r2p_dspy.values.words import count_words, fold, turkish_words, units, words
+from r2p_dspy.values.words import count_words, fold, has_phrase, turkish_words, units, words
 
 # Any character, and among few of them those that meet in odd ways: marks, joiners, jamo, ligatures, emoji.
 ODD = (
@@ -96,3 +96,27 @@ def test_count_words(text, count):
 def test_turkish_capital_i():
     assert turkish_words("ILIK İZMİR") == ["ılık", "izmir"]
     assert words("ILIK")[0] != "ılık"
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "there"),
+    [
+        ("Keys, ASAP!", "asap", True),
+        ("kayaks", "aya", False),
+        ("请asap回复", "ASAP", True),
+        ("这是垃圾邮件", "垃圾", True),
+        ("これはスパムです", "スパム", True),
+        ("cafe\u0301 noir", "CAFÉ", True),
+        ("buy #ad now", "#ad", True),
+        ("no C++ here", "c++", True),
+        ("a b", "a  b", False),
+        ("под замком", "зам", False),
+    ],
+)
+def test_has_phrase(text, phrase, there):
+    assert has_phrase(text, phrase) == there
+
+
+@given(TEXTS, TEXTS.filter(fold))
+def test_a_phrase_between_spaces_is_there(text, phrase):
+    assert has_phrase(f"{text} {phrase} {text}", phrase)
