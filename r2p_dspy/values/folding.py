@@ -20,7 +20,6 @@ _JAMO = re.compile("[\u1100-\u11ff]")
 _JOINING_JAMO = re.compile("[\u1161-\u11ff]")  # vowels and final consonants
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?", re.ASCII)
 _ESCAPES = re.compile(r"(?:\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4}))+")  # of JSON
-_EMPHASIS = re.compile(r"(\*+|_+)(.+)\1", re.DOTALL)
 _EDGES = " .,;:()[]'"  # what may stand around a quote or a label, and is no part of it
 _TRIES = 1000  # places that are looked at, so that a quote of half characters takes no quadratic time
 
@@ -236,9 +235,9 @@ def _whole(wanted: str, folded: str, places: list[int]) -> int | None:
 
 def _bare(label: str) -> str | Decimal:
     """A label without the marks around it; a number as a number."""
-    folded = fold(label).strip(_EDGES)
-    emphasis = _EMPHASIS.fullmatch(folded)
-    bare = (emphasis[2] if emphasis else folded).strip(_EDGES)
+    bare = fold(label).strip(_EDGES)
+    emphasis = bare[:1] if bare[:1] in ("*", "_") and bare[-1:] == bare[:1] else ""  # on both sides: A* is a grade
+    bare = bare.strip(f"{_EDGES}{emphasis}")
     return Decimal(bare) if _NUMBER.fullmatch(bare) else bare.removeprefix(_DASH).lstrip()
 
 

@@ -21,11 +21,11 @@ def begins(char):
     return unicodedata.category(first)[0] != "M" and not "\u1100" <= first <= "\u11ff" and fold(char) != ""
 
 
-BASES = st.characters(exclude_categories=("M", "Z", "C")).filter(begins)
+BASES = st.characters(exclude_categories=("M", "Z", "C", "P")).filter(begins)
 MARKS = st.characters(categories=("M",))
 # Characters as a reader sees them, with the marks on them.
 LETTERS = st.builds(lambda base, marks: base + marks, BASES, st.text(MARKS, max_size=2)) | st.sampled_from(
-    [*"aeiou 'éß½ﬁ", "각", "“", "…", "—", "❤\ufe0f", "ᾴ"]
+    [*"aeiou 'éß½ﬁ", "각", "“", "…", "»", "¿", "。", "—", "❤\ufe0f", "ᾴ"]
 )
 
 
@@ -52,16 +52,17 @@ def test_neutralizing_is_typography(text):
 
 
 SAME = [
-    ("quote marks", 'It\'s "great"', "It’s “great”", "It´s «great»", "It＇s 「great」", "It`s ``great''", "Itʼs „great‟"),
+    ("quote marks", 'It\'s "great"', "It’s “great”", "It´s «great»", "It`s ``great''", "Itʼs „great‟"),
+    ("quote marks of the East", "'great'", "「great」", "『great』", "＂great＂", "〝great〟"),
     ("dashes", "a co-op - no", "a co‐op – no", "a co‑op — no", "a co−op -- no", "a co－op―no"),
     ("ellipses", "well... no", "well… no", "well . . . no", "well…no"),
     ("normal forms", "caf\u00e9", "cafe\u0301"),
     ("syllables", "\uac01", "\u1100\u1161\u11a8"),
     ("full width", "Room 101!", "Ｒｏｏｍ　１０１！"),
     ("stops", "很好. 真的, 好", "很好。真的、好"),
-    ("what is not seen", "family of two", "fam\u200bily of\u2060 two\ufeff", "fam\u00adily \u200eof two", "family\u00a0of\u2009two"),
+    ("what is not seen", "family of", "fam\u200bily of\ufeff", "fam\u00adily \u200eof", "fa\u2060mily\u00a0of"),
     ("emoji selectors", "❤ it", "❤\ufe0f it"),
-    ("joined emoji", "👨‍👩‍👧", "👨👩👧"),
+    ("joined emoji", "👨\u200d👩\u200d👧", "👨👩👧"),
     ("case", "Straße", "STRASSE", "strasse"),
     ("sigma", "ΟΔΟΣ", "οδος", "οδοσ"),
     ("an iota below", "ᾴ", "\u03b1\u0345\u0301", "\u0391\u0301\u0399"),
@@ -110,10 +111,10 @@ VARIANTS = {"'": "'\"“”‘’«»「」`", "-": "-‐‑–—−", " ": " \
 def retyped(letters, seed):
     """A text of these letters as another hand would type it: typography, normal form, case."""
     hand, typed = random.Random(seed), []
-    for char in "".join(letters):
-        typed.append(hand.choice(VARIANTS.get(fold(char) or char, char)))
+    for letter in letters:
+        typed.append(hand.choice(VARIANTS.get(fold(letter) or letter, [letter])))
         typed.append(hand.choice(["\u200b", "\u00ad", "\ufe0f", *[""] * 6]))
-        typed.append(hand.choice(["", " "]) if char.isspace() else "")
+        typed.append(hand.choice(["", " "]) if letter.isspace() else "")
     text = hand.choice([str, str.upper, str.lower, str.swapcase])(unicodedata.normalize("NFD", "".join(typed)))
     around = hand.choice(["{}", " {}\n", '"{}"', "“{}”", "…{}…", "[…] {}.", "**{}**"])
     return around.format(unicodedata.normalize(hand.choice(["NFC", "NFD"]), text))
@@ -152,7 +153,7 @@ def test_skipped_words_are_not_forgiven(words, mark, data):
     assert find_quote(quote, text) is None
 
 
-MARKERS = ["[[ ## draft ## ]]", "<draft>", "</think>", "<|im_end|>", "[INST]", "<<CUSTOM-TYPE-START-IDENTIFIER>>", "[[##a##]]"]  # fmt: skip
+MARKERS = ["[[ ## draft ## ]]", "<draft>", "</think>", "<|im_end|>", "[INST]", "<<CUSTOM-TYPE-START>>", "[[##a##]]"]
 
 
 @QUICK
@@ -219,14 +220,15 @@ def test_hostile_quote_takes_linear_time(why, quote, text):
 
 TAGS = ["romance", "dark comedy", "sci-fi", "based on a book"]
 GRADES = ["C", "C++", "C#", "A.", "A", "B-", "B"]
+STARS = ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize(
     ("label", "labels", "meaning"),
     [
         *((written, TAGS, "romance") for written in (
-            "romance", " romance\n", "Romance", "ROMANCE", "romance.", '"romance"', "“Romance.”", "'romance',", "romance;",
-            "**romance**", "- romance", "`romance`", "(romance)", "ｒｏｍａｎｃｅ", "ro\u00admance\ufeff",
+            "romance", " romance\n", "Romance", "ROMANCE", "romance.", '"romance"', "“Romance.”", "'romance',",
+            "romance;", "**romance**", "- romance", "`romance`", "(romance)", "ｒｏｍａｎｃｅ", "ro\u00admance\ufeff",
         )),
         *((written, TAGS, "sci-fi") for written in ("Sci‑Fi", "sci–fi", "SCI - FI")),
         *((written, TAGS, None) for written in ("", " ", "...", "drama", "romance comedy", "comedy", "scifi", "rom")),
@@ -234,9 +236,10 @@ GRADES = ["C", "C++", "C#", "A.", "A", "B-", "B"]
         ("c", GRADES, "C"), ("c++", GRADES, "C++"), ("c#.", GRADES, "C#"), ("C-", GRADES, None), ("a", GRADES, "A"),
         ('"A."', GRADES, "A."), ("(a)", ["A", "A."], None), ("romance", ["Romance", "ROMANCE"], None),
         ("Romance", ["Romance", "ROMANCE"], "Romance"),
-        *((written, ["1", "2", "3", "4", "5"], "4") for written in ("4", "4.0", "4.", "４", "４．０", "+4", "04", "(4)", "٤")),
-        *((written, ["1", "2", "3", "4", "5"], None) for written in ("-4", "4.5", "4/5", "45", "four", "4e0")),
-        ("4", ["4.0", "4"], "4"), ("4.00", ["4.0", "4"], None), ("1", ["[1]", "[2]"], "[1]"), ("-1", ["1", "-1.0"], "-1.0"),
+        *((written, STARS, "4") for written in ("4", "4.0", "4.", "４", "４．０", "+4", "04", "(4)", "٤")),
+        *((written, STARS, None) for written in ("-4", "4.5", "4/5", "45", "four", "4e0")),
+        ("4", ["4.0", "4"], "4"), ("4.00", ["4.0", "4"], None),
+        ("1", ["[1]", "[2]"], "[1]"), ("-1", ["1", "-1.0"], "-1.0"),
         ("cafe\u0301", ["cafe", "café"], "café"), ("anything", [], None),
     ],
 )  # fmt: skip
