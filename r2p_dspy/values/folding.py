@@ -21,6 +21,7 @@ _JOINING_JAMO = re.compile("[\u1161-\u11ff]")  # vowels and final consonants
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?", re.ASCII)
 _ESCAPES = re.compile(r"(?:\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4}))+")  # of JSON
 _EDGES = " .,;:()[]'"  # what may stand around a quote or a label, and is no part of it
+_EDGES_OF_QUOTES = frozenset(f"{_EDGES}*_-")
 _TRIES = 1000  # places that are looked at, so that a quote of half characters takes no quadratic time
 
 
@@ -68,16 +69,17 @@ def find_quote(quote: str, text: str) -> str | None:
         >>> find_quote("a lighthouse … rain", "a lighthouse in the rain") is None
         True
     """
-    exact, wanted = quote.strip(), fold(quote)
-    if not any(char.isalnum() or unicodedata.category(char) == "So" for char in wanted):
+    exact = quote.strip()
+    if not _says_something(fold(quote)):
         return exact if exact and exact == text.strip() else None
     if exact in text:
         return exact
     folded, places = _located(text)
-    written = (wanted, fold(_ESCAPES.sub(lambda escapes: json.loads(f'"{escapes[0]}"'), quote)))
-    for each in (*written, *(wanted.strip(f"{_EDGES}*_-") for wanted in written)):
-        if (start := _whole(each, folded, places)) is not None:
-            end = places[start + len(each) - 1] + 1
+    unescaped = _ESCAPES.sub(lambda escapes: json.loads(f'"{escapes[0]}"'), quote)
+    for written in (quote, unescaped, _inner(quote), _inner(unescaped)):
+        wanted = fold(written)
+        if _says_something(wanted) and (start := _whole(wanted, folded, places)) is not None:
+            end = places[start + len(wanted) - 1] + 1
             while end < len(text) and not _parts(text[end]):
                 end += 1
             return text[places[start] : end]
@@ -211,6 +213,16 @@ def _decomposed(char: str) -> str:
 @lru_cache(maxsize=2**16)
 def _in_word(char: str) -> bool:
     return unicodedata.category(char)[0] in "LMN"
+
+
+def _says_something(folded: str) -> bool:
+    return any(char.isalnum() or unicodedata.category(char) == "So" for char in folded)
+
+
+def _inner(quote: str) -> str:
+    """A quote without the marks around it. `⑴` is one character and no mark."""
+    inner = [place for place, char in enumerate(quote) if not _EDGES_OF_QUOTES.issuperset(_parts(char))]
+    return quote[inner[0] : inner[-1] + 1] if inner else ""
 
 
 def _whole(wanted: str, folded: str, places: list[int]) -> int | None:
