@@ -42,7 +42,8 @@ class R2P(dspy.Module):
         adaptive: stop sampling when the answer is settled, see `CrossReference`.
         config: options of the LM call, as in `dspy.Predict`.
 
-    A call takes the signature's inputs; the profile may be a `Profile`, a list of dicts or its text. It returns an
+    A call takes the signature's inputs; the profile may be whatever `Profile.of` reads, such as a list of dicts, rows
+    of a database or a data frame. It returns an
     `R2PPrediction`: its fields are the signature's outputs, and `Details` lists what else it has, such as
     `answer.reasoning`, `answer.violations` and `answer.explain()`.
 
@@ -137,7 +138,7 @@ class R2P(dspy.Module):
         items = self.retriever(query, profile)
         if items is None:
             raise ConfigError(f"the retriever {self.retriever!r} returned None; let it return a profile, maybe empty")
-        return {**inputs, name: Profile.of(items)}
+        return {**inputs, name: Profile.of(items).model_copy(update={"dropped": profile.dropped})}
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         try:

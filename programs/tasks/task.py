@@ -10,7 +10,8 @@ import dspy
 from metrics.lamp import METRICS
 from r2p_dspy.checks import Check
 from r2p_dspy.errors import ConfigError
-from r2p_dspy.profile import Item, Profile
+from r2p_dspy.profile import Item
+from r2p_dspy.prompting.signature import profile_fields
 from r2p_dspy.retrieval.retriever import item_text
 
 # Names that a field of a signature cannot have: a row's own keys, DSPy's arguments, what reports read.
@@ -114,10 +115,10 @@ class Task:
         return self.matched or self.fields
 
     def _check_signature(self) -> None:
-        inputs, outputs = self.signature.input_fields, self.signature.output_fields
+        outputs = self.signature.output_fields
         for name in self.signature.fields:
             check_name(name, "signature", name)
-        if [name for name, info in inputs.items() if info.annotation is Profile] != [self.profile]:
+        if profile_fields(self.signature) != [self.profile]:
             raise TaskError(f"the signature needs one input of type Profile, named {self.profile!r}", "signature")
         if self.question not in self.inputs:
             raise TaskError(unknown("input", self.question, self.inputs), "question")
