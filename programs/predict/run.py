@@ -1,6 +1,6 @@
 """Answer the rows of a JSONL file: many calls in flight, in order, and a kill neither loses nor repeats a row.
 
-answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "usage": {…}}
+answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "warnings": [], "usage": {…}}
 failures: {"id": "8", "line": 12, "error": "line 12: its profile is None, not a list of items; it has id, description"}
 """
 
@@ -151,5 +151,6 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
             for verdict in details.violations
             if verdict.message
         ],
+        "warnings": details.warnings,
         "usage": {"calls": len(calls), **{kind: sum(call.get(kind) or 0 for call in calls) for kind in tokens}},
     } | answers  # the task's own field names win
