@@ -15,6 +15,7 @@ from programs.evaluate.measuring import Measurer
 from programs.evaluate.report import Row
 from programs.evaluate.setup import Setup
 from programs.runs.active import open_run
+from programs.runs.cautions import foreign_text
 from programs.runs.configs import EvaluateConfig
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
@@ -63,6 +64,8 @@ def evaluate(
     started = time.monotonic() if started is None else started
     task, data = setup.task, setup.data
     judge, programs = judging.connected(task, config.judge), _programs(config, setup)
+    for caution in foreign_text(config.model.name, data.source):
+        reporter.say(caution)
     identity = setup.identity(lm, judge)
     with open_run(
         output, "evaluate", config.options(), identity, lm, reporter, resume=resume, mlflow=config.mlflow

@@ -20,6 +20,7 @@ from programs.optimize.estimate import actual, estimate, in_words, usage_of_rows
 from programs.optimize.optimizers import MIN_TRAIN, check_optimizer, program_runs
 from programs.optimize.tuning_run import compared, run_tuning
 from programs.runs.active import open_run
+from programs.runs.cautions import foreign_text
 from programs.runs.configs import CompileConfig, ModelConfig
 from programs.runs.directory import read_json, write_json
 from programs.runs.provenance import complete, provenance
@@ -55,6 +56,8 @@ def run_compile(
     elif not config.tune:
         raise ConfigError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
     setup = Setup.of(config.program, config.data, reporter, least=MIN_TRAIN)
+    for caution in foreign_text(config.model.name, setup.data.source):
+        reporter.say(caution)
     scored = composite(setup.task, parse_weights(config.weights), config.threshold)
     reflection, lm = connect_reflection(config.reflection), config.connect()
     identity = setup.identity(lm) | ({"given": sorted(config.program.explicit)} if config.tune else {})

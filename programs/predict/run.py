@@ -1,6 +1,6 @@
 """Answer the rows of a JSONL file: many calls in flight, in order, and a kill neither loses nor repeats a row.
 
-answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "warnings": [], "usage": {…}}
+answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "usage": {…}, …}
 failures: {"id": "8", "line": 12, "error": "line 12: its profile is None, not a list of items; it has id, description"}
 """
 
@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from programs.predict.input_rows import InputRow, arguments, read, survey
 from programs.predict.writer import PredictionWriter
+from programs.runs.cautions import foreign_text
 from programs.runs.configs import PredictConfig, digest
 from programs.runs.reporter import Reporter
 from programs.tasks.program import ProgramBuilder
@@ -48,6 +49,8 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
     task, source = task_of(config.program.task), config.source
     program = ProgramBuilder(task, config.program).load()
     total, fingerprint = survey(source)
+    for caution in foreign_text(config.model.name, str(source)):
+        reporter.say(caution)
     # An answer from DSPy's cache has no usage, and the cache would grow with the input.
     lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier)
     files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
