@@ -64,12 +64,12 @@ def evaluate(
     started = time.monotonic() if started is None else started
     task, data = setup.task, setup.data
     judge, programs = judging.connected(task, config.judge), _programs(config, setup)
-    for caution in foreign_text(config.model.name, data.source):
-        reporter.say(caution)
     identity = setup.identity(lm, judge)
     with open_run(
         output, "evaluate", config.options(), identity, lm, reporter, resume=resume, mlflow=config.mlflow
     ) as run:
+        for caution in foreign_text(config.model.name, data.source):
+            reporter.say(caution)
         measurer, extra = Measurer(run, setup, config.num_threads, reporter), dict[str, Any]()
         with dspy.context(lm=run.lm):
             if config.ablate:

@@ -58,8 +58,6 @@ def run_compile(
     if config.frontier is not None and config.optimizer != "gepa":
         raise ConfigError(f"--frontier is gepa's: drop it, or take --optimizer gepa instead of {config.optimizer}")
     setup = Setup.of(config.program, config.data, reporter, least=MIN_TRAIN)
-    for caution in foreign_text(config.model.name, setup.data.source):
-        reporter.say(caution)
     scored = composite(setup.task, parse_weights(config.weights), config.threshold)
     reflection, lm = connect_reflection(config.reflection), config.connect()
     identity = setup.identity(lm) | ({"given": sorted(config.program.explicit)} if config.tune else {})
@@ -76,6 +74,8 @@ def run_compile(
         calls=calls,
         mlflow=config.mlflow,
     ) as run:
+        for caution in foreign_text(config.model.name, setup.data.source):
+            reporter.say(caution)
         measurer = Measurer(run, setup, config.num_threads, reporter)
         counted = trainable and (lambda lm: run.recorded(trainable(lm)))  # programs ask a trained model too
         with dspy.context(lm=run.lm):

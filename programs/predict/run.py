@@ -49,13 +49,13 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
     task, source = task_of(config.program.task), config.source
     program = ProgramBuilder(task, config.program).load()
     total, fingerprint = survey(source)
-    for caution in foreign_text(config.model.name, str(source)):
-        reporter.say(caution)
     # An answer from DSPy's cache has no usage, and the cache would grow with the input.
     lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier)
     files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
     record = {"input": fingerprint, "lm": lm.model, **config.options(), **files}
     with PredictionWriter(config.target, record, source, resume) as writer, dspy.context(lm=lm):
+        for caution in foreign_text(config.model.name, str(source)):
+            reporter.say(caution)
         progress = reporter.start("predict", total, writer.answered + writer.failed)
         predict(program, task, source, writer, threads=config.num_threads, skip=config.skip, progress=progress)
     return writer
