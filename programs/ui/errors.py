@@ -61,7 +61,7 @@ def _explain(error: Exception) -> NoReturn:
     users = _user_traceback(error)
     if isinstance(error, R2PError):
         click.echo(users or getattr(error, "traceback", ""), err=True, nl=False)
-        _stop(str(error))
+        _stop(f"{error}{_notes(error)}")
     if isinstance(error, LMError):
         _stop(_of_model(error))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -94,8 +94,11 @@ def _of_model(error: Exception) -> str:
     from dspy.utils.exceptions import LMAuthError
 
     advice = "set its key in the environment" if isinstance(error, LMAuthError) else "check --model and --api-base"
-    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-    return f"the language model failed ({public_message(error)}{notes}); {advice}, then go on with --resume"
+    return f"the language model failed ({public_message(error)}{_notes(error)}); {advice}, then go on with --resume"
+
+
+def _notes(error: Exception) -> str:
+    return "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
 
 
 def _name(error: BaseException) -> str:
