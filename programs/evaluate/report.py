@@ -14,6 +14,7 @@ from programs.data.dataset import Data
 from programs.evaluate.ablation import FULL, TEMPLATE
 from programs.evaluate.baselines import trivial_baselines
 from programs.evaluate.runner import MALFORMED
+from programs.runs.cautions import cautions
 from programs.runs.configs import ModelConfig
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
@@ -63,6 +64,7 @@ def build_report(
         "retriever_tokens": retriever_tokens,
         "shared_users": data.shared_users,
         "skipped": data.skipped,
+        "warnings": cautions(task, [example[task.answer] for example in data.test], model.name, data.source),
         **extra,
     }
 

@@ -15,6 +15,7 @@ from programs.evaluate.measuring import Measurer
 from programs.evaluate.report import Row
 from programs.evaluate.setup import Setup
 from programs.runs.active import open_run
+from programs.runs.cautions import foreign_text
 from programs.runs.configs import EvaluateConfig
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
@@ -67,6 +68,8 @@ def evaluate(
     with open_run(
         output, "evaluate", config.options(), identity, lm, reporter, resume=resume, mlflow=config.mlflow
     ) as run:
+        for caution in foreign_text(config.model.name, data.source):
+            reporter.say(caution)
         measurer, extra = Measurer(run, setup, config.num_threads, reporter), dict[str, Any]()
         with dspy.context(lm=run.lm):
             if config.ablate:

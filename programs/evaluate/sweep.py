@@ -100,6 +100,7 @@ def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
     return {
         **{key: first[key] for key in ("task", "data", "split", "examples", "shared_users", "skipped")},
         "metric": task.metrics[0],
+        "warnings": [*dict.fromkeys(line for cell in cells for line in cell.report.get("warnings", ()))],
         "baselines": next(iter(first["programs"].values()))["baselines"],
         "published": published(task.name) if task.lamp and first["split"] == "dev" else {},
         "cells": [

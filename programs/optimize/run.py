@@ -20,6 +20,7 @@ from programs.optimize.estimate import actual, estimate, in_words, usage_of_rows
 from programs.optimize.optimizers import MIN_TRAIN, check_optimizer, program_runs
 from programs.optimize.tuning_run import compared, run_tuning
 from programs.runs.active import open_run
+from programs.runs.cautions import foreign_text
 from programs.runs.configs import CompileConfig, ModelConfig
 from programs.runs.directory import read_json, write_json
 from programs.runs.provenance import complete, provenance
@@ -73,6 +74,8 @@ def run_compile(
         calls=calls,
         mlflow=config.mlflow,
     ) as run:
+        for caution in foreign_text(config.model.name, setup.data.source):
+            reporter.say(caution)
         measurer = Measurer(run, setup, config.num_threads, reporter)
         counted = trainable and (lambda lm: run.recorded(trainable(lm)))  # programs ask a trained model too
         with dspy.context(lm=run.lm):

@@ -1,6 +1,6 @@
 """Answer the rows of a JSONL file: many calls in flight, in order, and a kill neither loses nor repeats a row.
 
-answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "usage": {…}}
+answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "usage": {…}, …}
 failures: {"id": "8", "line": 12, "error": "line 12: its profile is None, not a list of items; it has id, description"}
 """
 
@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from programs.predict.input_rows import InputRow, arguments, read, survey
 from programs.predict.writer import PredictionWriter
+from programs.runs.cautions import foreign_text
 from programs.runs.configs import PredictConfig, digest
 from programs.runs.reporter import Reporter
 from programs.tasks.program import ProgramBuilder
@@ -53,6 +54,8 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
     files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
     record = {"input": fingerprint, "lm": lm.model, **config.options(), **files}
     with PredictionWriter(config.target, record, source, resume) as writer, dspy.context(lm=lm):
+        for caution in foreign_text(config.model.name, str(source)):
+            reporter.say(caution)
         progress = reporter.start("predict", total, writer.answered + writer.failed)
         predict(program, task, source, writer, threads=config.num_threads, skip=config.skip, progress=progress)
     return writer
@@ -153,5 +156,6 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
             for verdict in details.violations
             if verdict.message
         ],
+        "warnings": details.warnings,
         "usage": {"calls": len(calls), **{kind: sum(call.get(kind) or 0 for call in calls) for kind in tokens}},
     } | answers  # the task's own field names win

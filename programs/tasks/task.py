@@ -11,7 +11,8 @@ import dspy
 from metrics.lamp import METRICS, Metric, Tokenize, metric
 from r2p_dspy.checks import Check
 from r2p_dspy.errors import ConfigError
-from r2p_dspy.profile import Item, Profile
+from r2p_dspy.profile import Item
+from r2p_dspy.prompting.signature import profile_fields
 from r2p_dspy.retrieval.retriever import item_text
 from r2p_dspy.values.words import turkish_words, words
 
@@ -132,10 +133,10 @@ class Task:
         return self.matched or self.fields
 
     def _check_signature(self) -> None:
-        inputs, outputs = self.signature.input_fields, self.signature.output_fields
+        outputs = self.signature.output_fields
         for name in self.signature.fields:
             check_name(name, "signature", name)
-        if [name for name, info in inputs.items() if info.annotation is Profile] != [self.profile]:
+        if profile_fields(self.signature) != [self.profile]:
             raise TaskError(f"the signature needs one input of type Profile, named {self.profile!r}", "signature")
         if self.question not in self.inputs:
             raise TaskError(unknown("input", self.question, self.inputs), "question")

@@ -21,6 +21,7 @@ def print_report(report: Report, directory: Path) -> None:
     """Print a report to stdout as tables and a few lines, the last of which says where everything is."""
     if report["programs"]:
         output().print(_table(report))
+        print_texts(f"note: {warning}" for warning in report.get("warnings", ()))
         print_texts(_comparisons(report))
         if "tuning" in report:
             _print_tuning(report["tuning"])

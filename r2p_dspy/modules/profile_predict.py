@@ -94,8 +94,18 @@ class ProfilePredict(dspy.Predict):
         given: Any = inputs.get("demos", self.demos)  # DSPy takes any kind of rows
         demos = self.usable_demos(given)
         items = Profile.of(inputs.get(self.profile)).local()
+        inputs = {name: self._local_turns(value) for name, value in inputs.items()}
         lm = inputs.get("lm") or self.lm or dspy.settings.lm
         fields = {name: value for name, value in inputs.items() if name in self.signature.input_fields}
         limit = {**self.config, **inputs.get("config", {})}.get("max_tokens")
         items, demos, truncated = shorten(lm, adapter, self.signature, demos, fields, self.profile, items, limit)
         return {**inputs, "demos": demos, self.profile: items}, truncated
+
+    def _local_turns(self, value: Any) -> Any:
+        """A conversation with the items of its turns as prompts show them; any other input as it is."""
+        if not isinstance(value, dspy.History):
+            return value
+        own = self.profile
+        return dspy.History(
+            messages=[{**turn, own: Profile.of(turn[own]).local()} if own in turn else turn for turn in value.messages]
+        )

@@ -18,6 +18,7 @@ from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.modules.steps import Call, Steps, arun, run
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.prediction import Details, R2PPrediction, Reasoning
+from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
 from r2p_dspy.prompting.citations import as_shown
 from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_order
@@ -106,12 +107,15 @@ class Reason(ProfilePredict):
     def details_of(self, inputs: Inputs, outcome: Outcome, completion: str) -> Details:
         """The details of a call without checks and corrections."""
         stages = unshadowed(outcome).stages or dict.fromkeys(stage.name for stage in self.template.leaves())
-        none_shown = "no item of the history was shown, so the answer rests on none"
-        warnings = [] if unshadowed(inputs).items else [none_shown]
+        seen = unshadowed(inputs)
+        warnings = [] if seen.items else ["no item of the history was shown, so the answer rests on none"]
+        if dropped := Profile.of(seen.fields.get(self.profile)).dropped:
+            warnings.append(f"entries of the history that hold no text were left out: {dropped}")
         reasoning = Reasoning(stages, cited(inputs, outcome))
         return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion)
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
+        inputs = {**inputs, self.profile: Profile.of(inputs.get(self.profile))}
         adapter = RecordingAdapter.of(active_adapter(), guide="" if self.thought is None else guide(self.template))
         shown, truncated = self.prepared(inputs, adapter)
         monitors: list[Monitor] = []

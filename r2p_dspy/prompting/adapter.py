@@ -8,6 +8,7 @@ DSPy has no public way to do this, so all that relies on the inside of its adapt
 - The instance is made with `__new__` and the user's `vars`, since only the user knows the arguments of `__init__`.
 - `__init_subclass__` does not run, since `Adapter`'s would call the user's callbacks a second time.
 - `_call_postprocess` is overridden, since a plain answer with the word `reasoning_content` breaks DSPy's.
+- `format_assistant_message_content` is overridden, since DSPy shows what a turn of a `dspy.History` lacks as None.
 - `use_json_adapter_fallback` is off, since a silent second call in JSON would pass for compliance.
 - `format_field_structure` is cached, since making the schemas anew takes half of a call.
 """
@@ -99,6 +100,17 @@ class RecordingAdapter(_NoCallbacks, Adapter):
             if text is not None:
                 messages = messages + turns(self, signature, text, layer.feedback)
         return messages
+
+    def format_assistant_message_content(
+        self, signature: type[dspy.Signature], outputs: dict[str, Any], missing_field_message: str | None = None
+    ) -> str:
+        # A turn of a `dspy.History` has the user's outputs, and no stages; DSPy would show the others as None.
+        if missing_field_message is None:
+            for name in [name for name in signature.output_fields if name not in outputs]:
+                signature = signature.delete(name)
+            if not signature.output_fields:
+                return ""
+        return str(super().format_assistant_message_content(signature, outputs, missing_field_message))
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         for layer in self._layers:
