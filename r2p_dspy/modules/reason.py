@@ -19,7 +19,8 @@ from r2p_dspy.modules.steps import Call, Steps, arun, run
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.prediction import Details, R2PPrediction, Reasoning
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
-from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_order
+from r2p_dspy.prompting.causes import unread, unreadable_of
+from r2p_dspy.prompting.parsing import cited, read_thought, written_order
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
@@ -126,8 +127,9 @@ class Reason(ProfilePredict):
                 forward, aforward = partial(dspy.Predict.forward, self), partial(dspy.Predict.aforward, self)
                 prediction = yield Call(forward, aforward, shown)
         except AdapterParseError as error:
-            unreadable = UnreadableAnswer.of(error, details(unread(error), adapter.first_text))
-            raise unreadable.with_traceback(error.__traceback__) from None
+            why = unreadable_of(error)
+            failed = replace(details(unread(error), adapter.first_text or why.reply), unreadable=why)
+            raise UnreadableAnswer.of(error, failed).with_traceback(error.__traceback__) from None
         outcome = self.outcome_of(prediction, adapter.first_text)
         return R2PPrediction(prediction, details=details(outcome, adapter.first_text))
 
