@@ -24,7 +24,7 @@ REMEDIES: Mapping[Cause, str] = {
     "filtered": "change the provider's filter, or the text that it objects to",
     "refused": "change the instructions, or use a model that answers them",
     "empty": "look at the server's answer with dspy.inspect_history(), or use another model",
-    "malformed": "raise max_backtracks, or try another adapter, such as dspy.JSONAdapter()",
+    "malformed": "raise max_backtracks, or try another adapter (on the command line --adapter)",
 }
 _SHOWN = 120  # characters of a reply's end in a message
 _ONLY_THOUGHT = re.compile(r"\s*<think>(?!.*</think>)", re.DOTALL)

@@ -40,9 +40,9 @@ _collectors: ContextVar[tuple[list[Reply], ...]] = ContextVar("r2p_replies", def
 
 
 @contextmanager
-def collect_replies() -> Iterator[list[Reply]]:
-    """The replies that `listening` models give in this block, in order."""
-    replies: list[Reply] = []
+def collect_replies(replies: list[Reply] | None = None) -> Iterator[list[Reply]]:
+    """The replies that `listening` models give in this block, in order; appended to `replies`, if given."""
+    replies = [] if replies is None else replies
     token = _collectors.set((*_collectors.get(), replies))
     try:
         yield replies
@@ -109,18 +109,31 @@ def _replies(response: Any) -> Iterator[Reply]:
         tokens = _get(_get(part, "usage"), "completion_tokens")
         for choice in _get(part, "choices") or ():
             message = _get(choice, "message")
-            texts = (str(_get(message, name) or "") for name in ("content", "reasoning_content", "refusal"))
+            beside = _get(message, "provider_specific_fields")  # where LiteLLM puts what is OpenAI's own
+            refusal = _get(message, "refusal") or _get(beside, "refusal")
             calls = (_get(_get(call, "function"), "name") for call in _get(message, "tool_calls") or ())
-            yield Reply(*texts, tuple(map(str, calls)), _get(choice, "finish_reason"), tokens)
+            yield Reply(
+                text=str(_get(message, "content") or ""),
+                thought=str(_get(message, "reasoning_content") or ""),
+                refusal=str(refusal or ""),
+                tools=tuple(map(str, calls)),
+                finish=_get(choice, "finish_reason"),
+                tokens=tokens,
+            )
 
 
 def _of_response(response: Response) -> Reply:
-    texts = (
-        "".join(part.text for part in response.message.parts if isinstance(part, kind))
-        for kind in (TextPart, ThinkingPart, RefusalPart)
+    def written(kind: type[TextPart | ThinkingPart | RefusalPart]) -> str:
+        return "".join(part.text for part in response.message.parts if isinstance(part, kind))
+
+    return Reply(
+        text=written(TextPart),
+        thought=written(ThinkingPart),
+        refusal=written(RefusalPart),
+        tools=tuple(call.name for call in response.tool_calls),
+        finish=response.finish_reason,
+        tokens=response.usage.output_tokens,
     )
-    tools = tuple(call.name for call in response.tool_calls)
-    return Reply(*texts, tools, response.finish_reason, response.usage.output_tokens)
 
 
 def _get(record: Any, name: str) -> Any:

@@ -53,8 +53,8 @@ def read(parse: Parse, signature: type[dspy.Signature], completion: str) -> tupl
         wanted, known = (signature, {}) if name is None else (signature.delete(name), {name: thought})
         own: tuple[tuple[str, Parse], ...] = (("", parse),) if closed else ()
         for shape, parse_shape in own + _other_formats(wanted, text):
-            # A user's callbacks have heard of this answer already.
-            with suppress(AdapterParseError), dspy.context(callbacks=[]):
+            # A format that cannot carry a type raises errors of many kinds. Callbacks have heard of the answer.
+            with suppress(Exception), dspy.context(callbacks=[]):
                 return {**_parse(parse_shape, wanted, text), **known}, shape
         raise
 
@@ -83,7 +83,7 @@ def _parse(parse: Parse, signature: type[dspy.Signature], text: str) -> dict[str
     except RecursionError:  # the repair of JSON follows thousands of brackets down
         raise AdapterParseError(
             adapter_name=type(getattr(parse, "__self__", None)).__name__,
-            signature=signature,  # type: ignore[arg-type]  # DSPy's annotation says an instance
+            signature=signature,
             lm_response=text,
             message="It is nested too deeply.",
         ) from None
