@@ -96,7 +96,7 @@ def evaluate(tmp_path, monkeypatch):
         )
         return dspy.LM("scripted/x", engine=engine, cache=False, num_retries=0)
 
-    monkeypatch.setattr("programs.runs.configs.connect", connect)
+    monkeypatch.setattr("programs.runs.model.connect", connect)
 
     def evaluated(more=""):
         (tmp_path / "titles.py").write_text(TASK.format(more=more))

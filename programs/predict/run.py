@@ -19,6 +19,7 @@ from programs.predict.input_rows import InputRow, arguments, read, survey
 from programs.predict.writer import PredictionWriter
 from programs.runs.configs import PredictConfig, digest
 from programs.runs.reporter import Reporter
+from programs.tasks.answer_length import tokens_needed
 from programs.tasks.program import ProgramBuilder
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
@@ -49,10 +50,11 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
     program = ProgramBuilder(task, config.program).load()
     total, fingerprint = survey(source)
     # An answer from DSPy's cache has no usage, and the cache would grow with the input.
-    lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier)
+    needed = tokens_needed(task, program)
+    lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier, needed=needed)
     files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
     record = {"input": fingerprint, "lm": lm.model, **config.options(), **files}
-    with PredictionWriter(config.target, record, source, resume) as writer, dspy.context(lm=lm):
+    with PredictionWriter(config.target, record, source, resume) as writer, config.model.asking(lm):
         progress = reporter.start("predict", total, writer.answered + writer.failed)
         predict(program, task, source, writer, threads=config.num_threads, skip=config.skip, progress=progress)
     return writer

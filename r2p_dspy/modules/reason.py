@@ -13,6 +13,7 @@ from dspy.utils.exceptions import AdapterParseError
 from r2p_dspy.decoding.carriers import FieldMarkers, StageMarks, ThoughtTags
 from r2p_dspy.decoding.monitor import Monitor, enforced
 from r2p_dspy.decoding.steering import steering
+from r2p_dspy.engines.families import hides_thoughts
 from r2p_dspy.modules.failures import UnreadableAnswer
 from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.modules.steps import Call, Steps, arun, run
@@ -23,6 +24,8 @@ from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_orde
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
+
+_HIDDEN = "the model hides its thoughts, so it was asked for the stages in the text of its answer"
 
 
 class Reason(ProfilePredict):
@@ -36,7 +39,8 @@ class Reason(ProfilePredict):
         template: the stages.
         carrier: what the stages travel in: "fields", typed output fields, or "thinking", tags in the native thinking of
             a reasoning model. DSPy shows no thoughts of demos, so "thinking" prompts get no demos: use it with
-            optimized instructions and with RL.
+            optimized instructions and with RL. A model that hides its thoughts (`openai/o3`) writes the tags in the
+            text of its answer, and `warnings` says so.
         demo_tokens: the tokens that demos may take of a prompt at most, estimated from characters.
         config: options of the LM call, as in `dspy.Predict`.
 
@@ -108,13 +112,19 @@ class Reason(ProfilePredict):
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         adapter = RecordingAdapter.of(active_adapter(), guide="" if self.thought is None else guide(self.template))
+        hidden = self.thought is not None and hides_thoughts(inputs.get("lm") or self.lm or dspy.settings.lm)
+        if hidden:  # the thought becomes an output in the text
+            kinds = adapter.native_response_types
+            adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
         shown, truncated = self.prepared(inputs, adapter)
         monitors: list[Monitor] = []
 
         def details(outcome: Outcome, completion: str) -> Details:
             seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
+            own = self.details_of(seen, outcome, completion)
             return replace(
-                self.details_of(seen, outcome, completion),
+                own,
+                warnings=[*own.warnings, _HIDDEN] if hidden else own.warnings,
                 interventions=[*monitors[0].interventions] if monitors else [],
                 correction_mode=monitors[0].correction_mode if monitors else "retry",
                 truncated_chars=truncated,
