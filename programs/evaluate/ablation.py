@@ -72,7 +72,7 @@ def not_runnable(name: str, program: dspy.Module, example: dspy.Example) -> str 
     """
     if name not in ("dspy.Refine", "dspy.MultiChain"):
         return None
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+    adapter = dspy.settings.adapter or dspy.ChatAdapter(use_json_adapter_fallback=False)
     try:
         with dspy.context(adapter=adapter):
             if name == "dspy.MultiChain":

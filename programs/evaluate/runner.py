@@ -128,7 +128,7 @@ def usage_fields(usage: UsageTracker, started: float) -> UsageFields:
 def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
     started, malformed = time.monotonic(), False
     # DSPy's silent second call through its JSON adapter would pass for an answer in the requested format.
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+    adapter = dspy.settings.adapter or dspy.ChatAdapter(use_json_adapter_fallback=False)
     # Each row has a trace and a history of its own, which would else grow with the examples.
     isolated = dspy.context(adapter=adapter, trace=[], disable_history=True)
     with dspy.track_usage() as usage, optimizing(), isolated:
