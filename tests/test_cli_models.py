@@ -60,11 +60,12 @@ def test_reasoning_model_on_the_thinking_carrier(model, reply, tmp_path):
     assert not r2p["violations"]
 
 
-@pytest.mark.parametrize(("adapter", "mark"), [("json", "JSON"), ("xml", "</tag>"), ("baml", "schema")])
+@pytest.mark.parametrize(("adapter", "mark"), [("json", "JSON"), ("xml", "</tag>"), ("baml", "should be of type")])
 def test_adapter_makes_prompts_of_all_programs(adapter, mark, tmp_path):
     with Endpoint(lambda body: json.dumps({**fields(), "reasoning": "hm", "tag": "comedy"})) as endpoint:
         report, config, _ = evaluate(endpoint, tmp_path / "run", "--adapter", adapter)
-        assert endpoint.asked >= 6 and all(mark in prompt for prompt in endpoint.prompts())
+        requests = {prompt for prompt in endpoint.prompts() if mark in prompt}
+        assert len(requests) >= 6, "three programs asked of two users"
     assert config["adapter"] == report["lm_settings"]["adapter"] == adapter
 
 

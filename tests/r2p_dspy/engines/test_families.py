@@ -25,8 +25,9 @@ QWEN = {**R1, "top_k": 20}
         ("anthropic/claude-3-7-sonnet-20250219 gemini/gemini-2.0-flash", PLAIN, False),
         ("hosted_vllm/deepseek-ai/DeepSeek-R1-Distill-Qwen-7B ollama_chat/deepseek-r1:7b", R1, False),
         ("openrouter/deepseek/deepseek-r1:free deepseek/deepseek-reasoner", R1, False),
-        ("hf:Qwen/Qwen3-8B ollama_chat/qwen3:8b hosted_vllm/Qwen/Qwen3-4B-Thinking-2507", QWEN, False),
-        ("hf:/models/Qwen3-8B/ groq/qwen-qwq-32b hosted_vllm/Qwen/QwQ-32B", QWEN, False),
+        ("hf:Qwen/Qwen3-8B hosted_vllm/Qwen/Qwen3-4B-Thinking-2507", QWEN, False),
+        ("hf:/models/Qwen3-8B/ hosted_vllm/Qwen/QwQ-32B", QWEN, False),
+        ("ollama_chat/qwen3:8b groq/qwen-qwq-32b openai/Qwen/Qwen3-8B", R1, False),  # they take no top_k
         ("hf:Qwen/Qwen3-4B-Instruct-2507 hf:Qwen/Qwen3-8B-Base hosted_vllm/Qwen/Qwen3-Coder-30B", PLAIN, False),
     ],
 )
