@@ -23,6 +23,9 @@ class _Record:
                 return fields[name]
         return object.__getattribute__(self, name)
 
+    def _names(self) -> str:
+        return ", ".join(self.__dict__.get("fields", {})) or "none"
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
 
@@ -65,6 +68,9 @@ class Inputs(_Record):
     items: Profile = field(default_factory=Profile)
     labels: tuple[str, ...] = ()
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"there is no input {name!r}; the inputs are {self._names()}")
+
     @classmethod
     def from_json(cls, text: str) -> Inputs:
         """Inputs written by `to_json`. A profile among the fields stays text."""
@@ -103,10 +109,41 @@ class Outcome(_Record):
         known = self.__dict__.get("stages", {})
         if name in known:
             return known[name]
-        raise AttributeError(f"the outcome has no field and no stage {name!r}")
+        stages = ", ".join(known) or "none"
+        raise AttributeError(
+            f"the outcome has no field and no stage {name!r}; its fields are {self._names()}, its stages {stages}"
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Outcome:
         """An outcome written by `to_json`."""
         data = from_json(text)
         return cls(**{**data, "order": tuple(data["order"]), "answers": tuple(data["answers"])})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RunningOutcome(Outcome):
+    """The outcome of an answer that is still being written: an output that is due raises an AttributeError.
+
+    Else a check that reads an output named `order` or `error` would get the attribute of that name instead.
+
+    Args:
+        due: the names of the signature's outputs.
+
+    Examples:
+        >>> RunningOutcome(stages={"draft": "comedy"}, due=("order",)).order
+        Traceback (most recent call last):
+        AttributeError: the output 'order' is not written yet; check it at the end, without `after`
+    """
+
+    due: tuple[str, ...] = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name in self.__dict__.get("due", ()):
+            raise AttributeError(name)  # `__getattr__` says why
+        return super().__getattribute__(name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__.get("due", ()):
+            raise AttributeError(f"the output {name!r} is not written yet; check it at the end, without `after`")
+        return super().__getattr__(name)

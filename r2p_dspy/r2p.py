@@ -6,11 +6,12 @@ from typing import Any
 import dspy
 from dspy.signatures.signature import ensure_signature
 
-from r2p_dspy.checks import BUILT_IN, Check
+from r2p_dspy.checks import BUILT_IN, Check, combined, validated
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce
 from r2p_dspy.modules.failures import AssertionFailed
+from r2p_dspy.modules.on_unmet import OnUnmet, checked_policy, settle
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.modules.synthesize import Synthesize
@@ -31,11 +32,16 @@ class R2P(dspy.Module):
         signature: a class with exactly one `Profile` input.
         retriever: picks the items to show; `BM25(k=4)` by default, which matches all text inputs with all of an item's
             text.
-        checks: the program's own checks, in addition to the built-in ones (`r2p_dspy.checks.BUILT_IN`).
+        checks: the program's own checks, in addition to the built-in ones (`r2p_dspy.checks.BUILT_IN`). A check with
+            the name of a built-in one replaces it: `Suggest(checks.quoted)` relaxes `quoted`.
         template: the stages of the reasoning.
         carrier: what the stages travel in: "fields" or "thinking" (see `Reason`).
         max_backtracks: the most retries of one call, when a check fails.
         max_interventions: the most corrections of one running attempt, where the engine can be steered.
+        on_unmet: what to do when an assert fails after the last retry. "raise": raise `AssertionFailed`; "return":
+            return the best attempt, whose `violations` say what is unmet; a function: it is called with the
+            `AssertionFailed` and returns the answer, as a dict or a prediction. It may be async where the call is.
+            Of a prediction only the signature's outputs are kept.
         candidates: the most outcomes to sample; with 1, nothing is reconciled.
         reconcile: how to reconcile, see `CrossReference`; "synthesis" adds the predictor `synthesize`, which optimizers
             tune.
@@ -48,7 +54,8 @@ class R2P(dspy.Module):
 
     Raises:
         ConfigError: the signature, a check or a setting cannot be used.
-        AssertionFailed: in a call, an assert fails after the last retry (recorded instead under `optimizing()`).
+        AssertionFailed: in a call, an assert fails after the last retry, with `on_unmet="raise"`. Under `optimizing()`
+            it is recorded, whatever `on_unmet` says.
 
     Examples:
         >>> class Tag(dspy.Signature):
@@ -70,6 +77,7 @@ class R2P(dspy.Module):
         carrier: Carrier = "fields",
         max_backtracks: int = 2,
         max_interventions: int = 2,
+        on_unmet: OnUnmet = "raise",
         candidates: int = 1,
         reconcile: Reconcile = "auto",
         adaptive: bool | float = False,
@@ -80,12 +88,13 @@ class R2P(dspy.Module):
         self.reason = Reason(typed, template, carrier=carrier, **config)
         self.retriever: Retriever = retriever if retriever is not None else BM25(k=4)
         stages = [stage.name for stage, _ in template.walk()]
-        for check in checks:
-            if getattr(check, "after", None) not in (None, *stages):
+        for check in validated(checks):
+            if check.after not in (None, *stages):
                 raise ConfigError(
                     f"check {check.name!r} is to run after {check.after!r}; the template has {', '.join(stages)}"
                 )
-        self.checks = (*BUILT_IN, *checks)
+        self.checks = combined(BUILT_IN, checks)
+        self.on_unmet = checked_policy(on_unmet)
         self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
         self.candidates, self.reconcile, self.adaptive = candidates, reconcile, adaptive
         if reconcile == "synthesis":
@@ -140,11 +149,16 @@ class R2P(dspy.Module):
         return {**inputs, name: Profile.of(items)}
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
+        failure: AssertionFailed | None = None
         try:
             prediction = yield call(self.inner, self.retrieve(inputs))
-        except AssertionFailed as failure:
-            raise AssertionFailed(self._outputs(failure.prediction), failure.attempts, failure.completion) from None
-        return self._outputs(prediction)
+        except AssertionFailed as inner:
+            failure = AssertionFailed(self._outputs(inner.prediction), inner.attempts, inner.completion, inputs)
+        if failure is None:
+            return self._outputs(prediction)
+        answer = yield from settle(failure, self.on_unmet, self.reason.answers)
+        kept: R2PPrediction = answer.without(*{*answer.keys()} - {*self.reason.answers})
+        return kept
 
     def _outputs(self, prediction: R2PPrediction) -> R2PPrediction:
         """The prediction with the signature's outputs as its only fields; None where they could not be read."""

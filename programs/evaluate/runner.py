@@ -14,7 +14,8 @@ from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
-from r2p_dspy import optimizing
+from r2p_dspy import Details, R2PPrediction, optimizing
+from r2p_dspy.prediction import attempts_of
 
 MALFORMED = "malformed"  # why an answer could not be read: it does not have the requested format
 
@@ -137,8 +138,9 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
         except (AdapterParseError, RecursionError):  # a model that repeats "[" gives JSON that is too deep to read
             prediction, malformed = dspy.Prediction(), True
     answer = prediction.get(task.answer)
-    violations = prediction.get("violations") or []
-    attempts = prediction.get("attempts") or []
+    # Not the prediction's own attributes, which an output of such a name hides.
+    details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
+    attempts = attempts_of(prediction)
     return {
         "id": example.id,
         "user": example.get("user"),
@@ -150,9 +152,9 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
         "evidence_first": valid(prediction, first=True) if attempts else None,
         "evidence": valid(prediction) if attempts else None,
         "violations_first": [verdict.check for verdict in attempts[0].unmet if verdict.message] if attempts else [],
-        "violations": [verdict.check for verdict in violations if verdict.message],
-        "cited": [item.id for item in getattr(prediction.get("reasoning"), "cited", ())],
+        "violations": [verdict.check for verdict in details.violations if verdict.message],
+        "cited": [item.id for item in details.reasoning.cited],
         "attempts": len(attempts) or 1,
-        "interventions": len(prediction.get("interventions") or []),
+        "interventions": len(details.interventions),
         **usage_fields(usage, started),
     }

@@ -24,8 +24,8 @@ from programs.tasks.program import ProgramBuilder
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from programs.text import one_line
-from r2p_dspy import R2P, optimizing
-from r2p_dspy.errors import ConfigError, DataError
+from r2p_dspy import R2P, AssertionFailed
+from r2p_dspy.errors import CheckError, ConfigError, DataError
 from r2p_dspy.outcome import unshadowed
 
 _AHEAD = 8  # rows that may be ahead of the slowest one, for each call in flight
@@ -72,8 +72,9 @@ def predict(
 ) -> None:
     """Answer the rows of a file that are not done yet, with the configured LM.
 
-    An answer that fails an assert after the last backtrack is written with its violations. A row fails if it is flawed,
-    if its answer cannot be read, or if the model refuses its request.
+    An answer that fails an assert after the last backtrack is written with its violations, or fails its row where the
+    program has `on_unmet="raise"`. A row fails too if it is flawed, if its answer cannot be read, or if the model
+    refuses its request.
 
     Args:
         program: the task's program.
@@ -87,6 +88,7 @@ def predict(
     Raises:
         LMError: if the model cannot be reached, does not answer in time, or refuses the user. No row is at fault then,
             so no row is marked as failed. A note names the row that was asked.
+        CheckError: if a check of the task fails itself, which is no row's fault either.
         RunError: see `PredictionWriter`.
     """
     lm = dspy.settings.lm
@@ -122,17 +124,17 @@ def _write(writer: PredictionWriter, row: InputRow, call: Future[dict[str, Any]]
         answer = call.result()
     except Exception as error:
         refused = isinstance(error, LMInvalidRequestError) and not isinstance(error, LMUnsupportedModelError)
-        if isinstance(error, LMError) and not refused:
+        if isinstance(error, CheckError) or (isinstance(error, LMError) and not refused):
             error.add_note(f"this was line {row.line}; --skip {row.id} leaves it out")
             raise
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, ValueError | AssertionFailed) else f"{type(error).__name__}: {error}"
         writer.fail(row, one_line(reason)[:500], asked=not isinstance(error, DataError))
     else:
         writer.answer(answer)
 
 
 def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
-    with dspy.track_usage() as usage, optimizing():
+    with dspy.track_usage() as usage:
         prediction = program(**inputs)
     details = prediction.details
     if (error := unshadowed(details.outcome).error) is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, PositiveInt, StringConstraints
 
 from r2p_dspy.checks import Answer, CheckFunction
-from r2p_dspy.outcome import Inputs, Outcome
+from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 
 
 def max_words(most: int) -> CheckFunction:
@@ -88,6 +88,7 @@ def _check(holds: Callable[[str], bool], advice: Callable[[str, str], str]) -> C
     """A check of the text of the signature's first output, from a condition and a message for the model."""
 
     def check(inputs: Inputs, outcome: Outcome) -> Answer:
+        outcome = unshadowed(outcome)
         name = outcome.answers[0]
         text = str(outcome.fields.get(name) or "").strip()
         return holds(text), advice(name, text)

@@ -17,7 +17,7 @@ from r2p_dspy.decoding.carriers import ANSWER, StageMarks
 from r2p_dspy.decoding.loops import repeats
 from r2p_dspy.decoding.steering import Correction
 from r2p_dspy.errors import CheckError
-from r2p_dspy.outcome import Inputs, Outcome
+from r2p_dspy.outcome import Inputs, RunningOutcome
 from r2p_dspy.prompting.tags import Section
 from r2p_dspy.template import Template
 
@@ -63,8 +63,9 @@ def enforced() -> tuple[Sequence[Check], int]:
 class Monitor:
     """A steer that corrects an answer which leaves the template or fails a check.
 
-    A check that names a stage in `after` runs as soon as that stage ends; the others do not run here. After
-    `max_interventions` the monitor only reads. A stage, or text before a stage, may take `stage_tokens` tokens,
+    A check that names a stage in `after` runs as soon as that stage ends, a group with its last stage; the others do
+    not run here, nor do those that read an output (`outputs` names them). After `max_interventions` the monitor only
+    reads. A stage, or text before a stage, may take `stage_tokens` tokens,
     estimated from characters.
     """
 
@@ -76,11 +77,14 @@ class Monitor:
         inputs: Inputs,
         max_interventions: int,
         stage_tokens: int = 400,
+        outputs: Sequence[str] = (),
     ) -> None:
         self.interventions: list[Intervention] = []
         self._marks, self._checks, self._inputs = marks, checks, inputs
         self._max_interventions, self._stage_tokens = max_interventions, stage_tokens
         self._types = {stage.name: stage.type for stage in template.leaves()}
+        self._ending = {name: template.ending_with(name) for name in self._types}
+        self._outputs = tuple(outputs)
         self._accepted: dict[str, Any] = {}  # stages that ended well; their types are the template's
         self._read = 0  # length of the text at the last reading
         self._pauses = False
@@ -145,13 +149,13 @@ class Monitor:
         if value is None or value == "":
             message = f"Fill the stage {name}." if not section.text else f"The stage {name} is not of its type."
             return self._correct(section.start, text, name, "parsed" if section.text else "stages", message)
-        outcome = Outcome(stages={**self._accepted, name: value})
+        outcome = RunningOutcome(stages={**self._accepted, name: value}, due=self._outputs)
         for check in self._checks:
-            if check.after != name:
+            if check.after not in self._ending[name]:
                 continue
             try:
                 verdict = check(self._inputs, outcome)
-            except CheckError:  # it may need a stage that is not written yet; a faulty check raises again at the end
+            except CheckError:  # it may read what is not written yet; a faulty check raises again at the end
                 continue
             if not verdict.ok:
                 return self._correct(section.start, text, name, check.name, verdict.message)

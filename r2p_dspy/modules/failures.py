@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import dspy
-from dspy.signatures.signature import make_signature
 from dspy.utils.exceptions import AdapterParseError, DSPyError
 
+from r2p_dspy.checks import BUILT_IN, PARSED
 from r2p_dspy.errors import R2PError
 from r2p_dspy.prediction import Attempt, Details, R2PPrediction
+from r2p_dspy.prompting.signature import PicklableSignature
 
 
 class AssertionFailed(R2PError):
@@ -20,20 +21,40 @@ class AssertionFailed(R2PError):
         prediction: the best attempt, as it would have been returned. Its fields are None if none could be read.
         attempts: every attempt with its verdicts, first to last.
         completion: what the model wrote in the best attempt.
+        inputs: what the program was called with.
+
+    `check` is the name of the unmet check whose message is shown.
     """
 
-    def __init__(self, prediction: R2PPrediction, attempts: Sequence[Attempt], completion: str = "") -> None:
+    def __init__(
+        self,
+        prediction: R2PPrediction,
+        attempts: Sequence[Attempt],
+        completion: str = "",
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
         self.prediction, self.attempts, self.completion = prediction, list(attempts), completion
+        self.inputs = dict(inputs or {})
         best = next((attempt for attempt in attempts if attempt.accepted), attempts[-1])
         unmet = [verdict for verdict in best.unmet if verdict.kind == "assert"]
-        first = next((verdict for verdict in unmet if verdict.message), unmet[0])
+        # Of an answer that cannot be read every check fails, and `parsed` alone says why.
+        first = next((verdict for verdict in [*unmet, *best.unmet] if verdict.message), unmet[0])
+        self.check = first.check
         super().__init__(
             f"after {len(attempts)} attempts the check {first.check!r} still fails: {first.message} "
-            "(relax it with Suggest, raise max_backtracks, or catch AssertionFailed and read its .prediction)"
+            f'({_relaxed(first.check)}raise max_backtracks, or answer anyway with on_unmet="return")'
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.prediction, self.attempts, self.completion)
+        return type(self), (self.prediction, self.attempts, self.completion, self.inputs)
+
+
+def _relaxed(check: str) -> str:
+    """How to relax a check, for a message; empty for `parsed`: an answer that cannot be read meets no check."""
+    if check == PARSED:
+        return ""
+    built_in = any(check == known.name for known in BUILT_IN)
+    return f"relax it with checks=[Suggest({'checks.' if built_in else ''}{check})], "
 
 
 class UnreadableAnswer(AdapterParseError):
@@ -60,12 +81,10 @@ class UnreadableAnswer(AdapterParseError):
         return cls(error.adapter_name, signature, error.lm_response, error.message, error.parsed_result, details)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A signature is often made at run time, where pickle finds no class; its parts can be pickled.
-        signature = cast("type[dspy.Signature]", self.signature)
-        fields = {name: (info.annotation, info) for name, info in signature.fields.items()}
+        signature = PicklableSignature(cast("type[dspy.Signature]", self.signature))
         rest = (self.lm_response, self.message, self.parsed_result, self.details)
-        return _unreadable, (self.adapter_name, fields, signature.instructions, *rest)
+        return _unreadable, (self.adapter_name, signature, *rest)
 
 
-def _unreadable(adapter_name: str, fields: dict[str, Any], instructions: str, *rest: Any) -> UnreadableAnswer:
-    return UnreadableAnswer(adapter_name, make_signature(fields, instructions), *rest)
+def _unreadable(adapter_name: str, held: PicklableSignature, *rest: Any) -> UnreadableAnswer:
+    return UnreadableAnswer(adapter_name, held.signature, *rest)

@@ -9,7 +9,9 @@ from dspy.adapters.utils import format_field_value
 from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
-from r2p_dspy.prompting.signature import profile_field
+from r2p_dspy.prompting.signature import PicklableSignature, profile_field
+
+_SIGNATURES = ("signature", "original_signature")  # attributes
 
 
 class ProfilePredict(dspy.Predict):
@@ -41,6 +43,14 @@ class ProfilePredict(dspy.Predict):
         shown, _ = self.prepared(inputs, active_adapter())
         prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
         return prediction
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**state, **{name: PicklableSignature(state[name]) for name in _SIGNATURES}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = {**state, **{name: state[name].signature for name in _SIGNATURES}}
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
 
     def load_state(self, state: dict[str, Any], **options: Any) -> "ProfilePredict":
         """Load a state as `dspy.Predict` does, always from the signature that this predictor was built with.

@@ -158,7 +158,7 @@ class Reason(ProfilePredict):
         inputs = Inputs(fields=fields, items=shown[self.profile], labels=self.labels)
 
         def monitor() -> Monitor:
-            monitors.append(Monitor(marks, self.template, checks, inputs, most))
+            monitors.append(Monitor(marks, self.template, checks, inputs, most, outputs=self.answers))
             return monitors[-1]
 
         return monitor
