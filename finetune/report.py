@@ -16,6 +16,7 @@ from programs.evaluate import report as reports
 from programs.evaluate.baselines import trivial_baselines
 from programs.evaluate.runner import ResultRow, measure
 from programs.runs.directory import Run
+from programs.runs.model import lm_settings
 from programs.runs.reporter import Reporter
 from programs.tasks.task import Task
 
@@ -87,7 +88,12 @@ def make_report(
         "command": "finetune",
         "method": config.method,
         "student": config.student,
-        "teacher": {"model": config.teacher.name, "lm": lm.model, "candidates": config.r2p.candidates},
+        "teacher": {
+            "model": config.teacher.name,
+            "lm": lm.model,
+            "lm_settings": lm_settings(lm, config.teacher.adapter),
+            "candidates": config.r2p.candidates,
+        },
         "carrier": carrier,
         "kept": kept,
         "model": "model",

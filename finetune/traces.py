@@ -55,7 +55,7 @@ def ask_teacher(setup: TaskSetup, lm: dspy.LM, path: Path, threads: int, progres
         with dspy.track_usage() as usage:
             return _row(setup, scored, rewards, example, usage)
 
-    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()), optimizing():
+    with dspy.context(lm=lm, adapter=dspy.settings.adapter or dspy.ChatAdapter()), optimizing():
         collect(ask, setup.data.train, Rows(path), threads, progress)
 
 

@@ -73,7 +73,7 @@ def not_runnable(name: str, program: dspy.Module, example: dspy.Example) -> str 
     if name not in ("dspy.Refine", "dspy.MultiChain"):
         return None
     try:
-        with dspy.context(adapter=dspy.ChatAdapter()):  # as in `measure`
+        with dspy.context(adapter=dspy.settings.adapter or dspy.ChatAdapter()):  # as in `measure`
             if name == "dspy.MultiChain":
                 program(**example.inputs())
                 return None

@@ -19,6 +19,7 @@ class WithRetrieval(dspy.Module):
         super().__init__()
         self.module = module
         self.profile = task.profile
+        self.max_tokens: int | None = None  # of an answer; counts where it is below the LM's own limit
         self.retriever: Any = retriever or default_retriever(task)
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
@@ -26,11 +27,14 @@ class WithRetrieval(dspy.Module):
         items = self.retriever(query, Profile.of(kwargs[self.profile])).local()
         predictor = self.module.predictors()[0]
         lm = predictor.lm or dspy.settings.lm
+        most, config = lm.kwargs.get("max_tokens"), dict[str, Any]()
+        if self.max_tokens is not None and most is not None and self.max_tokens < most:
+            config["config"] = {"max_tokens": self.max_tokens}
         items, _, _ = shorten(lm, active_adapter(), predictor.signature, [], kwargs, self.profile, items)
-        return self.module(**{**kwargs, self.profile: items})
+        return self.module(**{**kwargs, self.profile: items}, **config)
 
 
-def baselines(task: Task, retriever: Retriever | None = None) -> dict[str, dspy.Module]:
+def baselines(task: Task, retriever: Retriever | None = None) -> dict[str, WithRetrieval]:
     """Plain prediction and chain of thought, by their names in a report."""
     return {
         "predict": WithRetrieval(task, dspy.Predict(task.signature), retriever),

@@ -15,7 +15,7 @@ from programs.evaluate.ablation import FULL, TEMPLATE
 from programs.evaluate.baselines import trivial_baselines
 from programs.evaluate.runner import MALFORMED
 from programs.runs.cautions import cautions
-from programs.runs.configs import ModelConfig
+from programs.runs.model import ModelConfig, lm_settings
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
 from r2p_dspy import __version__
@@ -54,13 +54,14 @@ def build_report(
         "lm": lm.model,
         "retriever": settings.retriever,
         "k": settings.k,
-        "temperature": model.temperature,
+        "temperature": model.used_temperature,
         "constrain": None,  # constrained decoding does not exist yet
         "seed": model.seed,
         "examples": len(data.test),
         "seconds": round(seconds, 1),
         "programs": {name: entry(task, results, baselines, lm) for name, results in rows.items()},
         "differences": all_differences(task, rows),
+        "lm_settings": lm_settings(lm, model.adapter),
         "retriever_tokens": retriever_tokens,
         "shared_users": data.shared_users,
         "skipped": data.skipped,

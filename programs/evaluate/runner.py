@@ -131,8 +131,9 @@ def usage_fields(usage: UsageTracker, started: float) -> UsageFields:
 
 def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
     started, lm = time.monotonic(), listening(dspy.settings.lm)
+    adapter = dspy.settings.adapter or dspy.ChatAdapter()
     # Each row has a trace and a history of its own, which would else grow with the examples.
-    isolated = dspy.context(lm=lm, adapter=dspy.ChatAdapter(), trace=[], disable_history=True)
+    isolated = dspy.context(lm=lm, adapter=adapter, trace=[], disable_history=True)
     why: Unreadable | None = None
     with dspy.track_usage() as usage, optimizing(), isolated:
         try:

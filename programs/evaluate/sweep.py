@@ -185,7 +185,7 @@ def _measure(
     label: str, cells: Sequence[tuple[EvaluateConfig, Setup]], root: Path, folder: str, reporter: Reporter
 ) -> Iterator[tuple[str, Cell]]:
     """The cells of one model, which is loaded once and released before the next one is loaded."""
-    lm = cells[0][0].connect()
+    lm = cells[0][0].connect(max(setup.tokens_needed() for _, setup in cells))
     for config, setup in cells:
         name, k = setup.task.name, config.program.r2p.k
         directory = root / name / folder / f"k{k}"

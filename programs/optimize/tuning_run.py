@@ -61,7 +61,8 @@ def run_tuning(
 
 def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, Any]:
     started = time.monotonic()
-    with dspy.track_usage() as usage, optimizing(), dspy.context(adapter=dspy.ChatAdapter()):  # as in `measure`
+    adapter = dspy.settings.adapter or dspy.ChatAdapter()  # as in `measure`
+    with dspy.track_usage() as usage, optimizing(), dspy.context(adapter=adapter):
         try:
             score = scored.metric(example, program(**example.inputs()))
         except AdapterParseError:

@@ -21,6 +21,7 @@ from programs.predict.writer import PredictionWriter
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import PredictConfig, digest
 from programs.runs.reporter import Reporter
+from programs.tasks.answer_length import tokens_needed
 from programs.tasks.program import ProgramBuilder
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
@@ -59,10 +60,11 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
     program = ProgramBuilder(task, config.program).load()
     total, fingerprint = survey(source)
     # An answer from DSPy's cache has no usage, and the cache would grow with the input.
-    lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier)
+    needed = tokens_needed(task, program)
+    lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier, needed=needed)
     files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
     record = {"input": fingerprint, "lm": lm.model, **config.options(), **files}
-    with PredictionWriter(config.target, record, source, resume) as writer, dspy.context(lm=lm):
+    with PredictionWriter(config.target, record, source, resume) as writer, config.model.asking(lm):
         for caution in foreign_text(config.model.name, str(source)):
             reporter.say(caution)
         progress = reporter.start("predict", total, writer.answered + writer.failed)

@@ -13,6 +13,7 @@ from dspy.utils.exceptions import AdapterParseError
 from r2p_dspy.decoding.carriers import FieldMarkers, StageMarks, ThoughtTags
 from r2p_dspy.decoding.monitor import Monitor, enforced
 from r2p_dspy.decoding.steering import steering
+from r2p_dspy.engines.families import hides_thoughts
 from r2p_dspy.modules.failures import UnreadableAnswer
 from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.modules.steps import Call, Steps, arun, run
@@ -29,6 +30,7 @@ from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
 
 CUT_OFF = "the answer was cut off at the token limit; what was read of it may lack its end"
+_HIDDEN = "the model hides its thoughts, so it was asked for the stages in the text of its answer"
 
 
 class Reason(ProfilePredict):
@@ -42,7 +44,8 @@ class Reason(ProfilePredict):
         template: the stages.
         carrier: what the stages travel in: "fields", typed output fields, or "thinking", tags in the native thinking of
             a reasoning model. DSPy shows no thoughts of demos, so "thinking" prompts get no demos: use it with
-            optimized instructions and with RL.
+            optimized instructions and with RL. A model that hides its thoughts (`openai/o3`) writes the tags in the
+            text of its answer, and `warnings` says so.
         demo_tokens: the tokens that demos may take of a prompt at most, estimated from bytes; a medium counts 1,600.
         config: options of the LM call, as in `dspy.Predict`.
 
@@ -121,6 +124,10 @@ class Reason(ProfilePredict):
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         inputs = {**inputs, self.profile: Profile.of(inputs.get(self.profile))}
         adapter = RecordingAdapter.of(active_adapter(), guide="" if self.thought is None else guide(self.template))
+        hidden = self.thought is not None and hides_thoughts(inputs.get("lm") or self.lm or dspy.settings.lm)
+        if hidden:  # the thought becomes an output in the text
+            kinds = adapter.native_response_types
+            adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
         shown, truncated = self.prepared(inputs, adapter)
         monitors: list[Monitor] = []
         replies: list[Reply] = []
@@ -128,9 +135,10 @@ class Reason(ProfilePredict):
         def details(outcome: Outcome, completion: str) -> Details:
             seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
             plain = self.details_of(seen, outcome, completion)
+            cut_off = bool(replies) and replies[-1].finish == "length"
             return replace(
                 plain,
-                warnings=[*plain.warnings, *([CUT_OFF] if replies and replies[-1].finish == "length" else [])],
+                warnings=[*plain.warnings, *[_HIDDEN] * hidden, *[CUT_OFF] * cut_off],
                 interventions=[*monitors[0].interventions] if monitors else [],
                 correction_mode=monitors[0].correction_mode if monitors else "retry",
                 truncated_chars=truncated,

@@ -10,8 +10,8 @@ from programs.evaluate.baselines import baselines, trivial_baselines
 from programs.evaluate.report import all_differences, build_report, differences, entry
 from programs.evaluate.runner import measure
 from programs.runs.cautions import cautions
-from programs.runs.configs import ModelConfig
 from programs.runs.directory import Rows
+from programs.runs.model import ModelConfig
 from programs.tasks import TASKS, lamp4
 from programs.tasks.program import R2PConfig
 from programs.tasks.retrievers import default_retriever

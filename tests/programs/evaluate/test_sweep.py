@@ -64,7 +64,7 @@ def models(monkeypatch):
     def connect(model, **options):
         return dspy.LM(f"scripted/{model}", engine=engines[model], cache=False, num_retries=0)
 
-    monkeypatch.setattr("programs.runs.configs.connect", connect)
+    monkeypatch.setattr("programs.runs.model.connect", connect)
     return engines
 
 
@@ -169,7 +169,7 @@ def test_resume_refuses_changed_model(models, tmp_path, monkeypatch):
     (tmp_path / "run" / "report.json").unlink()
     before = rows_of(tmp_path / "run")
     changed = dspy.LM("scripted/other", engine=models[GOOD], cache=False)
-    monkeypatch.setattr("programs.runs.configs.connect", lambda model, **options: changed)
+    monkeypatch.setattr("programs.runs.model.connect", lambda model, **options: changed)
     with pytest.raises(
         RunError, match=r"k0 was .* another model \(--model\): 'scripted/openai/good', not 'scripted/other'"
     ):
