@@ -14,7 +14,9 @@ from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
-from r2p_dspy import optimizing
+from r2p_dspy import Outcome, optimizing
+from r2p_dspy.outcome import unshadowed
+from r2p_dspy.values.typed import allows_none, plain
 
 MALFORMED = "malformed"  # why an answer could not be read: it does not have the requested format
 
@@ -37,7 +39,7 @@ class ResultRow(UsageFields):
 
     id: str
     user: str | None
-    answer: Any  # of the type that the task's signature gives its answer
+    answer: Any  # as JSON, of the type that the task's signature gives its answer
     gold: Any
     parse_failure: str | None  # the cause
     compliant_first: bool | None
@@ -136,15 +138,19 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
             prediction = program(**example.inputs())
         except (AdapterParseError, RecursionError):  # a model that repeats "[" gives JSON that is too deep to read
             prediction, malformed = dspy.Prediction(), True
-    answer = prediction.get(task.answer)
+    answer, outcome = prediction.get(task.answer), prediction.get("outcome")
+    if answer is None and not allows_none(task.signature.output_fields[task.answer].annotation):
+        malformed = True
+    if isinstance(outcome, Outcome) and unshadowed(outcome).error is not None:
+        malformed = True
     violations = prediction.get("violations") or []
     attempts = prediction.get("attempts") or []
     return {
         "id": example.id,
         "user": example.get("user"),
-        "answer": answer,
-        "gold": example[task.answer],
-        "parse_failure": MALFORMED if malformed or answer is None else None,
+        "answer": plain(answer),
+        "gold": plain(example[task.answer]),
+        "parse_failure": MALFORMED if malformed else None,
         "compliant_first": compliant_first(prediction),
         "compliant": compliant_final(prediction),
         "evidence_first": valid(prediction, first=True) if attempts else None,

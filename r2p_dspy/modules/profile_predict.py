@@ -10,6 +10,7 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import profile_field
+from r2p_dspy.values.typed import allows_none
 
 
 class ProfilePredict(dspy.Predict):
@@ -42,12 +43,18 @@ class ProfilePredict(dspy.Predict):
         return prediction
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
-        """The demos that a prompt gets: those with every field, from the first on, within the budget."""
+        """The demos that a prompt gets: those with every field, from the first on, within the budget.
+
+        None is a value where the field's type allows it.
+        """
         chosen: list[dict[str, Any]] = []
         budget = self.demo_tokens * 4
         for demo in demos:
             values = dict(demo)
-            if any(values.get(name) is None for name in self.signature.fields):
+            if any(
+                values.get(name) is None and not (name in values and allows_none(info.annotation))
+                for name, info in self.signature.fields.items()
+            ):
                 continue
             values[self.profile] = Profile.of(values[self.profile]).local()
             # As rendered, so that a demo read back from a file takes as much as it took before.

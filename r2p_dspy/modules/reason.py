@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import dspy
 from dspy.adapters import Adapter
@@ -23,6 +23,7 @@ from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_orde
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
+from r2p_dspy.values.typed import labels_of
 
 
 class Reason(ProfilePredict):
@@ -85,8 +86,7 @@ class Reason(ProfilePredict):
     @property
     def labels(self) -> tuple[str, ...]:
         """The answers that the signature allows, or () for free text."""
-        annotation = self.signature.output_fields[self.answers[0]].annotation
-        return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
+        return labels_of(self.signature.output_fields[self.answers[0]].annotation)
 
     def outcome_of(self, fields: Mapping[str, Any], completion: str) -> Outcome:
         """The typed outcome of a completion, from the outputs that an adapter read from its text."""

@@ -24,6 +24,7 @@ from dspy.adapters import Adapter
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.prompting.feedback_turns import turns
+from r2p_dspy.prompting.labels import parse_by_meaning
 
 Completion = tuple[type[dspy.Signature], str]  # the signature and the text that was written for it
 Parse = Callable[[type[dspy.Signature], str], dict[str, Any]]
@@ -140,7 +141,7 @@ def _recorder_class(kind: type[Adapter]) -> type[RecordingAdapter]:
 def parse_completion(parse: Parse, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
     """Parse a completion with an adapter's method, also where a thought stands in its text."""
     try:
-        return parse(signature, completion)
+        return parse_by_meaning(parse, signature, completion)
     except RecursionError:  # the repair of JSON follows thousands of brackets down
         raise AdapterParseError(
             adapter_name=type(getattr(parse, "__self__", None)).__name__,
@@ -155,4 +156,4 @@ def parse_completion(parse: Parse, signature: type[dspy.Signature], completion: 
         name = next((name for name, info in outputs if info.annotation is dspy.Reasoning), None)
         if not closed or name is None:
             raise
-        return {**parse(signature.delete(name), answer), name: dspy.Reasoning(content=thought)}
+        return {**parse_by_meaning(parse, signature.delete(name), answer), name: dspy.Reasoning(content=thought)}

@@ -7,6 +7,7 @@ from r2p_dspy.checks import BUILT_IN, Verdict, evidence_of
 from r2p_dspy.outcome import Outcome, unshadowed
 from r2p_dspy.prediction import Attempt, Candidate, accepted
 from r2p_dspy.profile import Profile
+from r2p_dspy.values.typed import plain, same
 
 T = TypeVar("T")
 
@@ -45,8 +46,8 @@ def write_feedback(
         "The tag was 'drama'; right is 'comedy'."
     """
     golds = {name: example[name] for name in prediction if name in example}
-    wrong = {} if correct else {name: gold for name, gold in golds.items() if prediction[name] != gold}
-    sentences = [f"The {name} was {prediction[name]!r}; right is {gold!r}." for name, gold in wrong.items()]
+    wrong = {} if correct else {name: gold for name, gold in golds.items() if not same(prediction[name], gold)}
+    sentences = [f"The {name} was {plain(prediction[name])!r}; right is {plain(gold)!r}." for name, gold in wrong.items()]
     if not correct and not sentences:
         sentences = ["The answer is wrong."]
     candidates = [entry for entry in _detail(prediction, "candidates", list) or [] if isinstance(entry, Candidate)]
@@ -87,9 +88,9 @@ def _on_stages(prediction: Any, wrong: Mapping[str, Any]) -> list[str]:
         return []
     [(name, gold)] = wrong.items()
     outcome = unshadowed(outcome)
-    if _same(outcome.stages.get("draft"), gold):
+    if outcome.stages.get("draft") is not None and same(outcome.stages["draft"], gold):
         return [f"Stage draft had it right. A good {name} is the draft that was approved."]
-    with_gold_label = [item.id for item in items or () if item.label is not None and _same(item.label, gold)]
+    with_gold_label = [item.id for item in items or () if item.label is not None and same(item.label, gold)]
     if not with_gold_label or "evidence" not in outcome.stages:
         return []
     if {evidence.item for evidence in evidence_of(outcome)} & {*with_gold_label}:
@@ -111,7 +112,8 @@ def _on_candidates(candidates: Sequence[Candidate], wrong: Mapping[str, Any]) ->
     correct = [
         str(number)
         for number, candidate in enumerate(candidates, start=1)
-        if candidate.survives and any(_same(candidate.answer.get(name), gold) for name, gold in wrong.items())
+        if candidate.survives
+        and any(name in candidate.answer and same(candidate.answer[name], gold) for name, gold in wrong.items())
     ]
     if not correct:
         return ["No candidate had it. A good comparison sees that none of the evidence supports what they agree on."]
@@ -125,7 +127,3 @@ def _detail(prediction: Any, name: str, kind: type[T]) -> T | None:
     """What R2P reports beside the answer; None if the user's own output has that name."""
     value = prediction.get(name) if hasattr(prediction, "get") else None
     return value if isinstance(value, kind) else None
-
-
-def _same(value: object, other: object) -> bool:
-    return value is not None and str(value).strip() == str(other).strip()
