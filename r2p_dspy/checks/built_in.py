@@ -1,12 +1,13 @@
 """The built-in checks: pure functions of (inputs, outcome), one for each promise of the template."""
 
+from enum import Enum
 from typing import Any
 
 from r2p_dspy.checks.check import Answer, Assert, Check, Suggest
 from r2p_dspy.checks.cited_stages import evidence_of, preferences_of, verification_of
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
-from r2p_dspy.values.folding import meant
-from r2p_dspy.values.typed import as_text, from_text, same
+from r2p_dspy.values.folding import meant, same_label
+from r2p_dspy.values.typed import as_text, from_text, plain, same
 
 _REPEATED = 200  # characters of the model's own words in a message
 
@@ -102,15 +103,25 @@ BUILT_IN: tuple[Check, ...] = (
 
 def _drafted(value: Any, draft: str, labels: tuple[str, ...]) -> bool:
     """Whether an answer is the draft, read as the answer's type, as far as it can be read so."""
-    if labels:
-        label = meant(draft, labels)
-        return label is None or same(label, value)
-    if isinstance(value, str):
+    if (label := meant(draft, labels)) is not None:
+        return same(label, value)
+    if labels and not isinstance(value, Enum):  # a member may stand there by its name
+        return True
+    if type(value) is str:
         return _plain(value) == _plain(draft)
     try:
-        return same(from_text(type(value), draft), value)
+        return _same_json(plain(from_text(type(value), draft)), plain(value))
     except (ValueError, TypeError):
         return True
+
+
+def _same_json(first: Any, second: Any) -> bool:
+    """Whether two pieces of JSON are the same, with their texts compared as labels, since they may be labels."""
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_same_json, first, second))
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_same_json(first[key], second[key]) for key in first)
+    return same_label(as_text(first), as_text(second))
 
 
 def _short(value: object) -> str:

@@ -9,6 +9,7 @@ DSPy has no public way to do this, so all that relies on the inside of its adapt
 - `__init_subclass__` does not run, since `Adapter`'s would call the user's callbacks a second time.
 - `_call_postprocess` is overridden, since a plain answer with the word `reasoning_content` breaks DSPy's.
 - `use_json_adapter_fallback` is off, since a silent second call in JSON would pass for compliance.
+- `format_demos` is overridden, since DSPy takes None for a value that is missing, also where the type allows it.
 - `format_field_structure` is cached, since making the schemas anew takes half of a call.
 """
 
@@ -22,9 +23,13 @@ from typing import Any
 import dspy
 from dspy.adapters import Adapter
 from dspy.utils.exceptions import AdapterParseError
+from pydantic import RootModel
 
 from r2p_dspy.prompting.feedback_turns import turns
 from r2p_dspy.prompting.labels import parse_by_meaning
+from r2p_dspy.values.typed import allows_none
+
+_NULL = RootModel[None](None)  # every adapter writes it as it writes None
 
 Completion = tuple[type[dspy.Signature], str]  # the signature and the text that was written for it
 Parse = Callable[[type[dspy.Signature], str], dict[str, Any]]
@@ -99,6 +104,15 @@ class RecordingAdapter(_NoCallbacks, Adapter):
             text = layer.failed.get(tuple(signature.fields)) if layer.feedback else None
             if text is not None:
                 messages = messages + turns(self, signature, text, layer.feedback)
+        return messages
+
+    def format_demos(self, signature: type[dspy.Signature], demos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        nullable = {name for name, info in signature.fields.items() if allows_none(info.annotation)}
+        with_nulls = [
+            {name: _NULL if value is None and name in nullable else value for name, value in dict(demo).items()}
+            for demo in demos
+        ]
+        messages: list[dict[str, Any]] = super().format_demos(signature, with_nulls)
         return messages
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:

@@ -47,7 +47,9 @@ def write_feedback(
     """
     golds = {name: example[name] for name in prediction if name in example}
     wrong = {} if correct else {name: gold for name, gold in golds.items() if not same(prediction[name], gold)}
-    sentences = [f"The {name} was {plain(prediction[name])!r}; right is {plain(gold)!r}." for name, gold in wrong.items()]
+    sentences = [
+        f"The {name} was {plain(prediction[name])!r}; right is {plain(gold)!r}." for name, gold in wrong.items()
+    ]
     if not correct and not sentences:
         sentences = ["The answer is wrong."]
     candidates = [entry for entry in _detail(prediction, "candidates", list) or [] if isinstance(entry, Candidate)]
