@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from tests.film import Film, program
 
 
-class Mood(str, enum.Enum):
+class Mood(str, enum.Enum):  # noqa: UP042  # as most people write it
     HAPPY = "happy"
     SAD = "sad"
 

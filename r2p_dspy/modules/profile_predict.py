@@ -1,5 +1,6 @@
 """A predictor that shows a profile: items under local ids, whole demos within a budget, a prompt that fits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dspy
@@ -11,6 +12,14 @@ from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import profile_field
 from r2p_dspy.values.typed import allows_none
+
+
+def is_whole(demo: Mapping[str, Any], signature: type[dspy.Signature]) -> bool:
+    """Whether a demo has a value for every field; None is one where the field's type allows it."""
+    return all(
+        name in demo and (demo[name] is not None or allows_none(info.annotation))
+        for name, info in signature.fields.items()
+    )
 
 
 class ProfilePredict(dspy.Predict):
@@ -43,18 +52,12 @@ class ProfilePredict(dspy.Predict):
         return prediction
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
-        """The demos that a prompt gets: those with every field, from the first on, within the budget.
-
-        None is a value where the field's type allows it.
-        """
+        """The demos that a prompt gets: those with every field, from the first on, within the budget."""
         chosen: list[dict[str, Any]] = []
         budget = self.demo_tokens * 4
         for demo in demos:
             values = dict(demo)
-            if any(
-                values.get(name) is None and not (name in values and allows_none(info.annotation))
-                for name, info in self.signature.fields.items()
-            ):
+            if not is_whole(values, self.signature):
                 continue
             values[self.profile] = Profile.of(values[self.profile]).local()
             # As rendered, so that a demo read back from a file takes as much as it took before.

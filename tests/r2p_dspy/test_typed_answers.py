@@ -7,12 +7,12 @@ import dspy
 import pytest
 
 from finetune.task_setup import completion_text
-from r2p_dspy import Composite, Profile, load_program, save_program
+from r2p_dspy import Composite, load_program, save_program
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.scoring.completions import CompletionReader
-from r2p_dspy.values.typed import labels_of, plain, same
-from tests.film import FILM, HISTORY, ask, json_completion, xml_completion
+from r2p_dspy.values.typed import plain, same
+from tests.film import FILM, HISTORY, Film, ask, json_completion, xml_completion
 from tests.scripted import completion
 from tests.typed_answers import TYPES, Mood, typed_program
 
@@ -165,9 +165,7 @@ def test_median_loses_one_bad_candidate(scripted):
 
 
 def test_demo_without_a_field_is_not_shown():
-    signature = dspy.Signature(
-        "film: str, profile: Profile -> tag: int | None, note: str", custom_types={"Profile": Profile}
-    )
+    signature = Film.delete("tag").append("tag", dspy.OutputField(), int | None).append("note", dspy.OutputField(), str)
     reason = Reason(signature)
     whole = {"requirements": "r", "evidence": [], "preferences": [], "draft": "d", "verification": {}, "note": "n"}
     demo = {"film": FILM, "profile": HISTORY, **whole, "tag": None}
