@@ -8,6 +8,7 @@ from pydantic import BaseModel, PositiveInt, StringConstraints
 
 from r2p_dspy.checks import Answer, CheckFunction
 from r2p_dspy.outcome import Inputs, Outcome
+from r2p_dspy.values.typed import as_text
 
 
 def max_words(most: int) -> CheckFunction:
@@ -89,7 +90,8 @@ def _check(holds: Callable[[str], bool], advice: Callable[[str, str], str]) -> C
 
     def check(inputs: Inputs, outcome: Outcome) -> Answer:
         name = outcome.answers[0]
-        text = str(outcome.fields.get(name) or "").strip()
+        value = outcome.fields.get(name)
+        text = "" if value is None else as_text(value).strip()
         return holds(text), advice(name, text)
 
     return check
