@@ -18,7 +18,14 @@ COMPILED = Path(__file__).with_name("compiled")  # the artifacts that ship; `mak
 moved.install()
 
 
-def load(task: str, path: str | Path | None = None, *, compiled: bool = True, lm: dspy.BaseLM | None = None) -> R2P:
+def load(
+    task: str,
+    path: str | Path | None = None,
+    *,
+    compiled: bool = True,
+    retriever: str | None = None,
+    lm: dspy.BaseLM | None = None,
+) -> R2P:
     """Load a ready R2P program for a task.
 
     Args:
@@ -27,6 +34,8 @@ def load(task: str, path: str | Path | None = None, *, compiled: bool = True, lm
             ships (`programs/compiled/TASK.json`, compiled for the pocket model on the persona world); a task without
             one gets the uncompiled program.
         compiled: False for the uncompiled program.
+        retriever: a name from `programs.tasks.retrievers.RETRIEVERS`; default: the artifact's, or BM25. One that uses
+            an embedding model is named here, because no file may choose a model.
         lm: the language model to bind to the program. It may be another than the program was compiled for. Default: the
             configured one, as from `dspy.configure(lm=r2p_dspy.connect())`.
 
@@ -35,14 +44,14 @@ def load(task: str, path: str | Path | None = None, *, compiled: bool = True, lm
 
     Raises:
         ConfigError: the task is unknown, its file has an error, or a path is given for an uncompiled program.
-        ArtifactError: the artifact does not fit the task.
+        ArtifactError: the artifact does not fit the task, or names a retriever that you have to name.
 
     Examples:
         >>> load("lamp2").reason.answers
         ('tag',)
     """
     from programs.tasks import TASKS
-    from programs.tasks.program import R2PConfig, build
+    from programs.tasks.program import build, resolve
     from programs.tasks.task_file import task_of
     from r2p_dspy.artifact import load_program
     from r2p_dspy.errors import ConfigError
@@ -53,7 +62,7 @@ def load(task: str, path: str | Path | None = None, *, compiled: bool = True, lm
     shipped = COMPILED / f"{chosen.name}.json"
     if path is None and compiled and chosen.name in TASKS and shipped.exists():
         path = shipped
-    program = build(chosen, R2PConfig() if path is None else R2PConfig.of(path))
+    program = build(chosen, resolve({"retriever": retriever}, path))
     if path is not None:
         load_program(program, path, task=chosen.name)
     if lm is not None:

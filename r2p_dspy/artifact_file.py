@@ -11,7 +11,7 @@ from r2p_dspy.errors import ArtifactError
 from r2p_dspy.files import write_atomic
 
 KIND, FORMAT = "r2p-dspy program", 2
-_MAX_BYTES, _MAX_DEPTH = 50_000_000, 100  # a compiled program has less
+_MAX_BYTES, _MAX_VALUES, _MAX_DEPTH = 50_000_000, 500_000, 100  # a compiled program has less
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a character: models write it, and no prompt takes it
 
 
@@ -107,7 +107,11 @@ def _json(path: Path) -> Any:  # whatever the JSON holds
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"it is larger than {_MAX_BYTES // 1_000_000} MB")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        # Counted before they are read: a list of two bytes takes fifty in memory.
+        if content.count(b"[") + content.count(b"{") + content.count(b",") > _MAX_VALUES:
+            raise ValueError(f"it holds more than {_MAX_VALUES:,} values")
+        data = json.loads(content.decode())
         if _depth(data) > _MAX_DEPTH:
             raise ValueError("it is nested too deeply")
         if _SURROGATE.search(json.dumps(data, ensure_ascii=False)):

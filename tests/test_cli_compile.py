@@ -22,6 +22,7 @@ import cli
         ("weights without numbers", ["--weights", "task"], "--weights takes PART=NUMBER"),
         ("an unknown part", ["--weights", "style=1"], "unknown part 'style'"),
         ("a threshold too high", ["--threshold", "2"], "--threshold"),
+        ("a frontier without gepa", ["--frontier", "hybrid"], "--frontier is gepa's: drop it"),
         ("a threshold that is no number", ["--threshold", "nan"], "threshold"),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 
 from metrics.lamp import METRICS
 from programs.data.splits import check_apart
-from programs.optimize.context import CompileContext
+from programs.optimize.context import CompileContext, Frontier
 from programs.optimize.optimizers import check_optimizer
 from programs.optimize.safe_metric import FailureCounter, SafeMetric
 from programs.tasks.task import Task
@@ -77,6 +77,7 @@ def compile_program(
     trainable: Callable[[dspy.LM], dspy.LM] | None = None,
     weights: Mapping[str, float] | None = None,
     threshold: float | None = None,
+    frontier: Frontier = "instance",
     threads: int = 16,
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
@@ -91,6 +92,8 @@ def compile_program(
         reflection: the model that writes instructions; `gepa`, `mipro` and `copro` need one.
         trainable: turns a language model into one that DSPy can fine-tune; `better-together` needs it.
         weights, threshold: see `composite`.
+        frontier: what a candidate of `gepa` must be best at to stay: an example ("instance"), a part of the score
+            ("objective"), either ("hybrid"), or a part on an example ("cartesian").
         progress: receives a line for each step.
 
     Returns:
@@ -100,6 +103,8 @@ def compile_program(
         - `dev_scores`: 0 to 100, by candidate; empty if there was nothing to compile with;
         - `demos`: how many the winner has; `instructions`: the names of its predictors with new instructions;
         - `passing`: how many training examples passed the gate and were tried; None if the optimizer needs no demos;
+        - `objectives`: for `gepa`, by part of the score: the best value on dev and the candidates that have it (0 is
+          the uncompiled program); else empty;
         - `metric`: the task metric, the weights and the threshold of the composite score;
         - `failures`: how often the program and the metric raised;
         - `trained`: the model that was trained, as `connect` takes it, or None.
@@ -122,7 +127,9 @@ def compile_program(
     evaluate = dspy.Evaluate(devset=[*dev], metric=score.metric, num_threads=threads, display_progress=False)
     metric = score.task
     assert isinstance(metric, SafeMetric)
-    context = CompileContext(program, task, score, shuffled, dev, threads, seed, reflection, trainable, progress)
+    context = CompileContext(
+        program, task, score, shuffled, dev, threads, seed, reflection, frontier, trainable, progress
+    )
     compiled = None
     with _optimizer_settings(failures, seed, progress):
         dev_scores = {"uncompiled": float(evaluate(program).score)}
@@ -145,6 +152,7 @@ def compile_program(
         "demos": len(winner.reason.demos),
         "instructions": [name for name in after if after[name] != before[name]],
         "passing": context.passing_counts,
+        "objectives": context.objectives,
         "metric": {"task": task.metrics[0], "weights": dict(score.weights), "threshold": score.threshold},
         "failures": {"program": failures.count, "metric": metric.failed},
         "trained": trained_lm and (trained_lm.finetuning_model or trained_lm.model),

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal
 
 import dspy
 
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite
 
+# What a candidate of GEPA must be best at to stay: an example, a part of the score, either, or a part on an example.
+Frontier = Literal["instance", "objective", "hybrid", "cartesian"]
 DEMOS = 3  # at most; `Reason` leaves out demos that do not fit the prompt
 CANDIDATES = 4  # sets of demos, or instructions, that an optimizer tries
 ENOUGH = 12  # examples to choose demos from
@@ -18,7 +21,8 @@ ENOUGH = 12  # examples to choose demos from
 class CompileContext:
     """What an optimizer compiles with; see `compiling.compile_program`.
 
-    An optimizer that rates its candidates on all of dev writes their scores (0 to 100) into `candidate_scores`.
+    An optimizer that rates its candidates on all of dev writes their scores (0 to 100) into `candidate_scores`. One
+    that keeps candidates for parts of the score writes the best value of each part, and whose it is, into `objectives`.
     """
 
     program: R2P
@@ -29,9 +33,11 @@ class CompileContext:
     threads: int = 16
     seed: int = 0
     reflection: dspy.LM | None = None
+    frontier: Frontier = "instance"
     trainable: Callable[[dspy.LM], dspy.LM] | None = None
     progress: Callable[[str], None] = lambda line: None
     candidate_scores: dict[str, float] = field(default_factory=dict)
+    objectives: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def passing(self) -> tuple[list[dspy.Example], int]:

@@ -1,20 +1,17 @@
-"""Optimizers that rewrite instructions with a reflection model. MIPROv2 and SIMBA choose demos as well."""
+"""Optimizers that rewrite instructions; `gepa.py` has one more. MIPROv2 and SIMBA choose demos as well."""
 
 import contextlib
 import io
 from typing import Any, cast
 
 import dspy
-from dspy.teleprompt import COPRO, GEPA, SIMBA, MIPROv2
-from dspy.teleprompt.gepa import InstructionProposer
-from gepa.utils import ScoreThresholdStopper
+from dspy.teleprompt import COPRO, SIMBA, MIPROv2
 
 from programs.optimize.context import CANDIDATES, DEMOS, ENOUGH, CompileContext
 
 COPRO_EXAMPLES = 24  # on which COPRO rates an instruction
 COPRO_DEPTH = 2  # rounds
 SIMBA_BATCH = 16  # examples of a step
-_MAX_FAILURES = 4  # of the reflection model in a row
 
 
 def mipro(context: CompileContext) -> dspy.Module:
@@ -41,52 +38,6 @@ def mipro(context: CompileContext) -> dspy.Module:
         program_aware_proposer=False,  # it would send this library's own source
         data_aware_proposer=False,  # it would send whole histories; demos show the items as retrieved
     )
-
-
-def gepa(context: CompileContext) -> dspy.Module:
-    """Rewrite instructions after reflection on what the checks say of each stage."""
-    proposer = _Proposer()
-    search = GEPA(
-        metric=cast(Any, context.score.gepa_metric),  # the protocol's sixth parameter is for `dspy.Flex` only
-        auto="light",
-        reflection_lm=context.reflection,
-        instruction_proposer=proposer,
-        num_threads=context.threads,
-        add_format_failure_as_feedback=True,
-        seed=context.seed,
-        # Stop also at the best possible score, and when the reflection model keeps failing.
-        gepa_kwargs={"stop_callbacks": [ScoreThresholdStopper(1.0), lambda state: proposer.gave_up]},
-    )
-    with dspy.context(r2p_reflecting=True):  # unreadable answers are reflected on too
-        best = search.compile(context.program, trainset=[*context.train], valset=[*context.dev])
-    if proposer.gave_up and not proposer.proposals:
-        raise proposer.failures[0]
-    if proposer.gave_up:
-        context.progress(f"the reflection model fails ({proposer.failures[0]}); the best program so far is kept")
-    return best
-
-
-class _Proposer(InstructionProposer):
-    """GEPA's proposer, which counts failures of its model: GEPA itself would spend its whole budget on them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.proposals = 0
-        self.failures: list[Exception] = []  # in a row
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, str]:
-        try:
-            instructions = super().__call__(*args, **kwargs)
-        except Exception as error:
-            self.failures.append(error)
-            raise
-        self.proposals, self.failures = self.proposals + 1, []
-        return instructions
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether it failed several times in a row. GEPA tries a failed proposal once more."""
-        return len(self.failures) >= _MAX_FAILURES
 
 
 def simba(context: CompileContext) -> dspy.Module:

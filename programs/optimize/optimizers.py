@@ -8,7 +8,8 @@ import dspy
 
 from programs.optimize.context import CANDIDATES, DEMOS, ENOUGH, CompileContext
 from programs.optimize.demos import bootstrap, knn, random_search
-from programs.optimize.instructions import COPRO_DEPTH, COPRO_EXAMPLES, SIMBA_BATCH, copro, gepa, mipro, simba
+from programs.optimize.gepa import gepa
+from programs.optimize.instructions import COPRO_DEPTH, COPRO_EXAMPLES, SIMBA_BATCH, copro, mipro, simba
 from programs.optimize.weights import better_together
 from r2p_dspy.errors import ConfigError
 

@@ -54,6 +54,8 @@ def run_compile(
         check_optimizer(config.optimizer, reflection=config.reflection is not None, training=trainable is not None)
     elif not config.tune:
         raise ConfigError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
+    if config.frontier is not None and config.optimizer != "gepa":
+        raise ConfigError(f"--frontier is gepa's: drop it, or take --optimizer gepa instead of {config.optimizer}")
     setup = Setup.of(config.program, config.data, reporter, least=MIN_TRAIN)
     scored = composite(setup.task, parse_weights(config.weights), config.threshold)
     reflection, lm = connect_reflection(config.reflection), config.connect()
@@ -178,6 +180,7 @@ def _compile(
         trainable=trainable,
         weights=parse_weights(config.weights),
         threshold=config.threshold,
+        frontier=config.frontier or "instance",
         threads=config.num_threads,
         seed=config.seed,
         progress=reporter.say,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 
@@ -100,6 +100,7 @@ class CompileConfig(MeasuringConfig):
         reflection: the model that writes instructions.
         weights: of the score's parts, as `compiling.parse_weights` reads them.
         threshold: the task score in [0, 1] from which an answer may become a demo; None for the task's own.
+        frontier: what keeps a candidate of `gepa`, see `compiling.compile_program`; None for "instance".
         redact: leave users' texts out of the compiled program's file.
         tune: search R2P's settings before compiling.
         trials: number of settings that tuning measures.
@@ -112,6 +113,7 @@ class CompileConfig(MeasuringConfig):
     reflection: ModelConfig | None = None
     weights: str | None = None
     threshold: float | None = None
+    frontier: Literal["instance", "objective", "hybrid", "cartesian"] | None = None
     redact: bool = False
     tune: bool = False
     trials: int = 24
@@ -135,7 +137,7 @@ class CompileConfig(MeasuringConfig):
         return cls(**_parts(options, trains=True), limits=limits, reflection=reflection, **options)
 
     def options(self) -> dict[str, Any]:
-        own = ("optimizer", "weights", "threshold", "redact", "tune", "trials")
+        own = ("optimizer", "weights", "threshold", "frontier", "redact", "tune", "trials")
         reflection = _model_options(self.reflection, "reflection_model", "reflection_api_base")
         return {**super().options(), **{name: getattr(self, name) for name in own}, **reflection}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from programs.tasks.retrievers import default_retriever, retriever
+from programs.tasks.retrievers import MODEL_FREE, default_retriever, retriever
 from programs.tasks.task import Task
 from r2p_dspy import R2P, ArtifactError, Retriever, load_program, read_artifact
 from r2p_dspy.errors import ConfigError
@@ -50,31 +50,51 @@ class R2PConfig(BaseModel):
         return f"{words}, {'up to ' * self.adaptive}{self.candidates} candidates ({self.reconcile})"
 
     @classmethod
-    def of(cls, path: str | Path) -> "R2PConfig":
+    def of(cls, path: str | Path, retriever: str | None = None) -> "R2PConfig":
         """The settings that a compiled program was saved with; a setting that its file lacks has its default.
 
+        The file may be a stranger's, so it cannot choose a retriever that loads a model or calls a server: that one is
+        taken from the user alone.
+
+        Args:
+            path: the compiled program's file.
+            retriever: the retriever that the user names; None for the file's.
+
         Raises:
-            ArtifactError: for a file that is no compiled program, or has settings that cannot be used.
+            ArtifactError: for a file that is no compiled program, has settings that cannot be used, or names a
+                retriever that the user has to name.
         """
+        settings = read_artifact(path).settings
         try:
-            return cls.model_validate(read_artifact(path).settings)
+            saved = cls.model_validate(settings)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, ("settings", *first["loc"])))
             raise ArtifactError(
                 f"{path} cannot be built here: {where}: {first['msg']}; update r2p-dspy, or compile it again"
             ) from None
+        if retriever is not None:
+            return saved.model_copy(update={"retriever": retriever})
+        if saved.retriever not in MODEL_FREE:
+            raise ArtifactError(
+                f"{path} was compiled with the retriever {saved.retriever[:80]!r}, which uses an embedding model that "
+                "no file may choose; name it yourself with --retriever if you trust it, or choose --retriever bm25"
+            )
+        return saved
 
 
 def resolve(explicit: Mapping[str, Any], artifact: str | Path | None = None) -> R2PConfig:
     """R2P's settings: those given explicitly (not None), else those of a compiled program, else the defaults.
+
+    Raises:
+        ArtifactError: see `R2PConfig.of`.
 
     Examples:
         >>> settings = resolve({"k": 2, "template": None})
         >>> settings.k, settings.template
         (2, 'full')
     """
-    saved = R2PConfig() if artifact is None else R2PConfig.of(artifact)
+    saved = R2PConfig() if artifact is None else R2PConfig.of(artifact, explicit.get("retriever"))
     return saved.model_copy(update={name: value for name, value in explicit.items() if value is not None})
 
 

@@ -8,7 +8,8 @@ from r2p_dspy.errors import ConfigError
 from r2p_dspy.retrieval.dense import Embedder
 from r2p_dspy.retrieval.embedders import embedder
 
-RETRIEVERS = ("bm25", "recency", "random", "all", "dense:NAME", "hybrid:NAME")
+MODEL_FREE = ("bm25", "recency", "random", "all")  # a compiled program's file may choose one of these
+RETRIEVERS = (*MODEL_FREE, "dense:NAME", "hybrid:NAME")
 
 
 def default_retriever(task: Task, k: int = 4) -> BM25:

@@ -37,6 +37,11 @@ _RULES = ("auto", "vote", "median", "medoid", "synthesis")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
 _TEMPERATURE = "Set the sampling temperature; 0 takes the likeliest token."
 _THRESHOLD = "Make demos only of answers with at least this task score; default: the task's own."
+_FRONTIER = (
+    "Let gepa keep candidates that are best at an example (instance), at a part of the score (objective), at either "
+    "(hybrid), or at a part on an example (cartesian)."
+)
+_FRONTIERS = ("instance", "objective", "hybrid", "cartesian")
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -88,6 +93,7 @@ _define("reflection_model", "Let this model write instructions; gepa, mipro and 
 _define("reflection_api_base", "Set the address of a served --reflection-model.", metavar="URL")
 _define("weights", _WEIGHTS, metavar="PART=NUMBER,…")
 _define("threshold", _THRESHOLD, type=click.FloatRange(0, 1))
+_define("frontier", _FRONTIER, type=click.Choice(_FRONTIERS), show_default="instance")
 _define("redact", "Leave users' texts, and so demos, out of program.json (docs/artifacts.md).", is_flag=True)
 _define("tune", _TUNE, is_flag=True)
 _define("trials", "Let --tune measure this many settings.", default=24, show_default=True, type=_AT_LEAST_ONE)
@@ -110,7 +116,7 @@ SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template",
 SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
 DATA = ("data", "skip", "skip_bad", "limit", "seed")
 RUN = ("num_threads", "temperature", "output", "resume", "mlflow", "verbose")
-_OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "redact")
+_OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache")
 MEASURES = ("program", "ablate", "controls", "judge", "judge_api_base")
 

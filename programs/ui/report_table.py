@@ -110,6 +110,12 @@ def _compiling(compiling: Mapping[str, Any]) -> Iterator[str]:
     if metric := compiling.get("metric"):
         parts = ", ".join(f"{part} {weight:g}" for part, weight in metric["weights"].items())
         yield f"score: {parts} ({metric['task']}; an answer passes from {metric['threshold']:g})"
+    if objectives := compiling.get("objectives"):
+        parts = ", ".join(
+            f"{part} {kept['best']:.3f} (candidate {', '.join(map(str, kept['candidates']))})"
+            for part, kept in objectives.items()
+        )
+        yield f"best on dev by part of the score, 0 being the uncompiled program: {parts}"
     failures = {what: count for what, count in compiling.get("failures", {}).items() if count}
     if failures:
         counts = ", ".join(f"{count} of the {what}" for what, count in failures.items())

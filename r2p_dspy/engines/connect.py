@@ -92,6 +92,7 @@ def in_process(model: str) -> bool:
 
 def check_name(model: str, api_base: str | None = None) -> None:
     """Refuse a name or an address that `connect` refuses, without loading or calling anything."""
+    refuse_address(f"model {model!r}", model)
     if in_process(model):
         from r2p_dspy.engines.weights import locate
 
@@ -109,6 +110,12 @@ def check_name(model: str, api_base: str | None = None) -> None:
         raise ConfigError(
             f"model {model!r}: DSPy knows no provider {provider!r}; to run the model in this process use hf:{model}"
         )
+
+
+def refuse_address(label: str, name: str) -> None:
+    """Refuse a model's name that holds an address, which LiteLLM would send texts and keys to."""
+    if "://" in name:
+        raise ConfigError(f"{label}: a name holds no address; give the server's address as api_base")
 
 
 def context_window(lm: dspy.LM) -> int | None:

@@ -38,6 +38,7 @@ class ProfilePredict(dspy.Predict):
 
     def __init__(self, signature: type[dspy.Signature], *, demo_tokens: int = 2000, **config: Any) -> None:
         super().__init__(signature, **config)
+        self.original_signature = self.signature
         self.profile = profile_field(self.signature)
         self.demo_tokens = demo_tokens
 
@@ -50,6 +51,16 @@ class ProfilePredict(dspy.Predict):
         shown, _ = self.prepared(inputs, active_adapter())
         prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
         return prediction
+
+    def load_state(self, state: dict[str, Any], **options: Any) -> "ProfilePredict":
+        """Load a state as `dspy.Predict` does, always from the signature that this predictor was built with.
+
+        DSPy makes each new signature from the last one, and pydantic keeps them all: after about a hundred states
+        copying the fields would exceed the recursion limit.
+        """
+        self.signature = self.original_signature
+        super().load_state(state, **options)
+        return self
 
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""

@@ -12,7 +12,7 @@ import dspy
 import numpy as np
 
 from r2p_dspy.engines import weights
-from r2p_dspy.engines.connect import is_served
+from r2p_dspy.engines.connect import is_served, refuse_address
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.retrieval.dense import Embedder
 
@@ -29,14 +29,16 @@ def embedder(name: str) -> Embedder:
             `openai/text-embedding-3-small`: its key comes from the environment. The prefix `hf:` marks a name that
             looks like a served model's and is a directory or a hub name.
 
+    For a server of your own, give `Dense` a `dspy.Embedder` with its `api_base`.
+
     Returns:
         A function from a list of texts to an array (texts, d). Compare its vectors by inner product, with
         `Dense(…, normalize=False)`: vectors of served models and of sentence-transformers models have unit length
         already, and vectors of others, such as Contriever, must keep their length.
 
     Raises:
-        ConfigError: the model cannot be found or loaded. A served model's failure, such as a missing key, is raised at
-            the first call.
+        ConfigError: the model cannot be found or loaded, or its name holds an address. A served model's failure, such
+            as a missing key, is raised at the first call.
 
     Examples:
         >>> embedder("./nowhere")  # doctest: +IGNORE_EXCEPTION_DETAIL
@@ -44,6 +46,7 @@ def embedder(name: str) -> Embedder:
         ConfigError: embedder './nowhere': no such directory; give a model directory or a hub name (ORG/NAME)
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else prices are fetched from the network
+    refuse_address(f"embedder {name!r}", name)
     source = name.removeprefix("hf:")
     if source == name and not Path(name).expanduser().is_dir() and is_served(name):
         return Served(name)

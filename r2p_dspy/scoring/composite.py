@@ -153,12 +153,13 @@ class Composite:
                 another module.
 
         Returns:
-            A prediction with `score`, in [0, 1], and `feedback` (see `write_feedback`).
+            A prediction with `score`, in [0, 1], `feedback` (see `write_feedback`), and `objective_scores`: the score's
+            parts, each in [0, 1], for GEPA's frontier (`gepa_kwargs={"frontier_type": "hybrid"}`).
         """
         score = self(gold, pred)
         attempts = attempts_of(pred) or [attempt for *_, step in pred_trace or () for attempt in attempts_of(step)]
         feedback = write_feedback(gold, pred, score.parts["task"] >= 1, attempts, pred_name)
-        return dspy.Prediction(score=float(score), feedback=feedback)
+        return dspy.Prediction(score=float(score), feedback=feedback, objective_scores=score.parts)
 
     def reward(self, example: Any, prediction: Any) -> dict[str, float | None]:
         """The score as `reward`, and every part, for RL.

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import sys
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -495,3 +496,21 @@ class TestRedacting:
             if not any(" ".join(said[start : start + 6]) in " ".join(wrote) and start + 6 <= len(said)
                        for start in range(max(0, at - 5), at + 1))
         ]  # fmt: skip
+
+
+def test_a_program_can_be_loaded_into_again_and_again(saved):
+    module = program()
+    for _ in range(150):
+        load_program(module, saved, task="film")
+    assert module.reason.signature.instructions == "Choose well."
+
+
+@pytest.mark.parametrize("piece", ["[],", "{},", "1,", '"",'])
+def test_a_file_of_many_small_values_is_refused_before_it_is_read(piece, tmp_path):
+    path = tmp_path / "program.json"
+    path.write_text("[" + piece * 10_000_000 + "1]")
+    tracemalloc.start()
+    with pytest.raises(ArtifactError, match="more than 500,000 values"):
+        read_artifact(path)
+    assert tracemalloc.get_traced_memory()[1] < 60_000_000
+    tracemalloc.stop()
