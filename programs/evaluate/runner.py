@@ -14,11 +14,12 @@ from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
-from r2p_dspy import Outcome, optimizing
-from r2p_dspy.outcome import unshadowed
+from r2p_dspy import optimizing
+from r2p_dspy.prompting.causes import Cause, Unreadable, explaining, unreadable_of
+from r2p_dspy.prompting.replies import listening
 from r2p_dspy.values.typed import allows_none, plain
 
-MALFORMED = "malformed"  # why an answer could not be read: it does not have the requested format
+MALFORMED: Cause = "malformed"  # why an answer could not be read: it does not have the requested format
 
 Progress = Callable[[], None]
 RowT = TypeVar("RowT", bound=Mapping[str, Any])
@@ -42,6 +43,7 @@ class ResultRow(UsageFields):
     answer: Any  # as JSON, of the type that the task's signature gives its answer
     gold: Any
     parse_failure: str | None  # the cause
+    completion: str | None  # what the model wrote, where it cannot be read
     compliant_first: bool | None
     compliant: bool | None
     evidence_first: bool | None
@@ -128,21 +130,21 @@ def usage_fields(usage: UsageTracker, started: float) -> UsageFields:
 
 
 def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
-    started, malformed = time.monotonic(), False
-    # DSPy's silent second call through its JSON adapter would pass for an answer in the requested format.
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+    started, lm = time.monotonic(), listening(dspy.settings.lm)
     # Each row has a trace and a history of its own, which would else grow with the examples.
-    isolated = dspy.context(adapter=adapter, trace=[], disable_history=True)
+    isolated = dspy.context(lm=lm, adapter=dspy.ChatAdapter(), trace=[], disable_history=True)
     with dspy.track_usage() as usage, optimizing(), isolated:
         try:
-            prediction = program(**example.inputs())
-        except (AdapterParseError, RecursionError):  # a model that repeats "[" gives JSON that is too deep to read
-            prediction, malformed = dspy.Prediction(), True
-    answer, outcome = prediction.get(task.answer), prediction.get("outcome")
-    if answer is None and not allows_none(task.signature.output_fields[task.answer].annotation):
-        malformed = True
-    if isinstance(outcome, Outcome) and unshadowed(outcome).error is not None:
-        malformed = True
+            with explaining(getattr(lm, "kwargs", {}), task.signature):
+                prediction = program(**example.inputs())
+            why = prediction.get("unreadable")
+        except AdapterParseError as error:
+            prediction, why = dspy.Prediction(), unreadable_of(error)
+        except RecursionError:  # a model that repeats "[" gives JSON that is too deep to read
+            prediction, why = dspy.Prediction(), Unreadable(cause=MALFORMED, reason="it is nested too deeply")
+    answer = prediction.get(task.answer)
+    if why is None and answer is None and not allows_none(task.signature.output_fields[task.answer].annotation):
+        why = Unreadable(cause=MALFORMED, reason="there is no answer")
     violations = prediction.get("violations") or []
     attempts = prediction.get("attempts") or []
     return {
@@ -150,7 +152,8 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
         "user": example.get("user"),
         "answer": plain(answer),
         "gold": plain(example[task.answer]),
-        "parse_failure": MALFORMED if malformed else None,
+        "parse_failure": why.cause if isinstance(why, Unreadable) else None,
+        "completion": why.reply if isinstance(why, Unreadable) else None,
         "compliant_first": compliant_first(prediction),
         "compliant": compliant_final(prediction),
         "evidence_first": valid(prediction, first=True) if attempts else None,

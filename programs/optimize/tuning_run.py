@@ -60,8 +60,8 @@ def run_tuning(
 
 
 def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, Any]:
-    started, adapter = time.monotonic(), dspy.ChatAdapter(use_json_adapter_fallback=False)  # as in `measure`
-    with dspy.track_usage() as usage, optimizing(), dspy.context(adapter=adapter):
+    started = time.monotonic()
+    with dspy.track_usage() as usage, optimizing(), dspy.context(adapter=dspy.ChatAdapter()):  # as in `measure`
         try:
             score = scored.metric(example, program(**example.inputs()))
         except AdapterParseError:

@@ -2,6 +2,7 @@
 
 answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "usage": {…}}
 failures: {"id": "8", "line": 12, "error": "line 12: its profile is None, not a list of items; it has id, description"}
+          {"id": "9", "line": 13, "error": "the answer cannot be read: …", "cause": "cut_off", "completion": "[[ ## …"}
 """
 
 from collections import deque
@@ -23,9 +24,16 @@ from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from programs.text import one_line
 from r2p_dspy import R2P, optimizing
-from r2p_dspy.errors import ConfigError, DataError
-from r2p_dspy.outcome import unshadowed
+from r2p_dspy.errors import DataError, R2PError
+from r2p_dspy.prompting.causes import REMEDIES, Unreadable
 from r2p_dspy.values.typed import plain
+
+
+class _UnreadableAnswer(R2PError):
+    def __init__(self, why: Unreadable):
+        super().__init__(f"the answer cannot be read: {why.explain()} ({REMEDIES[why.cause]})")
+        self.why = why
+
 
 _AHEAD = 8  # rows that may be ahead of the slowest one, for each call in flight
 
@@ -123,8 +131,10 @@ def _write(writer: PredictionWriter, row: InputRow, call: Future[dict[str, Any]]
         if isinstance(error, LMError) and not refused:
             error.add_note(f"this was line {row.line}; --skip {row.id} leaves it out")
             raise
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        writer.fail(row, one_line(reason)[:500], asked=not isinstance(error, DataError))
+        plain = isinstance(error, ValueError | _UnreadableAnswer)
+        reason = one_line(str(error) if plain else f"{type(error).__name__}: {error}")[:500]
+        why = error.why if isinstance(error, _UnreadableAnswer) else None
+        writer.fail(row, reason, asked=not isinstance(error, DataError), why=why)
     else:
         writer.answer(answer)
 
@@ -133,8 +143,8 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
     with dspy.track_usage() as usage, optimizing():
         prediction = program(**inputs)
     details = prediction.details
-    if (error := unshadowed(details.outcome).error) is not None:
-        raise ConfigError(f"the answer cannot be read: {error}")
+    if details.unreadable is not None:
+        raise _UnreadableAnswer(details.unreadable)
     answers = {name: plain(prediction[name]) for name in program.reason.answers}
     own_ids = {item.id: item.ref for item in details.retrieved}
     calls = [call for calls in usage.usage_data.values() for call in calls]

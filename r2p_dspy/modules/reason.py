@@ -19,11 +19,15 @@ from r2p_dspy.modules.steps import Call, Steps, arun, run
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.prediction import Details, R2PPrediction, Reasoning
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
-from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_order
+from r2p_dspy.prompting.causes import Unreadable, unread, unreadable_of
+from r2p_dspy.prompting.parsing import cited, read_thought, written_order
+from r2p_dspy.prompting.replies import Reply, collect_replies
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
 from r2p_dspy.values.typed import labels_of
+
+CUT_OFF = "the answer was cut off at the token limit; what was read of it may lack its end"
 
 
 class Reason(ProfilePredict):
@@ -104,30 +108,37 @@ class Reason(ProfilePredict):
         none_shown = "no item of the history was shown, so the answer rests on none"
         warnings = [] if unshadowed(inputs).items else [none_shown]
         reasoning = Reasoning(stages, cited(inputs, outcome))
-        return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion)
+        error = unshadowed(outcome).error  # of a thought, which the adapter does not read
+        why = Unreadable(cause="malformed", reason=error.rstrip("."), reply=completion) if error else None
+        return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion, unreadable=why)
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         adapter = RecordingAdapter.of(active_adapter(), guide="" if self.thought is None else guide(self.template))
         shown, truncated = self.prepared(inputs, adapter)
         monitors: list[Monitor] = []
+        replies: list[Reply] = []
 
         def details(outcome: Outcome, completion: str) -> Details:
             seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
+            plain = self.details_of(seen, outcome, completion)
             return replace(
-                self.details_of(seen, outcome, completion),
+                plain,
+                warnings=[*plain.warnings, *([CUT_OFF] if replies and replies[-1].finish == "length" else [])],
                 interventions=[*monitors[0].interventions] if monitors else [],
                 correction_mode=monitors[0].correction_mode if monitors else "retry",
                 truncated_chars=truncated,
             )
 
         try:
-            with dspy.context(adapter=adapter), steering(self._monitoring(shown, adapter, monitors)):
+            monitoring = steering(self._monitoring(shown, adapter, monitors))
+            with dspy.context(adapter=adapter), monitoring, collect_replies(replies):
                 # Not `super()`, which would prepare the items again.
                 forward, aforward = partial(dspy.Predict.forward, self), partial(dspy.Predict.aforward, self)
                 prediction = yield Call(forward, aforward, shown)
         except AdapterParseError as error:
-            unreadable = UnreadableAnswer.of(error, details(unread(error), adapter.first_text))
-            raise unreadable.with_traceback(error.__traceback__) from None
+            why = unreadable_of(error)
+            failed = replace(details(unread(error), adapter.first_text or why.reply), unreadable=why)
+            raise UnreadableAnswer.of(error, failed).with_traceback(error.__traceback__) from None
         outcome = self.outcome_of(prediction, adapter.first_text)
         return R2PPrediction(prediction, details=details(outcome, adapter.first_text))
 

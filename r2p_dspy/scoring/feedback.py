@@ -21,6 +21,7 @@ GOOD: Mapping[str, str] = {
     "labelled": "A good preference bears the label of its items, or none.",
     "approved": "A good verification approves the draft only if the evidence supports it, and the answer repeats it.",
 }
+GOOD_FORMAT = "A good answer has the format that the prompt asks for."
 # The stage of a check, for verdicts that do not name one.
 _STAGES = {check.name: check.after for check in BUILT_IN if check.after} | {"approved": "verification"}
 
@@ -67,6 +68,8 @@ def _on_checks(attempts: Sequence[Attempt]) -> list[str]:
         return []
     first, last = attempts[0], accepted([*attempts])
     failures = [_failure(verdict) for verdict in first.unmet if verdict.message]
+    if first.shape:
+        failures.insert(0, f"The answer came as {first.shape}. {GOOD_FORMAT}")
     if last is first:
         return failures
     if first.unmet and not last.unmet:

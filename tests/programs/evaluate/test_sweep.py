@@ -361,7 +361,7 @@ def test_sweep_command_with_two_models(small, tmp_path, monkeypatch):
     assert report["models"] == {"pocket": "pocket", "hf:small": f"hf:{small}"} and report["ks"] == [0, 1]
     cells = {(cell["model"], cell["k"]): cell for cell in report["tasks"]["lamp2"]["cells"]}
     assert len(cells) == 4 and cells["pocket", 1]["programs"]["r2p"]["compliance"] == 1
-    assert cells["hf:small", 1]["programs"]["predict"]["parse_failures"] == {"malformed": 2}
+    assert cells["hf:small", 1]["programs"]["predict"]["parse_failures"] == {"empty": 2}
     assert cells["hf:small", 1]["lm"] != cells["pocket", 1]["lm"]
     assert (directory / "lamp2.png").read_bytes().startswith(b"\x89PNG")
     for said in ("hf:small", "r2p − cot", "hf:small − pocket", f"hf:small is hf:{small}", str(directory)):

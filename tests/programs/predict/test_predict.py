@@ -233,7 +233,7 @@ def test_rows_in_lamp_wording(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        ("I would rather not.", "the answer cannot be read: the field requirements is missing."),
+        ("I would rather not.", "the answer cannot be read: the field requirements is missing;"),
         (InvalidRequestError("content policy"), "content policy"),
         (ContextLengthError("too long"), "too long"),
     ],

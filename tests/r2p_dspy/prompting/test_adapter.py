@@ -10,7 +10,8 @@ from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy import Reason
-from r2p_dspy.prompting.adapter import RecordingAdapter, parse_completion
+from r2p_dspy.prompting.adapter import RecordingAdapter
+from r2p_dspy.prompting.shapes import read
 from tests.film import FILM, HISTORY, Film, ask, json_completion, program
 from tests.scripted import completion
 
@@ -121,14 +122,14 @@ def test_every_layer_records(scripted):
     for adapter in (outer, inner):
         with dspy.context(adapter=adapter):
             dspy.Predict(Tag)(film=FILM)
-    assert [text[-1] for _, text in outer.completions] == ["1", "2"]
-    assert [text[-1] for _, text in inner.completions] == ["2"] and inner.first_text[-1] == "2"
+    assert [completion.text[-1] for completion in outer.completions] == ["1", "2"]
+    assert [completion.text[-1] for completion in inner.completions] == ["2"] and inner.first_text[-1] == "2"
     assert RecordingAdapter.of(outer).first_text == ""
 
 
 def test_deep_nesting_is_a_parse_error():
     with pytest.raises(AdapterParseError, match="Adapter ChatAdapter failed") as raised:
-        parse_completion(dspy.ChatAdapter().parse, Tag, "[[ ## year ## ]]\n" + "[" * 100_000)
+        read(dspy.ChatAdapter().parse, Tag, "[[ ## year ## ]]\n" + "[" * 100_000)
     assert raised.value.signature is Tag
 
 
