@@ -82,7 +82,8 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         - `baselines`: as given;
         - `compliance`, `evidence_validity` and the same with `_first`: shares in [0, 1] of the final and the first
           attempts; None for a program without a template or without evidence;
-        - `parse_failures`: counts by cause, see `r2p_dspy.prompting.causes`; `failed_rows`: counts by cause; `violations`, `violations_first`: counts by check;
+        - `parse_failures`, `failed_rows`: counts by cause, that of an unreadable answer being a `Cause` of
+          `r2p_dspy.prompting.causes`; `violations`, `violations_first`: counts by check;
         - `calls`, `tokens`, `seconds`: sums over the examples. A call that the cache answered counts as it did when it
           was made;
         - `forward_passes`: None, no engine counts them yet;

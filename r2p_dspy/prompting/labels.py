@@ -28,7 +28,8 @@ def parse_by_meaning(parse: Parse, signature: type[dspy.Signature], completion: 
         for name in labelled:
             texts = texts.with_updated_fields(name, type_=str)
         try:
-            fields = parse(texts, completion)
+            with dspy.context(callbacks=[]):  # they have heard of the completion
+                fields = parse(texts, completion)
             fields |= {name: from_text(annotations[name], fields[name]) for name in labelled}
         except (AdapterParseError, ValueError):
             raise error from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
@@ -48,24 +48,35 @@ def read(parse: Parse, signature: type[dspy.Signature], completion: str) -> tupl
     try:
         return _parse(parse, signature, completion), ""
     except AdapterParseError:
-        before, closed, after = completion.partition(_CLOSE)
-        text, thought = (after, dspy.Reasoning(content=before)) if closed else (completion, None)
-        name = thought_field(signature) if closed else None
-        wanted, known = (signature, {}) if name is None else (signature.delete(name), {name: thought})
-        own: tuple[tuple[str, Parse], ...] = (("", parse),) if closed else ()
-        for shape, parse_shape in own + _other_formats(wanted, text):
+        for shape, parse_shape, text, thought in _readings(parse, signature, completion):
             # A format that cannot carry a type raises errors of many kinds. Callbacks have heard of the answer.
             with suppress(Exception), dspy.context(callbacks=[]):
-                return {**_parse(parse_shape, wanted, text), **known}, shape
+                wanted = signature.delete(next(iter(thought))) if thought else signature
+                return {**_parse(parse_shape, wanted, text), **thought}, shape
         raise
 
 
-def _other_formats(signature: type[dspy.Signature], text: str) -> tuple[tuple[str, Parse], ...]:
+def _readings(
+    parse: Parse, signature: type[dspy.Signature], completion: str
+) -> Iterator[tuple[str, Parse, str, dict[str, dspy.Reasoning]]]:
+    """What to try: a format, how to parse it, the text without its thought, and the field that gets the thought."""
+    before, closed, after = completion.partition(_CLOSE)
+    if closed:
+        name = thought_field(signature)
+        thought = {} if name is None else {name: dspy.Reasoning(content=before)}
+        yield "", parse, after, thought
+        yield from ((*each, after, thought) for each in _other_formats(signature, after, thought))
+    yield from ((*each, completion, {}) for each in _other_formats(signature, completion))
+
+
+def _other_formats(
+    signature: type[dspy.Signature], text: str, known: Collection[str] = ()
+) -> tuple[tuple[str, Parse], ...]:
     """The formats in which every field stands in a text, with a value that is not null unless it may be.
 
     Looking first spares the slow repair of what is no JSON.
     """
-    outputs = signature.output_fields.items()
+    outputs = ((name, info) for name, info in signature.output_fields.items() if name not in known)
     names = [re.escape(name) for name, info in outputs if info.is_required() and not allows_none(info.annotation)]
     return tuple(
         (shape, adapter().parse)

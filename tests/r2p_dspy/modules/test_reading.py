@@ -1,18 +1,22 @@
 """Answers of real endpoints: in another shape than asked for, or unreadable, with the reason."""
 
 import asyncio
+import json
 import pickle
 
 import dspy
 import pytest
 from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError, LMServerError
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from metrics.structure import compliant_final, compliant_first
 from r2p_dspy import AssertionFailed, Composite, Enforce, optimizing
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.profile import Profile
+from r2p_dspy.prompting.shapes import read
 from r2p_dspy.scoring.completions import CompletionReader
 from tests.endpoint import Reply
 from tests.film import FILM, HISTORY, Film, ask, fields, json_completion, program, xml_completion
@@ -76,6 +80,19 @@ class TestShapes:
         answer = ask(program())
         assert (answer.tag, server.asked) == ("romance", 2)
         assert not answer.attempts[0].shape and answer.attempts[0].unreadable.cause == "malformed"
+
+    @given(values=st.dictionaries(st.sampled_from(["requirements", "draft", "tag"]), st.text(min_size=1), min_size=3))
+    @example({"requirements": "<think>", "draft": "</think> a", "tag": "[[ ## tag ## ]]"})
+    def test_any_text_in_json(self, values):
+        """JSON carries every text as it is, also one that looks like a marker of another format."""
+        signature = Reason(Film).signature
+        read_fields, shape = read(dspy.ChatAdapter().parse, signature, json.dumps(fields(**values)))
+        assert (shape, {name: read_fields[name] for name in values}) == ("JSON", values)
+
+    def test_stream(self, endpoint):
+        server = endpoint(JSON)
+        stream = dspy.streamify(program(), async_streaming=False)(film=FILM, profile=HISTORY)
+        assert [*stream][-1].tag == "romance" and server.asked == 1
 
     def test_async(self, endpoint):
         server = endpoint(JSON)
@@ -187,6 +204,19 @@ class TestUnreadable:
         endpoint(Reply.cut("I think of"))
         with pytest.raises(AssertionFailed, match="cut off at the limit of 3 tokens"):
             ask(program())
+
+    @pytest.mark.parametrize(("reply", "cause"), [(Reply.filtered(), "filtered"), (Reply.no_room(), "no_room")])
+    def test_stream(self, endpoint, reply, cause):
+        server = endpoint(reply)
+        with optimizing():
+            *_, answer = dspy.streamify(program(), async_streaming=False)(film=FILM, profile=HISTORY)
+        assert (answer.unreadable.cause, server.asked) == (cause, 1)
+
+    def test_each_candidate_is_asked_once(self, endpoint):
+        server = endpoint(Reply.refusal())
+        with pytest.raises(AssertionFailed, match="refuses"):
+            ask(program(candidates=2))
+        assert server.asked == 2
 
     def test_async_and_history(self, endpoint):
         """Listening to a model changes neither its history nor what the user sees of it."""
