@@ -4,7 +4,7 @@ import enum
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -165,22 +165,28 @@ def _choices(annotation: Any) -> dict[str, Any]:
     if origin in _UNIONS:
         of_parts = [{"None": None} if part is types.NoneType else _choices(part) for part in parts]
         return {label: value for choices in of_parts for label, value in choices.items()} if all(of_parts) else {}
-    values: tuple[Any, ...] = parts if origin is Literal else ()
+    values: Iterable[Any] = parts if origin is Literal else ()
     if annotation is bool:
         values = (True, False)
-    elif isinstance(annotation, enum.EnumType) and not issubclass(annotation, enum.Flag):
+    elif _is_enum(annotation):
         values = tuple(annotation)
     return {as_text(value): value for value in values}
+
+
+def _is_enum(annotation: Any) -> bool:
+    return isinstance(annotation, enum.EnumType) and not issubclass(annotation, enum.Flag)
 
 
 def _lenient(annotation: Any) -> Any:
     """The same type, with labels that are read by meaning."""
     if _choices(annotation):
         return Annotated[annotation, BeforeValidator(partial(_chosen, annotation))]
-    origin, parts = get_origin(annotation), get_args(annotation)
+    origin = get_origin(annotation)
+    parts = tuple(map(_lenient, get_args(annotation)))
     if origin in _UNIONS:
-        return Union[tuple(map(_lenient, parts))]  # noqa: UP007  # of any number of types
-    return origin[tuple(map(_lenient, parts))] if isinstance(origin, type) else annotation
+        return Union[parts]  # noqa: UP007  # of any number of types
+    is_generic = isinstance(origin, type) and origin is not Annotated
+    return types.GenericAlias(origin, parts) if is_generic else annotation
 
 
 def _chosen(annotation: Any, value: Any) -> Any:

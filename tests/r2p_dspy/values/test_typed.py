@@ -130,6 +130,8 @@ def test_text_of_no_value_is_refused(annotation, text):
         (dict[Mood, int], '{"Happy": 1}', {Mood.HAPPY: 1}),
         (set[Mood] | None, '["SAD."]', {Mood.SAD}),
         (tuple[Mood, ...], '["Sad"]', (Mood.SAD,)),
+        (Annotated[list[Mood], "one or more"], '["sad"]', [Mood.SAD]),
+        (dict[str, list[bool]], '{"seen": ["TRUE", false]}', {"seen": [True, False]}),
     ],
 )
 def test_labels_are_read_by_meaning(annotation, text, value):
