@@ -185,8 +185,9 @@ def _lenient(annotation: Any) -> Any:
     parts = tuple(map(_lenient, get_args(annotation)))
     if origin in _UNIONS:
         return Union[parts]  # noqa: UP007  # of any number of types
-    is_generic = isinstance(origin, type) and origin is not Annotated
-    return types.GenericAlias(origin, parts) if is_generic else annotation
+    if origin is Annotated:
+        return annotation
+    return types.GenericAlias(origin, parts) if isinstance(origin, type) else annotation
 
 
 def _chosen(annotation: Any, value: Any) -> Any:
