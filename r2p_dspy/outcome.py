@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from pydantic_core import from_json, to_json
 
 from r2p_dspy.profile import Profile
+from r2p_dspy.values.media import without_media
 
 
 class _Record:
@@ -23,6 +24,9 @@ class _Record:
                 return fields[name]
         return object.__getattribute__(self, name)
 
+    def _names(self) -> str:
+        return ", ".join(self.__dict__.get("fields", {})) or "none"
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
 
@@ -30,8 +34,8 @@ class _Record:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     def to_json(self) -> str:
-        """The record as one JSON object; `from_json` reads it back, with typed values as plain JSON."""
-        return to_json(vars(self), inf_nan_mode="null").decode()
+        """The record as one JSON object; `from_json` reads it back, with typed values as plain JSON, without media."""
+        return without_media(to_json(vars(self), inf_nan_mode="null").decode())
 
 
 AnyRecord = TypeVar("AnyRecord", bound=_Record)
@@ -64,6 +68,9 @@ class Inputs(_Record):
     fields: dict[str, Any]
     items: Profile = field(default_factory=Profile)
     labels: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"there is no input {name!r}; the inputs are {self._names()}")
 
     @classmethod
     def from_json(cls, text: str) -> Inputs:
@@ -103,10 +110,41 @@ class Outcome(_Record):
         known = self.__dict__.get("stages", {})
         if name in known:
             return known[name]
-        raise AttributeError(f"the outcome has no field and no stage {name!r}")
+        stages = ", ".join(known) or "none"
+        raise AttributeError(
+            f"the outcome has no field and no stage {name!r}; its fields are {self._names()}, its stages {stages}"
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Outcome:
         """An outcome written by `to_json`."""
         data = from_json(text)
         return cls(**{**data, "order": tuple(data["order"]), "answers": tuple(data["answers"])})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RunningOutcome(Outcome):
+    """The outcome of an answer that is still being written: an output that is due raises an AttributeError.
+
+    Else a check that reads an output named `order` or `error` would get the attribute of that name instead.
+
+    Args:
+        due: the names of the signature's outputs.
+
+    Examples:
+        >>> RunningOutcome(stages={"draft": "comedy"}, due=("order",)).order
+        Traceback (most recent call last):
+        AttributeError: the output 'order' is not written yet; check it at the end, without `after`
+    """
+
+    due: tuple[str, ...] = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name in self.__dict__.get("due", ()):
+            raise AttributeError(name)  # `__getattr__` says why
+        return super().__getattribute__(name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__.get("due", ()):
+            raise AttributeError(f"the output {name!r} is not written yet; check it at the end, without `after`")
+        return super().__getattr__(name)

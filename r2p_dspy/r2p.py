@@ -1,16 +1,18 @@
 """R2P: retrieve, reason by a template, enforce the checks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dspy
 from dspy.signatures.signature import ensure_signature
 
-from r2p_dspy.checks import BUILT_IN, Check
+from r2p_dspy.checks import BUILT_IN, Check, combined, validated
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce
 from r2p_dspy.modules.failures import AssertionFailed
+from r2p_dspy.modules.on_unmet import OnUnmet, checked_policy, settle
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.modules.synthesize import Synthesize
@@ -20,8 +22,10 @@ from r2p_dspy.prediction import R2PPrediction
 from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.retrieval.bm25 import BM25
-from r2p_dspy.retrieval.retriever import Retriever, query_text
+from r2p_dspy.retrieval.retriever import Retriever, matches, query_text
 from r2p_dspy.template import TEMPLATE, Template
+
+_UNMATCHED = "no item shown has a word of the query, so the items were not chosen by what they say"
 
 
 class R2P(dspy.Module):
@@ -31,11 +35,16 @@ class R2P(dspy.Module):
         signature: a class with exactly one `Profile` input.
         retriever: picks the items to show; `BM25(k=4)` by default, which matches all text inputs with all of an item's
             text.
-        checks: the program's own checks, in addition to the built-in ones (`r2p_dspy.checks.BUILT_IN`).
+        checks: the program's own checks, in addition to the built-in ones (`r2p_dspy.checks.BUILT_IN`). A check with
+            the name of a built-in one replaces it: `Suggest(checks.quoted)` relaxes `quoted`.
         template: the stages of the reasoning.
         carrier: what the stages travel in: "fields" or "thinking" (see `Reason`).
         max_backtracks: the most retries of one call, when a check fails.
         max_interventions: the most corrections of one running attempt, where the engine can be steered.
+        on_unmet: what to do when an assert fails after the last retry. "raise": raise `AssertionFailed`; "return":
+            return the best attempt, whose `violations` say what is unmet; a function: it is called with the
+            `AssertionFailed` and returns the answer, as a dict or a prediction. It may be async where the call is.
+            Of a prediction only the signature's outputs are kept.
         candidates: the most outcomes to sample; with 1, nothing is reconciled.
         reconcile: how to reconcile, see `CrossReference`; "synthesis" adds the predictor `synthesize`, which optimizers
             tune.
@@ -48,7 +57,8 @@ class R2P(dspy.Module):
 
     Raises:
         ConfigError: the signature, a check or a setting cannot be used.
-        AssertionFailed: in a call, an assert fails after the last retry (recorded instead under `optimizing()`).
+        AssertionFailed: in a call, an assert fails after the last retry, with `on_unmet="raise"`. Under `optimizing()`
+            it is recorded, whatever `on_unmet` says.
 
     Examples:
         >>> class Tag(dspy.Signature):
@@ -70,6 +80,7 @@ class R2P(dspy.Module):
         carrier: Carrier = "fields",
         max_backtracks: int = 2,
         max_interventions: int = 2,
+        on_unmet: OnUnmet = "raise",
         candidates: int = 1,
         reconcile: Reconcile = "auto",
         adaptive: bool | float = False,
@@ -80,12 +91,13 @@ class R2P(dspy.Module):
         self.reason = Reason(typed, template, carrier=carrier, **config)
         self.retriever: Retriever = retriever if retriever is not None else BM25(k=4)
         stages = [stage.name for stage, _ in template.walk()]
-        for check in checks:
-            if getattr(check, "after", None) not in (None, *stages):
+        for check in validated(checks):
+            if check.after not in (None, *stages):
                 raise ConfigError(
                     f"check {check.name!r} is to run after {check.after!r}; the template has {', '.join(stages)}"
                 )
-        self.checks = (*BUILT_IN, *checks)
+        self.checks = combined(BUILT_IN, checks)
+        self.on_unmet = checked_policy(on_unmet)
         self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
         self.candidates, self.reconcile, self.adaptive = candidates, reconcile, adaptive
         if reconcile == "synthesis":
@@ -130,26 +142,36 @@ class R2P(dspy.Module):
         Raises:
             ConfigError: the retriever returned None.
         """
-        name = self.reason.profile
-        profile = Profile.of(inputs.get(name))
-        fields = {key: value for key, value in inputs.items() if key in self.reason.signature.input_fields}
-        query = query_text({**fields, name: None}, getattr(self.retriever, "query", None))
-        items = self.retriever(query, profile)
+        items = self.retriever(self._query(inputs), Profile.of(inputs.get(self.reason.profile)))
         if items is None:
             raise ConfigError(f"the retriever {self.retriever!r} returned None; let it return a profile, maybe empty")
-        return {**inputs, name: Profile.of(items)}
+        return {**inputs, self.reason.profile: Profile.of(items)}
+
+    def _query(self, inputs: dict[str, Any]) -> str:
+        fields = {key: value for key, value in inputs.items() if key in self.reason.signature.input_fields}
+        return query_text({**fields, self.reason.profile: None}, getattr(self.retriever, "query", None))
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
+        retrieved = self.retrieve(inputs)
+        items = retrieved[self.reason.profile]
+        warnings = [_UNMATCHED] if items and not matches(self.retriever, self._query(inputs), items) else []
+        failure: AssertionFailed | None = None
         try:
-            prediction = yield call(self.inner, self.retrieve(inputs))
-        except AssertionFailed as failure:
-            raise AssertionFailed(self._outputs(failure.prediction), failure.attempts, failure.completion) from None
-        return self._outputs(prediction)
+            prediction = yield call(self.inner, retrieved)
+        except AssertionFailed as inner:
+            unmet = self._outputs(inner.prediction, warnings)
+            failure = AssertionFailed(unmet, inner.attempts, inner.completion, inputs)
+        if failure is None:
+            return self._outputs(prediction, warnings)
+        answer = yield from settle(failure, self.on_unmet, self.reason.answers)
+        kept: R2PPrediction = answer.without(*{*answer.keys()} - {*self.reason.answers})
+        return kept
 
-    def _outputs(self, prediction: R2PPrediction) -> R2PPrediction:
+    def _outputs(self, prediction: R2PPrediction, warnings: list[str]) -> R2PPrediction:
         """The prediction with the signature's outputs as its only fields; None where they could not be read."""
         values = unshadowed(prediction.details.outcome).fields
-        answer: R2PPrediction = prediction.without(*prediction.keys())
+        details = replace(prediction.details, warnings=[*warnings, *prediction.details.warnings])
+        answer = R2PPrediction(prediction.without(*prediction.keys()), details=details)
         for name in self.reason.answers:
             answer[name] = values.get(name)
         return answer

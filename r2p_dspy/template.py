@@ -110,6 +110,19 @@ class Template:
 
         return below(self.stages, ())
 
+    def ending_with(self, leaf: str) -> list[str]:
+        """The names of the stages that end when a leaf ends: the leaf, and every group of which it is the last.
+
+        Examples:
+            >>> TEMPLATE.ending_with("verification")
+            ['respond', 'verification']
+        """
+
+        def last(stage: Stage) -> str:
+            return last(stage.stages[-1]) if stage.stages else stage.name
+
+        return [stage.name for stage, _ in self.walk() if last(stage) == leaf]
+
     def leaves(self) -> list[Stage]:
         """The stages that have a value, in the order in which the model writes them."""
         return [stage for stage, _ in self.walk() if not stage.stages]

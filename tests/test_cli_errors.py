@@ -80,9 +80,13 @@ def test_wrong_command_is_one_line():
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "evalute" in result.stderr
 
 
+EVALUATE = ("evaluate", "--data", "rows.jsonl", "--output", "run")
+PREDICT = ("predict", "--input", "rows.jsonl", "--output", "out.jsonl")
+
+
 @pytest.fixture
-def evaluate(tmp_path, monkeypatch):
-    """Evaluates a user's Python task file, whose check fails, with a scripted model."""
+def ask(tmp_path, monkeypatch):
+    """Runs a command on a user's Python task file, whose check fails, with a scripted model."""
     row = {"id": "1", "text": "It rained in May.", "title": "Rain", "user": "ada"}
     row["profile"] = [{"id": "a", "description": "It rains."}]
     (tmp_path / "rows.jsonl").write_text(
@@ -98,13 +102,14 @@ def evaluate(tmp_path, monkeypatch):
 
     monkeypatch.setattr("programs.runs.configs.connect", connect)
 
-    def evaluated(more=""):
+    def asked(command, more=""):
         (tmp_path / "titles.py").write_text(TASK.format(more=more))
-        return run("evaluate", "--task", "titles.py", "--data", "rows.jsonl", "--output", "run", "--model", "openai/x")
+        return run(*command, "--task", "titles.py", "--model", "openai/x")
 
-    return evaluated
+    return asked
 
 
+@pytest.mark.parametrize("command", [EVALUATE, PREDICT], ids=lambda command: command[0])
 @pytest.mark.parametrize(
     ("more", "frame", "last"),
     [
@@ -113,13 +118,38 @@ def evaluate(tmp_path, monkeypatch):
     ],
     ids=["check", "task file"],
 )
-def test_user_fault_shows_user_frames(evaluate, more, frame, last):
-    result = evaluate(more)
+def test_user_fault_shows_user_frames(ask, command, more, frame, last):
+    result = ask(command, more)
     assert result.exit_code == 2
     lines = result.stderr.splitlines()
     shown = lines[lines.index("Traceback (in your code):") :]
     assert 'titles.py", line ' in shown[1] and shown[2] == frame
     assert shown[-1].startswith(last) and len([line for line in shown if line.startswith("  File")]) == 1
+
+
+@pytest.mark.parametrize("command", [EVALUATE, PREDICT], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("more", "last"),
+    [
+        ("def check(inputs, outcome): return 0.1", "Error: check 'check' returned float; let it return a bool"),
+        ("async def check(inputs, outcome): return True", "check 'check' is async; make it a plain function"),
+        ("def check(outcome): return True", "check 'check' takes (outcome); let it take (inputs, outcome)"),
+    ],
+)
+def test_check_that_judges_nothing_is_refused(ask, command, more, last):
+    result = ask(command, more)
+    assert result.exit_code == 2 and last in result.stderr.splitlines()[-1]
+
+
+def test_predict_fails_rows_of_unmet_asserts_if_told(ask, tmp_path):
+    never = "def check(inputs, outcome): return False, 'Never.'"
+    assert ask(PREDICT, never).exit_code == 0
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [[verdict["check"] for verdict in answer["violations"]] for answer in answers] == [["check"]] * 4
+    result = ask((*PREDICT[:-1], "strict.jsonl", "--on-unmet", "raise"), never)
+    assert result.exit_code == 3 and "4 rows: 0 answered in strict.jsonl, 4 failed" in result.output
+    failures = [json.loads(line)["error"] for line in (tmp_path / "strict.failed.jsonl").read_text().splitlines()]
+    assert all(error.startswith("after 3 attempts the check 'check' still fails: Never.") for error in failures)
 
 
 def test_user_callback_fault_is_the_users(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 from programs.evaluate.baselines import WithRetrieval, baselines
 from programs.tasks.task import Task
 from r2p_dspy import R2P
-from r2p_dspy.prediction import accepted
+from r2p_dspy.prediction import accepted, attempts_of
 
 ATTEMPTS = 3  # of BestOfN, Refine and MultiChainComparison
 CANDIDATES = 5
@@ -43,7 +43,7 @@ def ablation(program: R2P, task: Task) -> dict[str, dspy.Module]:
 
 def checks_met(arguments: Mapping[str, Any], prediction: dspy.Prediction) -> float:
     """The reward of `BestOfN` and `Refine`: the share of R2P's checks that hold, in [0, 1]."""
-    verdicts = accepted(prediction.attempts).verdicts
+    verdicts = accepted(attempts_of(prediction)).verdicts
     return sum(verdict.ok for verdict in verdicts) / len(verdicts)
 
 

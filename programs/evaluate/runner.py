@@ -14,7 +14,8 @@ from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
-from r2p_dspy import optimizing
+from r2p_dspy import Details, R2PPrediction, optimizing
+from r2p_dspy.prediction import attempts_of
 from r2p_dspy.prompting.causes import Cause, Unreadable, explaining, unreadable_of
 from r2p_dspy.prompting.replies import listening
 from r2p_dspy.values.typed import allows_none, plain
@@ -133,35 +134,36 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
     started, lm = time.monotonic(), listening(dspy.settings.lm)
     # Each row has a trace and a history of its own, which would else grow with the examples.
     isolated = dspy.context(lm=lm, adapter=dspy.ChatAdapter(), trace=[], disable_history=True)
+    why: Unreadable | None = None
     with dspy.track_usage() as usage, optimizing(), isolated:
         try:
             with explaining(getattr(lm, "kwargs", {}), task.signature):
                 prediction = program(**example.inputs())
-            why = prediction.get("unreadable")
         except AdapterParseError as error:
             prediction, why = dspy.Prediction(), unreadable_of(error)
         except RecursionError:  # a model that repeats "[" gives JSON that is too deep to read
             prediction, why = dspy.Prediction(), Unreadable(cause=MALFORMED, reason="it is nested too deeply")
     answer = prediction.get(task.answer)
+    # Not the prediction's own attributes, which an output of such a name hides.
+    details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
+    attempts, why = attempts_of(prediction), why or details.unreadable
     if why is None and answer is None and not allows_none(task.signature.output_fields[task.answer].annotation):
         why = Unreadable(cause=MALFORMED, reason="there is no answer")
-    violations = prediction.get("violations") or []
-    attempts = prediction.get("attempts") or []
     return {
         "id": example.id,
         "user": example.get("user"),
         "answer": plain(answer),
         "gold": plain(example[task.answer]),
-        "parse_failure": why.cause if isinstance(why, Unreadable) else None,
-        "completion": why.reply if isinstance(why, Unreadable) else None,
+        "parse_failure": why.cause if why else None,
+        "completion": why.reply if why else None,
         "compliant_first": compliant_first(prediction),
         "compliant": compliant_final(prediction),
         "evidence_first": valid(prediction, first=True) if attempts else None,
         "evidence": valid(prediction) if attempts else None,
         "violations_first": [verdict.check for verdict in attempts[0].unmet if verdict.message] if attempts else [],
-        "violations": [verdict.check for verdict in violations if verdict.message],
-        "cited": [item.id for item in getattr(prediction.get("reasoning"), "cited", ())],
+        "violations": [verdict.check for verdict in details.violations if verdict.message],
+        "cited": [item.id for item in details.reasoning.cited],
         "attempts": len(attempts) or 1,
-        "interventions": len(prediction.get("interventions") or []),
+        "interventions": len(details.interventions),
         **usage_fields(usage, started),
     }

@@ -23,19 +23,20 @@ from programs.tasks.program import ProgramBuilder
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from programs.text import one_line
-from r2p_dspy import R2P, optimizing
-from r2p_dspy.errors import DataError, R2PError
+from r2p_dspy import R2P, AssertionFailed, R2PPrediction
+from r2p_dspy.errors import CheckError, DataError, R2PError
 from r2p_dspy.prompting.causes import REMEDIES, Unreadable
 from r2p_dspy.values.typed import plain
 
+_AHEAD = 8  # rows that may be ahead of the slowest one, for each call in flight
+
 
 class _UnreadableAnswer(R2PError):
-    def __init__(self, why: Unreadable):
+    """A program returned a prediction without an answer."""
+
+    def __init__(self, prediction: R2PPrediction, why: Unreadable):
         super().__init__(f"the answer cannot be read: {why.explain()} ({REMEDIES[why.cause]})")
-        self.why = why
-
-
-_AHEAD = 8  # rows that may be ahead of the slowest one, for each call in flight
+        self.prediction = prediction
 
 
 def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> PredictionWriter:
@@ -78,8 +79,9 @@ def predict(
 ) -> None:
     """Answer the rows of a file that are not done yet, with the configured LM.
 
-    An answer that fails an assert after the last backtrack is written with its violations. A row fails if it is flawed,
-    if its answer cannot be read, or if the model refuses its request.
+    An answer that fails an assert after the last backtrack is written with its violations, or fails its row where the
+    program has `on_unmet="raise"`. A row fails too if it is flawed, if its answer cannot be read, or if the model
+    refuses its request.
 
     Args:
         program: the task's program.
@@ -93,6 +95,7 @@ def predict(
     Raises:
         LMError: if the model cannot be reached, does not answer in time, or refuses the user. No row is at fault then,
             so no row is marked as failed. A note names the row that was asked.
+        CheckError: if a check of the task fails itself, which is no row's fault either.
         RunError: see `PredictionWriter`.
     """
     lm = dspy.settings.lm
@@ -128,23 +131,23 @@ def _write(writer: PredictionWriter, row: InputRow, call: Future[dict[str, Any]]
         answer = call.result()
     except Exception as error:
         refused = isinstance(error, LMInvalidRequestError) and not isinstance(error, LMUnsupportedModelError)
-        if isinstance(error, LMError) and not refused:
+        if isinstance(error, CheckError) or (isinstance(error, LMError) and not refused):
             error.add_note(f"this was line {row.line}; --skip {row.id} leaves it out")
             raise
-        plain = isinstance(error, ValueError | _UnreadableAnswer)
+        plain = isinstance(error, ValueError | AssertionFailed | _UnreadableAnswer)
         reason = one_line(str(error) if plain else f"{type(error).__name__}: {error}")[:500]
-        why = error.why if isinstance(error, _UnreadableAnswer) else None
+        why = error.prediction.details.unreadable if isinstance(error, AssertionFailed | _UnreadableAnswer) else None
         writer.fail(row, reason, asked=not isinstance(error, DataError), why=why)
     else:
         writer.answer(answer)
 
 
 def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
-    with dspy.track_usage() as usage, optimizing():
+    with dspy.track_usage() as usage:
         prediction = program(**inputs)
     details = prediction.details
     if details.unreadable is not None:
-        raise _UnreadableAnswer(details.unreadable)
+        raise _UnreadableAnswer(prediction, details.unreadable)
     answers = {name: plain(prediction[name]) for name in program.reason.answers}
     own_ids = {item.id: item.ref for item in details.retrieved}
     calls = [call for calls in usage.usage_data.values() for call in calls]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,6 +25,7 @@ class R2PConfig(BaseModel):
         candidates, reconcile, adaptive: see `R2P`; 1 to 100 candidates.
         template: one of `r2p_dspy.template.TEMPLATES`.
         carrier: see `R2P`.
+        on_unmet: see `R2P`. It decides what `predict` does; measuring and compiling record unmet asserts.
 
     Examples:
         >>> str(R2PConfig(k=2, candidates=3, adaptive=True))
@@ -40,6 +41,7 @@ class R2PConfig(BaseModel):
     adaptive: bool = False
     template: str = "full"
     carrier: Carrier = "fields"
+    on_unmet: Literal["raise", "return"] = "return"
 
     def __str__(self) -> str:
         """The settings in words. Settings that make the same program have the same words."""
@@ -188,4 +190,5 @@ def build(
         candidates=settings.candidates,
         reconcile=settings.reconcile,
         adaptive=settings.adaptive,
+        on_unmet=settings.on_unmet,
     )

@@ -55,7 +55,7 @@ def _from_python(path: Path, text: str) -> Task:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # postponed annotations are looked up here
     try:
-        exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
+        exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)  # nosec B102  # the user's own code
     except (Exception, SystemExit) as error:
         fault = _task_error(path, error)
         raise fault from (error if fault.traceback else None)

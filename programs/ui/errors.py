@@ -59,7 +59,7 @@ def _explain(error: Exception) -> NoReturn:
     users = _user_traceback(error)
     if isinstance(error, R2PError):
         click.echo(users or getattr(error, "traceback", ""), err=True, nl=False)
-        _stop(str(error))
+        _stop(f"{error}{_notes(error)}")
     if isinstance(error, LMError):
         _stop(_of_model(error))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -91,8 +91,11 @@ def _of_model(error: Exception) -> str:
 
     advice = "set its key in the environment" if isinstance(error, LMAuthError) else "check --model and --api-base"
     reason = " ".join(str(error).split())
-    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-    return f"the language model failed ({reason[:300]}{notes}); {advice}, then go on with --resume"
+    return f"the language model failed ({reason[:300]}{_notes(error)}); {advice}, then go on with --resume"
+
+
+def _notes(error: Exception) -> str:
+    return "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
 
 
 def _name(error: BaseException) -> str:

@@ -33,6 +33,7 @@ _TUNE = (
 _MLFLOW = "Keep the run, with prompts and answers, in MLflow: a directory, or the address of a server."
 _CARRIER = "Carry R2P's stages in output fields, or in tags inside the model's own thinking."
 _RECONCILE = "Choose how several candidates become one answer."
+_ON_UNMET = "Let `predict` write an answer that breaks an assert with its violations (return), or fail its row (raise)."
 _RULES = ("auto", "vote", "median", "medoid", "synthesis")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
 _TEMPERATURE = "Set the sampling temperature; 0 takes the likeliest token."
@@ -81,6 +82,7 @@ _define("reconcile", _RECONCILE, type=click.Choice(_RULES), show_default="auto")
 _define("adaptive", _ADAPTIVE, "--adaptive/--no-adaptive", default=None)
 _define("template", "Choose the stages of reasoning.", type=click.Choice(["full", "brief"]), show_default="full")
 _define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
+_define("on_unmet", _ON_UNMET, type=click.Choice(["raise", "return"]), show_default="return")
 _define("retriever_tokens", "Limit the tokens of all items in a prompt; default: no limit.", type=_AT_LEAST_ONE)
 _define("skip", "Leave out a row. Repeatable.", metavar="ID", multiple=True)
 _define("skip_bad", "Leave out flawed rows of --data, and name them.", is_flag=True)

@@ -1,7 +1,20 @@
 """Checks: pure functions of (inputs, outcome), written once and used as assertion, monitor, feedback and reward."""
 
 from r2p_dspy.checks.built_in import BUILT_IN, approved, backed, cited, labelled, parsed, quoted, stages
-from r2p_dspy.checks.check import Answer, Assert, Check, CheckFunction, Kind, Suggest, Verdict, feedback, judge
+from r2p_dspy.checks.check import (
+    PARSED,
+    Answer,
+    Assert,
+    Check,
+    CheckFunction,
+    Kind,
+    Suggest,
+    Verdict,
+    combined,
+    feedback,
+    judge,
+    validated,
+)
 from r2p_dspy.checks.cited_stages import evidence_of, preferences_of, verification_of
 
 __all__ = [
@@ -11,11 +24,13 @@ __all__ = [
     "Check",
     "CheckFunction",
     "Kind",
+    "PARSED",
     "Suggest",
     "Verdict",
     "approved",
     "backed",
     "cited",
+    "combined",
     "evidence_of",
     "feedback",
     "judge",
@@ -24,5 +39,6 @@ __all__ = [
     "preferences_of",
     "quoted",
     "stages",
+    "validated",
     "verification_of",
 ]

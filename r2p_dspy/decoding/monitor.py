@@ -17,11 +17,12 @@ from r2p_dspy.checks import Check
 from r2p_dspy.decoding.carriers import ANSWER, StageMarks
 from r2p_dspy.decoding.steering import Correction
 from r2p_dspy.errors import CheckError
-from r2p_dspy.outcome import Inputs, Outcome
+from r2p_dspy.outcome import Inputs, RunningOutcome
 from r2p_dspy.prompting.tags import Section
 from r2p_dspy.template import Template
+from r2p_dspy.values.tokens import estimate_tokens
 
-_CHARACTERS_PER_TOKEN = 4  # about
+_CHARACTERS_PER_TOKEN = 4  # of English, about
 _LOOP = re.compile(r"(.{6,120}?)\1{4,}\Z", re.DOTALL)
 _LOOP_WINDOW = 700  # characters in which a loop is looked for
 _READ_EVERY = 64  # characters after which the text is read even without a mark
@@ -64,9 +65,10 @@ def enforced() -> tuple[Sequence[Check], int]:
 class Monitor:
     """A steer that corrects an answer which leaves the template or fails a check.
 
-    A check that names a stage in `after` runs as soon as that stage ends; the others do not run here. After
-    `max_interventions` the monitor only reads. A stage, or text before a stage, may take `stage_tokens` tokens,
-    estimated from characters.
+    A check that names a stage in `after` runs as soon as that stage ends, a group with its last stage; the others do
+    not run here, nor do those that read an output (`outputs` names them). After `max_interventions` the monitor only
+    reads. A stage, or text before a stage, may take `stage_tokens` tokens, estimated from bytes (see
+    `estimate_tokens`).
     """
 
     def __init__(
@@ -77,11 +79,14 @@ class Monitor:
         inputs: Inputs,
         max_interventions: int,
         stage_tokens: int = 400,
+        outputs: Sequence[str] = (),
     ) -> None:
         self.interventions: list[Intervention] = []
         self._marks, self._checks, self._inputs = marks, checks, inputs
         self._max_interventions, self._stage_tokens = max_interventions, stage_tokens
         self._types = {stage.name: stage.type for stage in template.leaves()}
+        self._ending = {name: template.ending_with(name) for name in self._types}
+        self._outputs = tuple(outputs)
         self._accepted: dict[str, Any] = {}  # stages that ended well; their types are the template's
         self._read = 0  # length of the text at the last reading
         self._pauses = False
@@ -126,7 +131,7 @@ class Monitor:
         return next((name for name in self._types if name not in self._accepted), ANSWER)
 
     def _is_long(self, text: str) -> bool:
-        return len(text) > self._stage_tokens * _CHARACTERS_PER_TOKEN
+        return estimate_tokens(text, _CHARACTERS_PER_TOKEN) > self._stage_tokens
 
     def _judge(self, section: Section, text: str) -> Correction | None:
         due, name = self._next(), section.name
@@ -146,13 +151,13 @@ class Monitor:
         if value is None or value == "":
             message = f"Fill the stage {name}." if not section.text else f"The stage {name} is not of its type."
             return self._correct(section.start, text, name, "parsed" if section.text else "stages", message)
-        outcome = Outcome(stages={**self._accepted, name: value})
+        outcome = RunningOutcome(stages={**self._accepted, name: value}, due=self._outputs)
         for check in self._checks:
-            if check.after != name:
+            if check.after not in self._ending[name]:
                 continue
             try:
                 verdict = check(self._inputs, outcome)
-            except CheckError:  # it may need a stage that is not written yet; a faulty check raises again at the end
+            except CheckError:  # it may read what is not written yet; a faulty check raises again at the end
                 continue
             if not verdict.ok:
                 return self._correct(section.start, text, name, check.name, verdict.message)

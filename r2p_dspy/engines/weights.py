@@ -86,8 +86,8 @@ def load(source: str, *, device: str | None, dtype: str | None) -> tuple[PreTrai
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")  # narrower types are slow on a CPU
 
     def read(here: bool) -> tuple[PreTrainedModel, Any, Path]:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=here)
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)  # nosec B615  # the user names it
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=here)  # nosec B615
         directory = Path(name) if Path(name).is_dir() else Path(cached_file(name, "config.json")).parent
         return model.to(device).eval(), tokenizer, directory
 

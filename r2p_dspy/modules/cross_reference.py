@@ -9,9 +9,10 @@ from typing import Any, cast, get_args
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy.errors import ConfigError
+from r2p_dspy.errors import CheckError, ConfigError
 from r2p_dspy.modules.enforce import Trace, inner_parameters, optimizing
 from r2p_dspy.modules.failures import AssertionFailed
+from r2p_dspy.modules.on_unmet import OnUnmet, checked_policy, settle
 from r2p_dspy.modules.sampled import Sampled, agreement
 from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.modules.voting import Reconcile, alike, choose, due, is_number, key, line
@@ -38,6 +39,7 @@ class CrossReference(dspy.Module):
             of 0.95; a number: another probability; 1.0: when nothing can change the answer.
         synthesize: for "synthesis": a predictor with the module's inputs and `candidates` that yields the answer, such
             as `Synthesize(signature)`.
+        on_unmet: what to do when no candidate survives, see `Enforce`; the best of them is what it is about.
 
     Candidates are sampled at the temperature of the predictor or its LM, or at 1 where that is 0. Each is a rollout of
     its own. All candidates that are certain to be needed are sampled at once. A call returns the chosen candidate's
@@ -46,8 +48,9 @@ class CrossReference(dspy.Module):
     Raises:
         ConfigError: `n` is below 1, `adaptive` is outside (0, 1], `reconcile` is unknown, or "synthesis" comes without
             a predictor.
-        AssertionFailed: in a call, no candidate survives; it holds the best of them (returned instead under
-            `optimizing()`).
+        AssertionFailed: in a call, no candidate survives, with `on_unmet="raise"`; it holds the best of them (returned
+            instead under `optimizing()`).
+        CheckError: in a call, a check itself fails.
         Exception: in a call, every candidate fails with an exception; the first one is raised.
 
     Examples:
@@ -64,6 +67,7 @@ class CrossReference(dspy.Module):
         reconcile: Reconcile = "auto",
         adaptive: bool | float = False,
         synthesize: dspy.Module | None = None,
+        on_unmet: OnUnmet = "raise",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if n < 1:
@@ -76,7 +80,7 @@ class CrossReference(dspy.Module):
         if self.confidence is not None and not 0 < self.confidence <= 1:
             raise ConfigError(f"adaptive is True, False or a probability above 0 and up to 1, not {adaptive}")
         self.module, self.answer, self.n, self.reconcile = module, answer, n, reconcile
-        self.synthesize = synthesize
+        self.synthesize, self.on_unmet = synthesize, checked_policy(on_unmet)
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         own = [] if self.synthesize is None else [("synthesize", self.synthesize)]
@@ -94,7 +98,14 @@ class CrossReference(dspy.Module):
             samplers = [self._sampler(len(samples) + place) for place in range(count)]
             samples += yield [self._sample(*sampler, inputs) for sampler in samplers]
         chosen = choose([sample.candidate for sample in samples], self.answer, self.reconcile)
-        if chosen is None or self.synthesize is None:
+        if chosen is None:
+            answer = self._answered(samples, None)
+            attempts, completion = answer.details.attempts, answer.details.completion
+            if not attempts or getattr(dspy.settings, "r2p_optimizing", False):
+                return answer
+            failure = AssertionFailed(answer, attempts, completion, inputs)
+            return (yield from settle(failure, self.on_unmet, [self.answer]))
+        if self.synthesize is None:
             return self._answered(samples, chosen)
         numbered = [(number, sample.candidate) for number, sample in enumerate(samples, start=1)]
         lines = [line(number, each.answer, each.stages) for number, each in numbered if each.survives]
@@ -124,6 +135,8 @@ class CrossReference(dspy.Module):
         try:
             with dspy.context(trace=trace), optimizing():
                 result = yield call(module, inputs)
+        except CheckError:  # no candidate's fault: the others would meet it too
+            raise
         except Exception as error:  # one candidate less, whatever the reason
             result = error
         restored = [(originals.get(id(predictor), predictor), *rest) for predictor, *rest in trace]
@@ -161,10 +174,7 @@ class CrossReference(dspy.Module):
         prediction = cast(R2PPrediction, best.result)
         decision = decision or ("no candidate holds" if chosen is None else agreement(samples, chosen))
         details = replace(prediction.details, candidates=[sample.candidate for sample in samples], decision=decision)
-        answer = R2PPrediction(prediction, details=details)
-        if chosen is None and details.attempts and not getattr(dspy.settings, "r2p_optimizing", False):
-            raise AssertionFailed(answer, details.attempts, details.completion)
-        return answer
+        return R2PPrediction(prediction, details=details)
 
 
 def _copied(module: dspy.Module) -> dspy.Module:

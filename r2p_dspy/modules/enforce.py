@@ -8,14 +8,15 @@ from typing import Any, cast
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy.checks import Assert, Check, Verdict, feedback, judge, parsed
+from r2p_dspy.checks import PARSED, Assert, Check, Verdict, feedback, judge, parsed, validated
 from r2p_dspy.decoding.monitor import Intervention, enforcing
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.failures import AssertionFailed, UnreadableAnswer
+from r2p_dspy.modules.on_unmet import OnUnmet, checked_policy, settle
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.outcome import Inputs, Outcome
-from r2p_dspy.prediction import Attempt, Details, R2PPrediction
+from r2p_dspy.prediction import Attempt, Details, R2PPrediction, accepted
 from r2p_dspy.prompting.adapter import Completion, RecordingAdapter, active_adapter
 from r2p_dspy.prompting.causes import unread, unreadable_of
 from r2p_dspy.prompting.parsing import given, unread_step
@@ -69,12 +70,17 @@ class Enforce(dspy.Module):
         max_backtracks: the most retries of one call, at least 0; a check may have a maximum of its own.
         max_interventions: the most corrections of one running attempt, at least 0; for a `Reason` whose engine can be
             steered.
+        on_unmet: what to do when an assert fails after the last retry. "raise": raise `AssertionFailed`; "return":
+            return the best attempt, whose `violations` say what is unmet; a function: it is called with the
+            `AssertionFailed` and returns the answer, as a dict or a prediction. It may be async where the call is.
 
-    A call returns an `R2PPrediction` with the module's fields.
+    A call returns an `R2PPrediction` with the module's fields. Under `optimizing()` it returns the best attempt,
+    whatever `on_unmet` says.
 
     Raises:
-        ConfigError: `max_backtracks` or `max_interventions` is negative, or a check is no `Check`.
-        AssertionFailed: in a call, an assert fails after the last retry (recorded instead under `optimizing()`).
+        ConfigError: `max_backtracks` or `max_interventions` is negative, a check is no `Check`, two checks have one
+            name, or `on_unmet` is none of these.
+        AssertionFailed: in a call, an assert fails after the last retry, with `on_unmet="raise"`.
 
     Examples:
         >>> brief = Assert(lambda inputs, outcome: (len(outcome.answer) < 80, "Shorten it."), name="brief")
@@ -88,19 +94,19 @@ class Enforce(dspy.Module):
         checks: Sequence[Check] = (),
         max_backtracks: int = 2,
         max_interventions: int = 2,
+        on_unmet: OnUnmet = "raise",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         for name, most in (("max_backtracks", max_backtracks), ("max_interventions", max_interventions)):
             if most < 0:
                 raise ConfigError(f"{name} must be at least 0, not {most}")
-        for check in checks:
-            if not isinstance(check, Check):
-                raise ConfigError(f"{check!r} is no check; wrap the function in Assert(...) or Suggest(...)")
+        checks = validated(checks)
         self.module = module
-        first = () if any(check.function is parsed for check in checks) else (Assert(parsed),)
+        first = () if any(check.name == PARSED for check in checks) else (Assert(parsed),)
         self.checks = (*first, *checks)
         self.max_backtracks = max_backtracks
         self.max_interventions = max_interventions if isinstance(module, Reason) else 0
+        self.on_unmet = checked_policy(on_unmet)
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         return inner_parameters(self.module)
@@ -126,7 +132,12 @@ class Enforce(dspy.Module):
                 tries.append(self._unreadable(inputs, result, adapter.completions))
             else:
                 tries.append(self._read(inputs, result, adapter.completions, trace))
-        return self._accept(tries)
+        answer = self._accept(tries)
+        attempts, completion = answer.details.attempts, answer.details.completion
+        if accepted(attempts).asserted or getattr(dspy.settings, "r2p_optimizing", False):
+            return answer
+        outputs = self.module.answers if isinstance(self.module, Reason) else ()
+        return (yield from settle(AssertionFailed(answer, attempts, completion, inputs), self.on_unmet, outputs))
 
     def _goes_on(self, tries: list[_Try]) -> bool:
         if not tries:
@@ -198,8 +209,6 @@ class Enforce(dspy.Module):
             del outer[: -dspy.settings.max_trace_size]  # DSPy's own limit; outside of optimizers it would grow forever
         elif outer is not None and getattr(dspy.settings, "r2p_reflecting", False):
             outer.append(unread_step(inner_parameters(self.module), details.inputs, *best.completions[-1][:2]))
-        if not best.attempt.asserted and not getattr(dspy.settings, "r2p_optimizing", False):
-            raise AssertionFailed(answer, attempts, details.completion)
         return answer
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import dspy
-from dspy.signatures.signature import make_signature
 from dspy.utils.exceptions import AdapterParseError, DSPyError
 
+from r2p_dspy.checks import BUILT_IN, PARSED
 from r2p_dspy.errors import R2PError
 from r2p_dspy.prediction import Attempt, Details, R2PPrediction
-from r2p_dspy.prompting.causes import REMEDIES, Unreadable
+from r2p_dspy.prompting.causes import REMEDIES
+from r2p_dspy.prompting.signature import PicklableSignature
 
 
 class AssertionFailed(R2PError):
@@ -21,37 +22,44 @@ class AssertionFailed(R2PError):
         prediction: the best attempt, as it would have been returned. Its fields are None if none could be read.
         attempts: every attempt with its verdicts, first to last.
         completion: what the model wrote in the best attempt.
+        inputs: what the program was called with.
 
-    For an answer that cannot be read, the cause stands in `attempts[-1].unreadable`.
+    `check` is the name of the unmet check whose message is shown. For an answer that cannot be read, the
+    cause stands in `attempts[-1].unreadable`.
     """
 
-    def __init__(self, prediction: R2PPrediction, attempts: Sequence[Attempt], completion: str = "") -> None:
+    def __init__(
+        self,
+        prediction: R2PPrediction,
+        attempts: Sequence[Attempt],
+        completion: str = "",
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
         self.prediction, self.attempts, self.completion = prediction, list(attempts), completion
+        self.inputs = dict(inputs or {})
         best = next((attempt for attempt in attempts if attempt.accepted), attempts[-1])
-        super().__init__(_unread(attempts, best.unreadable) if best.unreadable else _unmet(attempts, best))
+        why = best.unreadable
+        unmet = [verdict for verdict in best.unmet if verdict.kind == "assert"]
+        # Of an answer that cannot be read every check fails, and `parsed` alone says why.
+        first = next((verdict for verdict in [*unmet, *best.unmet] if verdict.message), unmet[0])
+        self.check = first.check
+        problem, advice = f"the check {first.check!r} still fails: {first.message}", _relaxed(first.check)
+        if why is not None:
+            problem, advice = f"the answer cannot be read: {why.explain()}", REMEDIES[why.cause]
+        attempted = f"after {len(attempts)} attempt{'s' if len(attempts) != 1 else ''}"
+        super().__init__(f'{attempted} {problem} ({advice}, or answer anyway with on_unmet="return")')
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.prediction, self.attempts, self.completion)
+        return type(self), (self.prediction, self.attempts, self.completion, self.inputs)
 
 
-def _unmet(attempts: Sequence[Attempt], best: Attempt) -> str:
-    unmet = [verdict for verdict in best.unmet if verdict.kind == "assert"]
-    first = next((verdict for verdict in unmet if verdict.message), unmet[0])
-    return (
-        f"after {_counted(attempts)} the check {first.check!r} still fails: {first.message} "
-        "(relax it with Suggest, raise max_backtracks, or catch AssertionFailed and read its .prediction)"
-    )
-
-
-def _unread(attempts: Sequence[Attempt], why: Unreadable) -> str:
-    return (
-        f"after {_counted(attempts)} the answer cannot be read: {why.explain()} "
-        f"({REMEDIES[why.cause]}, or catch AssertionFailed and read its .completion)"
-    )
-
-
-def _counted(attempts: Sequence[Attempt]) -> str:
-    return f"{len(attempts)} attempt{'s'[: len(attempts) != 1]}"
+def _relaxed(check: str) -> str:
+    """How to meet or relax a check, for a message. `parsed` cannot be relaxed: without an answer no check is met."""
+    more = "raise max_backtracks"
+    if check == PARSED:
+        return more
+    built_in = any(check == known.name for known in BUILT_IN)
+    return f"relax it with checks=[Suggest({'checks.' if built_in else ''}{check})], {more}"
 
 
 class UnreadableAnswer(AdapterParseError):
@@ -81,12 +89,10 @@ class UnreadableAnswer(AdapterParseError):
         return cls(error.adapter_name, signature, error.lm_response, message, error.parsed_result, details)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A signature is often made at run time, where pickle finds no class; its parts can be pickled.
-        signature = cast("type[dspy.Signature]", self.signature)
-        fields = {name: (info.annotation, info) for name, info in signature.fields.items()}
+        signature = PicklableSignature(cast("type[dspy.Signature]", self.signature))
         rest = (self.lm_response, self.message, self.parsed_result, self.details)
-        return _unreadable, (self.adapter_name, fields, signature.instructions, *rest)
+        return _unreadable, (self.adapter_name, signature, *rest)
 
 
-def _unreadable(adapter_name: str, fields: dict[str, Any], instructions: str, *rest: Any) -> UnreadableAnswer:
-    return UnreadableAnswer(adapter_name, make_signature(fields, instructions), *rest)
+def _unreadable(adapter_name: str, held: PicklableSignature, *rest: Any) -> UnreadableAnswer:
+    return UnreadableAnswer(adapter_name, held.signature, *rest)

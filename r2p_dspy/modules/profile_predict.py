@@ -10,8 +10,13 @@ from dspy.adapters.utils import format_field_value
 from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
-from r2p_dspy.prompting.signature import profile_field
+from r2p_dspy.prompting.signature import PicklableSignature, profile_field
+from r2p_dspy.values.media import MEDIUM_TOKENS, split_media
+from r2p_dspy.values.tokens import estimate_tokens
 from r2p_dspy.values.typed import allows_none
+
+_SIGNATURES = ("signature", "original_signature")  # attributes
+_CHARACTERS_PER_TOKEN = 4  # of English, about
 
 
 def is_whole(demo: Mapping[str, Any], signature: type[dspy.Signature]) -> bool:
@@ -27,7 +32,7 @@ class ProfilePredict(dspy.Predict):
 
     Args:
         signature: a signature with exactly one `Profile` input.
-        demo_tokens: the tokens that demos may take of a prompt at most, estimated from characters.
+        demo_tokens: the tokens that demos may take of a prompt at most, estimated from bytes; a medium counts 1,600.
         config: options of the LM call, as in `dspy.Predict`.
 
     Raises:
@@ -52,6 +57,14 @@ class ProfilePredict(dspy.Predict):
         prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
         return prediction
 
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**state, **{name: PicklableSignature(state[name]) for name in _SIGNATURES}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = {**state, **{name: state[name].signature for name in _SIGNATURES}}
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+
     def load_state(self, state: dict[str, Any], **options: Any) -> "ProfilePredict":
         """Load a state as `dspy.Predict` does, always from the signature that this predictor was built with.
 
@@ -65,18 +78,26 @@ class ProfilePredict(dspy.Predict):
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""
         chosen: list[dict[str, Any]] = []
-        budget = self.demo_tokens * 4
+        budget: float = self.demo_tokens
         for demo in demos:
             values = dict(demo)
             if not is_whole(values, self.signature):
                 continue
             values[self.profile] = Profile.of(values[self.profile]).local()
             # As rendered, so that a demo read back from a file takes as much as it took before.
-            budget -= sum(len(format_field_value(info, values[name])) for name, info in self.signature.fields.items())
+            rendered = {
+                name: str(format_field_value(info, values[name])) for name, info in self.signature.fields.items()
+            }
+            budget -= sum(self._tokens(name, text) for name, text in rendered.items())
             if budget < 0:
                 break
             chosen.append(values)
         return chosen
+
+    def _tokens(self, name: str, text: str) -> float:
+        """The tokens of a demo's field. Adapters send media of inputs as media, those of outputs as text."""
+        text, media = split_media(text) if name in self.signature.input_fields else (text, 0)
+        return estimate_tokens(text, _CHARACTERS_PER_TOKEN) + media * MEDIUM_TOKENS
 
     def prepared(self, inputs: dict[str, Any], adapter: Adapter) -> tuple[dict[str, Any], int]:
         """A call's arguments with the items and demos to show, and the number of characters cut from the items."""

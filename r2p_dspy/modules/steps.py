@@ -67,10 +67,21 @@ async def arun(steps: Steps[Result]) -> Result:
                 if isinstance(request, Call):
                     answer = await request.asynchronous(**request.arguments)
                 else:
-                    answer = await asyncio.gather(*map(arun, request))
+                    answer = await _gathered(request)
             except BaseException as error:
                 request = steps.throw(error)
             else:
                 request = steps.send(answer)
     except StopIteration as done:
         return cast(Result, done.value)
+
+
+async def _gathered(parallel: list[Steps[Any]]) -> list[Any]:
+    """The results of steps that run as tasks; where one raises, the others are cancelled and make no more calls."""
+    tasks = [asyncio.ensure_future(arun(steps)) for steps in parallel]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise

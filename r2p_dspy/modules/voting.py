@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from dspy.adapters.utils import serialize_for_json
@@ -14,6 +15,7 @@ from r2p_dspy.outcome import Outcome
 from r2p_dspy.prediction import Candidate
 from r2p_dspy.values.folding import fold
 from r2p_dspy.values.typed import as_text
+from r2p_dspy.values.words import words
 
 Reconcile = Literal["auto", "vote", "median", "medoid", "synthesis"]
 
@@ -95,7 +97,7 @@ def is_number(answer: Any) -> bool:
 
 
 def alike(first: object, second: object) -> float:
-    """ROUGE-L (F1) of two texts, in [0, 1]; 1 for equal texts, also where ROUGE sees no word."""
+    """ROUGE-L (F1) over the words of two texts in any language, in [0, 1]; 1 for equal texts, also where ROUGE sees no word."""
     if first == second:
         return 1.0
     f1: float = _rouge().score(str(first), str(second))["rougeL"].fmeasure
@@ -106,7 +108,7 @@ def alike(first: object, second: object) -> float:
 def _rouge() -> Any:  # rouge_score is untyped
     from rouge_score.rouge_scorer import RougeScorer  # takes half a second to import
 
-    return RougeScorer(["rougeL"])
+    return RougeScorer(["rougeL"], tokenizer=SimpleNamespace(tokenize=words))
 
 
 def _turned(agree: int, others: int, left: int) -> float:

@@ -1,9 +1,10 @@
 """How a user's signature and a template become the signature of one predictor, on either carrier."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import dspy
+from dspy.signatures.signature import make_signature
 
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Profile
@@ -24,6 +25,30 @@ def profile_field(signature: type[dspy.Signature]) -> str:
             f"signature {signature.__name__} must have exactly one input field of type Profile, and has {count}"
         )
     return str(names[0])
+
+
+@dataclass(frozen=True)
+class PicklableSignature:
+    """Holds a signature that was made at run time, where pickle finds no class of its name: it is pickled in parts.
+
+    Copies hold the same class, since optimizers recognize a predictor by its signature.
+    """
+
+    signature: type[dspy.Signature]
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {name: (info.annotation, info) for name, info in self.signature.fields.items()}
+        return _unpickled, (self.signature.__name__, self.signature.instructions, fields)
+
+
+def _unpickled(name: str, instructions: str, fields: dict[str, Any]) -> PicklableSignature:
+    return PicklableSignature(make_signature(fields, instructions, name))
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class MeanPooling:
         source = weights.locate(name, label)
 
         def read(local: bool) -> tuple[Any, Any, bool, bool]:  # transformers' classes are untyped
-            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)  # nosec B615  # the user names it
             return tokenizer, _model(source, local), *_pooling(source)
 
         self._tokenizer, model, self._unit, mean = weights.from_disk_or_hub(source, label, read)
@@ -144,7 +144,7 @@ def _model(source: str, local: bool) -> Any:
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        model, info = AutoModel.from_pretrained(
+        model, info = AutoModel.from_pretrained(  # nosec B615
             source, dtype="float32", local_files_only=local, output_loading_info=True
         )
     finally:

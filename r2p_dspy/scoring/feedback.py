@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from r2p_dspy.checks import BUILT_IN, Verdict, evidence_of
 from r2p_dspy.outcome import Outcome, unshadowed
-from r2p_dspy.prediction import Attempt, Candidate, accepted
+from r2p_dspy.prediction import Attempt, Candidate, R2PPrediction, accepted
 from r2p_dspy.profile import Profile
 from r2p_dspy.values.typed import plain, same
 
@@ -129,6 +129,9 @@ def _on_candidates(candidates: Sequence[Candidate], wrong: Mapping[str, Any]) ->
 
 
 def _detail(prediction: Any, name: str, kind: type[T]) -> T | None:
-    """What R2P reports beside the answer; None if the user's own output has that name."""
-    value = prediction.get(name) if hasattr(prediction, "get") else None
+    """What R2P reports beside the answer, also where the user's own output has that name."""
+    if isinstance(prediction, R2PPrediction):
+        value = getattr(prediction.details, name)
+    else:
+        value = prediction.get(name) if hasattr(prediction, "get") else None
     return value if isinstance(value, kind) else None

@@ -2,8 +2,12 @@
 
 import copy
 import functools
+import gc
+import operator
 import pickle
 
+import dspy
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -12,17 +16,30 @@ from r2p_dspy import (
     BUILT_IN,
     Assert,
     CheckError,
+    ConfigError,
+    Enforce,
     Evidence,
     Inputs,
     Outcome,
     Preference,
     Profile,
+    Score,
     Suggest,
     Verification,
     unshadowed,
 )
-from r2p_dspy.checks import approved, backed, cited, feedback, judge, labelled, parsed, quoted, stages
+from r2p_dspy.checks import approved, backed, cited, combined, feedback, judge, labelled, parsed, quoted, stages
 from tests.film import HISTORY
+
+
+class Short:
+    def __call__(self, inputs, outcome):
+        return True
+
+
+async def late(inputs, outcome, extra=None):
+    return True
+
 
 ITEMS = Profile.of(HISTORY).local()
 ORDER = ("requirements", "evidence", "preferences", "draft", "verification")
@@ -188,8 +205,8 @@ def test_quote_not_in_the_text_fails(words, others):
         ("with a message", (False, "Do this."), False, "Do this."),
         ("a message that is not needed", (True, "Do this."), True, ""),
         ("an empty message", (False, ""), False, "The answer does not pass the check 'mine'."),
-        ("what counts as true", (1, "Do this."), True, ""),
-        ("what counts as false", [], False, "The answer does not pass the check 'mine'."),
+        ("numpy's true", np.bool_(True), True, ""),
+        ("numpy's false", (np.bool_(False), "Do this."), False, "Do this."),
     ],
 )
 @pytest.mark.parametrize("force", [Assert, Suggest])
@@ -203,19 +220,73 @@ def test_accepted_results(force, why, answer, ok, message):
     [
         ("an error", lambda inputs, outcome: 1 / 0, "'mine' failed with ZeroDivisionError: division by zero"),
         ("no such field", lambda inputs, outcome: outcome.headline, "'mine' failed with AttributeError"),
-        ("the wrong arguments", lambda outcome: True, "'mine' failed with TypeError"),
-        ("three things", lambda inputs, outcome: (True, "a", "b"), "'mine' failed with ValueError"),
-        ("nothing", lambda inputs, outcome: None, r"'mine' returned None; let it return ok, or \(ok, message\)"),
+        ("three things", lambda inputs, outcome: (True, "a", "b"), "'mine' returned (bool, str, str)"),
+        ("nothing", lambda inputs, outcome: None, "'mine' returned None; let it return a bool, or (bool, message)"),
+        ("a text", lambda inputs, outcome: "no", "'mine' returned str;"),
+        ("a list of faults", lambda inputs, outcome: ["too long"], "'mine' returned list;"),
+        ("a score", lambda inputs, outcome: 0.1, "'mine' returned float;"),
+        ("a score of this library", lambda inputs, outcome: Score(0.1), "'mine' returned Score;"),
+        ("a number", lambda inputs, outcome: 1, "'mine' returned int;"),
+        ("a prediction", lambda inputs, outcome: dspy.Prediction(score=0), "'mine' returned Prediction;"),
+        ("a score and a message", lambda inputs, outcome: (0.1, "Do this."), "'mine' returned (float, str);"),
+        ("a message that is none", lambda inputs, outcome: (False, None), "'mine' returned (bool, NoneType);"),
+        ("a message of several", lambda inputs, outcome: (False, ["a"]), "'mine' returned (bool, list);"),
+        ("a list of both", lambda inputs, outcome: [False, "Do this."], "'mine' returned list;"),
+        ("numpy's array", lambda inputs, outcome: np.array([True]), "'mine' returned ndarray;"),
+        ("a generator", lambda inputs, outcome: (yield), "'mine' returned generator;"),
+        ("an async function within", lambda inputs, outcome: late(inputs, outcome), "'mine' returned coroutine;"),
+        ("a verdict", lambda inputs, outcome: BUILT_IN[0](inputs, outcome), "'mine' returned Verdict;"),
     ],
 )
+@pytest.mark.filterwarnings("error")  # a coroutine that nobody awaited
 def test_check_error_names_the_check(why, function, named):
-    with pytest.raises(CheckError, match=named):
+    with pytest.raises(CheckError) as caught:
         Assert(function, name="mine")(inputs(), outcome())
+    assert named in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    gc.collect()
 
 
-class Short:
-    def __call__(self, inputs, outcome):
+class Late:
+    async def __call__(self, inputs, outcome):
         return True
+
+
+@pytest.mark.parametrize(
+    ("why", "function", "named"),
+    [
+        ("async", late, "check 'mine' is async; make it a plain function"),
+        ("an object with an async call", Late(), "is async"),
+        ("fixed arguments of an async one", functools.partial(late, extra=1), "is async"),
+        ("fixed arguments of an async object", functools.partial(Late()), "is async"),
+        ("one argument", lambda outcome: True, "check 'mine' takes (outcome); let it take (inputs, outcome)"),
+        ("three arguments", lambda inputs, outcome, more: True, "takes (inputs, outcome, more)"),
+        ("arguments by name", lambda *, inputs, outcome: True, "takes (*, inputs, outcome)"),
+        ("an object with another call", Short, "takes (); let it take (inputs, outcome)"),
+        ("a built-in function", len, "takes (obj, /)"),
+        ("no function", "comedy", "is no function but str; write a function of (inputs, outcome)"),
+        ("a check", BUILT_IN[3], "wraps a check; wrap its function instead, as in Suggest(checks.quoted)"),
+    ],
+)
+@pytest.mark.parametrize("force", [Assert, Suggest])
+def test_unusable_function_is_refused_at_once(force, why, function, named):
+    with pytest.raises(ConfigError) as caught:
+        force(function, name="mine")
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("why", "function"),
+    [
+        ("more arguments with defaults", lambda inputs, outcome, most=3: True),
+        ("any arguments", lambda *both: True),
+        ("an object", Short()),
+        ("a method", Short().__call__),
+        ("fixed arguments", functools.partial(lambda most, inputs, outcome: True, 3)),
+        ("a function that tells no arguments", operator.is_not),
+    ],
+)
+def test_usable_functions(why, function):
+    assert Assert(function)(inputs(), outcome()).ok
 
 
 @pytest.mark.parametrize(
@@ -223,8 +294,10 @@ class Short:
     [
         (cited, "cited"),
         (Short(), "Short"),
-        (functools.partial(cited), "partial"),
-        (lambda inputs, outcome: 1, "<lambda>"),
+        (Short().__call__, "__call__"),
+        (functools.partial(cited), "cited"),
+        (functools.partial(Short()), "Short"),
+        (lambda inputs, outcome: True, "<lambda>"),
     ],
 )
 def test_default_name(function, name):
@@ -232,9 +305,41 @@ def test_default_name(function, name):
     assert Suggest(function, name="mine").name == "mine"
 
 
+class TestReplacement:
+    def test_by_name_and_in_place(self):
+        mine = Suggest(lambda inputs, outcome: True, name="mine")
+        checks = combined(BUILT_IN, [mine, Suggest(quoted), Assert(approved, max_backtracks=0)])
+        assert [(check.name, check.kind, check.after) for check in checks] == [
+            ("parsed", "assert", None),
+            ("stages", "assert", None),
+            ("cited", "assert", "evidence"),
+            ("quoted", "suggest", "evidence"),
+            ("backed", "assert", "preferences"),
+            ("labelled", "assert", "preferences"),
+            ("approved", "assert", None),
+            ("mine", "suggest", None),
+        ]
+        assert checks[6].max_backtracks == 0
+
+    def test_another_function_and_another_stage(self):
+        mine = Assert(lambda inputs, outcome: True, name="quoted", after="verification")
+        assert combined(BUILT_IN, [mine])[3] == mine
+
+    def test_built_in_checks_given_again_are_there_once(self):
+        assert combined(BUILT_IN, BUILT_IN) == BUILT_IN
+
+    @pytest.mark.parametrize("names", [("<lambda>", None), ("mine", "mine"), ("quoted", "quoted")])
+    def test_two_of_one_name(self, names):
+        checks = [Assert(lambda inputs, outcome: True, name=name) for name in names]
+        with pytest.raises(ConfigError, match=f"two checks are named {names[0]!r}; give one another name"):
+            combined(BUILT_IN, checks)
+        with pytest.raises(ConfigError, match="two checks are named"):
+            Enforce(dspy.Predict("film -> tag"), checks)
+
+
 def test_unreadable_outcome_runs_parsed_alone():
     calls = []
-    mine = Suggest(lambda inputs, outcome: calls.append(1), name="mine")
+    mine = Suggest(lambda inputs, outcome: bool(calls.append(1)), name="mine")
     verdicts = judge((*BUILT_IN, mine), inputs(), Outcome(error="the field tag is missing."))
     assert calls == []
     assert not any(verdict.ok for verdict in verdicts)
@@ -252,9 +357,10 @@ def test_fields_and_stages_are_attributes():
     seen, got = inputs(), outcome()
     assert (seen.film, seen.items[0].id) == ("a film", "1")
     assert (got.tag, got.draft, got.evidence[0].item) == ("romance", "romance", "1")
-    with pytest.raises(AttributeError, match="plot"):
+    with pytest.raises(AttributeError, match="^there is no input 'plot'; the inputs are film, profile$"):
         seen.plot
-    with pytest.raises(AttributeError, match="headline"):
+    named = "^the outcome has no field and no stage 'headline'; its fields are tag, its stages requirements, evidence, "
+    with pytest.raises(AttributeError, match=named):
         got.headline
     both = Outcome(fields={"draft": "the user's"}, stages={"draft": "the stage's"})
     assert (both.draft, both.stages["draft"]) == ("the user's", "the stage's")

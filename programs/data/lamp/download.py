@@ -121,7 +121,7 @@ def _version(response: HTTPResponse) -> str:
 
 def _open(url: str, headers: dict[str, str]) -> HTTPResponse:
     try:
-        return urlopen(Request(url, headers=_HEADERS | headers), timeout=_TIMEOUT)
+        return urlopen(Request(url, headers=_HEADERS | headers), timeout=_TIMEOUT)  # nosec B310  # LaMP's own https
     except HTTPError as error:
         if error.code < 500 and error.code not in (408, 429):  # too slow or too many requests: a retry may succeed
             return error  # type: ignore[return-value]  # the error is the response too

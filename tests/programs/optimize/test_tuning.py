@@ -27,7 +27,7 @@ from programs.runs.active import open_run
 from programs.runs.configs import CompileConfig
 from programs.runs.reporter import Reporter
 from programs.tasks import lamp2
-from programs.tasks.program import R2PConfig, build
+from programs.tasks.program import R2PConfig, build, resolve
 from programs.tasks.task import Task
 from programs.ui.plots import plot_tuning
 from r2p_dspy import Composite, Suggest
@@ -403,6 +403,9 @@ def test_program_without_settings_has_defaults(tmp_path):
     del data["settings"]
     path.write_text(json.dumps(data))
     assert R2PConfig.of(path) == START
+    save_program(build(TASK, START), path, settings=R2PConfig(on_unmet="raise").model_dump())
+    assert resolve({}, path).on_unmet == "raise" and build(TASK, resolve({}, path)).on_unmet == "raise"
+    assert resolve({"on_unmet": "return"}, path).on_unmet == "return", "the command line wins"
     with pytest.raises(ArtifactError, match="does not exist"):
         R2PConfig.of(tmp_path / "nowhere.json")
 

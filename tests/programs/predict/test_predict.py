@@ -35,7 +35,7 @@ from programs.predict.run import predict
 from programs.predict.writer import MOST, PredictionWriter
 from programs.tasks import lamp2
 from programs.tasks.task import Task
-from r2p_dspy import R2P, Profile
+from r2p_dspy import R2P, CheckError, Profile, Suggest
 from r2p_dspy.errors import RunError
 from tests.film import HISTORY, Film, program
 from tests.scripted import ScriptedEngine, completion
@@ -69,7 +69,7 @@ def go(source, *, resume=False, config=(), module=None, **options):
     """Predict with the model that is configured."""
     known = {"input": survey(source)[1], **dict(config)}
     with PredictionWriter(source.with_name("out.jsonl"), known, source, resume) as settled:
-        predict(module or program(), TASK, source, settled, **{"threads": 4, **options})
+        predict(module or program(on_unmet="return"), TASK, source, settled, **{"threads": 4, **options})
     return settled
 
 
@@ -129,9 +129,31 @@ def test_task_field_names_win(model, tmp_path):
     model(completion(draft="[1, 2]").replace("[[ ## tag ## ]]\nromance", "[[ ## usage ## ]]\n[1, 2]"))
     source, task = write(tmp_path, [row(1)]), Task("used", Used, "film", "usage", ("text",), ("rouge1",))
     with PredictionWriter(tmp_path / "out.jsonl", {"input": ""}, source) as settled:
-        predict(R2P(Used), task, source, settled)
+        predict(R2P(Used, on_unmet="return"), task, source, settled)
     (answer,) = lines(tmp_path / "out.jsonl")
     assert answer["usage"] == [1, 2] and answer["evidence"]
+
+
+@pytest.mark.parametrize(("on_unmet", "answers", "failures"), [("return", ["r0", "r1"], []), ("raise", ["r0"], ["r1"])])
+def test_unmet_assert_is_an_answer_or_a_failure(model, tmp_path, on_unmet, answers, failures):
+    invented = completion(evidence='[{"item": "9", "quote": "a castle"}]')
+    model(lambda request: invented if number_of(request) else completion())
+    go(write(tmp_path, [row(0), row(1)]), module=program(on_unmet=on_unmet))
+    assert [answer["id"] for answer in lines(tmp_path / "out.jsonl")] == answers
+    failed = lines(tmp_path / "out.failed.jsonl")
+    assert [failure["id"] for failure in failed] == failures
+    assert all(failure["error"].startswith("after 3 attempts the check 'cited' still fails") for failure in failed)
+
+
+def test_faulty_check_stops_the_run(model, tmp_path):
+    def faulty(inputs, outcome):
+        return {}[inputs.film]
+
+    model(answer)
+    with pytest.raises(CheckError, match="check 'faulty' failed with KeyError") as caught:
+        go(write(tmp_path, [row(0), row(1)]), module=program(checks=[Suggest(faulty)]))
+    assert caught.value.__notes__ == ["this was line 1; --skip r0 leaves it out"]
+    assert results(tmp_path) == ([], []), "no row is at fault"
 
 
 def test_answers_keep_input_order(model, tmp_path):

@@ -12,7 +12,7 @@ from r2p_dspy.decoding.carriers import FieldMarkers, ThoughtTags
 from r2p_dspy.decoding.monitor import Monitor
 from r2p_dspy.decoding.steering import generate_steered, next_steer
 from r2p_dspy.errors import CheckError
-from r2p_dspy.outcome import Inputs
+from r2p_dspy.outcome import Inputs, unshadowed
 from r2p_dspy.profile import Profile
 from tests.film import FILM, HISTORY, ask, program
 from tests.r2p_dspy.modules.test_thinking import ANSWER, thought
@@ -167,6 +167,21 @@ def test_custom_check_runs_when_its_stage_closes():
     correction, so_far, monitor = read(GOOD, checks=[brief])
     assert (monitor.interventions[0].check, correction.kept) == ("brief", 0)
     assert "preferences" not in so_far
+
+
+@pytest.mark.parametrize(
+    ("group", "last"), [("analyse", "requirements"), ("synthesise", "preferences"), ("respond", "verification")]
+)
+def test_check_after_a_group_runs_when_its_last_stage_ends(group, last):
+    check = Assert(lambda _, outcome: (last not in unshadowed(outcome).stages, "Not so."), after=group, name="mine")
+    _, _, monitor = read(GOOD, checks=[check])
+    assert [(each.stage, each.check) for each in monitor.interventions] == [(last, "mine")]
+
+
+@pytest.mark.parametrize("name", ["order", "error", "answers", "fields", "tag"])
+def test_check_of_an_unwritten_output_waits(name):
+    check = Assert(lambda _, outcome: (getattr(outcome, name) == "x", "Be x."), after="evidence", name="later")
+    assert read(GOOD, checks=[check], outputs=[name])[0] is None
 
 
 def test_check_of_unwritten_fields_waits():

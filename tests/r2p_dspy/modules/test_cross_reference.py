@@ -8,7 +8,17 @@ from dspy.utils.exceptions import LMUnexpectedError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2p_dspy import Assert, AssertionFailed, Candidate, CrossReference, load_program, optimizing, save_program
+from r2p_dspy import (
+    Assert,
+    AssertionFailed,
+    Candidate,
+    CheckError,
+    CrossReference,
+    Suggest,
+    load_program,
+    optimizing,
+    save_program,
+)
 from r2p_dspy.modules.voting import choose, due
 from tests.film import FILM, HISTORY, ask, program
 from tests.scripted import completion
@@ -22,6 +32,18 @@ FANTASY = completion(
 )
 FORGED = completion(evidence='[{"item": "1", "quote": "a dragon"}]', draft="horror", tag="horror")
 GARBLED = "no field at all"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ("猫在窗边", "雨下了一天", "雨下了一整天"),
+        ("кошка спит", "дождь весь день", "дождь идёт весь день"),
+        ("강아지가 잔다", "비가 온다", "비는 온다"),
+    ],
+)
+def test_the_medoid_reads_any_script(answers):
+    assert choose(candidates_with(*answers), "tag", "medoid") in (1, 2)
 
 
 def candidates_with(*answers, **changes):
@@ -224,6 +246,17 @@ class TestFailures:
         answer = ask(program(candidates=3))
         assert answer.tag == "romance"
         assert any("gone" in (candidate.error or "") for candidate in answer.candidates)
+
+    @pytest.mark.parametrize("call", [ask, lambda module: asyncio.run(module.acall(film=FILM, profile=HISTORY))])
+    @pytest.mark.parametrize("force", [Assert, Suggest])
+    def test_check_that_fails_is_no_failed_candidate(self, scripted, force, call):
+        def faulty(inputs, outcome):
+            return {"romance": True}[outcome.tag]
+
+        scripted(*[completion(tag=tag, draft=tag) for tag in ("romance", "fantasy", "romance")])
+        with pytest.raises(CheckError, match="check 'faulty' failed with KeyError: 'fantasy'") as caught:
+            call(program(candidates=3, checks=[force(faulty)]))
+        assert isinstance(caught.value.__cause__, KeyError)
 
     def test_engine_error_in_all_candidates_raises(self, scripted):
         scripted(RuntimeError("gone"))

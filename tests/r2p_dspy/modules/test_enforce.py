@@ -179,6 +179,17 @@ class TestBacktracking:
             Enforce(Reason(Film), **options)
 
 
+def test_check_that_fails_stops_an_evaluation(scripted):
+    def faulty(inputs, outcome):
+        return {}[outcome.tag]
+
+    scripted(RIGHT)
+    rows = [dspy.Example(film=FILM, profile=HISTORY, tag="romance").with_inputs("film", "profile")] * 3
+    evaluate = dspy.Evaluate(devset=rows, metric=lambda *_: 1.0, num_threads=1, max_errors=1, display_progress=False)
+    with optimizing(), pytest.raises(Exception, match="Execution cancelled"):
+        evaluate(program(checks=[Suggest(faulty)]))
+
+
 def test_check_after_unknown_stage():
     with pytest.raises(ValueError, match="is to run after 'evidenc'; the template has analyse, requirements, "):
         program(checks=[Suggest(lambda inputs, outcome: True, after="evidenc", name="mine")])

@@ -200,6 +200,12 @@ class TestUnreadable:
         answer = ask(program(max_backtracks=0))
         assert answer.tag == "roman" and "cut off at the token limit" in answer.warnings[0]
 
+    def test_fallback_answers_in_its_place(self, endpoint):
+        endpoint(Reply.refusal())
+        assert ask(program(on_unmet="return")).unreadable.cause == "refused"
+        answer = ask(program(on_unmet=lambda failure: {"tag": "fantasy"}))
+        assert (answer.tag, answer.unreadable, answer.attempts[0].unreadable.cause) == ("fantasy", None, "refused")
+
     def test_limit_without_a_setting_is_counted(self, endpoint):
         endpoint(Reply.cut("I think of"))
         with pytest.raises(AssertionFailed, match="cut off at the limit of 3 tokens"):

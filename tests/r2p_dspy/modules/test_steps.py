@@ -100,3 +100,27 @@ def test_parallel_exception_is_raised(drive, error):
 
     with pytest.raises(RuntimeError if error is StopIteration else error):
         drive(steps())
+
+
+def test_failure_cancels_what_runs_beside_it():
+    """Else the calls of the other candidates would go on, and cost."""
+    done = []
+
+    def slow():
+        for _ in range(100):
+            yield double(number=1)
+        done.append("slow")
+
+    def failing():
+        yield divide(number=0)
+
+    def steps():
+        yield [slow(), failing()]
+
+    async def main():
+        with pytest.raises(ZeroDivisionError):
+            await arun(steps())
+        await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+    assert done == []
