@@ -97,7 +97,7 @@ def is_number(answer: Any) -> bool:
 
 
 def alike(first: object, second: object) -> float:
-    """ROUGE-L (F1) over the words of two texts in any language, in [0, 1]; 1 for equal texts, also where ROUGE sees no word."""
+    """ROUGE-L (F1) over the words of two texts in any language, in [0, 1]; 1 for equal texts, even without words."""
     if first == second:
         return 1.0
     f1: float = _rouge().score(str(first), str(second))["rougeL"].fmeasure
