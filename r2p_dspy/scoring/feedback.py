@@ -7,7 +7,8 @@ from r2p_dspy.checks import BUILT_IN, Verdict, evidence_of
 from r2p_dspy.outcome import Outcome, unshadowed
 from r2p_dspy.prediction import Attempt, Candidate, R2PPrediction, accepted
 from r2p_dspy.profile import Profile
-from r2p_dspy.values.typed import plain, same
+from r2p_dspy.values.folding import same_label
+from r2p_dspy.values.typed import as_text, plain, same
 
 T = TypeVar("T")
 
@@ -93,9 +94,9 @@ def _on_stages(prediction: Any, wrong: Mapping[str, Any]) -> list[str]:
         return []
     [(name, gold)] = wrong.items()
     outcome = unshadowed(outcome)
-    if outcome.stages.get("draft") is not None and same(outcome.stages["draft"], gold):
+    if outcome.stages.get("draft") is not None and _means(outcome.stages["draft"], gold):
         return [f"Stage draft had it right. A good {name} is the draft that was approved."]
-    with_gold_label = [item.id for item in items or () if item.label is not None and same(item.label, gold)]
+    with_gold_label = [item.id for item in items or () if item.label is not None and _means(item.label, gold)]
     if not with_gold_label or "evidence" not in outcome.stages:
         return []
     if {evidence.item for evidence in evidence_of(outcome)} & {*with_gold_label}:
@@ -118,7 +119,7 @@ def _on_candidates(candidates: Sequence[Candidate], wrong: Mapping[str, Any]) ->
         str(number)
         for number, candidate in enumerate(candidates, start=1)
         if candidate.survives
-        and any(name in candidate.answer and same(candidate.answer[name], gold) for name, gold in wrong.items())
+        and any(name in candidate.answer and _means(candidate.answer[name], gold) for name, gold in wrong.items())
     ]
     if not correct:
         return ["No candidate had it. A good comparison sees that none of the evidence supports what they agree on."]
@@ -135,3 +136,7 @@ def _detail(prediction: Any, name: str, kind: type[T]) -> T | None:
     else:
         value = prediction.get(name) if hasattr(prediction, "get") else None
     return value if isinstance(value, kind) else None
+
+
+def _means(value: object, gold: object) -> bool:
+    return same(value, gold) or same_label(as_text(value), as_text(gold))
