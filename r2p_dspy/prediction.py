@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import Any
 
 import dspy
@@ -17,6 +18,7 @@ from r2p_dspy.dspy_internals import copy_completions, picklable_state
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.prompting.causes import Unreadable
+from r2p_dspy.values.typed import as_text
 
 
 class Attempt(BaseModel):
@@ -260,8 +262,8 @@ def attempts_of(prediction: object) -> list[Attempt]:
 
 
 def _as_text(value: object) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | Enum):
+        return as_text(value)
     try:
         return to_json(value, fallback=str).decode()
     except ValueError:  # half of a surrogate pair, as broken JSON has them

@@ -81,7 +81,7 @@ def iter_examples(
 
     Yields:
         Examples in the file's order: the inputs, the profile (each item's id, the task's text fields, date and label),
-        the answer as a string, the row's `id`, and `user` if the row has one.
+        the answer as a label's text or as a value of its type, the row's `id`, and `user` if the row has one.
 
     Raises:
         DataError: for a file that cannot be read, and for flawed rows. A row is flawed if it is not a JSON object, has

@@ -10,6 +10,7 @@ from programs.tasks.retrievers import default_retriever
 from programs.tasks.task import Task
 from r2p_dspy import Profile, active_adapter, shorten
 from r2p_dspy.retrieval.retriever import Retriever, query_text
+from r2p_dspy.values.typed import as_text
 
 
 class WithRetrieval(dspy.Module):
@@ -57,7 +58,7 @@ def trivial_baselines(task: Task, examples: Sequence[dspy.Example], train: Seque
         [name],
         answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[written]),
         labels=task.labels,
-        train=[example[task.answer] for example in train],
+        train=[as_text(example[task.answer]) for example in train],
         match=task.match or str,
         text=task.searched,
         tokenize=task.tokenize,

@@ -126,7 +126,7 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
 
 def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """The task's metrics of one program's rows, each with its 95 % interval."""
-    answers, golds = _column(rows, "answer"), _column(rows, "gold")
+    answers, golds = list(map(answer_of, rows)), _column(rows, "gold")
     return {
         name: of_metric(task.metric(name), answers, golds, task.labels, users=users(rows)).rounded()
         for name in task.metrics
@@ -172,6 +172,11 @@ def usage(rows: Sequence[Row], lm: dspy.LM) -> dict[str, Any]:
     }
 
 
+def answer_of(row: Row) -> Any:
+    """A row's answer; the empty text where it could not be read, since None may be an answer."""
+    return "" if row["parse_failure"] else row["answer"]
+
+
 def _column(rows: Sequence[Row], name: str) -> list[Any]:
     return [row.get(name) for row in rows]
 
@@ -179,7 +184,7 @@ def _column(rows: Sequence[Row], name: str) -> list[Any]:
 def _differences(
     task: Task, rows: Mapping[str, Sequence[Row]], metric: str, bases: Sequence[str]
 ) -> dict[str, dict[str, Interval]]:
-    answers = {name: _column(results, "answer") for name, results in rows.items()}
+    answers = {name: list(map(answer_of, results)) for name, results in rows.items()}
     first = rows[bases[0]]
     return of_differences(task.metric(metric), answers, _column(first, "gold"), task.labels, bases, users=users(first))
 
@@ -190,7 +195,7 @@ def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
         return {}
     means = {}
     for metric in filter(lambda metric: metric.is_mean, map(task.metric, task.metrics)):
-        values = [metric.example(row["answer"], row["gold"], task.labels) for row in rows]
+        values = [metric.example(answer_of(row), row["gold"], task.labels) for row in rows]
         means[metric.name] = of_user_means(values, owners).rounded()
     return {"users": len(set(owners)), "per_user": means}
 
@@ -207,4 +212,4 @@ def _count(names: Iterable[str]) -> dict[str, int]:
 def _correct(task: Task, rows: Sequence[Row]) -> float:
     """How many answers are the exact label; 0 for free text."""
     exact = METRICS["accuracy"].example
-    return sum(exact(row["answer"], row["gold"], task.labels) for row in rows) if task.labels else 0
+    return sum(exact(answer_of(row), row["gold"], task.labels) for row in rows) if task.labels else 0

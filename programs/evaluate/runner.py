@@ -18,6 +18,7 @@ from r2p_dspy import Details, R2PPrediction, optimizing
 from r2p_dspy.prediction import attempts_of
 from r2p_dspy.prompting.causes import Cause, Unreadable, explaining, unreadable_of
 from r2p_dspy.prompting.replies import listening
+from r2p_dspy.values.typed import allows_none, plain
 
 MALFORMED: Cause = "malformed"  # why an answer could not be read: it does not have the requested format
 
@@ -40,7 +41,7 @@ class ResultRow(UsageFields):
 
     id: str
     user: str | None
-    answer: Any  # of the type that the task's signature gives its answer
+    answer: Any  # as JSON, of the type that the task's signature gives its answer
     gold: Any
     parse_failure: str | None  # the cause
     completion: str | None  # what the model wrote, where it cannot be read
@@ -147,12 +148,14 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
     # Not the prediction's own attributes, which an output of such a name hides.
     details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
     attempts, why = attempts_of(prediction), why or details.unreadable
+    if why is None and answer is None and not allows_none(task.signature.output_fields[task.answer].annotation):
+        why = Unreadable(cause=MALFORMED, reason="there is no answer")
     return {
         "id": example.id,
         "user": example.get("user"),
-        "answer": answer,
-        "gold": example[task.answer],
-        "parse_failure": why.cause if why else MALFORMED if answer is None else None,
+        "answer": plain(answer),
+        "gold": plain(example[task.answer]),
+        "parse_failure": why.cause if why else None,
         "completion": why.reply if why else None,
         "compliant_first": compliant_first(prediction),
         "compliant": compliant_final(prediction),

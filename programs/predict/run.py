@@ -14,7 +14,6 @@ from typing import Any
 
 import dspy
 from dspy.utils.exceptions import LMError, LMInvalidRequestError, LMUnsupportedModelError
-from pydantic_core import to_jsonable_python
 
 from programs.predict.input_rows import InputRow, arguments, read, survey
 from programs.predict.writer import PredictionWriter
@@ -29,6 +28,7 @@ from programs.text import one_line
 from r2p_dspy import R2P, AssertionFailed, R2PPrediction
 from r2p_dspy.errors import CheckError, DataError, R2PError
 from r2p_dspy.prompting.causes import REMEDIES, Unreadable
+from r2p_dspy.values.typed import plain
 
 _AHEAD = 8  # rows that may be ahead of the slowest one, for each call in flight
 
@@ -153,7 +153,7 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
     details = prediction.details
     if details.unreadable is not None:
         raise _UnreadableAnswer(prediction, details.unreadable)
-    answers = {name: to_jsonable_python(prediction[name], inf_nan_mode="strings") for name in program.reason.answers}
+    answers = {name: plain(prediction[name]) for name in program.reason.answers}
     own_ids = {item.id: item.ref for item in details.retrieved}
     calls = [call for calls in usage.usage_data.values() for call in calls]
     tokens = ("prompt_tokens", "completion_tokens")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import dspy
 from dspy.adapters import Adapter
@@ -21,13 +21,14 @@ from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.prediction import Details, R2PPrediction, Reasoning
 from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
-from r2p_dspy.prompting.causes import unread, unreadable_of
+from r2p_dspy.prompting.causes import Unreadable, unread, unreadable_of
 from r2p_dspy.prompting.citations import as_shown
 from r2p_dspy.prompting.parsing import cited, read_thought, written_order
 from r2p_dspy.prompting.replies import Reply, collect_replies
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
+from r2p_dspy.values.typed import labels_of
 
 CUT_OFF = "the answer was cut off at the token limit; what was read of it may lack its end"
 _HIDDEN = "the model hides its thoughts, so it was asked for the stages in the text of its answer"
@@ -94,8 +95,7 @@ class Reason(ProfilePredict):
     @property
     def labels(self) -> tuple[str, ...]:
         """The answers that the signature allows, or () for free text."""
-        annotation = self.signature.output_fields[self.answers[0]].annotation
-        return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
+        return labels_of(self.signature.output_fields[self.answers[0]].annotation)
 
     def outcome_of(self, fields: Mapping[str, Any], completion: str) -> Outcome:
         """The typed outcome of a completion, from the outputs that an adapter read from its text."""
@@ -119,7 +119,9 @@ class Reason(ProfilePredict):
         if dropped := Profile.of(seen.fields.get(self.profile)).dropped:
             warnings.append(f"entries of the history that hold no text were left out: {dropped}")
         reasoning = Reasoning(stages, cited(inputs, outcome))
-        return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion)
+        error = unshadowed(outcome).error  # of a thought, which the adapter does not read
+        why = Unreadable(cause="malformed", reason=error.rstrip("."), reply=completion) if error else None
+        return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion, unreadable=why)
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         inputs = {**inputs, self.profile: Profile.of(inputs.get(self.profile))}

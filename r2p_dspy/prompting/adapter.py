@@ -11,6 +11,7 @@ DSPy has no public way to do this, so all that relies on the inside of its adapt
   cannot be read gets the reason, which the texts alone do not tell.
 - `format_assistant_message_content` is overridden, since DSPy shows what a turn of a `dspy.History` lacks as None.
 - `use_json_adapter_fallback` is off: an answer in JSON is read without a second call, see `shapes.py`.
+- `format_demos` is overridden, since DSPy takes None for a value that is missing, also where the type allows it.
 - `format_field_structure` is cached, since making the schemas anew takes half of a call.
 """
 
@@ -24,11 +25,15 @@ from typing import Any, NamedTuple
 import dspy
 from dspy.adapters import Adapter
 from dspy.utils.exceptions import AdapterParseError
+from pydantic import RootModel
 
 from r2p_dspy.prompting.causes import explaining
 from r2p_dspy.prompting.feedback_turns import turns
 from r2p_dspy.prompting.replies import listening
 from r2p_dspy.prompting.shapes import read, thought_field
+from r2p_dspy.values.typed import allows_none
+
+_NULL = RootModel[None](None)  # every adapter writes it as it writes None
 
 
 class Completion(NamedTuple):
@@ -126,6 +131,15 @@ class RecordingAdapter(_NoCallbacks, Adapter):
             if not signature.output_fields:
                 return ""
         return str(super().format_assistant_message_content(signature, outputs, missing_field_message))
+
+    def format_demos(self, signature: type[dspy.Signature], demos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        nullable = {name for name, info in signature.fields.items() if allows_none(info.annotation)}
+        with_nulls = [
+            {name: _NULL if value is None and name in nullable else value for name, value in dict(demo).items()}
+            for demo in demos
+        ]
+        messages: list[dict[str, Any]] = super().format_demos(signature, with_nulls)
+        return messages
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         shape = ""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-Parse = Callable[[type[dspy.Signature], str], dict[str, Any]]
+from r2p_dspy.prompting.labels import Parse, parse_by_meaning
+from r2p_dspy.values.typed import allows_none
 
 # The formats of DSPy's adapters, and how each marks a field. BAML's answers are JSON.
 _FORMATS: Mapping[str, tuple[type[dspy.ChatAdapter], str]] = MappingProxyType(
@@ -76,7 +77,7 @@ def _other_formats(
     Looking first spares the slow repair of what is no JSON.
     """
     outputs = ((name, info) for name, info in signature.output_fields.items() if name not in known)
-    names = [re.escape(name) for name, info in outputs if info.is_required() and not _may_be_none(info.annotation)]
+    names = [re.escape(name) for name, info in outputs if info.is_required() and not allows_none(info.annotation)]
     return tuple(
         (shape, adapter().parse)
         for shape, (adapter, mark) in _FORMATS.items()
@@ -84,13 +85,9 @@ def _other_formats(
     )
 
 
-def _may_be_none(annotation: Any) -> bool:
-    return annotation is None or type(None) in get_args(annotation)
-
-
 def _parse(parse: Parse, signature: type[dspy.Signature], text: str) -> dict[str, Any]:
     try:
-        return parse(signature, text)
+        return parse_by_meaning(parse, signature, text)
     except RecursionError:  # the repair of JSON follows thousands of brackets down
         raise AdapterParseError(
             adapter_name=type(getattr(parse, "__self__", None)).__name__,

@@ -49,10 +49,11 @@ class CompletionReader:
             outcome = self.reason.outcome_of(outputs, text)
         except AdapterParseError as error:
             outcome, why = unread(error), unreadable_of(error)
+        details = self.reason.details_of(inputs, outcome, text)
+        why = why or details.unreadable
         verdicts = judge(self.checks, inputs, outcome)
         attempt = Attempt(verdicts=verdicts, accepted=True, unreadable=why, shape=shape)
-        details = replace(self.reason.details_of(inputs, outcome, text), attempts=[attempt], unreadable=why)
-        details = in_own_text(details)
+        details = in_own_text(replace(details, attempts=[attempt], unreadable=why))
         values = unshadowed(outcome).fields
         return R2PPrediction({name: values.get(name) for name in self.reason.answers}, details=details)
 
