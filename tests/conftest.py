@@ -1,6 +1,7 @@
 """Shared by all tests: no network, no shared cache, and engines that say what a test wants."""
 
 import os
+from pathlib import Path
 
 # Before anything imports them: no prices and no models from the network, nothing from an earlier run's cache.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -12,6 +13,7 @@ import pytest
 from dspy.adapters.baml_adapter import BAMLAdapter
 from hypothesis import HealthCheck, settings
 
+from tests.endpoint import Endpoint
 from tests.scripted import AsyncScriptedEngine, ScriptedEngine
 
 # How long an example takes says nothing on a machine that has other things to do.
@@ -20,6 +22,18 @@ settings.load_profile("unhurried")
 
 
 ADAPTERS = {"chat": dspy.ChatAdapter, "xml": dspy.XMLAdapter, "json": dspy.JSONAdapter, "baml": BAMLAdapter}
+
+
+# The commands set the chat adapter themselves, and so do the examples' tests; frozen is the chat adapter's wording.
+_ABOUT_CHAT = {
+    "programs",
+    "finetune",
+    "metrics",
+    "test_examples.py",
+    "test_frozen_prompts.py",
+    "test_readme.py",
+    "test_your_task.py",
+}
 
 
 def pytest_addoption(parser):
@@ -34,6 +48,10 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     adapter = config.getoption("--adapter")
+    for item in items:
+        where = item.path.relative_to(Path(__file__).parent)
+        if where.parts[0] in _ABOUT_CHAT or where.name.startswith("test_cli"):
+            item.add_marker(pytest.mark.chat)
     skipped = {"chat": [], "xml": ["chat"]}.get(adapter, ["chat", "not_json"])
     for item in items:
         for name in skipped:
@@ -56,3 +74,23 @@ def scripted():
     yield make
     for context in reversed(contexts):
         context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def endpoint():
+    """endpoint(reply, …) starts a chat endpoint that gives these replies and configures a model that asks it."""
+
+    def start(*replies, **options):
+        server = Endpoint(*replies)
+        options = {"api_base": server.api_base, "api_key": "none", "cache": False, "num_retries": 0} | options
+        contexts.append(dspy.context(lm=dspy.LM("openai/test", **options)))
+        contexts[-1].__enter__()
+        servers.append(server)
+        return server
+
+    contexts, servers = [], []
+    yield start
+    for context in reversed(contexts):
+        context.__exit__(None, None, None)
+    for server in servers:
+        server.stop()

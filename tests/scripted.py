@@ -68,14 +68,16 @@ STAGES = {
 
 
 def written(**fields):
-    """An answer with these fields, given as texts, in the format of the adapter in use; None leaves a field out."""
+    """An answer with these fields in the format of the adapter in use: texts, or values; None leaves a field out."""
     fields = {name: value for name, value in fields.items() if value is not None}
     adapter = dspy.settings.adapter
     if isinstance(adapter, dspy.JSONAdapter):
         return json.dumps({name: _typed(value) for name, value in fields.items()}, ensure_ascii=False)
     if isinstance(adapter, dspy.XMLAdapter):
         return "\n\n".join(_field(name, _typed(value)) for name, value in fields.items())
-    return "\n\n".join([*(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()), "[[ ## completed ## ]]"])
+    return "\n\n".join(
+        [*(f"[[ ## {name} ## ]]\n{_text(value)}" for name, value in fields.items()), "[[ ## completed ## ]]"]
+    )
 
 
 def completion(**changes):
@@ -107,11 +109,15 @@ def after(name, text):
     return text.partition(opening(name))[2].lstrip()
 
 
+def _text(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _typed(text):
-    """The value of a text that is a JSON object or list; any other text."""
+    """The value of a text that is a JSON object or list; any other text, or value, as it is."""
     try:
-        return json.loads(text) if text.lstrip().startswith(("[", "{")) else text
-    except json.JSONDecodeError:
+        return json.loads(text) if isinstance(text, str) and text.lstrip().startswith(("[", "{")) else text
+    except (json.JSONDecodeError, RecursionError):
         return text
 
 

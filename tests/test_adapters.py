@@ -100,7 +100,7 @@ def test_markup_in_an_item_is_a_quote_and_no_structure(adapter, scripted):
     assert (answer.tag, answer.violations, len(engine.requests)) == ("romance", [], 1)
     prompt = engine.prompts()[0]
     assert "<tag>drama" not in prompt and "</evidence><" not in prompt
-    assert answer.reasoning.evidence[0].quote == shown
+    assert answer.reasoning.evidence[0].quote == history[0]["text"], "the item's own text"
 
 
 def test_own_output_named_as_a_part_of_a_stage(adapter, scripted):

@@ -141,5 +141,4 @@ class ThoughtTags(StageMarks):
 @lru_cache(maxsize=64)
 def _single(kind: Any) -> type[dspy.Signature]:
     """A signature with one output of a type, called `value`."""
-    signature: type[dspy.Signature] = dspy.Signature({"value": (kind, dspy.OutputField())})
-    return signature
+    return dspy.make_signature({"value": (kind, dspy.OutputField())})

@@ -88,7 +88,8 @@ def _not_an_element(signature: type[dspy.Signature]) -> re.Pattern[str]:
     names = {"item", "entry"}  # DSPy's own, of lists and of keys that are no names
     for name, info in signature.output_fields.items():
         names.add(name)
-        names.update(_properties(TypeAdapter(info.annotation).json_schema(by_alias=False)))
+        annotation: Any = info.annotation  # pydantic's says that it may be None
+        names.update(_properties(TypeAdapter(annotation).json_schema(by_alias=False)))
     # An entry may have its key as an attribute.
     return re.compile(rf"<(?!/?(?:{'|'.join(map(re.escape, sorted(names)))})(?:\s+key=(?:\"[^\"]*\"|'[^']*'))?\s*/?>)")
 
