@@ -12,7 +12,6 @@ import dspy
 from finetune.config import FinetuneConfig
 from finetune.task_setup import TaskSetup
 from metrics.intervals import of_difference, of_mean
-from metrics.lamp import METRICS
 from programs.evaluate import report as reports
 from programs.evaluate.baselines import trivial_baselines
 from programs.evaluate.runner import ResultRow, measure
@@ -116,7 +115,7 @@ def gains(task: Task, after: Sequence[Row], before: Sequence[Row]) -> dict[str, 
     answers_after, answers_before = ([row["answer"] for row in rows] for rows in (after, before))
     golds = [row["gold"] for row in before]
     for name in dict.fromkeys([task.metrics[0], *accuracy]):
-        difference = of_difference(METRICS[name], answers_after, answers_before, golds, task.labels)
+        difference = of_difference(task.metric(name), answers_after, answers_before, golds, task.labels)
         intervals[name] = difference.rounded()
     return intervals
 
@@ -163,7 +162,7 @@ def peak_memory() -> float:
 
 def _scores(task: Task, rows: Sequence[Row]) -> list[float]:
     """The task's own score of each answer, in [0, 1]."""
-    metric = METRICS[task.metrics[0]]
+    metric = task.metric(task.metrics[0])
     return [metric.score(row["answer"], row["gold"], task.labels) for row in rows]
 
 

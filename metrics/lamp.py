@@ -1,4 +1,4 @@
-"""LaMP's official metrics: per example, over the corpus, and as a task score for rewards.
+"""LaMP's official metrics: per example, over the corpus, and as a task score for rewards; ROUGE for any language.
 
 >>> METRICS["accuracy"].corpus(["comedy", " classic "], ["comedy", "classic"], ["classic", "comedy"])
 1.0
@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ Answers = Sequence[Any]  # a program's answer may be of any type that `str` turn
 Labels = Sequence[str]
 Floats = npt.NDArray[np.float64]
 Corpus = Callable[[Answers, Answers, Labels], float]
+Tokenize = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True)
@@ -204,27 +206,27 @@ def _ratings(predictions: Answers, golds: Answers, labels: Labels) -> tuple[list
 
 
 @cache
-def _scorer() -> Any:  # rouge-score has no types
+def _scorer(tokenize: Tokenize | None) -> Any:  # rouge-score has no types
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
+    tokenizer = None if tokenize is None else SimpleNamespace(tokenize=tokenize)
+    return RougeScorer(["rouge1", "rougeL"], use_stemmer=False, tokenizer=tokenizer)
 
 
 @lru_cache(maxsize=4096)  # both metrics and the reward score the same answer
-def _rouge(prediction: str, gold: str) -> dict[str, float]:
-    return {name: score.fmeasure for name, score in _scorer().score(gold, prediction).items()}
+def _rouge(prediction: str, gold: str, tokenize: Tokenize | None) -> dict[str, float]:
+    return {name: score.fmeasure for name, score in _scorer(tokenize).score(gold, prediction).items()}
 
 
-def _likeness(prediction: object, gold: object, labels: Labels = ()) -> float:
-    if _text(prediction) == _text(gold):
-        return 1.0  # ROUGE sees only a-z and digits: "你好" scores 0 against itself
-    parts = _rouge(_text(prediction), _text(gold))
-    return (parts["rouge1"] + parts["rougeL"]) / 2
-
-
-def _rouge_metric(name: str) -> Metric:
+def _rouge_metric(name: str, tokenize: Tokenize | None = None) -> Metric:
     def example(prediction: object, gold: object, labels: Labels = ()) -> float:
-        return _rouge(_text(prediction), _text(gold))[name]
+        return _rouge(_text(prediction), _text(gold), tokenize)[name]
+
+    def likeness(prediction: object, gold: object, labels: Labels = ()) -> float:
+        if _text(prediction) == _text(gold):
+            return 1.0  # LaMP's ROUGE sees only a-z and digits: "你好" scores 0 against itself
+        parts = _rouge(_text(prediction), _text(gold), tokenize)
+        return (parts["rouge1"] + parts["rougeL"]) / 2
 
     rows = _each(example)
 
@@ -232,7 +234,7 @@ def _rouge_metric(name: str) -> Metric:
         # LaMP's script reports the median of unseeded bootstrap means; this mean is within about 1e-3 of it.
         return float(rows(predictions, golds, labels).mean())
 
-    return Metric(name, True, example, corpus, _likeness, rows, _mean)
+    return Metric(name, True, example, corpus, likeness, rows, _mean)
 
 
 def _root(rows: Floats) -> Floats:
@@ -250,3 +252,22 @@ METRICS: dict[str, Metric] = {
     "rouge1": _rouge_metric("rouge1"),
     "rougeL": _rouge_metric("rougeL"),
 }
+
+
+@cache
+def metric(name: str, tokenize: Tokenize | None = None) -> Metric:
+    """Return the metric of a name in `METRICS`, with ROUGE over the words of another tokenizer.
+
+    Args:
+        name: one of `METRICS`.
+        tokenize: a function from a text to its list of words, such as `r2p_dspy.values.words.words`; None for LaMP's
+            rule, by which words consist of a-z and digits. Metrics of labels and ratings ignore it.
+
+    Examples:
+        >>> from r2p_dspy.values.words import words
+        >>> metric("rouge1").example("雨の街", "雨の街"), metric("rouge1", words).example("雨の街", "雨の街")
+        (0.0, 1.0)
+    """
+    if tokenize is None or name not in ("rouge1", "rougeL"):
+        return METRICS[name]
+    return _rouge_metric(name, tokenize)

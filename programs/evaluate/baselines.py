@@ -5,7 +5,6 @@ from typing import Any
 
 import dspy
 
-from metrics.lamp import METRICS
 from metrics.trivial_baselines import trivial_baselines as evaluate_baselines
 from programs.tasks.retrievers import default_retriever
 from programs.tasks.task import Task
@@ -57,8 +56,9 @@ def trivial_baselines(task: Task, examples: Sequence[dspy.Example], train: Seque
         train=[example[task.answer] for example in train],
         match=task.match or str,
         text=task.searched,
+        tokenize=task.tokenize,
     )
     reached = {baseline: by_metric[name] for baseline, by_metric in values.items()}
     if all("blind" in example for example in examples):
-        reached["blind_oracle"] = METRICS[name].corpus([example.blind for example in examples], golds, task.labels)
+        reached["blind_oracle"] = task.metric(name).corpus([example.blind for example in examples], golds, task.labels)
     return reached

@@ -49,7 +49,7 @@ def judge(
         won (a tie is half a win), both with 95 % intervals. `ties` is the share of ties, `first_place` how often the
         text that stood first was preferred (None if the judge was never asked). The cost is the judge's alone.
     """
-    retriever = BM25(text=task.fields)
+    retriever = BM25(text=task.fields, tokenize=task.tokenize or str.split)
     rubric, pairwise = Rubric(retriever=retriever), Pairwise(retriever=retriever)
     golds = [{"id": example.id, "answer": example[task.answer]} for example in examples]
 

@@ -124,7 +124,7 @@ def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """The task's metrics of one program's rows, each with its 95 % interval."""
     answers, golds = _column(rows, "answer"), _column(rows, "gold")
     return {
-        name: of_metric(METRICS[name], answers, golds, task.labels, users=users(rows)).rounded()
+        name: of_metric(task.metric(name), answers, golds, task.labels, users=users(rows)).rounded()
         for name in task.metrics
     }
 
@@ -177,7 +177,7 @@ def _differences(
 ) -> dict[str, dict[str, Interval]]:
     answers = {name: _column(results, "answer") for name, results in rows.items()}
     first = rows[bases[0]]
-    return of_differences(METRICS[metric], answers, _column(first, "gold"), task.labels, bases, users=users(first))
+    return of_differences(task.metric(metric), answers, _column(first, "gold"), task.labels, bases, users=users(first))
 
 
 def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
     if owners is None or len(set(owners)) == len(owners):
         return {}
     means = {}
-    for metric in (METRICS[name] for name in task.metrics if METRICS[name].is_mean):
+    for metric in filter(lambda metric: metric.is_mean, map(task.metric, task.metrics)):
         values = [metric.example(row["answer"], row["gold"], task.labels) for row in rows]
         means[metric.name] = of_user_means(values, owners).rounded()
     return {"users": len(set(owners)), "per_user": means}

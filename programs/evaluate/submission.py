@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metrics.intervals import Interval, of_metric
-from metrics.lamp import METRICS
 from programs.tasks import TASKS
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
@@ -59,7 +58,7 @@ def score(predictions: Path, golds: Path) -> tuple[Task, int, dict[str, Interval
         _refuse(predictions, f"its ids differ from those of {golds}: {', '.join(counts)}; give one prediction per gold")
     answers = [given[name] for name in wanted], list(wanted.values())
     try:
-        return task, len(wanted), {name: of_metric(METRICS[name], *answers, task.labels) for name in task.metrics}
+        return task, len(wanted), {name: of_metric(task.metric(name), *answers, task.labels) for name in task.metrics}
     except ValueError as error:  # a gold rating is not a number
         _refuse(golds, str(error))
 

@@ -10,7 +10,6 @@ from typing import Any
 import dspy
 import numpy as np
 
-from metrics.lamp import METRICS
 from programs.data.splits import check_apart
 from programs.optimize.context import CompileContext, Frontier
 from programs.optimize.optimizers import check_optimizer
@@ -31,7 +30,7 @@ def composite(task: Task, weights: Mapping[str, float] | None = None, threshold:
         weights: the weights of the parts; None for the defaults.
         threshold: the task score, in [0, 1], from which an answer passes the gate for demos; None for the task's own.
     """
-    metric = METRICS[task.metrics[0]]
+    metric = task.metric(task.metrics[0])
 
     def score(example: Any, prediction: Any) -> float:
         return metric.score(prediction.get(task.answer), example[task.answer], task.labels)

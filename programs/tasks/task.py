@@ -1,17 +1,19 @@
 """A task: a signature, its metrics, and how rows of data become its examples."""
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 import dspy
 
-from metrics.lamp import METRICS
+from metrics.lamp import METRICS, Metric, Tokenize, metric
 from r2p_dspy.checks import Check
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.retriever import item_text
+from r2p_dspy.values.words import turkish_words, words
 
 # Names that a field of a signature cannot have: a row's own keys, DSPy's arguments, what reports read.
 _RESERVED_FIELDS = {"id", "user", "blind", "self", "signature", "new_signature", "demos", "config", "lm", "completed"}
@@ -57,6 +59,8 @@ class Task:
         lamp: its name in LaMP's output files, such as `LaMP_2`; "" for a task that is not LaMP's.
         query: takes the `input` text of LaMP's rows and returns the question in it.
         wording: the inverse of `query`: makes LaMP's input text from a question.
+        language: the texts' language, such as `ja` or `pt-BR`, or `any`. Words of any script are found either way; only
+            Turkish and Azerbaijani must be named, for their capital I. A task of LaMP's keeps LaMP's rules.
 
     Raises:
         TaskError: for a field or metric that does not exist (with the nearest one that does), fields or labels that
@@ -79,6 +83,7 @@ class Task:
     lamp: str = ""
     query: Callable[[str], str] = str.strip
     wording: Callable[[str], str] = str
+    language: str = "any"
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").replace("_", "").isalnum():
@@ -86,6 +91,8 @@ class Task:
         for argument in ("fields", "matched", "metrics", "labels", "checks"):
             if isinstance(value := getattr(self, argument), str):
                 raise TaskError(f"{argument} is a text; write a tuple of one, ({value!r},)", argument)
+        if not re.fullmatch(r"any|[a-z]{2,3}(-[A-Za-z0-9]+)*", self.language):
+            raise TaskError(f"a language is a code such as ja or pt-BR, or any, not {self.language!r}", "language")
         self._check_signature()
         self._check_profile()
         self._check_labels()
@@ -98,6 +105,17 @@ class Task:
     def inputs(self) -> tuple[str, ...]:
         """The signature's inputs without the profile; every row has a text for each."""
         return tuple(name for name in self.signature.input_fields if name != self.profile)
+
+    @property
+    def tokenize(self) -> Tokenize | None:
+        """What splits texts into words, for retrieval and metrics; None for LaMP's own rules, in a task of LaMP's."""
+        if self.lamp:
+            return None
+        return turkish_words if self.language.split("-")[0] in ("tr", "tur", "az", "aze") else words
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name, over this task's words."""
+        return metric(name, self.tokenize)
 
     def query_text(self, inputs: Mapping[str, Any]) -> str:
         """The query of LaMP's official retrieval, from a program's inputs."""

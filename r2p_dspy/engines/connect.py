@@ -14,6 +14,7 @@ import dspy
 from r2p_dspy.dspy_internals import is_known_provider, model_info
 from r2p_dspy.engines.lm import LocalLM
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.values.tokens import estimate_tokens
 
 _ENGINE_OPTIONS = ("device", "dtype", "max_batch", "cache_bytes", "reasoning", "threads", "timeout")
 
@@ -23,7 +24,6 @@ _LITELLM = frozenset(
     "nvidia_nim ollama ollama_chat perplexity together_ai vertex_ai watsonx".split()
 )
 _FIXED_TEMPERATURE = re.compile(r"(openai|azure)/(o[1345]|gpt-5)")
-_CHARACTERS_PER_TOKEN = 3.5  # of English, on the tokenizers in use; errs towards too many tokens
 
 
 def connect(
@@ -134,13 +134,20 @@ def _known_window(model: str) -> int | None:
     return window
 
 
-def count_tokens(lm: dspy.LM, text: str) -> int:
-    """Tokens of a text: exact in-process and on a vLLM server, otherwise estimated from its length."""
+def count_tokens(lm: dspy.BaseLM | None, text: str) -> int:
+    """Tokens of a text: exact in-process and on a vLLM server, otherwise estimated from its bytes.
+
+    The estimate errs towards too many tokens (see `r2p_dspy.values.tokens.estimate_tokens`).
+
+    Examples:
+        >>> count_tokens(None, "a storm"), count_tokens(None, "灯塔")
+        (2, 3)
+    """
     for source in (lm, getattr(lm, "engine", None)):
         count: Callable[[str], int | None] | None = getattr(source, "count_tokens", None)
         if count is not None and (tokens := count(text)) is not None:
             return tokens
-    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
+    return math.ceil(estimate_tokens(text))
 
 
 def _local(source: str, **kwargs: Any) -> LocalLM:

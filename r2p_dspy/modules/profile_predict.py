@@ -10,8 +10,11 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import PicklableSignature, profile_field
+from r2p_dspy.values.media import MEDIUM_TOKENS, split_media
+from r2p_dspy.values.tokens import estimate_tokens
 
 _SIGNATURES = ("signature", "original_signature")  # attributes
+_CHARACTERS_PER_TOKEN = 4  # of English, about
 
 
 class ProfilePredict(dspy.Predict):
@@ -19,7 +22,7 @@ class ProfilePredict(dspy.Predict):
 
     Args:
         signature: a signature with exactly one `Profile` input.
-        demo_tokens: the tokens that demos may take of a prompt at most, estimated from characters.
+        demo_tokens: the tokens that demos may take of a prompt at most, estimated from bytes; a medium counts 1,600.
         config: options of the LM call, as in `dspy.Predict`.
 
     Raises:
@@ -65,18 +68,26 @@ class ProfilePredict(dspy.Predict):
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""
         chosen: list[dict[str, Any]] = []
-        budget = self.demo_tokens * 4
+        budget: float = self.demo_tokens
         for demo in demos:
             values = dict(demo)
             if any(values.get(name) is None for name in self.signature.fields):
                 continue
             values[self.profile] = Profile.of(values[self.profile]).local()
             # As rendered, so that a demo read back from a file takes as much as it took before.
-            budget -= sum(len(format_field_value(info, values[name])) for name, info in self.signature.fields.items())
+            rendered = {
+                name: str(format_field_value(info, values[name])) for name, info in self.signature.fields.items()
+            }
+            budget -= sum(self._tokens(name, text) for name, text in rendered.items())
             if budget < 0:
                 break
             chosen.append(values)
         return chosen
+
+    def _tokens(self, name: str, text: str) -> float:
+        """The tokens of a demo's field. Adapters send media of inputs as media, those of outputs as text."""
+        text, media = split_media(text) if name in self.signature.input_fields else (text, 0)
+        return estimate_tokens(text, _CHARACTERS_PER_TOKEN) + media * MEDIUM_TOKENS
 
     def prepared(self, inputs: dict[str, Any], adapter: Adapter) -> tuple[dict[str, Any], int]:
         """A call's arguments with the items and demos to show, and the number of characters cut from the items."""

@@ -37,7 +37,7 @@ class Reason(ProfilePredict):
         carrier: what the stages travel in: "fields", typed output fields, or "thinking", tags in the native thinking of
             a reasoning model. DSPy shows no thoughts of demos, so "thinking" prompts get no demos: use it with
             optimized instructions and with RL.
-        demo_tokens: the tokens that demos may take of a prompt at most, estimated from characters.
+        demo_tokens: the tokens that demos may take of a prompt at most, estimated from bytes; a medium counts 1,600.
         config: options of the LM call, as in `dspy.Predict`.
 
     A call returns an `R2PPrediction` whose fields are the stages and the outputs.

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from dspy.adapters.utils import serialize_for_json
@@ -12,6 +13,7 @@ from dspy.adapters.utils import serialize_for_json
 from r2p_dspy.checks import evidence_of
 from r2p_dspy.outcome import Outcome
 from r2p_dspy.prediction import Candidate
+from r2p_dspy.values.words import words
 
 Reconcile = Literal["auto", "vote", "median", "medoid", "synthesis"]
 
@@ -94,7 +96,7 @@ def is_number(answer: Any) -> bool:
 
 
 def alike(first: object, second: object) -> float:
-    """ROUGE-L (F1) of two texts, in [0, 1]."""
+    """ROUGE-L (F1) over the words of two texts in any language, in [0, 1]."""
     f1: float = _rouge().score(str(first), str(second))["rougeL"].fmeasure
     return f1
 
@@ -103,7 +105,7 @@ def alike(first: object, second: object) -> float:
 def _rouge() -> Any:  # rouge_score is untyped
     from rouge_score.rouge_scorer import RougeScorer  # takes half a second to import
 
-    return RougeScorer(["rougeL"])
+    return RougeScorer(["rougeL"], tokenizer=SimpleNamespace(tokenize=words))
 
 
 def _turned(agree: int, others: int, left: int) -> float:

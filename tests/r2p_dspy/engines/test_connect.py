@@ -150,6 +150,7 @@ def test_estimated_context_and_tokens_elsewhere(model, window):
     lm = connect(model)
     assert context_window(lm) == window
     assert count_tokens(lm, "a" * 35) == 10
+    assert count_tokens(lm, "灯" * 10) == 15 and count_tokens(None, "🎉" * 10) == 30
 
 
 def test_options_are_checked(tiny_model_dir):
