@@ -1,4 +1,4 @@
-"""Measure the call cache: its room on disk and its time, for short and for long answers: `python -m benchmarks.call_cache`.
+"""Measure the call cache, its room on disk and its time, for short and long answers: `python -m benchmarks.call_cache`.
 
 An answer is as long as one of the pocket model's (about 130 words), or as one with a long thought (about 1,500 words),
 of words that are drawn as often as English has them. `text` is what the answers alone take.

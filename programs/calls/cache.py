@@ -31,7 +31,8 @@ _USAGE = "SELECT COUNT(*), TOTAL(prompt), TOTAL(completion), TOTAL(usd), TOTAL(s
 _UPGRADE = (
     "ALTER TABLE calls RENAME TO first_format",
     _TABLE,
-    """INSERT INTO calls SELECT digest(key), NULL, run, model, made, times, prompt, completion, usd, seconds, packed(answer)
+    """INSERT INTO calls
+        SELECT digest(key), NULL, run, model, made, times, prompt, completion, usd, seconds, packed(answer)
         FROM first_format""",
     "DROP TABLE first_format",
 )
