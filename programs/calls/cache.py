@@ -77,8 +77,16 @@ class CallCache:
     It holds the models' answers, and so words from users' histories. Of prompts and of users' ids it holds digests
     only. `forget` deletes a user's calls. You may delete its directory at any time; then calls are paid for again.
 
-    The directory is created if it is missing; RunError if it cannot be used. `run` is the id of the run that pays for
-    new calls.
+    The directory is created if it is missing.
+
+    Args:
+        directory: where it is; a cache of answers to other requests may be there.
+        run: the id of the run that pays for new calls.
+        by_row: answer a call only by one that was made for the same row (see `answering`). Programs that are measured
+            side by side, and rows that ask the same, then draw their answers each for itself.
+
+    Raises:
+        RunError: if the directory cannot be used.
 
     Examples:
         >>> import tempfile
@@ -90,8 +98,8 @@ class CallCache:
         (1, None)
     """
 
-    def __init__(self, directory: Path, run: str = ""):
-        self.path, self.run = directory / "ledger.sqlite", run
+    def __init__(self, directory: Path, run: str = "", *, by_row: bool = False):
+        self.path, self.run, self.by_row = directory / "ledger.sqlite", run, by_row
         self._reserve, self._lock, self._synced = directory / "reserve", threading.Lock(), 0.0
         try:
             directory.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 
 from programs.calls.cache import Usage
+from programs.calls.keeping import CallKeeping
 from programs.calls.usage import UsageLimitReached
 from programs.evaluate import report
 from programs.evaluate.baselines import baselines
@@ -60,7 +61,8 @@ def run_compile(
     scored = composite(setup.task, parse_weights(config.weights), config.threshold)
     reflection, lm = connect_reflection(config.reflection), config.connect()
     identity = setup.identity(lm) | ({"given": sorted(config.program.explicit)} if config.tune else {})
-    calls = (output.parent / "calls" if config.calls is None else Path(config.calls)) if config.cache else None
+    # Shared with the runs beside it, whatever their rows: an optimizer asks much again that another has asked.
+    calls = Path(config.calls) if config.calls is not None else output.parent / "calls"
     with open_run(
         output,
         "compile",
@@ -70,7 +72,7 @@ def run_compile(
         reporter,
         resume=resume,
         limits=config.limits,
-        calls=calls,
+        calls=CallKeeping(calls if config.cache else None, by_row=False),
         mlflow=config.mlflow,
     ) as run:
         measurer = Measurer(run, setup, config.num_threads, reporter)

@@ -71,6 +71,8 @@ class MeasuringConfig:
         seed: of everything that is drawn.
         num_threads: calls in flight.
         mlflow: where MLflow keeps the run; None for nowhere.
+        calls: directory of the call cache; None for the command's own.
+        cache: answer completed calls from the call cache, and keep new ones.
     """
 
     program: ProgramConfig
@@ -79,6 +81,8 @@ class MeasuringConfig:
     seed: int = 0
     num_threads: int = 16
     mlflow: str | None = None
+    calls: str | None = None
+    cache: bool = True
 
     def options(self) -> dict[str, Any]:
         """The options that decide the result, by name. A resumed run must have the same."""
@@ -105,8 +109,6 @@ class CompileConfig(MeasuringConfig):
         tune: search R2P's settings before compiling.
         trials: number of settings that tuning measures.
         limits: the most that the run may spend.
-        calls: directory of the call cache; None for `calls` beside the run.
-        cache: answer completed calls from the call cache, and keep new ones.
     """
 
     optimizer: str = "random"
@@ -118,8 +120,6 @@ class CompileConfig(MeasuringConfig):
     tune: bool = False
     trials: int = 24
     limits: UsageLimits = field(default_factory=UsageLimits)
-    calls: str | None = None
-    cache: bool = True
 
     @classmethod
     def of(cls, **options: Any) -> "CompileConfig":
@@ -229,6 +229,8 @@ class PredictConfig:
         target: the file of answers.
         skip: ids of rows to leave out.
         num_threads: calls in flight.
+        calls: directory of the call cache; None for one beside the answers, which is removed when they are whole.
+        cache: answer completed calls from the call cache, and keep new ones.
     """
 
     program: ProgramConfig
@@ -237,6 +239,8 @@ class PredictConfig:
     target: Path
     skip: tuple[str, ...] = ()
     num_threads: int = 16
+    calls: str | None = None
+    cache: bool = True
 
     @classmethod
     def of(cls, source: str | Path, target: str | Path, **options: Any) -> "PredictConfig":

@@ -154,13 +154,13 @@ def test_unknown_price_is_refused_before_writing(engine, tmp_path):
 def test_run_resumes_after_a_full_disk(engine, tmp_path, monkeypatch):
     kept, put = [], CallCache.put
 
-    def until_full(self, key, model, call):
+    def until_full(self, key, model, call, **owner):
         kept.append(key)
         if len(kept) == 20:
             (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
             self._connection.execute(f"PRAGMA max_page_count = {pages}")
             call = type(call)(["x" * 50_000], call.dspy_usage, call.usage)
-        return put(self, key, model, call)
+        return put(self, key, model, call, **owner)
 
     with monkeypatch.context() as patched:
         patched.setattr(CallCache, "put", until_full)
