@@ -159,7 +159,7 @@ def test_run_resumes_after_a_full_disk(engine, tmp_path, monkeypatch):
         if len(kept) == 20:
             (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
             self._connection.execute(f"PRAGMA max_page_count = {pages}")
-            call = type(call)(["x" * 50_000], call.dspy_usage, call.usage)
+            call = type(call)([random.Random(0).randbytes(50_000).hex()], call.dspy_usage, call.usage)
         return put(self, key, model, call, **owner)
 
     with monkeypatch.context() as patched:
