@@ -13,6 +13,7 @@ from programs.calls.recording import record_calls
 from programs.calls.rows import answering
 from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
 from r2p_dspy import Suggest, optimizing
+from tests.endpoint import Endpoint, Reply
 from tests.film import ask, program
 from tests.programs.calls.stored import stored_calls
 from tests.r2p_dspy.decoding.test_intervention import SteerableEngine
@@ -112,6 +113,18 @@ def test_calls_have_their_user(tmp_path):
     with answering("r2p", "2", user="bob"):
         assert lm("Hello") == ["one"] and len(engine.requests) == 1, "shared, where the cache is not by row"
     assert (lm.call_cache.forget("bob"), lm.call_cache.forget("ada")) == (0, 1)
+
+
+def test_reason_of_an_unreadable_answer_is_replayed(tmp_path):
+    """A replayed run must stop where the paid one stopped, and count the same causes."""
+    with Endpoint(Reply.refusal("I would rather not.")) as endpoint:
+        options = {"api_base": endpoint.api_base, "api_key": "none", "num_retries": 0}
+        for _ in range(2):
+            lm = record_calls(dspy.LM("openai/test", **options), CallCache(tmp_path), UsageLimiter())
+            with dspy.context(lm=lm, disable_history=True), optimizing():
+                (attempt,) = ask(program()).attempts
+            assert (attempt.unreadable.cause, attempt.unreadable.reply) == ("refused", "I would rather not.")
+        assert endpoint.asked == 1
 
 
 def test_async_and_sync_calls_share_the_cache(tmp_path):
