@@ -141,6 +141,7 @@ class FinetuneConfig:
         from programs.data.dataset import DataConfig
         from programs.runs.model import ModelConfig, read_settings
         from programs.tasks.program import resolve
+        from r2p_dspy.engines.keys import without_credentials
 
         given = {name: value for name, value in options.items() if value is not None}
         defaults: dict[str, Any] = {
@@ -162,6 +163,9 @@ class FinetuneConfig:
 
         shared = part("every", "patience", "lora", "seed")
         trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
+        recorded = {name: value for name, value in {**options, **given}.items() if name not in _FREE}
+        if recorded.get("api_base"):
+            recorded["api_base"] = without_credentials(recorded["api_base"])
         return cls(
             tasks=tasks,
             method=method,
@@ -179,7 +183,7 @@ class FinetuneConfig:
             sft=SFTConfig(**part("epochs", "batch", rate="learning_rate"), **shared),
             grpo=GRPOConfig(**trl_options, **shared),
             num_threads=given["num_threads"],
-            options={name: value for name, value in {**options, **given}.items() if name not in _FREE},
+            options=recorded,
             calls=given.get("calls"),
             cache=given.get("cache", True),
         )

@@ -60,6 +60,9 @@ class Usage:
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(**{name: value - getattr(other, name) for name, value in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class Call:

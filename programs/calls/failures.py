@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias
 from dspy.utils import exceptions as dspy_errors
 from dspy.utils.exceptions import LMError
 
+from r2p_dspy.engines.keys import without_credentials
+
 Cause: TypeAlias = Literal[
     "filtered",  # a content filter keeps the prompt from the model
     "too_long",  # the prompt does not fit into the model's context
@@ -87,7 +89,7 @@ def failure_of(error: BaseException) -> Failure | None:
     """
     if not isinstance(error, LMError):
         return None
-    cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), "unexpected")
+    cause: Cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), "unexpected")
     if cause == "invalid" and any(word in f"{error.provider_code} {error}".lower() for word in _FILTERS):
         cause = "filtered"
-    return Failure(cause, " ".join(str(error).split())[:300])
+    return Failure(cause, " ".join(without_credentials(str(error)).split())[:300])

@@ -159,7 +159,7 @@ class _RecordingLM(ListeningLM, dspy.LM):
                     with self._closing_on_failure():
                         stored, row = [asdict(reply) for reply in replies], current_row()
                         call = Call(plain_outputs(record.outputs), dspy_usage, usage, readings, stored)
-                        self.call_cache.put(key, self.model, call, user=row and row.user)
+                        self.call_cache.put(key, self.model, call, user=None if row is None else row.user)
             finally:
                 self.limiter.done(usage)
                 if dspy_usage or record.outputs is not None:

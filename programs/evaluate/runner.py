@@ -117,6 +117,8 @@ def collect(
     except Exception as stopped:
         first = failures[0] if failures else stopped
         raise first from first.__cause__  # which is the user's own failure, if a check failed
+    finally:
+        rows.sync()
     return [done[example.id] for example in examples]
 
 

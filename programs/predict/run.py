@@ -29,6 +29,7 @@ from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from programs.text import one_line
 from r2p_dspy import R2P, AssertionFailed, R2PPrediction
+from r2p_dspy.engines.keys import without_credentials
 from r2p_dspy.errors import DataError, R2PError
 from r2p_dspy.prompting.causes import REMEDIES, Unreadable
 from r2p_dspy.values.typed import plain
@@ -152,7 +153,7 @@ def _write(writer: PredictionWriter, ended: EndedRow) -> None:
             error.add_note(f"this was line {row.line}; --skip {row.id} leaves it out")
         raise error
     is_plain = isinstance(error, ValueError | AssertionFailed | _UnreadableAnswer)
-    reason = one_line(str(error) if is_plain else f"{type(error).__name__}: {error}")[:500]
+    reason = without_credentials(one_line(str(error) if is_plain else f"{type(error).__name__}: {error}"))[:500]
     why = error.prediction.details.unreadable if isinstance(error, AssertionFailed | _UnreadableAnswer) else None
     more = {} if why is None else {"cause": why.cause, "completion": why.reply}
     if (failure := failure_of(error)) is not None:

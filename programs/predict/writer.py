@@ -44,6 +44,7 @@ class PredictionWriter:
         try:
             self.answers, self.failures = Rows(target), Rows(target.with_name(f"{name}.failed.jsonl"))
             self._check_files(resume)
+            target.touch(0o600)
             self._lock = target.open("ab")
             try:
                 self._begin(config, resume)
@@ -57,6 +58,8 @@ class PredictionWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for rows in (self.answers, self.failures):
+            rows.sync()
         self._lock.close()
 
     def remaining(self, rows: Iterable[InputRow]) -> Iterator[InputRow]:

@@ -11,6 +11,7 @@ from programs.data.dataset import DataConfig
 from programs.runs.model import ModelConfig, read_settings
 from programs.tasks.program import ProgramConfig, R2PConfig, resolve
 from r2p_dspy import files
+from r2p_dspy.engines.keys import without_credentials
 
 _LIMITS = ("calls", "tokens", "usd", "minutes")
 
@@ -239,7 +240,8 @@ def _model(options: dict[str, Any], name: str, api_base: str, temperature: float
 
 
 def _model_options(model: ModelConfig | None, name: str, api_base: str) -> dict[str, Any]:
-    return {name: model and model.name, api_base: model and model.api_base}
+    address = model and model.api_base
+    return {name: model and model.name, api_base: address and without_credentials(address)}
 
 
 def digest(path: str | None) -> str | None:

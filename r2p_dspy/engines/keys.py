@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Self
 
+# A user's name and password before a host, and parameters of an address that are named as secrets are.
+_LOGIN = re.compile(r"(^|://)[^/?#\s]*@")
+_SECRET_PARAMETER = re.compile(r"([?&][^=&#\s]*(?:key|token|secret|passw|sig)[^=&#\s]*=)[^&#\s]*", re.IGNORECASE)
 _NO_KEY = "none"  # what a server without keys is sent; clients refuse to send nothing
 
 
@@ -43,3 +47,13 @@ class ApiKey(str):
 def key_of(variable: str) -> ApiKey:
     """The key in an environment variable, or what a server without keys is sent."""
     return ApiKey(os.environ.get(variable) or _NO_KEY, variable=variable)
+
+
+def without_credentials(text: str) -> str:
+    """An address, or a text with addresses, without the names, passwords and keys in them.
+
+    Examples:
+        >>> without_credentials("http://ada:pass@host:8000/v1?api-version=2&api-key=sk-123")
+        'http://***@host:8000/v1?api-version=2&api-key=***'
+    """
+    return _SECRET_PARAMETER.sub(r"\1***", _LOGIN.sub(r"\1***@", text))

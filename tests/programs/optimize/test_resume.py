@@ -99,6 +99,23 @@ def test_second_run_replays_every_call(engine, tmp_path):
     assert again["plan"]["actual"]["calls"] == first["plan"]["actual"]["calls"]
 
 
+def test_resumed_run_tells_the_whole_plan(engine, tmp_path, monkeypatch):
+    """The plan's usage is that of all calls, whichever process made them."""
+    whole = compile_in(tmp_path / "whole")["plan"]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("programs.optimize.run.complete", killed)  # all is measured, and no report is written
+        compile_in(tmp_path / "run")
+    plan = compile_in(tmp_path / "run", resume=True)["plan"]
+    assert {name: plan["actual"][name] for name in ("calls", "tokens", "usd")} == {
+        name: whole["actual"][name] for name in ("calls", "tokens", "usd")
+    }
+    assert plan["actual"]["calls"] > 0 and plan["estimate"]["calls"] == whole["estimate"]["calls"]
+
+
 def test_no_cache_stores_no_calls(engine, tmp_path):
     compile_in(tmp_path / "a", cache=False)
     paid = len(engine.requests)
