@@ -15,6 +15,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from programs.calls.cache import Call, CallCache, CallCacheFailed, Usage
 from programs.calls.prices import cost, priced
+from programs.calls.rows import current_row
 from programs.calls.usage import UsageLimiter
 from r2p_dspy.decoding.replay import Reading, record_readings, replay_readings
 from r2p_dspy.decoding.steering import Steer, steer_factory
@@ -31,7 +32,8 @@ def record_calls(lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimite
 
     A call that was completed before is answered from the cache, with the usage that it had then and at no cost. Checks
     that read its answer while it is generated read it again. Two calls are the same if model, address, messages,
-    settings, seed and rollout are. In the usage that DSPy tracks, each call also has `seconds`, `usd` and `replayed`.
+    settings, seed and rollout are; in a cache `by_row`, also their row and how often it made the request before. In the
+    usage that DSPy tracks, each call also has `seconds`, `usd` and `replayed`.
 
     The copy is an instance of a subclass of the model's own class, with the attributes `call_cache` and `limiter`. A
     limit in dollars needs a model whose price is known, else ConfigError.
@@ -105,9 +107,12 @@ class _RecordingLM(ListeningLM, dspy.LM):
             "read_along": steer_factory() is not None,
         }
         try:
-            return dspy.cache.cache_key(request)
+            key: str = dspy.cache.cache_key(request)
         except Exception:  # a setting without JSON, such as a type of the user's
             return None
+        by_row = self.call_cache is not None and self.call_cache.by_row
+        row = current_row() if by_row else None
+        return key if row is None else row.key(key)
 
     def _look_up(self, key: str | None) -> tuple[Call | None, Sequence[Steer]]:
         """The completed call to answer with, or None and the readers that already stand ready for the new call."""
@@ -152,9 +157,9 @@ class _RecordingLM(ListeningLM, dspy.LM):
             try:
                 if self.call_cache is not None and key is not None and record.outputs is not None:
                     with self._closing_on_failure():
-                        stored = [asdict(reply) for reply in replies]
+                        stored, row = [asdict(reply) for reply in replies], current_row()
                         call = Call(plain_outputs(record.outputs), dspy_usage, usage, readings, stored)
-                        self.call_cache.put(key, self.model, call)
+                        self.call_cache.put(key, self.model, call, user=None if row is None else row.user)
             finally:
                 self.limiter.done(usage)
                 if dspy_usage or record.outputs is not None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import dspy
 
+from programs.calls.keeping import CallKeeping
 from programs.evaluate import judge as judging
 from programs.evaluate.ablation import ablation, not_runnable
 from programs.evaluate.controls import controls
@@ -64,8 +65,9 @@ def evaluate(
     task, data = setup.task, setup.data
     judge, programs = judging.connected(task, config.judge), _programs(config, setup)
     identity = setup.identity(lm, judge)
+    calls = CallKeeping.of(config.calls, config.cache, output / "calls")
     with open_run(
-        output, "evaluate", config.options(), identity, lm, reporter, resume=resume, mlflow=config.mlflow
+        output, "evaluate", config.options(), identity, lm, reporter, resume=resume, calls=calls, mlflow=config.mlflow
     ) as run:
         for caution in foreign_text(config.model.name, data.source):
             reporter.say(caution)

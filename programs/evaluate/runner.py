@@ -12,6 +12,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
+from programs.calls.rows import answering
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
 from r2p_dspy import Details, R2PPrediction, optimizing
@@ -87,7 +88,8 @@ def collect(
 ) -> list[RowT]:
     """Make a row for each example that has none yet, in threads, and write it as soon as it is there; see `measure`.
 
-    `ask` makes an example's row, which has the example's `id`. The first failure of it, or of writing, is raised.
+    `ask` makes an example's row, which has the example's `id`. Its calls are kept under the example, its user and the
+    name of the rows. The first failure of it, or of writing, is raised.
     """
     done: dict[Any, RowT] = {row["id"]: cast(RowT, row) for row in rows}
     todo = [example for example in examples if example.id not in done]
@@ -96,7 +98,8 @@ def collect(
 
     def run(example: dspy.Example) -> None:
         try:
-            row = ask(example)
+            with answering(rows.path.stem, example.id, user=example.get("user") or example.id):
+                row = ask(example)
             with lock:
                 rows.append(dict(row))
                 done[row["id"]] = row
@@ -114,6 +117,8 @@ def collect(
     except Exception as stopped:
         first = failures[0] if failures else stopped
         raise first from first.__cause__  # which is the user's own failure, if a check failed
+    finally:
+        rows.sync()
     return [done[example.id] for example in examples]
 
 
