@@ -19,6 +19,7 @@ from programs.runs.model import ModelConfig, lm_settings
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
 from r2p_dspy import __version__
+from r2p_dspy.values.typed import as_text
 
 BASES = ("cot", "predict", "r2p")  # every report compares the other programs with these
 
@@ -65,7 +66,7 @@ def build_report(
         "retriever_tokens": retriever_tokens,
         "shared_users": data.shared_users,
         "skipped": data.skipped,
-        "warnings": cautions(task, [example[task.answer] for example in data.test], model.name, data.source),
+        "warnings": cautions(task, [as_text(example[task.answer]) for example in data.test], model.name, data.source),
         **extra,
     }
 

@@ -44,7 +44,10 @@ class _UnreadableAnswer(R2PError):
 
     def __init__(self, prediction: R2PPrediction, why: Unreadable):
         super().__init__(f"the answer cannot be read: {why.explain()} ({REMEDIES[why.cause]})")
-        self.prediction = prediction
+        self.prediction, self.why = prediction, why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.prediction, self.why)
 
 
 def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> PredictionWriter:
