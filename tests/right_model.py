@@ -17,7 +17,7 @@ from r2p_dspy.prompting.tags import render
 from r2p_dspy.values.typed import as_text
 from tests.endpoint import Reply
 from tests.film import fields
-from tests.scripted import ScriptedEngine
+from tests.scripted import ScriptedEngine, xml_field
 from tests.typed_answers import TYPES
 
 _FIELD = re.compile(r"`(?:\[\[ ## |<)?(\w+)(?: ## ]]|>)?`")
@@ -46,23 +46,17 @@ def right_answer(prompt: str, thinks: bool = False, json_alone: bool = False) ->
     if json_alone or "Respond with a JSON object" in prompt:
         text = json.dumps(written)
     elif "wrapped in XML tags" in prompt:
-        text = "\n\n".join(_element(name, value) for name, value in written.items())
+        text = "\n\n".join(xml_field(name, value) for name, value in written.items())
     else:
         text = "\n\n".join(f"[[ ## {name} ## ]]\n{_plain(value)}" for name, value in written.items())
         text += "\n\n[[ ## completed ## ]]"
-    return text, thought if thinks and "reasoning" not in asked else None
+    if not thinks or "reasoning" in asked:
+        return text, None
+    return text, thought if "Think in these steps" in prompt else "The user says so."
 
 
 def _plain(value: Any) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
-
-
-def _element(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return f"<{name}>{''.join(_element(key, part) for key, part in value.items())}</{name}>"
-    if isinstance(value, list):
-        return f"<{name}>{''.join(_element('item', part) for part in value)}</{name}>"
-    return f"<{name} />" if value is None else f"<{name}>{str(value).replace('<', '&lt;')}</{name}>"
 
 
 def served(thinks: bool = False, json_alone: bool = False) -> Callable[[dict], Reply]:

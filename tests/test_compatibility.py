@@ -94,6 +94,7 @@ ENGINES = {
     "A chat API without reasoning": chat_api,
     "A chat API with reasoning (`reasoning_content`)": partial(chat_api, reply=served(thinks=True), reasoning=True),
     "A server that answers in JSON, whatever it is asked": partial(chat_api, reply=served(json_alone=True)),
+    "The same, with reasoning": partial(chat_api, reply=served(thinks=True, json_alone=True), reasoning=True),
     "A model that hides its thoughts (`openai/o3`)": partial(chat_api, "openai/o3"),
 }
 
