@@ -82,7 +82,9 @@ def _readings(
     if closed:
         name = thought_field(signature)
         thought = {} if name is None else {name: dspy.Reasoning(content=before)}
-        yield "", parse, after, thought
+        yield "", parse, after, {}  # the field may be there beside the thought
+        if thought:
+            yield "", parse, after, thought
         yield from ((*each, after, thought) for each in _other_formats(signature, after, thought))
     yield from ((*each, completion, {}) for each in _other_formats(signature, completion))
 

@@ -12,8 +12,8 @@ from r2p_dspy.modules.reason import Reason
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.scoring.completions import CompletionReader
 from r2p_dspy.values.typed import plain, same
-from tests.film import FILM, HISTORY, Film, ask, fields
-from tests.scripted import completion, xml_field
+from tests.film import FILM, HISTORY, Film, ask, json_completion, xml_completion
+from tests.scripted import completion
 from tests.typed_answers import TYPES, Mood, typed_program
 
 each_type = pytest.mark.parametrize(("annotation", "value", "text", "other"), TYPES.values(), ids=TYPES)
@@ -116,18 +116,12 @@ def test_answer_can_be_learned_from(scripted, annotation, value, text, other):
     assert is_typed(reread.tag, value) and reread.violations == []
 
 
-def in_json(values):
-    return json.dumps(values)
-
-
-def in_xml(values):
-    return "\n".join(xml_field(name, value) for name, value in values.items())
-
-
 @each_type
-@pytest.mark.parametrize(("adapter", "form"), [(dspy.JSONAdapter(), in_json), (dspy.XMLAdapter(), in_xml)])
-def test_other_adapters(scripted, adapter, form, annotation, value, text, other):
-    engine = scripted(form(fields(draft=text, tag=plain(value))))
+@pytest.mark.parametrize(
+    ("adapter", "completion_of"), [(dspy.JSONAdapter(), json_completion), (dspy.XMLAdapter(), xml_completion)]
+)
+def test_other_adapters(scripted, adapter, completion_of, annotation, value, text, other):
+    engine = scripted(completion_of(draft=text, tag=plain(value)))
     with dspy.context(adapter=adapter):
         answer = ask(typed_program(annotation))
     assert is_typed(answer.tag, value)
