@@ -74,7 +74,7 @@ def written(**fields):
     if isinstance(adapter, dspy.JSONAdapter):
         return json.dumps({name: _typed(name, value) for name, value in fields.items()}, ensure_ascii=False)
     if isinstance(adapter, dspy.XMLAdapter):
-        return "\n\n".join(_field(name, _typed(name, value)) for name, value in fields.items())
+        return "\n\n".join(xml_field(name, _typed(name, value)) for name, value in fields.items())
     return "\n\n".join(
         [*(f"[[ ## {name} ## ]]\n{_text(value)}" for name, value in fields.items()), "[[ ## completed ## ]]"]
     )
@@ -123,7 +123,7 @@ def _typed(name, text):
         return text
 
 
-def _field(name, value):
+def xml_field(name, value):
     """A field as DSPy's XML adapter writes it."""
     return _element(name, value if isinstance(value, list | dict) else f"\n{value}\n")
 
