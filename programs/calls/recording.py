@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +14,7 @@ from dspy.utils.callback import with_callbacks
 from dspy.utils.usage_tracker import UsageTracker
 
 from programs.calls.cache import Call, CallCache, CallCacheFailed, Usage
+from programs.calls.patience import CallFailures, once
 from programs.calls.prices import cost, priced
 from programs.calls.usage import UsageLimiter
 from r2p_dspy.decoding.replay import Reading, record_readings, replay_readings
@@ -25,15 +26,18 @@ _NOT_IN_KEY = ("api_key", "cache", "timeout")  # settings that change no answer
 _model_under_way: ContextVar[str | None] = ContextVar("r2p_recorded", default=None)
 
 
-def record_calls(lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimiter) -> dspy.LM:
+def record_calls(
+    lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimiter, failures: CallFailures | None = None
+) -> dspy.LM:
     """A copy of a language model that caches its calls on disk, counts them, and stops at the usage limits.
 
     A call that was completed before is answered from the cache, with the usage that it had then and at no cost. Checks
     that read its answer while it is generated read it again. Two calls are the same if model, address, messages,
     settings, seed and rollout are. In the usage that DSPy tracks, each call also has `seconds`, `usd` and `replayed`.
+    With `failures`, a call that fails is asked again, and too many failures end the run.
 
-    The copy is an instance of a subclass of the model's own class, with the attributes `call_cache` and `limiter`. A
-    limit in dollars needs a model whose price is known, else ConfigError.
+    The copy is an instance of a subclass of the model's own class, with the arguments as attributes. A limit in dollars
+    needs a model whose price is known, else ConfigError.
     """
     if limiter.limits.usd is not None and not priced(lm.model):
         raise ConfigError(f"the price of {lm.model} is not known, so --max-usd cannot hold; give --max-tokens instead")
@@ -41,7 +45,7 @@ def record_calls(lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimite
     source = lm if call_cache is None else lm.copy(cache=False)
     kind: Any = type(lm)  # the type checker takes no class for hashable
     recording = copy_as(source, _recording_class(kind))
-    recording.call_cache, recording.limiter = call_cache, limiter
+    recording.call_cache, recording.limiter, recording.failures = call_cache, limiter, failures
     return recording
 
 
@@ -63,18 +67,26 @@ class _RecordingLM(dspy.LM):
 
     call_cache: CallCache | None
     limiter: UsageLimiter
+    failures: CallFailures | None
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        with self._recording(prompt, messages, kwargs) as record:
-            if not record.replayed:
-                record.outputs = super().__call__(prompt, messages=messages, **kwargs)
-        return record.outputs
+        for ask in self._asks():
+            with ask, self._recording(prompt, messages, kwargs) as record:
+                if not record.replayed:
+                    record.outputs = super().__call__(prompt, messages=messages, **kwargs)
+                return record.outputs
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        with self._recording(prompt, messages, kwargs) as record:
-            if not record.replayed:
-                record.outputs = await super().acall(prompt, messages=messages, **kwargs)
-        return record.outputs
+        for ask in self._asks():
+            with ask, self._recording(prompt, messages, kwargs) as record:
+                if not record.replayed:
+                    record.outputs = await super().acall(prompt, messages=messages, **kwargs)
+                return record.outputs
+
+    def _asks(self) -> Iterator[AbstractContextManager[None]]:
+        """Contexts to try the call in; a part of a call that is recorded is not asked again by itself."""
+        nested = _model_under_way.get() == self.model
+        return once() if self.failures is None or nested else self.failures.asks()
 
     @contextmanager
     def _recording(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Iterator[_Record]:
@@ -139,6 +151,8 @@ class _RecordingLM(dspy.LM):
         try:
             with dspy.context(usage_tracker=tracker), record_readings(readings, readers):
                 yield record
+            if self.failures is not None:
+                self.failures.answered()
         finally:
             _model_under_way.reset(token)
             dspy_usage = plain_outputs(tracker.get_total_tokens().get(self.model, {}))

@@ -65,7 +65,15 @@ def evaluate(
     judge, programs = judging.connected(task, config.judge), _programs(config, setup)
     identity = setup.identity(lm, judge)
     with open_run(
-        output, "evaluate", config.options(), identity, lm, reporter, resume=resume, mlflow=config.mlflow
+        output,
+        "evaluate",
+        config.options(),
+        identity,
+        lm,
+        reporter,
+        resume=resume,
+        mlflow=config.mlflow,
+        max_failures=config.max_failures,
     ) as run:
         measurer, extra = Measurer(run, setup, config.num_threads, reporter), dict[str, Any]()
         with dspy.context(lm=run.lm):

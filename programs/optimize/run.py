@@ -72,6 +72,7 @@ def run_compile(
         limits=config.limits,
         calls=calls,
         mlflow=config.mlflow,
+        max_failures=config.max_failures,
     ) as run:
         measurer = Measurer(run, setup, config.num_threads, reporter)
         counted = trainable and (lambda lm: run.recorded(trainable(lm)))  # programs ask a trained model too
@@ -176,7 +177,7 @@ def _compile(
         setup.data.train,
         setup.data.dev,
         optimizer=config.optimizer,
-        reflection=reflection and run.recorded(reflection),
+        reflection=reflection and run.advising(reflection),
         trainable=trainable,
         weights=parse_weights(config.weights),
         threshold=config.threshold,

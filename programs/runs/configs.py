@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import dspy
 
+from programs.calls.patience import MAX_FAILURES
 from programs.calls.usage import UsageLimits
 from programs.data.dataset import DataConfig
 from programs.tasks.program import ProgramConfig, R2PConfig, resolve
@@ -71,6 +72,7 @@ class MeasuringConfig:
         seed: of everything that is drawn.
         num_threads: calls in flight.
         mlflow: where MLflow keeps the run; None for nowhere.
+        max_failures: the share of calls, and of a program's rows, that may fail, in [0, 1]; more end the run.
     """
 
     program: ProgramConfig
@@ -79,6 +81,7 @@ class MeasuringConfig:
     seed: int = 0
     num_threads: int = 16
     mlflow: str | None = None
+    max_failures: float = MAX_FAILURES
 
     def options(self) -> dict[str, Any]:
         """The options that decide the result, by name. A resumed run must have the same."""

@@ -43,6 +43,7 @@ _FRONTIER = (
     "(hybrid), or at a part on an example (cartesian)."
 )
 _FRONTIERS = ("instance", "objective", "hybrid", "cartesian")
+_MAX_FAILURES = "Stop when more than this share of the calls, or of a program's rows, fails (docs/production.md)."
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -103,6 +104,7 @@ _define("max_calls", "Stop after N calls; keep the best program so far.", type=i
 _define("max_tokens", "Stop after N tokens of prompts and answers.", type=int, metavar="N")
 _define("max_usd", "Stop after X US dollars.", type=float, metavar="X")
 _define("max_minutes", "Stop after X minutes.", type=float, metavar="X")
+_define("max_failures", _MAX_FAILURES, default=0.05, show_default=True, type=click.FloatRange(0, 1))
 _define("calls", "Keep completed calls here; default: calls/ beside the run.", metavar="DIR")
 _define("cache", "Do not use the call cache.", "--no-cache", flag_value=False, default=True)
 _define("controls", "Also measure without a profile, with another user's, and with random items.", is_flag=True)
@@ -117,7 +119,7 @@ _define("verbose", "Show first prompts, and the optimizer's log.", is_flag=True)
 SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier", "retriever_tokens")
 SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
 DATA = ("data", "skip", "skip_bad", "limit", "seed")
-RUN = ("num_threads", "temperature", "output", "resume", "mlflow", "verbose")
+RUN = ("num_threads", "temperature", "max_failures", "output", "resume", "mlflow", "verbose")
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache")
 MEASURES = ("program", "ablate", "controls", "judge", "judge_api_base")
