@@ -118,7 +118,8 @@ class Details:
 
     Args:
         reasoning: the stages, typed, and the cited items.
-        outcome: the outcome that the checks saw.
+        outcome: the outcome that the checks saw; of an accepted attempt, with the quotes and labels as the user's own
+            items have them.
         inputs: the inputs that the checks saw, with the items as the model saw them.
         attempts: every attempt, first to last; of the chosen candidate, where there are several. An attempt that was
             corrected while it ran counts as two, without and with the corrections.

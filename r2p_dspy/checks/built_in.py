@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from r2p_dspy.checks.check import Answer, Assert, Check, Suggest
 from r2p_dspy.checks.cited_stages import evidence_of, preferences_of, verification_of
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
+from r2p_dspy.values.folding import find_quote, same_label
 
 _REPEATED = 200  # characters of the model's own words in a message
 
@@ -43,11 +44,11 @@ def cited(inputs: Inputs, outcome: Outcome) -> Answer:
 
 
 def quoted(inputs: Inputs, outcome: Outcome) -> Answer:
-    """Every quote stands, word for word, in the cited item."""
+    """Every quote stands, word for word, in the cited item; typography and case aside (see `find_quote`)."""
     items = unshadowed(inputs).items
     for evidence in evidence_of(outcome):
         item, quote = items.get(evidence.item), evidence.quote
-        if item is not None and (not quote.strip() or _plain(quote) not in _plain(item.text)):
+        if item is not None and find_quote(quote, item.text) is None:
             return False, f'The quote "{_short(quote)}" does not stand in item {item.id}; copy it word for word.'
     return True, ""
 
@@ -64,14 +65,17 @@ def backed(inputs: Inputs, outcome: Outcome) -> Answer:
 
 
 def labelled(inputs: Inputs, outcome: Outcome) -> Answer:
-    """A preference's label is the label of each of its items."""
+    """A preference's label is the label of each of its items; typography and case aside (see `meant`)."""
+    items, labels = unshadowed(inputs).items, unshadowed(inputs).labels
     for preference in preferences_of(outcome):
         if preference.label is None:
             continue
-        for item in map(unshadowed(inputs).items.get, preference.items):
-            if item is not None and item.label != preference.label:
-                if item.label is None:
-                    return False, f"Item {item.id} has no label; leave the preference's label null."
+        for item in map(items.get, preference.items):
+            if item is None:
+                continue
+            if item.label is None:
+                return False, f"Item {item.id} has no label; leave the preference's label null."
+            if not same_label(preference.label, item.label, labels):
                 return False, f"The label of item {item.id} is {item.label}, not {_short(preference.label)}."
     return True, ""
 

@@ -18,6 +18,7 @@ from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.prediction import Attempt, Details, R2PPrediction, accepted
 from r2p_dspy.prompting.adapter import Completion, RecordingAdapter, active_adapter
+from r2p_dspy.prompting.citations import in_own_text
 from r2p_dspy.prompting.parsing import given, unread, unread_step
 
 Trace = list[tuple[Any, ...]]  # of (predictor, inputs, prediction), as DSPy keeps it, untyped
@@ -188,11 +189,14 @@ class Enforce(dspy.Module):
         best = max(reversed(tries), key=lambda each: each.rank)
         best.attempt.accepted = True
         attempts = [attempt for each in tries for attempt in (*each.uncorrected, each.attempt)]
-        details = replace(best.details, attempts=attempts)
+        details = in_own_text(replace(best.details, attempts=attempts))
         prediction = best.prediction
         if prediction is None:
             prediction = dspy.Prediction(dict.fromkeys(best.completions[-1][0].output_fields))
         answer = R2PPrediction(prediction, details=details)
+        if isinstance(self.module, Reason) and best.prediction is not None:
+            for name, value in self.module.stage_fields(details.outcome).items():
+                answer[name] = value
         outer = dspy.settings.trace
         if outer is not None and best.prediction is not None:
             outer.extend(_with_details(step, details) for step in best.trace)

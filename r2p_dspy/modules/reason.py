@@ -19,6 +19,7 @@ from r2p_dspy.modules.steps import Call, Steps, arun, run
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.prediction import Details, R2PPrediction, Reasoning
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
+from r2p_dspy.prompting.citations import as_shown
 from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_order
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
@@ -98,6 +99,10 @@ class Reason(ProfilePredict):
         order = written_order(completion, self.stages)
         return Outcome(fields=answers, stages=stages, order=order, answers=self.answers)
 
+    def stage_fields(self, outcome: Outcome) -> dict[str, Any]:
+        """The stages of an outcome under the names of their fields; none on the thinking carrier."""
+        return {name: unshadowed(outcome).stages[stage] for stage, name in self.stages.items()}
+
     def details_of(self, inputs: Inputs, outcome: Outcome, completion: str) -> Details:
         """The details of a call without checks and corrections."""
         stages = unshadowed(outcome).stages or dict.fromkeys(stage.name for stage in self.template.leaves())
@@ -129,7 +134,11 @@ class Reason(ProfilePredict):
             unreadable = UnreadableAnswer.of(error, details(unread(error), adapter.first_text))
             raise unreadable.with_traceback(error.__traceback__) from None
         outcome = self.outcome_of(prediction, adapter.first_text)
-        return R2PPrediction(prediction, details=details(outcome, adapter.first_text))
+        answer = details(outcome, adapter.first_text)
+        # The trace has this very prediction; the demo that it may become quotes the items as prompts show them.
+        for name, value in self.stage_fields(as_shown(answer.inputs, outcome)).items():
+            prediction[name] = value
+        return R2PPrediction(prediction, details=answer)
 
     def _monitoring(
         self, shown: Mapping[str, Any], adapter: Adapter, monitors: list[Monitor]

@@ -24,12 +24,16 @@ def given(fields: Mapping[str, Any]) -> Profile:
     return next((value for value in fields.values() if isinstance(value, Profile)), Profile())
 
 
+def own_items(inputs: Inputs) -> dict[str, Item]:
+    """The user's own items, whole, by the local ids under which a prompt shows them."""
+    return {str(place): item for place, item in enumerate(given(unshadowed(inputs).fields), start=1)}
+
+
 def cited(inputs: Inputs, outcome: Outcome) -> tuple[Item, ...]:
     """The items that an outcome cites, in the order of their first citation: the user's own, whole, under own ids."""
-    inputs = unshadowed(inputs)
-    own = {str(place): item for place, item in enumerate(given(inputs.fields), start=1)}
+    own, items = own_items(inputs), unshadowed(inputs).items
     local_ids = dict.fromkeys(evidence.item for evidence in evidence_of(outcome))
-    shown = ((local_id, inputs.items.get(local_id)) for local_id in local_ids)
+    shown = ((local_id, items.get(local_id)) for local_id in local_ids)
     return tuple(own.get(local_id, item) for local_id, item in shown if item is not None)
 
 

@@ -13,6 +13,7 @@ from r2p_dspy.outcome import Inputs, unshadowed
 from r2p_dspy.prediction import Attempt, R2PPrediction
 from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import parse_completion
+from r2p_dspy.prompting.citations import in_own_text
 from r2p_dspy.prompting.parsing import unread
 
 
@@ -48,7 +49,7 @@ class CompletionReader:
         except AdapterParseError as error:
             outcome = unread(error)
         attempt = Attempt(verdicts=judge(self.checks, inputs, outcome), accepted=True)
-        details = replace(self.reason.details_of(inputs, outcome, text), attempts=[attempt])
+        details = in_own_text(replace(self.reason.details_of(inputs, outcome, text), attempts=[attempt]))
         values = unshadowed(outcome).fields
         return R2PPrediction({name: values.get(name) for name in self.reason.answers}, details=details)
 

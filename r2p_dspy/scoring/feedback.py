@@ -7,6 +7,7 @@ from r2p_dspy.checks import BUILT_IN, Verdict, evidence_of
 from r2p_dspy.outcome import Outcome, unshadowed
 from r2p_dspy.prediction import Attempt, Candidate, R2PPrediction, accepted
 from r2p_dspy.profile import Profile
+from r2p_dspy.values.folding import same_label
 
 T = TypeVar("T")
 
@@ -131,4 +132,4 @@ def _detail(prediction: Any, name: str, kind: type[T]) -> T | None:
 
 
 def _same(value: object, other: object) -> bool:
-    return value is not None and str(value).strip() == str(other).strip()
+    return value is not None and same_label(str(value), str(other))
