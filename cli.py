@@ -41,6 +41,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **given: An
         report = run_compile(config, directory, resume, console, trainable)
     console.table(report, directory)
     _next(given["task"], directory / "program.json")
+    _exit_with_failed_rows(report, directory)
 
 
 @cli.command()
@@ -57,6 +58,7 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
         report = run_evaluate(EvaluateConfig.of(**given), directory, resume, console)
     console.table(report, directory)
     _next(given["task"], given["program"])
+    _exit_with_failed_rows(report, directory)
 
 
 @cli.command()
@@ -230,6 +232,15 @@ def _next(task: str, program: Any) -> None:
     """Say what to do after measuring a compiled program, or none."""
     use = f"predict --task {task} --program {program} --input ROWS.jsonl --output ANSWERS.jsonl"
     click.echo(f"next: python cli.py {use if program else f'compile --task {task}'}")
+
+
+def _exit_with_failed_rows(report: Any, directory: Path) -> None:
+    """If rows failed, say how many and where they are, and exit."""
+    from programs.ui.report_table import failed_line
+
+    if line := failed_line(report, directory):
+        click.echo(line)
+        sys.exit(FAILED_ROWS)
 
 
 def _trainable(directory: Path) -> Callable[[Any], Any]:

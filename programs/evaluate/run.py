@@ -75,7 +75,8 @@ def evaluate(
         mlflow=config.mlflow,
         max_failures=config.max_failures,
     ) as run:
-        measurer, extra = Measurer(run, setup, config.num_threads, reporter), dict[str, Any]()
+        measurer = Measurer(run, setup, config.num_threads, reporter)
+        extra, judgements = dict[str, Any](), dict[str, list[Row]]()
         with dspy.context(lm=run.lm):
             if config.ablate:
                 trial = (data.train or data.test)[0]
@@ -86,10 +87,17 @@ def evaluate(
                 measurer.measure(name, program)
         rows = measurer.rows
         if judge is not None:
-            asked = run.recorded(judge)
-            threads = config.num_threads
-            extra["judge"] = judging.judge(task, data.test, rows, asked, run.directory, threads, reporter.start)
-        return Evaluation(measurer.write_report("evaluate", config.model, started, extra), rows)
+            extra["judge"], judgements = judging.judge(
+                task,
+                data.test,
+                rows,
+                run.recorded(judge),
+                run.directory,
+                config.num_threads,
+                reporter.start,
+                config.max_failures,
+            )
+        return Evaluation(measurer.write_report("evaluate", config.model, started, extra, judgements), rows)
 
 
 def _programs(config: EvaluateConfig, setup: Setup) -> dict[str, dspy.Module]:

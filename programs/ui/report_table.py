@@ -9,6 +9,7 @@ from rich.table import Table
 
 from metrics.intervals import Interval
 from programs.evaluate.ablation import FULL, TEMPLATE
+from programs.evaluate.measuring import FAILED
 from programs.optimize.estimate import in_words
 from programs.tasks.task import Task
 from programs.ui.terminal import interval_text, output, print_texts
@@ -45,7 +46,9 @@ def _table(report: Report) -> Table:
     for name in [*first["metrics"], *(["judge"] if judged else [])]:
         table.add_column(f"{name} (95 %)", justify="right", no_wrap=True)
     columns = ["compliance first/final", "evidence first/final", "unparsed", "calls", "tokens in/out", "seconds"]
-    for column in [*columns, *(["tokens for a compliant answer"] if _ablated(report) else [])]:
+    any_failed = any(entry["failed_rows"] for entry in report["programs"].values())
+    columns += ["failed"] * any_failed + ["tokens for a compliant answer"] * _ablated(report)
+    for column in columns:
         table.add_column(column, justify="right")
     for name, entry in report["programs"].items():
         intervals = [*entry["metrics"].values(), *([judged[name]] if judged else [])]
@@ -59,6 +62,7 @@ def _table(report: Report) -> Table:
             str(entry["calls"]),
             f"{entry['tokens']['prompt']}/{entry['tokens']['completion']}",
             f"{entry['seconds']:.0f}",
+            *([str(sum(entry["failed_rows"].values()))] if any_failed else []),
             *([f"{per_compliant:.0f}" if per_compliant else "–"] if _ablated(report) else []),
         )
     return table
@@ -78,6 +82,9 @@ def _comparisons(report: Report) -> Iterator[str]:
     if "per_user" in first:
         means = ", ".join(f"{name} {interval_text(entry['per_user'][metric])}" for name, entry in programs.items())
         yield f"{metric}, mean of the means of {first['users']} users (95 %): {means}"
+    for name, entry in programs.items():
+        if entry["failed_rows"]:
+            yield f"{name}: {_failed(entry['failed_rows'])}, see docs/production.md for which of them have a score"
     if "judge" in report:
         yield from _judge(report["judge"])
     for base in (TEMPLATE, FULL) if _ablated(report) else ():
@@ -91,10 +98,24 @@ def _comparisons(report: Report) -> Iterator[str]:
         yield f"{program} cannot run here: {reason}"
 
 
+def failed_line(report: Report, directory: Path) -> str | None:
+    """How many rows of a report failed, and the file that lists them; None if no row did."""
+    entries = [*report["programs"].values(), report.get("judge", {})]
+    count = sum(sum(entry.get("failed_rows", {}).values()) for entry in entries)
+    return f"{count} rows failed, see {directory / FAILED}" if count else None
+
+
+def _failed(causes: Mapping[str, int]) -> str:
+    counts = ", ".join(f"{count} {cause}" for cause, count in causes.items())
+    return f"{sum(causes.values())} rows failed ({counts})"
+
+
 def _judge(judge: Mapping[str, Any]) -> Iterator[str]:
     for pair, result in judge["pairwise"].items():
         first = "" if result["first_place"] is None else f", the first place {100 * result['first_place']:.0f} %"
         yield f"judge, {pair}: wins {interval_text(result)}, ties {100 * result['ties']:.0f} %{first}"
+    if judge.get("failed_rows"):
+        yield f"judge: {_failed(judge['failed_rows'])}; they have no judgement"
     tokens = f"{judge['tokens']['prompt']}/{judge['tokens']['completion']}"
     yield f"judge {judge['lm']}: {judge['calls']} calls, tokens in/out {tokens}, {judge['seconds']:.0f} s"
 
