@@ -130,6 +130,7 @@ def _compile_and_measure(
         notes = provenance(config.model, run.lm, setup.data, setup.task, scored, summary)
         save_program(compiled, saved, task=setup.task.name, notes=notes, settings=settings.model_dump())
         write_json(summary_file, summary)
+        limiter.raise_if_closed()  # the best program so far is kept
     if summary["winner"] != "uncompiled":
         measurer.measure("compiled", compiled)
     elif start in measurer.rows:
