@@ -69,6 +69,7 @@ class Call:
     dspy_usage: dict[str, Any] = field(default_factory=dict)  # the usage entry that DSPy tracked
     usage: Usage = Usage(calls=1)
     readings: list[Any] = field(default_factory=list)  # what readers of the answer saw and replied; see `replay`
+    replies: list[dict[str, Any]] = field(default_factory=list)  # how the answer ended, and more; see `Reply`
 
 
 class CallCache:
@@ -134,7 +135,8 @@ class CallCache:
             raise CallCacheFailed(
                 f"cannot read {self.path} ({error}); remove it, or give another --calls, then go on with --resume"
             ) from None
-        return Call(answer["outputs"], answer["usage"], Usage(1, *spent), answer["readings"])
+        replies = answer.get("replies", [])  # earlier versions stored none
+        return Call(answer["outputs"], answer["usage"], Usage(1, *spent), answer["readings"], replies)
 
     def put(self, key: str, model: str, call: Call, user: str | None = None) -> None:
         """Store a completed call, of a user if one is named; CallCacheFailed if the file cannot be written.
@@ -142,7 +144,7 @@ class CallCache:
         On a full disk the reserve is freed, so that answers under way are stored all the same, if they fit.
         """
         usage, owner = call.usage, None if user is None else _digest(user)
-        answer = {"outputs": call.outputs, "usage": call.dspy_usage, "readings": call.readings}
+        answer = {"outputs": call.outputs, "usage": call.dspy_usage, "readings": call.readings, "replies": call.replies}
         spent = (usage.prompt, usage.completion, usage.usd, usage.seconds)
         try:
             row = (_digest(key), owner, self.run, model, time.time(), *spent, _pack(answer))

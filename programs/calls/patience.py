@@ -28,10 +28,10 @@ class RunStopped(BaseException):
 
 
 class CallFailures:
-    """Decides for one model what a failed call means: ask again, give the row up, or end the run. Threads may share it.
+    """Decides for one model what a failed call means: ask again, give it up, or end the run. Threads may share it.
 
-    A call whose server failed (a cause of scope "server", see `failures.SCOPES`) is asked again, `ASKS` times in all. The
-    run ends, and the limiter lets no further call begin, when
+    A call whose server failed (a cause of scope "server", see `failures.SCOPES`) is asked `ASKS` times in all. The run
+    ends, and the limiter lets no further call begin, when
 
     - the failures are more than `most` of the calls, of the first 100 at least;
     - five calls one after another fail;

@@ -12,14 +12,13 @@ from metrics.judge import JudgeError, Pairwise, Rubric, first_place
 from programs.calls.failures import failure_of
 from programs.calls.patience import MAX_FAILURES
 from programs.evaluate import report
-from programs.evaluate.runner import Progress, collect, finished, usage_fields
-from programs.runs.configs import ModelConfig
+from programs.evaluate.runner import MALFORMED, Progress, collect, finished, usage_fields
 from programs.runs.directory import Run
+from programs.runs.model import ModelConfig
 from programs.tasks.task import Task
 from r2p_dspy import BM25, AssertionFailed, connect
 from r2p_dspy.errors import ConfigError
 
-UNREAD = "unread"  # the cause of a failed judgement: the judge's answer cannot be read
 _BASE = "cot"
 _COMPARED = ("r2p", "compiled")
 
@@ -129,7 +128,8 @@ def _row(module: dspy.Module, task: Task, example: dspy.Example, answer: Any, ag
 def _failure(error: JudgeError) -> dict[str, str]:
     """The entries of a judgement that failed, or whose answer cannot be read; raises what every row would meet."""
     if isinstance(error.__cause__, AssertionFailed):
-        return {"failed": UNREAD, "error": str(error)}
+        why = error.__cause__.prediction.details.unreadable
+        return {"failed": why.cause if why else MALFORMED, "error": str(error)}
     failure = error.__cause__ and failure_of(error.__cause__)
     if failure is None or failure.scope == "run":
         raise error

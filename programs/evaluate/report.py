@@ -14,7 +14,8 @@ from programs.data.dataset import Data
 from programs.evaluate.ablation import FULL, TEMPLATE
 from programs.evaluate.baselines import trivial_baselines
 from programs.evaluate.runner import MALFORMED, is_scored
-from programs.runs.configs import ModelConfig
+from programs.runs.cautions import cautions
+from programs.runs.model import ModelConfig, lm_settings
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
 from r2p_dspy import __version__
@@ -53,16 +54,18 @@ def build_report(
         "lm": lm.model,
         "retriever": settings.retriever,
         "k": settings.k,
-        "temperature": model.temperature,
+        "temperature": model.used_temperature,
         "constrain": None,  # constrained decoding does not exist yet
         "seed": model.seed,
         "examples": len(data.test),
         "seconds": round(seconds, 1),
         "programs": {name: entry(task, results, baselines, lm) for name, results in rows.items()},
         "differences": all_differences(task, rows),
+        "lm_settings": lm_settings(lm, model.adapter),
         "retriever_tokens": retriever_tokens,
         "shared_users": data.shared_users,
         "skipped": data.skipped,
+        "warnings": cautions(task, [example[task.answer] for example in data.test], model.name, data.source),
         **extra,
     }
 
@@ -82,9 +85,9 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         - `baselines`: as given;
         - `compliance`, `evidence_validity` and the same with `_first`: shares in [0, 1] of the final and the first
           attempts; None for a program without a template or without evidence;
-        - `parse_failures`: unanswered rows by cause; they score as no answer;
-        - `failed_rows`: rows with a failed call, by cause. Those whose server failed are left out of everything but
-          the sums of `calls`, `tokens` and `seconds`;
+        - `parse_failures`: unanswered rows by `Cause` of `r2p_dspy.prompting.causes`; they score as no answer;
+        - `failed_rows`: rows with a failed call, by `Cause` of `programs.calls.failures`. Those whose server failed are
+          left out of everything but the sums of `calls`, `tokens` and `seconds`;
         - `violations`, `violations_first`: counts by check;
         - `calls`, `tokens`, `seconds`: sums over the examples. A call that the cache answered counts as it did when it
           was made;
@@ -127,7 +130,7 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
 def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """The task's metrics of one program's rows, each with its 95 % interval; see `scored`."""
     rows = scored(rows)
-    answers, golds = _column(rows, "answer"), _column(rows, "gold")
+    answers, golds = list(map(answer_of, rows)), _column(rows, "gold")
     return {
         name: of_metric(task.metric(name), answers, golds, task.labels, users=users(rows)).rounded()
         for name in task.metrics
@@ -181,6 +184,11 @@ def usage(rows: Sequence[Row], lm: dspy.LM) -> dict[str, Any]:
     }
 
 
+def answer_of(row: Row) -> Any:
+    """A row's answer; the empty text where it could not be read, since None may be an answer."""
+    return "" if row["parse_failure"] else row["answer"]
+
+
 def _column(rows: Sequence[Row], name: str) -> list[Any]:
     return [row.get(name) for row in rows]
 
@@ -192,7 +200,7 @@ def _differences(
     for left_out, pairs in _pairs(rows, bases).items():
         names = dict.fromkeys(name for pair in pairs for name in pair)
         common = {name: [row for row in rows[name] if row["id"] not in left_out] for name in names}
-        answers = {name: _column(results, "answer") for name, results in common.items()}
+        answers = {name: list(map(answer_of, results)) for name, results in common.items()}
         first = next(iter(common.values()))
         wanted = dict.fromkeys(base for base, _ in pairs)
         compared = of_differences(
@@ -203,9 +211,7 @@ def _differences(
     return by_base
 
 
-def _pairs(
-    rows: Mapping[str, Sequence[Row]], bases: Sequence[str]
-) -> dict[frozenset[Any], list[tuple[str, str]]]:
+def _pairs(rows: Mapping[str, Sequence[Row]], bases: Sequence[str]) -> dict[frozenset[Any], list[tuple[str, str]]]:
     """The pairs of a base and a program, by the ids of the rows that do not count for one of the two."""
     missing = {name: frozenset(row["id"] for row in results if not is_scored(row)) for name, results in rows.items()}
     pairs: dict[frozenset[Any], list[tuple[str, str]]] = {}
@@ -222,7 +228,7 @@ def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
         return {}
     means = {}
     for metric in filter(lambda metric: metric.is_mean, map(task.metric, task.metrics)):
-        values = [metric.example(row["answer"], row["gold"], task.labels) for row in rows]
+        values = [metric.example(answer_of(row), row["gold"], task.labels) for row in rows]
         means[metric.name] = of_user_means(values, owners).rounded()
     return {"users": len(set(owners)), "per_user": means}
 
@@ -239,4 +245,4 @@ def _count(names: Iterable[str]) -> dict[str, int]:
 def _correct(task: Task, rows: Sequence[Row]) -> float:
     """How many answers are the exact label; 0 for free text."""
     exact = METRICS["accuracy"].example
-    return sum(exact(row["answer"], row["gold"], task.labels) for row in rows) if task.labels else 0
+    return sum(exact(answer_of(row), row["gold"], task.labels) for row in rows) if task.labels else 0

@@ -1,8 +1,8 @@
 """Run a program over examples. Each example gives a row, which is written as soon as it is there.
 
-A row is answered; or unanswered, where the model wrote nothing that can be read, or a filter kept the prompt from it; or
-failed, with the cause (`programs.calls.failures`). An unanswered row scores as no answer. A failed row has no score if
-its server failed: that says nothing about the program.
+A row is answered; or unanswered, where the model wrote nothing that can be read, or a filter kept the prompt from it;
+or failed, with the cause (`programs.calls.failures`). An unanswered row scores as no answer. A failed row has no score
+if its server failed: that says nothing about the program.
 """
 
 import threading
@@ -25,9 +25,11 @@ from programs.tasks.task import Task
 from r2p_dspy import Details, R2PPrediction, optimizing
 from r2p_dspy.errors import RunError
 from r2p_dspy.prediction import attempts_of
+from r2p_dspy.prompting.causes import Cause, Unreadable, explaining, unreadable_of
+from r2p_dspy.prompting.replies import listening
+from r2p_dspy.values.typed import allows_none, plain
 
-MALFORMED = "malformed"  # why an answer could not be read: it does not have the requested format
-FILTERED = "filtered"  # why there is no answer: a content filter keeps the prompt from the model
+MALFORMED: Cause = "malformed"  # why an answer could not be read: it does not have the requested format
 _FEW = 20  # the share of fewer rows says nothing, so it is that of so many
 
 Progress = Callable[[], None]
@@ -49,9 +51,10 @@ class ResultRow(UsageFields):
 
     id: str
     user: str | None
-    answer: Any  # of the type that the task's signature gives its answer
+    answer: Any  # as JSON, of the type that the task's signature gives its answer
     gold: Any
     parse_failure: str | None  # the cause
+    completion: str | None  # what the model wrote, where it cannot be read
     failed: str | None  # the cause, if a call failed
     error: str | None  # the reason in the provider's words, if a call failed
     compliant_first: bool | None
@@ -155,7 +158,7 @@ def finished(rows: Iterable[RowT]) -> dict[Any, RowT]:
 
 
 def is_scored(row: Mapping[str, Any]) -> bool:
-    """Whether a row counts in metrics: it did not fail, or asking again cannot help. A server's failure does not count."""
+    """Whether a row counts in metrics: it did not fail, or by its own request, so that asking again cannot help."""
     return row.get("failed") is None or SCOPES.get(row["failed"]) == "row"
 
 
@@ -173,29 +176,41 @@ def usage_fields(usage: UsageTracker, started: float) -> UsageFields:
 
 
 def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
-    started, malformed, failure = time.monotonic(), False, None
-    # DSPy's silent second call through its JSON adapter would pass for an answer in the requested format.
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+    started, lm = time.monotonic(), listening(dspy.settings.lm)
+    adapter = dspy.settings.adapter or dspy.ChatAdapter()
     # Each row has a trace and a history of its own, which would else grow with the examples.
-    isolated = dspy.context(adapter=adapter, trace=[], disable_history=True)
+    isolated = dspy.context(lm=lm, adapter=adapter, trace=[], disable_history=True)
+    why: Unreadable | None = None
+    failure: Failure | None = None
     with dspy.track_usage() as usage, optimizing(), isolated:
         try:
-            prediction = program(**example.inputs())
-        except (AdapterParseError, RecursionError):  # a model that repeats "[" gives JSON that is too deep to read
-            prediction, malformed = dspy.Prediction(), True
+            with explaining(getattr(lm, "kwargs", {}), task.signature):
+                prediction = program(**example.inputs())
+        except AdapterParseError as error:
+            prediction, why = dspy.Prediction(), unreadable_of(error)
+        except RecursionError:  # a model that repeats "[" gives JSON that is too deep to read
+            prediction, why = dspy.Prediction(), Unreadable(cause=MALFORMED, reason="it is nested too deeply")
         except LMError as error:
             prediction, failure = dspy.Prediction(), _of_row(error)
     answer = prediction.get(task.answer)
     # Not the prediction's own attributes, which an output of such a name hides.
     details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
-    attempts = attempts_of(prediction)
+    attempts, why = attempts_of(prediction), why or details.unreadable
+    if (
+        failure is None
+        and why is None
+        and answer is None
+        and not allows_none(task.signature.output_fields[task.answer].annotation)
+    ):
+        why = Unreadable(cause=MALFORMED, reason="there is no answer")
     return {
         "id": example.id,
         "user": example.get("user"),
-        "answer": answer,
-        "gold": example[task.answer],
-        "parse_failure": _parse_failure(failure) if malformed or answer is None else None,
-        "failed": None if failure is None or failure.cause == FILTERED else failure.cause,
+        "answer": plain(answer),
+        "gold": plain(example[task.answer]),
+        "parse_failure": why.cause if why else None,
+        "completion": why.reply if why else None,
+        "failed": failure and failure.cause,
         "error": failure and failure.reason,
         "compliant_first": compliant_first(prediction),
         "compliant": compliant_final(prediction),
@@ -216,10 +231,3 @@ def _of_row(error: LMError) -> Failure:
     if failure is None or failure.scope == "run":
         raise error
     return failure
-
-
-def _parse_failure(failure: Failure | None) -> str | None:
-    """Why there is no answer, unless it is unknown because the call failed."""
-    if failure is None:
-        return MALFORMED
-    return FILTERED if failure.cause == FILTERED else None

@@ -1,4 +1,4 @@
-"""The candidates that an optimizer rates on dev, and the best of them: for when a limit or a failing server stops it."""
+"""The candidates that an optimizer rates on dev, and the best of them, which is kept when something stops it."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +13,7 @@ from programs.calls.usage import UsageLimiter, UsageLimitReached
 from programs.optimize.safe_metric import FailureCounter
 from r2p_dspy import R2P
 from r2p_dspy.errors import RunError
+from r2p_dspy.modules.profile_predict import is_whole
 
 Scored = tuple[dspy.Example, float]  # an example, and a score in [0, 1]
 
@@ -60,7 +61,9 @@ class RatedCandidates(BaseCallback):
         """A program's score, 0 to 100, on the examples that can be compared; RunError if there is none."""
         common = [score for example, score in scores if not self.failures.failed_on(example)]
         if not common:
-            raise RunError("the model's server failed on every dev example, so nothing can be compared; try again later")
+            raise RunError(
+                "the model's server failed on every dev example, so nothing can be compared; go on with --resume"
+            )
         return round(100 * sum(common) / len(common), 2)
 
     def best(self, first: int = 0) -> dspy.Module | None:
@@ -87,9 +90,9 @@ def copy_learned_state(program: R2P, optimized: dspy.Module) -> R2P:
         predictor.lm = learned[name].lm or predictor.lm
         predictor.demos = []
         for demo in learned[name].demos:
-            fields = {field: demo.get(field) for field in predictor.signature.fields}
+            fields = {field: demo[field] for field in predictor.signature.fields if field in demo}
             whole = dspy.Example(augmented=True, **fields)
-            if None not in fields.values() and whole not in predictor.demos:
+            if is_whole(fields, predictor.signature) and whole not in predictor.demos:
                 predictor.demos.append(whole)
     return clean
 

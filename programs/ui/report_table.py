@@ -14,6 +14,7 @@ from programs.optimize.estimate import in_words
 from programs.tasks.task import Task
 from programs.ui.terminal import interval_text, output, print_texts
 from programs.ui.terminal import table as new_table
+from r2p_dspy.prompting.causes import REMEDIES
 
 Report = Mapping[str, Any]
 
@@ -22,6 +23,7 @@ def print_report(report: Report, directory: Path) -> None:
     """Print a report to stdout as tables and a few lines, the last of which says where everything is."""
     if report["programs"]:
         output().print(_table(report))
+        print_texts(f"note: {warning}" for warning in report.get("warnings", ()))
         print_texts(_comparisons(report))
         if "tuning" in report:
             _print_tuning(report["tuning"])
@@ -85,6 +87,9 @@ def _comparisons(report: Report) -> Iterator[str]:
     for name, entry in programs.items():
         if entry["failed_rows"]:
             yield f"{name}: {_failed(entry['failed_rows'])}, see docs/production.md for which of them have a score"
+        for cause, count in entry["parse_failures"].items():
+            advice = f"; {REMEDIES[cause]}" if cause in REMEDIES else ""
+            yield f"{name}: {count} answers cannot be read ({cause}){advice}"
     if "judge" in report:
         yield from _judge(report["judge"])
     for base in (TEMPLATE, FULL) if _ablated(report) else ():

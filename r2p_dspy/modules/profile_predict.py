@@ -1,5 +1,6 @@
 """A predictor that shows a profile: items under local ids, whole demos within a budget, a prompt that fits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dspy
@@ -12,9 +13,18 @@ from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import PicklableSignature, profile_field
 from r2p_dspy.values.media import MEDIUM_TOKENS, split_media
 from r2p_dspy.values.tokens import estimate_tokens
+from r2p_dspy.values.typed import allows_none
 
 _SIGNATURES = ("signature", "original_signature")  # attributes
 _CHARACTERS_PER_TOKEN = 4  # of English, about
+
+
+def is_whole(demo: Mapping[str, Any], signature: type[dspy.Signature]) -> bool:
+    """Whether a demo has a value for every field; None is one where the field's type allows it."""
+    return all(
+        name in demo and (demo[name] is not None or allows_none(info.annotation))
+        for name, info in signature.fields.items()
+    )
 
 
 class ProfilePredict(dspy.Predict):
@@ -71,7 +81,7 @@ class ProfilePredict(dspy.Predict):
         budget: float = self.demo_tokens
         for demo in demos:
             values = dict(demo)
-            if any(values.get(name) is None for name in self.signature.fields):
+            if not is_whole(values, self.signature):
                 continue
             values[self.profile] = Profile.of(values[self.profile]).local()
             # As rendered, so that a demo read back from a file takes as much as it took before.
@@ -94,8 +104,18 @@ class ProfilePredict(dspy.Predict):
         given: Any = inputs.get("demos", self.demos)  # DSPy takes any kind of rows
         demos = self.usable_demos(given)
         items = Profile.of(inputs.get(self.profile)).local()
+        inputs = {name: self._local_turns(value) for name, value in inputs.items()}
         lm = inputs.get("lm") or self.lm or dspy.settings.lm
         fields = {name: value for name, value in inputs.items() if name in self.signature.input_fields}
         limit = {**self.config, **inputs.get("config", {})}.get("max_tokens")
         items, demos, truncated = shorten(lm, adapter, self.signature, demos, fields, self.profile, items, limit)
         return {**inputs, "demos": demos, self.profile: items}, truncated
+
+    def _local_turns(self, value: Any) -> Any:
+        """A conversation with the items of its turns as prompts show them; any other input as it is."""
+        if not isinstance(value, dspy.History):
+            return value
+        own = self.profile
+        return dspy.History(
+            messages=[{**turn, own: Profile.of(turn[own]).local()} if own in turn else turn for turn in value.messages]
+        )

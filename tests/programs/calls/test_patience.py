@@ -42,7 +42,12 @@ def outcomes(lm, calls):
         ("a hanging one too", ["a", HANG, "b"], ["a", "b"], 3),
         ("even before its first answer, if it speaks", [DOWN, BUSY, "a"], ["a"], 3),
         ("a call that fails every time is given up", ["a", *[DOWN] * ASKS, "b"], ["a", errors.LMServerError, "b"], 5),
-        ("what the server refuses is not asked again", ["a", REFUSED, "b"], ["a", errors.LMInvalidRequestError, "b"], 3),
+        (
+            "what the server refuses is not asked again",
+            ["a", REFUSED, "b"],
+            ["a", errors.LMInvalidRequestError, "b"],
+            3,
+        ),
         ("a server that was never there is not waited for", [HANG], [RunStopped] * 3, 1),
         ("a user who is refused is refused later too", ["a", KEY], ["a", RunStopped, RunStopped], 2),
         ("five failures in a row end the run", ["a", DOWN], ["a", errors.LMServerError, RunStopped, RunStopped], 6),
@@ -60,7 +65,7 @@ def test_async_calls_are_asked_again():
     assert len(engine.requests) == 3
 
 
-@pytest.mark.parametrize("share, most, ends", [(0.02, 0.05, False), (0.2, 0.05, True), (0.2, 0.3, False), (0.01, 0, True)])
+@pytest.mark.parametrize("share, most, ends", [(0.02, 0.05, 0), (0.2, 0.05, 1), (0.2, 0.3, 0), (0.01, 0, 1)])
 def test_run_ends_over_the_share(share, most, ends):
     draw = random.Random(0)
     lm, engine = model(lambda request: DOWN if draw.random() < share else "a", most=most)
@@ -77,8 +82,8 @@ def test_message_names_causes_share_and_remedy():
         lm("Hello")
     assert isinstance(stopped.value.error, RunError)
     assert str(stopped.value.error) == (
-        "6 of 12 calls of scripted/test failed, more than --max-failures 0.05 allows (5 timeout, 1 server; the last: 500); "
-        "what was answered is kept: go on with --resume"
+        "6 of 12 calls of scripted/test failed, more than --max-failures 0.05 allows (5 timeout, 1 server; the last: "
+        "500); what was answered is kept: go on with --resume"
     )
 
 
