@@ -12,7 +12,7 @@ import click
 
 from finetune.cli_options import training_options
 from programs.ui.errors import FAILED_ROWS, CommandGroup
-from programs.ui.options import COMPILING, DATA, MEASURES, RUN, SERVED, SETTINGS, SWEPT_SETTINGS, options
+from programs.ui.options import CALLS, COMPILING, DATA, MEASURES, RUN, SERVED, SETTINGS, SWEPT_SETTINGS, options
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -84,7 +84,7 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
 @options("tasks")
 @training_options
 @options("data", "model", *SERVED, "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
-@options("output", "resume", "verbose")
+@options(*CALLS, "output", "resume", "verbose")
 def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Distill a program on a large model into a small open model that answers in one call: traces, SFT, then GRPO.
 
@@ -115,7 +115,7 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 @click.option("--input", "source", metavar="FILE", required=True, help="Read JSONL rows with id, question and profile.")
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
 @options("program", "task", "model", *SERVED, *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
-@options("resume")
+@options(*CALLS, "resume")
 def predict(source: str, target: str, resume: bool, **given: Any) -> None:
     """Answer the rows of a file, each with the evidence that the answer rests on.
 
@@ -124,11 +124,13 @@ def predict(source: str, target: str, resume: bool, **given: Any) -> None:
     raise, an answer that fails an assert is none: its row fails.
 
     Rows that cannot be answered go to NAME.failed.jsonl beside the output, with line and reason: flawed rows, answers
-    that cannot be read, requests that the model refuses. They count as done, and the exit code is 3. To try them again,
-    copy their rows into a new input. A row left out by --skip goes there too.
+    that cannot be read, requests that the model refuses, requests that the server fails to answer although it answers
+    others. They count as done, and the exit code is 3. To try them again, copy their rows into a new input. A row left
+    out by --skip goes there too, also when the run is resumed.
 
-    If the model cannot be reached, no row fails: the run stops, and --resume goes on with the first row that is not
-    done. The run stops too when a check of the task itself fails, and when 50 rows fail one after another.
+    If the server is away, no row fails: the run stops, and --resume goes on. It repeats no completed call: until the
+    run is finished, these are kept in NAME.calls. The run stops too when a check of the task itself fails, and when 50
+    rows fail one after another.
     """
     from programs.predict.run import run_predict
     from programs.runs.configs import PredictConfig

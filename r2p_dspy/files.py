@@ -1,6 +1,7 @@
 """Write files whole or not at all, and tell contents apart by a digest."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,15 +28,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield part
         if part.is_dir():
             _remove(path)  # a directory takes the place of nothing but an empty one
+        elif part.exists():
+            with part.open("rb") as file:
+                os.fsync(file.fileno())  # else a power failure may leave an empty file under the name
         part.replace(path)
     except BaseException:
         _remove(part)
         raise
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file, whole or not at all. Half of a surrogate pair, which models do write, becomes its escape."""
+def write_atomic(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a file, whole or not at all. Half of a surrogate pair, which models do write, becomes its escape.
+
+    Only its owner can read a private file.
+    """
     with atomic_path(path) as part:
+        if private:
+            part.touch(0o600)
         part.write_text(text, "utf-8", "backslashreplace", "\n")
 
 

@@ -60,6 +60,9 @@ class Usage:
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(**{name: value - getattr(other, name) for name, value in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class Call:
@@ -78,8 +81,16 @@ class CallCache:
     It holds the models' answers, and so words from users' histories. Of prompts and of users' ids it holds digests
     only. `forget` deletes a user's calls. You may delete its directory at any time; then calls are paid for again.
 
-    The directory is created if it is missing; RunError if it cannot be used. `run` is the id of the run that pays for
-    new calls.
+    The directory is created if it is missing.
+
+    Args:
+        directory: where it is; a cache of answers to other requests may be there.
+        run: the id of the run that pays for new calls.
+        by_row: answer a call only by one that was made for the same row (see `answering`). Programs that are measured
+            side by side, and rows that ask the same, then draw their answers each for itself.
+
+    Raises:
+        RunError: if the directory cannot be used.
 
     Examples:
         >>> import tempfile
@@ -91,8 +102,8 @@ class CallCache:
         (1, None)
     """
 
-    def __init__(self, directory: Path, run: str = ""):
-        self.path, self.run = directory / "ledger.sqlite", run
+    def __init__(self, directory: Path, run: str = "", *, by_row: bool = False):
+        self.path, self.run, self.by_row = directory / "ledger.sqlite", run, by_row
         self._reserve, self._lock, self._synced = directory / "reserve", threading.Lock(), 0.0
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -135,7 +146,7 @@ class CallCache:
             raise CallCacheFailed(
                 f"cannot read {self.path} ({error}); remove it, or give another --calls, then go on with --resume"
             ) from None
-        replies = answer.get("replies", [])  # earlier versions stored none
+        replies = answer.get("replies", [])  # the first format stored none
         return Call(answer["outputs"], answer["usage"], Usage(1, *spent), answer["readings"], replies)
 
     def put(self, key: str, model: str, call: Call, user: str | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from dspy.utils import exceptions as dspy_errors
 from dspy.utils.exceptions import LMError, LMInvalidRequestError
 
+from r2p_dspy.engines.keys import without_credentials
 from r2p_dspy.prompting.causes import is_filtered
 
 Cause: TypeAlias = Literal[
@@ -87,7 +88,7 @@ def failure_of(error: BaseException) -> Failure | None:
     """
     if not isinstance(error, LMError):
         return None
-    cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), "unexpected")
+    cause: Cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), "unexpected")
     if cause == "invalid" and isinstance(error, LMInvalidRequestError) and is_filtered(error):
         cause = "filtered"
-    return Failure(cause, " ".join(str(error).split())[:300])
+    return Failure(cause, " ".join(without_credentials(str(error)).split())[:300])

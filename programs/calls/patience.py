@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 
 from dspy.utils.exceptions import LMError
 
@@ -99,8 +99,3 @@ class CallFailures:
 
     def __deepcopy__(self, memo: dict[int, object]) -> "CallFailures":
         return self  # optimizers copy programs, and with them their models
-
-
-def once() -> Iterator[AbstractContextManager[None]]:
-    """What `CallFailures.asks` gives for a call that is made once, whatever comes of it."""
-    yield nullcontext()

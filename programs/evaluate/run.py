@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import dspy
 
+from programs.calls.keeping import CallKeeping
 from programs.evaluate import judge as judging
 from programs.evaluate.ablation import ablation, not_runnable
 from programs.evaluate.controls import controls
@@ -64,6 +65,7 @@ def evaluate(
     task, data = setup.task, setup.data
     judge, programs = judging.connected(task, config.judge), _programs(config, setup)
     identity = setup.identity(lm, judge)
+    calls = CallKeeping.of(config.calls, config.cache, output / "calls")
     with open_run(
         output,
         "evaluate",
@@ -72,6 +74,7 @@ def evaluate(
         lm,
         reporter,
         resume=resume,
+        calls=calls,
         mlflow=config.mlflow,
         max_failures=config.max_failures,
     ) as run:

@@ -20,6 +20,7 @@ from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
 from programs.calls.failures import SCOPES, Failure, failure_of
 from programs.calls.patience import MAX_FAILURES
+from programs.calls.rows import answering
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
 from r2p_dspy import Details, R2PPrediction, optimizing
@@ -108,9 +109,10 @@ def collect(
 ) -> list[RowT]:
     """Make a row for each example that has none yet, in threads, and write it as soon as it is there; see `measure`.
 
-    `ask` makes an example's row, which has the example's `id`, and as `failed` the cause if a call failed. Rows whose
-    server failed are asked again when a run is resumed. RunError if no row is answered, or more than `max_failures` of
-    them fail, of 20 at least. The first exception of `ask`, or of writing, is raised.
+    `ask` makes an example's row, which has the example's `id`, and as `failed` the cause if a call failed. Calls are
+    kept under the example, its user and the name of the rows. Rows whose server failed are asked again when a run is
+    resumed. RunError if no row is answered, or more than `max_failures` of them fail, of 20 at least. The first
+    exception of `ask`, or of writing, is raised.
     """
     done = finished(cast("Iterable[RowT]", rows))
     todo = [example for example in examples if example.id not in done]
@@ -129,7 +131,8 @@ def collect(
 
     def run(example: dspy.Example) -> None:
         try:
-            row = ask(example)
+            with answering(rows.path.stem, example.id, user=example.get("user") or example.id):
+                row = ask(example)
             with lock:
                 rows.append(dict(row))
                 done[row["id"]] = row
@@ -149,6 +152,8 @@ def collect(
     except Exception as stopped:
         first = failures[0] if failures else stopped
         raise first from first.__cause__  # which is the user's own failure, if a check failed
+    finally:
+        rows.sync()
     return [done[example.id] for example in examples]
 
 
@@ -191,7 +196,7 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
         except RecursionError:  # a model that repeats "[" gives JSON that is too deep to read
             prediction, why = dspy.Prediction(), Unreadable(cause=MALFORMED, reason="it is nested too deeply")
         except LMError as error:
-            prediction, failure = dspy.Prediction(), _of_row(error)
+            prediction, failure = dspy.Prediction(), failure_of_row(error)
     answer = prediction.get(task.answer)
     # Not the prediction's own attributes, which an output of such a name hides.
     details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
@@ -225,7 +230,7 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
     }
 
 
-def _of_row(error: LMError) -> Failure:
+def failure_of_row(error: LMError) -> Failure:
     """Why a row's call failed; raises a failure that every row would meet."""
     failure = failure_of(error)
     if failure is None or failure.scope == "run":

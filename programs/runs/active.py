@@ -1,7 +1,7 @@
 """Opening a run: its directory, the call cache, the limits on what it spends, and MLflow."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 
 from programs.calls.cache import CallCache, CallCacheFailed, Usage
+from programs.calls.keeping import CallKeeping
 from programs.calls.patience import MAX_FAILURES, CallFailures, RunStopped
 from programs.calls.recording import record_calls
 from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
@@ -38,6 +39,39 @@ class ActiveRun:
 
 
 @contextmanager
+def open_calls(
+    calls: CallKeeping,
+    run: str,
+    limits: UsageLimits = UsageLimits(),  # noqa: B008  (frozen)
+) -> Iterator[tuple[UsageLimiter, CallCache | None]]:
+    """Open a run's call cache, or none, and the limiter of its calls. When the block ends, calls under way are kept.
+
+    Args:
+        calls: how calls are kept.
+        run: the id of the run.
+        limits: the most that the run may spend, with what the cache says that it spent before.
+
+    Raises:
+        RunError: for a directory that cannot be used, when the disk becomes full, and when too many calls fail.
+        LMError: when the model cannot be reached, or refuses the user.
+    """
+    cache = None if calls.directory is None else CallCache(calls.directory, run, by_row=calls.by_row)
+    limiter = UsageLimiter(limits, Usage() if cache is None else cache.usage(run))
+    try:
+        yield limiter, cache
+    except CallCacheFailed as failed:
+        raise RunError(str(failed)) from None
+    except RunStopped as stopped:
+        raise stopped.error from stopped.__cause__
+    finally:
+        # Calls that are under way are paid for, so their answers are kept.
+        limiter.close(UsageLimitReached("the run is over"))
+        limiter.drain()
+        if cache is not None:
+            cache.close()
+
+
+@contextmanager
 def open_run(
     output: Path,
     command: str,
@@ -48,7 +82,7 @@ def open_run(
     *,
     resume: bool = False,
     limits: UsageLimits = UsageLimits(),  # noqa: B008  (frozen)
-    calls: Path | None = None,
+    calls: CallKeeping = CallKeeping(None),  # noqa: B008  (frozen)
     mlflow: str | None = None,
     max_failures: float = MAX_FAILURES,
 ) -> Iterator[ActiveRun]:
@@ -61,7 +95,7 @@ def open_run(
         lm: the model that programs ask.
         reporter: shows what fails at the end.
         limits: the most that the run may spend.
-        calls: directory of the call cache; None keeps no calls.
+        calls: how it keeps its calls.
         mlflow: where MLflow keeps the run; None for nowhere.
         max_failures: the share of the calls of a model that may fail, see `CallFailures`.
 
@@ -77,22 +111,12 @@ def open_run(
         Run(output, {"command": command, **options, **identity}, resume) as directory,
         tracking.tracked(store, directory.path, command, options, reporter),
     ):
-        try:
-            cache = None if calls is None else CallCache(calls, directory.id)
-        except RunError:
-            directory.withdraw()
-            raise
-        limiter = UsageLimiter(limits, Usage() if cache is None else cache.usage(directory.id))
-        try:
+        with ExitStack() as stack:
+            try:
+                limiter, cache = stack.enter_context(open_calls(calls, directory.id, limits))
+            except RunError:
+                directory.withdraw()
+                raise
             failures = CallFailures(limiter, lm.model, max_failures)
             yield ActiveRun(directory, record_calls(lm, cache, limiter, failures), limiter, cache, max_failures)
-        except CallCacheFailed as failed:
-            raise RunError(str(failed)) from None
-        except RunStopped as stopped:
-            raise stopped.error from stopped.__cause__
-        finally:
-            # Calls that are under way are paid for, so their answers are kept.
-            limiter.close(UsageLimitReached("the run is over"))
-            limiter.drain()
-            if cache is not None:
-                cache.close()
+        calls.finish()
