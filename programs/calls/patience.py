@@ -1,5 +1,6 @@
 """Calls that fail through no fault of the program: asked again, counted, and the run's end once they are too many."""
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -33,8 +34,9 @@ class CallFailures:
     A call whose server failed (a cause of scope "server", see `failures.SCOPES`) is asked `ASKS` times in all. The run
     ends, and the limiter lets no further call begin, when
 
-    - the failures are more than `most` of the calls, of the first 100 at least;
-    - five calls one after another fail;
+    - more than `most` of the calls, of the first 100 at least, fail when they are first asked, and that by more than two
+      standard errors, so that it is no chance: with 0.05, ten of the first 100;
+    - five times, one after another, no call is answered;
     - a server that has never answered does not answer the first calls either;
     - the server refuses the user, or does not know the model.
 
@@ -51,15 +53,16 @@ class CallFailures:
         if not 0 <= most <= 1:
             raise ConfigError(f"--max-failures is a share between 0 and 1, not {most:g}")
         self.most = most
-        self.causes: Counter[str] = Counter()  # of failed calls
+        self.causes: Counter[str] = Counter()  # of the calls that fail when they are first asked
         self._limiter, self._model = limiter, model
-        self._answered = self._in_a_row = 0
+        self._answered = self._unanswered = 0  # calls, at this moment
+        self._in_a_row = 0  # failures since the last answer
         self._lock = threading.Lock()
 
     def asks(self) -> Iterator[AbstractContextManager[None]]:
         """Contexts to make a call in: one after another, until the call is answered or given up."""
         for number in range(1, ASKS + 1):
-            yield self._ask(last=number == ASKS)
+            yield self._ask(number)
 
     def answered(self) -> None:
         """Count a call that was answered."""
@@ -67,32 +70,38 @@ class CallFailures:
             self._answered, self._in_a_row = self._answered + 1, 0
 
     @contextmanager
-    def _ask(self, last: bool) -> Iterator[None]:
+    def _ask(self, number: int) -> Iterator[None]:
         try:
             yield
+            with self._lock:
+                self._unanswered -= number > 1
         except LMError as error:
             failure = failure_of(error)
             if failure is None or (failure.scope != "server" and failure.cause not in _STOPPING):
                 raise
             with self._lock:
-                self.causes[failure.cause] += 1
                 self._in_a_row += 1
+                if number == 1:
+                    self.causes[failure.cause] += 1
+                    self._unanswered += 1
                 unreachable = failure.cause in _SILENT and not self._answered
                 reason = error if unreachable or failure.cause in _STOPPING else self._too_many(failure.reason)
             if reason is not None:
                 self._limiter.close(RunStopped(reason))
                 raise RunStopped(reason) from error
-            if last:
+            if number == ASKS:
                 raise
 
     def _too_many(self, latest: str) -> RunError | None:
         """The error that ends the run; None while the failures are few."""
         failed = self.causes.total()
-        calls, causes = failed + self._answered, ", ".join(f"{count} {cause}" for cause, count in self.causes.items())
-        if failed > self.most * max(calls, _FIRST):
+        calls = self._answered + self._unanswered
+        causes = ", ".join(f"{count} {cause}" for cause, count in self.causes.items())
+        counted = max(calls, _FIRST)
+        if failed > self.most * counted + 2 * math.sqrt(counted * self.most * (1 - self.most)):
             which = f"{failed} of {calls} calls of {self._model} failed, more than --max-failures {self.most:g} allows"
         elif self._in_a_row >= _IN_A_ROW:
-            which = f"the last {self._in_a_row} calls of {self._model} failed"
+            which = f"{self._model} failed {self._in_a_row} times in a row"
         else:
             return None
         return RunError(f"{which} ({causes}; the last: {latest}); what was answered is kept: go on with --resume")

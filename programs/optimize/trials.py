@@ -18,7 +18,7 @@ class Trial:
     """Settings that were measured."""
 
     settings: R2PConfig
-    # By example: `score` in [0, 1], `user`, `calls`, `prompt_tokens`, `completion_tokens`, and `failed` if it has no score.
+    # By example: `score` in [0, 1], `user`, `calls`, `prompt_tokens`, `completion_tokens`; `failed` if it has no score.
     rows: Sequence[TrialRow]
     complete: bool  # whether all examples were measured; if not, the trial was given up
 

@@ -62,7 +62,7 @@ def open_calls(
     except CallCacheFailed as failed:
         raise RunError(str(failed)) from None
     except RunStopped as stopped:
-        raise stopped.error from stopped.__cause__
+        raise stopped.error from None
     finally:
         # Calls that are under way are paid for, so their answers are kept.
         limiter.close(UsageLimitReached("the run is over"))

@@ -142,7 +142,9 @@ def _compiling(compiling: Mapping[str, Any]) -> Iterator[str]:
             for part, kept in objectives.items()
         )
         yield f"best on dev by part of the score, 0 being the uncompiled program: {parts}"
-    failures = {what: count for what, count in compiling.get("failures", {}).items() if count}
+    if unanswered := compiling.get("unanswered"):
+        yield f"{unanswered} dev examples count for no candidate, because the model's server failed on them"
+    failures = {what: count for what, count in compiling.get("failures", {}).items() if count and what != "server"}
     if failures:
         counts = ", ".join(f"{count} of the {what}" for what, count in failures.items())
         yield f"failed while compiling, each scored 0: {counts}"
