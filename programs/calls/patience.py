@@ -34,7 +34,7 @@ class CallFailures:
     A call whose server failed (a cause of scope "server", see `failures.SCOPES`) is asked `ASKS` times in all. The run
     ends, and the limiter lets no further call begin, when
 
-    - more than `most` of the calls, of the first 100 at least, fail when they are first asked, and that by more than two
+    - more than `most` of the calls, of the first 100 at least, fail when they are first asked, and by more than two
       standard errors, so that it is no chance: with 0.05, ten of the first 100;
     - five times, one after another, no call is answered;
     - a server that has never answered does not answer the first calls either;
