@@ -122,7 +122,7 @@ def _compile_and_measure(
         elif "r2p" in measurer.rows:  # the same program on the same users: its rows are reused
             measurer.rows["tuned"] = measurer.rows["r2p"]
     saved, summary_file = run.directory.path / "program.json", run.directory.path / "compiling.json"
-    summary = read_json(summary_file) if summary_file.exists() else {"stopped": "not yet begun"}
+    summary: dict[str, Any] = read_json(summary_file) if summary_file.exists() else {"stopped": "not yet begun"}
     compiled, took = setup.builder.build(settings), Usage(**summary.pop("took", {}))
     if "stopped" not in summary:  # the summary is written after the program, so compiling was done before a stop
         load_program(compiled, saved, task=setup.task.name)

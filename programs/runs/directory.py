@@ -5,11 +5,12 @@ They hold users' texts: only their owner can read the files.
 
 import json
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -201,14 +202,14 @@ class Rows:
             file.write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
             if time.monotonic() - self._synced >= _SYNC_SECONDS:
                 file.flush()
-                os.fsync(file.fileno())
+                _sync(file)
                 self._synced = time.monotonic()
 
     def sync(self) -> None:
         """Wait until the disk has every line."""
         if self.path.exists():
             with self.path.open("rb") as file:
-                os.fsync(file.fileno())
+                _sync(file)
 
     def drop_partial_line(self) -> int:
         """Remove the half line that a killed run left at the end, and return the number of lines."""
@@ -223,6 +224,12 @@ class Rows:
 def write_json(path: Path, data: Any) -> None:
     """Write a JSON file, whole or not at all."""
     write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n", private=True)
+
+
+def _sync(file: BinaryIO) -> None:
+    """Wait until the disk has a file; a pipe or a device has none."""
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        os.fsync(file.fileno())
 
 
 def _private(path: str, flags: int) -> int:

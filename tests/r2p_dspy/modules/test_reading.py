@@ -23,6 +23,7 @@ from tests.film import FILM, HISTORY, Film, ask, fields, json_completion, progra
 from tests.r2p_dspy.modules.test_thinking import thought
 from tests.scripted import completion
 
+pytestmark = pytest.mark.chat  # each test names the adapter that asks, or means the chat adapter
 CHAT, JSON, XML = completion(), json_completion(), xml_completion()
 SHAPES = [
     # (asked, the answer, its shape where it is not the one asked for)
