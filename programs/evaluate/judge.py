@@ -94,7 +94,7 @@ def judge(
     summary = {
         "lm": lm.model,
         "programs": {name: mean(rows) for name, rows in rated.items()},
-        "pairwise": {f"{name} against {_BASE}": mean(rows) | _ties(rows) for name, rows in compared.items()},
+        "pairwise": {f"{name} against {_BASE}": {**mean(rows), **_ties(rows)} for name, rows in compared.items()},
         "failed_rows": dict(Counter(row["failed"] for row in judgements if row.get("failed"))),
         **report.usage(judgements, lm),
     }
@@ -130,7 +130,7 @@ def _failure(error: JudgeError) -> dict[str, str]:
     if isinstance(error.__cause__, AssertionFailed):
         why = error.__cause__.prediction.details.unreadable
         return {"failed": why.cause if why else MALFORMED, "error": str(error)}
-    failure = error.__cause__ and failure_of(error.__cause__)
+    failure = failure_of(error.__cause__ or error)
     if failure is None or failure.scope == "run":
         raise error
     return {"failed": failure.cause, "error": failure.reason}

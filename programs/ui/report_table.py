@@ -86,7 +86,7 @@ def _comparisons(report: Report) -> Iterator[str]:
         yield f"{metric}, mean of the means of {first['users']} users (95 %): {means}"
     for name, entry in programs.items():
         if entry["failed_rows"]:
-            yield f"{name}: {_failed(entry['failed_rows'])}, see docs/production.md for which of them have a score"
+            yield f"{name}: {failed_in_words(entry['failed_rows'])}; docs/production.md says which have a score"
         for cause, count in entry["parse_failures"].items():
             advice = f"; {REMEDIES[cause]}" if cause in REMEDIES else ""
             yield f"{name}: {count} answers cannot be read ({cause}){advice}"
@@ -110,7 +110,13 @@ def failed_line(report: Report, directory: Path) -> str | None:
     return f"{count} rows failed, see {directory / FAILED}" if count else None
 
 
-def _failed(causes: Mapping[str, int]) -> str:
+def failed_in_words(causes: Mapping[str, int]) -> str:
+    """How many rows failed, and why.
+
+    Examples:
+        >>> failed_in_words({"timeout": 2, "server": 1})
+        '3 rows failed (2 timeout, 1 server)'
+    """
     counts = ", ".join(f"{count} {cause}" for cause, count in causes.items())
     return f"{sum(causes.values())} rows failed ({counts})"
 
@@ -120,7 +126,7 @@ def _judge(judge: Mapping[str, Any]) -> Iterator[str]:
         first = "" if result["first_place"] is None else f", the first place {100 * result['first_place']:.0f} %"
         yield f"judge, {pair}: wins {interval_text(result)}, ties {100 * result['ties']:.0f} %{first}"
     if judge.get("failed_rows"):
-        yield f"judge: {_failed(judge['failed_rows'])}; they have no judgement"
+        yield f"judge: {failed_in_words(judge['failed_rows'])}; they have no judgement"
     tokens = f"{judge['tokens']['prompt']}/{judge['tokens']['completion']}"
     yield f"judge {judge['lm']}: {judge['calls']} calls, tokens in/out {tokens}, {judge['seconds']:.0f} s"
 

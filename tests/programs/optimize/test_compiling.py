@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from dspy.clients.provider import TrainingJob
 
-from programs.optimize import compiling
 from programs.optimize import instructions as instruction_search
 from programs.optimize.compiling import compile_program, composite, copy_learned_state, parse_weights
 from programs.optimize.context import CompileContext, find_passing
