@@ -33,6 +33,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **given: An
     from programs.optimize.run import run_compile
     from programs.runs.configs import CompileConfig
     from programs.ui.console import Console
+    from programs.ui.report_table import failed_line
 
     console, directory = Console(verbose), _directory("compile", [given["task"]], output, resume)
     with console:
@@ -41,6 +42,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **given: An
         report = run_compile(config, directory, resume, console, trainable)
     console.table(report, directory)
     _next(given["task"], directory / "program.json")
+    _exit_with_failed_rows(failed_line(report, directory))
 
 
 @cli.command()
@@ -51,12 +53,14 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
     from programs.evaluate.run import run_evaluate
     from programs.runs.configs import EvaluateConfig
     from programs.ui.console import Console
+    from programs.ui.report_table import failed_line
 
     console, directory = Console(verbose), _directory("evaluate", [given["task"]], output, resume)
     with console:
         report = run_evaluate(EvaluateConfig.of(**given), directory, resume, console)
     console.table(report, directory)
     _next(given["task"], given["program"])
+    _exit_with_failed_rows(failed_line(report, directory))
 
 
 @cli.command()
@@ -70,12 +74,13 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
     from programs.evaluate.sweep import run_sweep
     from programs.runs.configs import SweepConfig
     from programs.ui.console import Console
-    from programs.ui.sweep_table import print_sweep
+    from programs.ui.sweep_table import failed_cells, print_sweep
 
     directory = _directory("sweep", given["tasks"], output, resume)
     with Console(verbose) as console:
         report = run_sweep(SweepConfig.of(**given), directory, resume, console)
     print_sweep(report, directory)
+    _exit_with_failed_rows(failed_cells(report, directory))
 
 
 @cli.command()
@@ -232,6 +237,13 @@ def _next(task: str, program: Any) -> None:
     """Say what to do after measuring a compiled program, or none."""
     use = f"predict --task {task} --program {program} --input ROWS.jsonl --output ANSWERS.jsonl"
     click.echo(f"next: python cli.py {use if program else f'compile --task {task}'}")
+
+
+def _exit_with_failed_rows(line: str | None) -> None:
+    """Exit with a line that says how many rows failed and where they are, if any did."""
+    if line is not None:
+        click.echo(line)
+        sys.exit(FAILED_ROWS)
 
 
 def _trainable(directory: Path) -> Callable[[Any], Any]:

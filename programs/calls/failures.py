@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from dspy.utils import exceptions as dspy_errors
-from dspy.utils.exceptions import LMError
+from dspy.utils.exceptions import LMError, LMInvalidRequestError
 
 from r2p_dspy.engines.keys import without_credentials
+from r2p_dspy.prompting.causes import is_filtered
 
 Cause: TypeAlias = Literal[
     "filtered",  # a content filter keeps the prompt from the model
@@ -59,8 +60,6 @@ _CAUSES: tuple[tuple[type[LMError], Cause], ...] = (
     (dspy_errors.LMUnsupportedFeatureError, "settings"),
     (dspy_errors.LMProviderError, "server"),
 )
-# What providers answer a filtered prompt with: error codes, and words of messages that come without one.
-_FILTERS = ("content_filter", "content_policy", "content management policy", "content filter", "content policy")
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,6 @@ def failure_of(error: BaseException) -> Failure | None:
     if not isinstance(error, LMError):
         return None
     cause: Cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), "unexpected")
-    if cause == "invalid" and any(word in f"{error.provider_code} {error}".lower() for word in _FILTERS):
+    if cause == "invalid" and isinstance(error, LMInvalidRequestError) and is_filtered(error):
         cause = "filtered"
     return Failure(cause, " ".join(without_credentials(str(error)).split())[:300])

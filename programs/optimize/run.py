@@ -75,6 +75,7 @@ def run_compile(
         limits=config.limits,
         calls=CallKeeping(calls if config.cache else None, by_row=False),
         mlflow=config.mlflow,
+        max_failures=config.max_failures,
     ) as run:
         for caution in foreign_text(config.model.name, setup.data.source):
             reporter.say(caution)
@@ -135,6 +136,7 @@ def _compile_and_measure(
         notes = provenance(config.model, run.lm, setup.data, setup.task, scored, summary)
         save_program(compiled, saved, task=setup.task.name, notes=notes, settings=settings.model_dump())
         write_json(summary_file, {**summary, "took": vars(took)})
+        limiter.raise_if_closed()  # the best program so far is kept
     if summary["winner"] != "uncompiled":
         measurer.measure("compiled", compiled)
     elif start in measurer.rows:
@@ -189,7 +191,7 @@ def _compile(
         setup.data.train,
         setup.data.dev,
         optimizer=config.optimizer,
-        reflection=reflection and run.recorded(reflection),
+        reflection=reflection and run.advising(reflection),
         trainable=trainable,
         weights=parse_weights(config.weights),
         threshold=config.threshold,

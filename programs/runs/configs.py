@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import dspy
 
+from programs.calls.patience import MAX_FAILURES
 from programs.calls.usage import UsageLimits
 from programs.data.dataset import DataConfig
 from programs.runs.model import ModelConfig, read_settings
@@ -27,6 +28,7 @@ class MeasuringConfig:
         seed: of everything that is drawn.
         num_threads: calls in flight.
         mlflow: where MLflow keeps the run; None for nowhere.
+        max_failures: the share of calls, and of a program's rows, that may fail, in [0, 1]; more end the run.
         calls: directory of the call cache; None for the command's own.
         cache: answer completed calls from the call cache, and keep new ones.
     """
@@ -37,6 +39,7 @@ class MeasuringConfig:
     seed: int = 0
     num_threads: int = 16
     mlflow: str | None = None
+    max_failures: float = MAX_FAILURES
     calls: str | None = None
     cache: bool = True
 

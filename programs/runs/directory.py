@@ -18,6 +18,8 @@ from r2p_dspy.errors import RunError
 from r2p_dspy.files import write_atomic
 
 _LOCK = ".lock"
+SKIPPED_LATER = "skipped_later"  # in the config: ids of examples that are left out since the run was resumed
+_MAY_CHANGE = ("id", SKIPPED_LATER)
 _SYNC_SECONDS = 1.0  # a power failure loses the rows of at most so many seconds; a killed process loses none
 # What a run's config holds beside options, in the words of `check_same`.
 _IDENTITY = {
@@ -84,7 +86,7 @@ class Run:
             if not resume:
                 raise RunError(f"{self.path} holds an unfinished run; add --resume to go on, or give another --output")
             earlier = read_json(file)
-            check_same(self.path, {name: value for name, value in earlier.items() if name != "id"}, config)
+            check_same(self.path, *(_deciding(entries) for entries in (earlier, config)))
             return earlier
         if resume:
             raise RunError(f"{self.path} holds no run to resume; leave out --resume")
@@ -139,6 +141,10 @@ def default_directory(command: str, name: str, resume: bool) -> Path:
     if not unfinished:
         raise RunError(f"there is no unfinished {command} run of {name} in runs/; leave out --resume")
     return unfinished[-1]
+
+
+def _deciding(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in _MAY_CHANGE}
 
 
 def check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> None:

@@ -290,7 +290,7 @@ def test_rows_in_lamp_wording(tmp_path):
     ("fault", "why"),
     [
         ("I would rather not.", "the answer cannot be read: the field requirements is missing;"),
-        (InvalidRequestError("content policy"), "content policy"),
+        (InvalidRequestError("content policy"), "a content filter keeps the prompt from the model"),
         (ContextLengthError("too long"), "too long"),
         (InvalidRequestError("no such parameter"), "no such parameter"),
     ],
