@@ -24,6 +24,7 @@ from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_orde
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
+from r2p_dspy.values.neutral import Neutral
 
 
 class Reason(ProfilePredict):
@@ -73,6 +74,7 @@ class Reason(ProfilePredict):
         self.stages = extended.stages
         self.thought = extended.thought
         self.answers = extended.answers
+        self.tags = () if self.thought is None else tuple(stage.name for stage, _ in template.walk())
 
     def forward(self, **inputs: Any) -> R2PPrediction:
         return run(self._steps(inputs))
@@ -80,8 +82,8 @@ class Reason(ProfilePredict):
     async def aforward(self, **inputs: Any) -> R2PPrediction:
         return await arun(self._steps(inputs))
 
-    def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
-        return [] if self.thought is not None else super().usable_demos(demos)
+    def usable_demos(self, demos: list[Any], neutral: Neutral = str) -> list[dict[str, Any]]:
+        return [] if self.thought is not None else super().usable_demos(demos, neutral)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -114,10 +116,10 @@ class Reason(ProfilePredict):
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         adapter = RecordingAdapter.of(active_adapter(), guide="" if self.thought is None else guide(self.template))
         shown, truncated = self.prepared(inputs, adapter)
+        seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
         monitors: list[Monitor] = []
 
         def details(outcome: Outcome, completion: str) -> Details:
-            seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
             return replace(
                 self.details_of(seen, outcome, completion),
                 interventions=[*monitors[0].interventions] if monitors else [],
@@ -126,7 +128,7 @@ class Reason(ProfilePredict):
             )
 
         try:
-            with dspy.context(adapter=adapter), steering(self._monitoring(shown, adapter, monitors)):
+            with dspy.context(adapter=adapter), steering(self._monitoring(seen, adapter, monitors)):
                 # Not `super()`, which would prepare the items again.
                 forward, aforward = partial(dspy.Predict.forward, self), partial(dspy.Predict.aforward, self)
                 prediction = yield Call(forward, aforward, shown)
@@ -140,9 +142,7 @@ class Reason(ProfilePredict):
             prediction[name] = value
         return R2PPrediction(prediction, details=answer)
 
-    def _monitoring(
-        self, shown: Mapping[str, Any], adapter: Adapter, monitors: list[Monitor]
-    ) -> Callable[[], Monitor] | None:
+    def _monitoring(self, inputs: Inputs, adapter: Adapter, monitors: list[Monitor]) -> Callable[[], Monitor] | None:
         """What makes a monitor for each answer of a call; None where nothing is to be monitored, or nothing can be."""
         checks, most = enforced()
         marks: StageMarks = ThoughtTags(self.template)
@@ -153,8 +153,6 @@ class Reason(ProfilePredict):
                 return None
         if most < 1:
             return None
-        fields = {name: value for name, value in shown.items() if name in self.signature.input_fields}
-        inputs = Inputs(fields=fields, items=shown[self.profile], labels=self.labels)
 
         def monitor() -> Monitor:
             monitors.append(Monitor(marks, self.template, checks, inputs, most, outputs=self.answers))

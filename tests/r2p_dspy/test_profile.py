@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from r2p_dspy import Item, Profile
-from r2p_dspy.profile import neutralize
+from r2p_dspy.values.neutral import neutralize
 from tests.film import HISTORY, Film, ask, markers, program
 from tests.scripted import completion
 

@@ -1,0 +1,77 @@
+"""The texts of a call's inputs, which strangers may have written, unable to pass for structure in prompt and answer."""
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from functools import lru_cache
+from typing import Any, get_args
+
+import dspy
+from dspy.adapters import Adapter
+from pydantic import BaseModel, TypeAdapter
+
+from r2p_dspy.values.neutral import Neutral, neutralizer
+
+# Any: a signature decides the types of its values.
+
+
+def neutral_for(signature: type[dspy.Signature], stages: tuple[str, ...], adapter: Adapter) -> Neutral:
+    """What breaks the structure that a signature's prompts and answers have.
+
+    All formats are broken whichever the adapter is, since an answer in another format is read too. XML alone has names
+    below those of the outputs, and ones for the inputs.
+
+    Args:
+        stages: names of stages that travel in tags.
+    """
+    elements = element_names(signature) if isinstance(adapter, dspy.XMLAdapter) else ()
+    return neutralizer(tuple(dict.fromkeys([*signature.output_fields, *stages])), elements)
+
+
+@lru_cache(maxsize=64)
+def element_names(signature: type[dspy.Signature]) -> tuple[str, ...]:
+    """All names that are markup where the XML adapter writes and reads a signature's fields."""
+    names = ["item", "entry", *signature.fields]  # the first are DSPy's own, of lists and of keys that are no names
+    for info in signature.output_fields.values():
+        names += _properties(TypeAdapter(info.annotation).json_schema(by_alias=False))
+    return tuple(dict.fromkeys(names))
+
+
+def neutral_inputs(signature: type[dspy.Signature], inputs: Mapping[str, Any], neutral: Neutral) -> dict[str, Any]:
+    """A call's inputs with neutral texts, also in lists, dicts and models. Media stay as they are."""
+    texts = {name for name, info in signature.input_fields.items() if not _is_medium(info.annotation)}
+    return {name: _neutral(value, neutral) if name in texts else value for name, value in inputs.items()}
+
+
+def _neutral(value: Any, neutral: Neutral) -> Any:
+    if isinstance(value, Enum):
+        return value
+    if isinstance(value, str):
+        return neutral(value)
+    if isinstance(value, list):
+        return [_neutral(part, neutral) for part in value]
+    if type(value) is tuple:
+        return tuple(_neutral(part, neutral) for part in value)
+    if isinstance(value, dict):
+        return {_neutral(key, neutral): _neutral(part, neutral) for key, part in value.items()}
+    if isinstance(value, BaseModel) and not _is_medium(type(value)):
+        texts = {name: _neutral(part, neutral) for name, part in value}
+        return value if texts == dict(value) else value.model_copy(update=texts)
+    return value
+
+
+def _is_medium(annotation: Any) -> bool:
+    """Whether a type is one of DSPy's own for media and tools, or a collection of them."""
+    if isinstance(annotation, type) and issubclass(annotation, dspy.Type):
+        return True
+    return any(map(_is_medium, get_args(annotation)))
+
+
+def _properties(schema: Any) -> Iterator[str]:
+    """The names of all properties in a JSON schema."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        for part in schema.values():
+            yield from _properties(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _properties(part)
