@@ -18,21 +18,23 @@ def neutral_for(signature: type[dspy.Signature], stages: tuple[str, ...], adapte
     """What breaks the structure that a signature's prompts and answers have.
 
     All formats are broken whichever the adapter is, since an answer in another format is read too. XML alone has names
-    below those of the outputs, and ones for the inputs.
+    below those of the outputs; it marks the inputs by tags too, which a question about HTML may well hold.
 
     Args:
         stages: names of stages that travel in tags.
     """
     elements = element_names(signature) if isinstance(adapter, dspy.XMLAdapter) else ()
-    return neutralizer(tuple(dict.fromkeys([*signature.output_fields, *stages])), elements)
+    headers = (*signature.input_fields, "completed")
+    return neutralizer(tuple(dict.fromkeys([*signature.output_fields, *stages])), headers, elements)
 
 
 @lru_cache(maxsize=64)
 def element_names(signature: type[dspy.Signature]) -> tuple[str, ...]:
     """All names that are markup where the XML adapter writes and reads a signature's fields."""
     names = ["item", "entry", *signature.fields]  # the first are DSPy's own, of lists and of keys that are no names
-    for info in signature.output_fields.values():
-        names += _properties(TypeAdapter(info.annotation).json_schema(by_alias=False))
+    annotations: list[Any] = [info.annotation for info in signature.output_fields.values()]
+    for annotation in annotations:
+        names += _properties(TypeAdapter(annotation).json_schema(by_alias=False))
     return tuple(dict.fromkeys(names))
 
 

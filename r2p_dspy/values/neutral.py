@@ -41,7 +41,7 @@ def neutralize(text: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def neutralizer(names: tuple[str, ...], elements: tuple[str, ...] = ()) -> Neutral:
+def neutralizer(names: tuple[str, ...], headers: tuple[str, ...] = (), elements: tuple[str, ...] = ()) -> Neutral:
     """Make a function that breaks what could pass for one program's structure, and leaves all else as it is.
 
     It breaks chat-template tokens and, for the names, field markers, tags and JSON keys: whole ones, ones whose other
@@ -50,6 +50,7 @@ def neutralizer(names: tuple[str, ...], elements: tuple[str, ...] = ()) -> Neutr
 
     Args:
         names: of stages and outputs, at least one.
+        headers: names that are nothing but fields of the prompt, such as those of inputs.
         elements: where answers are XML: all names that are markup in them. Comments and declarations are broken too.
 
     Examples:
@@ -57,7 +58,7 @@ def neutralizer(names: tuple[str, ...], elements: tuple[str, ...] = ()) -> Neutr
         >>> neutral('<DRAFT> {"draft": 1} [[ ## draft ## ]]'), neutral("<b>[[ ## title ## ]]</b>")
         ('< DRAFT> {" draft": 1} [ [ # # draft ## ]]', '<b>[[ ## title ## ]]</b>')
     """
-    patterns = [re.compile(pattern, re.IGNORECASE) for pattern in _patterns(names, elements)]
+    patterns = [re.compile(pattern, re.IGNORECASE) for pattern in _patterns(names, headers, elements)]
 
     def neutral(text: str) -> str:
         if not _STRUCTURE.search(text):
@@ -82,16 +83,17 @@ def json_line(value: Any) -> str:  # Any: what JSON can hold
     return _LINE_ENDS.sub(lambda end: f"\\u{ord(end[0]):04x}", written)
 
 
-def _patterns(names: tuple[str, ...], elements: tuple[str, ...]) -> list[str]:
+def _patterns(names: tuple[str, ...], headers: tuple[str, ...], elements: tuple[str, ...]) -> list[str]:
     """Patterns at whose ends a space is to be inserted."""
     known, begun, ended = _any(names), _any(_beginnings(names)), _any(_endings(names))
+    fields = _any([*names, *headers])
     return [
         _CHAT_TOKENS,
         rf"<(?=/?(?:{_any([*names, *elements])})(?:\s[^<>]*)?/?(?:>|\Z)|/?(?:{begun})\Z)",
         *([r"<(?=[!?])"] if elements else []),
         # The field markers of the chat adapter.
-        rf"\[(?=\[\s*##\s*(?:{known})\b|\[\s*##?\s*(?:(?:{begun})\s*)?\Z)",
-        rf"#(?=#\s*(?:{known})\s*##)",
+        rf"\[(?=\[\s*##\s*(?:{fields})\b|\[\s*##?\s*(?:(?:{begun})\s*)?\Z)",
+        rf"#(?=#\s*(?:{fields})\s*##)",
         rf"\A\s*(?:{ended})\s*#(?=#\s*\]\])",
         rf"{_QUOTES}(?=(?:{known}){_QUOTES}\s*:)",
         rf"\A(?=/?(?:{ended})(?:\s[^<>]*)?/?>|(?:{known}){_QUOTES}\s*:)",
