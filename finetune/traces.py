@@ -55,8 +55,7 @@ def ask_teacher(setup: TaskSetup, lm: dspy.LM, path: Path, threads: int, progres
         with dspy.track_usage() as usage:
             return _row(setup, scored, rewards, example, usage)
 
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
-    with dspy.context(lm=lm, adapter=adapter), optimizing():
+    with dspy.context(lm=lm, adapter=dspy.settings.adapter or dspy.ChatAdapter()), optimizing():
         collect(ask, setup.data.train, Rows(path), threads, progress)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.values.typed import as_text
 
 # scikit-learn and rouge-score take two seconds each to import, so they are imported on first use.
 
-Answers = Sequence[Any]  # a program's answer may be of any type that `str` turns into text
+Answers = Sequence[Any]  # a program's answer may be of any type that `as_text` turns into text
 Labels = Sequence[str]
 Floats = npt.NDArray[np.float64]
 Corpus = Callable[[Answers, Answers, Labels], float]
@@ -43,9 +44,9 @@ class Metric:
         total: the mean of such rows, of shape (..., d), to the metric's value, of shape (...). Every metric is a
             function of a mean, so all bootstrap resamples are computed at once (see `intervals`).
 
-    A prediction or gold is anything that `str` turns into the answer; None is the empty answer. `labels` is the task's
-    full list of labels, in the task's order. Ratings use only the lowest and the highest label (LaMP's 1 and 5 if
-    there are none). Text metrics ignore labels.
+    A prediction or gold is of any type, and is compared as text (`as_text`). None is the empty answer, or the label
+    "None" where the task has it. `labels` is the task's full list of labels, in the task's order. Ratings use only the
+    lowest and the highest label (LaMP's 1 and 5 if there are none). Text metrics ignore labels.
 
     Raises (each function):
         ConfigError: for no examples, unequal numbers of predictions and golds, missing labels, or a gold rating that
@@ -67,7 +68,7 @@ class Metric:
 
 
 def _text(answer: object) -> str:
-    return "" if answer is None else str(answer).strip()
+    return "" if answer is None else as_text(answer).strip()
 
 
 def _paired(predictions: Answers, golds: Answers) -> list[tuple[Any, Any]]:
@@ -109,7 +110,7 @@ def _index(answer: object, labels: Labels) -> int:
     """The label's index in the list; -1 if it is not in it (LaMP, `create_mapping`)."""
     if not labels:
         raise ConfigError("accuracy and f1 need the task's labels; pass the full list")
-    known, text = list(labels), _text(answer)
+    known, text = list(labels), as_text(answer).strip()
     return known.index(text) if text in known else -1
 
 

@@ -51,7 +51,8 @@ class R2P(dspy.Module):
         adaptive: stop sampling when the answer is settled, see `CrossReference`.
         config: options of the LM call, as in `dspy.Predict`.
 
-    A call takes the signature's inputs; the profile may be a `Profile`, a list of dicts or its text. It returns an
+    A call takes the signature's inputs; the profile may be whatever `Profile.of` reads, such as a list of dicts, rows
+    of a database or a data frame. It returns an
     `R2PPrediction`: its fields are the signature's outputs, and `Details` lists what else it has, such as
     `answer.reasoning`, `answer.violations` and `answer.explain()`.
 
@@ -142,10 +143,12 @@ class R2P(dspy.Module):
         Raises:
             ConfigError: the retriever returned None.
         """
-        items = self.retriever(self._query(inputs), Profile.of(inputs.get(self.reason.profile)))
+        profile = Profile.of(inputs.get(self.reason.profile))
+        items = self.retriever(self._query(inputs), profile)
         if items is None:
             raise ConfigError(f"the retriever {self.retriever!r} returned None; let it return a profile, maybe empty")
-        return {**inputs, self.reason.profile: Profile.of(items)}
+        shown = Profile.of(items).model_copy(update={"dropped": profile.dropped})
+        return {**inputs, self.reason.profile: shown}
 
     def _query(self, inputs: dict[str, Any]) -> str:
         fields = {key: value for key, value in inputs.items() if key in self.reason.signature.input_fields}

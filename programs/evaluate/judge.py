@@ -10,8 +10,8 @@ from metrics.intervals import of_mean
 from metrics.judge import JudgeError, Pairwise, Rubric, first_place
 from programs.evaluate import report
 from programs.evaluate.runner import Progress, collect, usage_fields
-from programs.runs.configs import ModelConfig
 from programs.runs.directory import Run
+from programs.runs.model import ModelConfig
 from programs.tasks.task import Task
 from r2p_dspy import BM25, connect
 from r2p_dspy.errors import ConfigError

@@ -12,6 +12,7 @@ from metrics.intervals import Interval, of_metric
 from programs.tasks import TASKS
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
+from r2p_dspy.values.typed import as_text
 
 
 class SubmissionError(DataError):
@@ -26,7 +27,7 @@ def submission(task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         >>> submission(TASK, [{"id": "110", "answer": "comedy"}, {"id": "111", "answer": None}])
         {'task': 'LaMP_2', 'golds': [{'id': '110', 'output': 'comedy'}, {'id': '111', 'output': ''}]}
     """
-    outputs = [{"id": row["id"], "output": "" if row["answer"] is None else str(row["answer"])} for row in rows]
+    outputs = [{"id": row["id"], "output": "" if row["answer"] is None else as_text(row["answer"])} for row in rows]
     return {"task": task.lamp, "golds": outputs}
 
 

@@ -17,6 +17,7 @@ from programs.optimize.safe_metric import FailureCounter, SafeMetric
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, optimizing
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.modules.profile_predict import is_whole
 from r2p_dspy.scoring.composite import WEIGHTS
 
 
@@ -171,9 +172,9 @@ def copy_learned_state(program: R2P, optimized: dspy.Module) -> R2P:
         predictor.lm = learned[name].lm or predictor.lm
         predictor.demos = []
         for demo in learned[name].demos:
-            fields = {field: demo.get(field) for field in predictor.signature.fields}
+            fields = {field: demo[field] for field in predictor.signature.fields if field in demo}
             whole = dspy.Example(augmented=True, **fields)
-            if None not in fields.values() and whole not in predictor.demos:
+            if is_whole(fields, predictor.signature) and whole not in predictor.demos:
                 predictor.demos.append(whole)
     return clean
 

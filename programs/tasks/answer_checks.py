@@ -7,6 +7,7 @@ from pydantic import BaseModel, PositiveInt, StringConstraints
 
 from r2p_dspy.checks import Answer, CheckFunction
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
+from r2p_dspy.values.typed import as_text
 from r2p_dspy.values.words import count_words, has_phrase
 
 
@@ -89,7 +90,8 @@ def _check(holds: Callable[[str], bool], advice: Callable[[str, str], str]) -> C
     def check(inputs: Inputs, outcome: Outcome) -> Answer:
         outcome = unshadowed(outcome)
         name = outcome.answers[0]
-        text = str(outcome.fields.get(name) or "").strip()
+        value = outcome.fields.get(name)
+        text = "" if value is None else as_text(value).strip()
         return holds(text), advice(name, text)
 
     return check

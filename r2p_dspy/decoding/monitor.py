@@ -4,7 +4,6 @@ This is the paper's reasoning process intervention (RPI, arXiv 2505.17571): stop
 a correction into the reasoning in the model's own words, and resume.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 
 from r2p_dspy.checks import Check
 from r2p_dspy.decoding.carriers import ANSWER, StageMarks
+from r2p_dspy.decoding.loops import repeats
 from r2p_dspy.decoding.steering import Correction
 from r2p_dspy.errors import CheckError
 from r2p_dspy.outcome import Inputs, RunningOutcome
@@ -23,8 +23,7 @@ from r2p_dspy.template import Template
 from r2p_dspy.values.tokens import estimate_tokens
 
 _CHARACTERS_PER_TOKEN = 4  # of English, about
-_LOOP = re.compile(r"(.{6,120}?)\1{4,}\Z", re.DOTALL)
-_LOOP_WINDOW = 700  # characters in which a loop is looked for
+_LOOP = 5  # times a passage may stand in a row, less one
 _READ_EVERY = 64  # characters after which the text is read even without a mark
 
 CorrectionMode = Literal["stream", "stages", "retry"]
@@ -141,7 +140,7 @@ class Monitor:
         if name == ANSWER:
             return None
         if not section.closed:
-            if self._is_long(section.text) or _LOOP.search(section.text[-_LOOP_WINDOW:]):
+            if self._is_long(section.text) or repeats(section.text, times=_LOOP):
                 return self._correct(section.start, text, name, "stages", f"The stage {name} must be short.")
             return None
         try:

@@ -15,9 +15,18 @@ from r2p_dspy.prompting.strangers import neutral_for, neutral_inputs
 from r2p_dspy.values.media import MEDIUM_TOKENS, split_media
 from r2p_dspy.values.neutral import Neutral
 from r2p_dspy.values.tokens import estimate_tokens
+from r2p_dspy.values.typed import allows_none
 
 _SIGNATURES = ("signature", "original_signature")  # attributes
 _CHARACTERS_PER_TOKEN = 4  # of English, about
+
+
+def is_whole(demo: Mapping[str, Any], signature: type[dspy.Signature]) -> bool:
+    """Whether a demo has a value for every field; None is one where the field's type allows it."""
+    return all(
+        name in demo and (demo[name] is not None or allows_none(info.annotation))
+        for name, info in signature.fields.items()
+    )
 
 
 class ProfilePredict(dspy.Predict):
@@ -76,7 +85,7 @@ class ProfilePredict(dspy.Predict):
         budget: float = self.demo_tokens
         for demo in demos:
             values = dict(demo)
-            if any(values.get(name) is None for name in self.signature.fields):
+            if not is_whole(values, self.signature):
                 continue
             values |= self._shown(values, neutral)
             # As rendered, so that a demo read back from a file takes as much as it took before.
@@ -109,6 +118,15 @@ class ProfilePredict(dspy.Predict):
     def _shown(self, values: Mapping[str, Any], neutral: Neutral) -> dict[str, Any]:
         """A signature's inputs as a prompt shows them."""
         known = {*self.signature.input_fields} - {self.profile, *self.own_inputs}
-        texts = {name: value for name, value in values.items() if name in known}
+        texts = {name: self._local_turns(value) for name, value in values.items() if name in known}
         items = Profile.of(values.get(self.profile)).local(neutral)
         return {**neutral_inputs(self.signature, texts, neutral), self.profile: items}
+
+    def _local_turns(self, value: Any) -> Any:
+        """A conversation with the items of its turns as prompts show them; any other input as it is."""
+        if not isinstance(value, dspy.History):
+            return value
+        own = self.profile
+        return dspy.History(
+            messages=[{**turn, own: Profile.of(turn[own]).local()} if own in turn else turn for turn in value.messages]
+        )

@@ -9,6 +9,7 @@ import dspy
 from dspy.adapters import Adapter
 from pydantic import BaseModel, TypeAdapter
 
+from r2p_dspy.profile import Profile
 from r2p_dspy.values.neutral import Neutral, neutralizer
 
 # Any: a signature decides the types of its values.
@@ -55,9 +56,12 @@ def _neutral(value: Any, neutral: Neutral) -> Any:
         return tuple(_neutral(part, neutral) for part in value)
     if isinstance(value, dict):
         return {_neutral(key, neutral): _neutral(part, neutral) for key, part in value.items()}
+    if isinstance(value, Profile):
+        return value.local(neutral)
     if isinstance(value, BaseModel) and not _is_medium(type(value)):
-        texts = {name: _neutral(part, neutral) for name, part in value}
-        return value if texts == dict(value) else value.model_copy(update=texts)
+        texts = {name: _neutral(getattr(value, name), neutral) for name in type(value).model_fields}
+        changed = {name: text for name, text in texts.items() if text != getattr(value, name)}
+        return value.model_copy(update=changed) if changed else value
     return value
 
 

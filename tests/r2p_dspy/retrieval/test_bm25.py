@@ -160,9 +160,18 @@ def test_recency_orders_as_lamp_does():
 
 
 def test_recency_date_formats():
-    dates = {"a": "2020", "b": "9" * 5000, "c": "no date", "d": "2021-13-77"}
+    dates = {"a": "2020", "b": "May 1, 2024", "c": "no date", "d": "1714608000", "e": "01.05.2024 09:30"}
     profile = Profile.of([{"id": name, "text": "x", "date": date} for name, date in dates.items()])
-    assert [item.id for item in Recency(k=4)("", profile)] == ["b", "d", "a", "c"]
+    assert [item.id for item in Recency(k=5)("", profile)] == ["d", "e", "b", "a", "c"]
+
+
+@pytest.mark.parametrize("date", ["5/1/2024", "2021-13-77", "9" * 5000, "2 days ago"])
+def test_recency_refuses_other_dates(date):
+    profile = Profile.of([{"id": "m7", "text": "x", "date": "2024-05-01"}, {"id": "m9", "text": "x", "date": date}])
+    with pytest.raises(
+        ConfigError, match="^item 'm9': its date '.*' cannot be read as a date; write it as 2024-05-01$"
+    ):
+        Recency()("", profile)
 
 
 def test_random_depends_on_seed_query_and_profile():
