@@ -42,7 +42,7 @@ class ProfilePredict(dspy.Predict):
     """
 
     signature: type[dspy.Signature]  # DSPy's annotation allows None
-    tags: tuple[str, ...] = ()  # names of stages that travel in tags
+    reserved: tuple[str, ...] = ()  # names that mark the structure of answers, beside the outputs'
     own_inputs: ClassVar[tuple[str, ...]] = ()  # inputs that the program writes itself, neutral already
 
     def __init__(self, signature: type[dspy.Signature], *, demo_tokens: int = 2000, **config: Any) -> None:
@@ -106,7 +106,7 @@ class ProfilePredict(dspy.Predict):
     def prepared(self, inputs: dict[str, Any], adapter: Adapter) -> tuple[dict[str, Any], int]:
         """A call's arguments with the items and demos to show, and the number of characters cut from the items."""
         given: Any = inputs.get("demos", self.demos)  # DSPy takes any kind of rows
-        neutral = neutral_for(self.signature, self.tags, adapter)
+        neutral = neutral_for(self.signature, self.reserved, adapter)
         inputs = {**inputs, **self._shown(inputs, neutral)}
         demos, items = self.usable_demos(given, neutral), inputs[self.profile]
         lm = inputs.get("lm") or self.lm or dspy.settings.lm

@@ -83,7 +83,7 @@ class Reason(ProfilePredict):
         self.stages = extended.stages
         self.thought = extended.thought
         self.answers = extended.answers
-        self.tags = () if self.thought is None else tuple(stage.name for stage, _ in template.walk())
+        self.reserved = tuple(stage.name for stage, _ in template.walk())
 
     def forward(self, **inputs: Any) -> R2PPrediction:
         return run(self._steps(inputs))

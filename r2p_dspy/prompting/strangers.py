@@ -15,18 +15,18 @@ from r2p_dspy.values.neutral import Neutral, neutralizer
 # Any: a signature decides the types of its values.
 
 
-def neutral_for(signature: type[dspy.Signature], stages: tuple[str, ...], adapter: Adapter) -> Neutral:
+def neutral_for(signature: type[dspy.Signature], reserved: tuple[str, ...], adapter: Adapter) -> Neutral:
     """What breaks the structure that a signature's prompts and answers have.
 
     All formats are broken whichever the adapter is, since an answer in another format is read too. XML alone has names
     below those of the outputs; it marks the inputs by tags too, which a question about HTML may well hold.
 
     Args:
-        stages: names of stages that travel in tags.
+        reserved: names that mark structure beside the outputs', such as those of stages in a thought.
     """
     elements = element_names(signature) if isinstance(adapter, dspy.XMLAdapter) else ()
     headers = (*signature.input_fields, "completed")
-    return neutralizer(tuple(dict.fromkeys([*signature.output_fields, *stages])), headers, elements)
+    return neutralizer(tuple(dict.fromkeys([*signature.output_fields, *reserved])), headers, elements)
 
 
 @lru_cache(maxsize=64)

@@ -93,8 +93,8 @@ def _patterns(names: tuple[str, ...], headers: tuple[str, ...], elements: tuple[
         *([r"<(?=[!?])"] if elements else []),
         # The field markers of the chat adapter.
         rf"\[(?=\[\s*##\s*(?:{fields})\b|\[\s*##?\s*(?:(?:{begun})\s*)?\Z)",
-        rf"#(?=#\s*(?:{fields})\s*##)",
-        rf"\A\s*(?:{ended})\s*#(?=#\s*\]\])",
+        rf"#(?=#\s*(?:{fields})\s*##|#\s*(?:{begun})\s*\Z)|\A\s*#(?=\s*(?:{fields})\s*#)",
+        rf"\A\s*(?:{ended})(?:\s*#(?=#\s*\]\])| (?=#\Z))",
         rf"{_QUOTES}(?=(?:{known}){_QUOTES}\s*:)",
         rf"\A(?=/?(?:{ended})(?:\s[^<>]*)?/?>|(?:{known}){_QUOTES}\s*:)",
     ]
