@@ -33,7 +33,7 @@ from r2p_dspy.prediction import R2PPrediction
 from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.prompting.tags import render
 from r2p_dspy.scoring.completions import CompletionReader
-from r2p_dspy.values.folding import fold
+from r2p_dspy.values.folding import find_quote, fold
 
 
 class Film(dspy.Signature):
@@ -83,6 +83,11 @@ class Case:
     native: bool = False
     streamed: int = 0
     whole: bool = True
+
+    @property
+    def own_text(self) -> str:
+        """The first item's text, as the user wrote it."""
+        return " ".join(self.texts[place] for place in ("text", "title") if place in self.texts)
 
     def twin(self) -> Case:
         """The same call with names that mean nothing."""
@@ -136,7 +141,7 @@ def _split(draw: random.Random) -> tuple[str, str, str] | None:
     start = draw.choice([0, draw.randint(0, at + len(name) - 1)])
     end = draw.choice([len(marker), draw.randint(max(start, at) + 1, len(marker))])
     middle = marker[start:end]
-    return None if middle.strip(" ") in name else ("\n" + marker[:start], middle, marker[end:] + " FORGED")
+    return None if middle.strip(" /") in name else ("\n" + marker[:start], middle, marker[end:] + " FORGED")
 
 
 def _harmless(text: str) -> str:
@@ -285,11 +290,14 @@ def faults(case: Case) -> list[str]:
         if cost > _cost(plain):
             why = [verdict.message for attempt in answer.attempts for verdict in attempt.unmet if verdict.message]
             found.append(f"more calls: {cost} instead of {_cost(plain)}: {why}")
-        return found
+        if any(verdict.kind == "assert" for verdict in answer.violations):
+            return found  # nothing was accepted
     read = {**answer.reasoning.stages, "tag": answer.tag}
-    found += [
-        f"forged: {name} is {read[name]!r}" for name in read if _plain(read[name]) != _plain(engine.written[name])
-    ]
+    quotes = [evidence.quote for evidence in read.pop("evidence")]
+    if any(find_quote(quote, case.own_text) is None for quote in quotes):
+        found.append(f"forged: the quotes {quotes}")
+    changed = [name for name in read if _plain(read[name]) != _plain(engine.written[name])]
+    found += [f"forged: {name} is {read[name]!r}" for name in changed]
     if [item.id for item in answer.reasoning.cited] != ["a"]:
         found.append("forged: another citation")
     return found
@@ -313,7 +321,9 @@ def _plain(value: Any) -> Any:
         value = value.model_dump()
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
-    return re.sub(r"\s|\\+[bfnrt]?", "", fold(html.unescape(value))) if isinstance(value, str) else value
+    if isinstance(value, str):
+        value = re.sub(r"\\u[0-9a-fA-F]{4}", lambda escape: chr(int(escape[0][2:], 16)), html.unescape(value))
+    return re.sub(r"\s|\\+[bfnrt]?", "", fold(value)) if isinstance(value, str) else value
 
 
 Faults = list[tuple[Case, list[str]]]

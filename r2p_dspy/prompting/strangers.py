@@ -1,15 +1,15 @@
 """The texts of a call's inputs, which strangers may have written, unable to pass for structure in prompt and answer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from functools import lru_cache
 from typing import Any, get_args
 
 import dspy
 from dspy.adapters import Adapter
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from r2p_dspy.profile import Profile
+from r2p_dspy.prompting.xml import element_names
 from r2p_dspy.values.neutral import Neutral, neutralizer
 
 # Any: a signature decides the types of its values.
@@ -24,19 +24,10 @@ def neutral_for(signature: type[dspy.Signature], reserved: tuple[str, ...], adap
     Args:
         reserved: names that mark structure beside the outputs', such as those of stages in a thought.
     """
-    elements = element_names(signature) if isinstance(adapter, dspy.XMLAdapter) else ()
+    xml = isinstance(adapter, dspy.XMLAdapter)
+    elements = (*signature.input_fields, *element_names(signature)) if xml else ()
     headers = (*signature.input_fields, "completed")
     return neutralizer(tuple(dict.fromkeys([*signature.output_fields, *reserved])), headers, elements)
-
-
-@lru_cache(maxsize=64)
-def element_names(signature: type[dspy.Signature]) -> tuple[str, ...]:
-    """All names that are markup where the XML adapter writes and reads a signature's fields."""
-    names = ["item", "entry", *signature.fields]  # the first are DSPy's own, of lists and of keys that are no names
-    annotations: list[Any] = [info.annotation for info in signature.output_fields.values()]
-    for annotation in annotations:
-        names += _properties(TypeAdapter(annotation).json_schema(by_alias=False))
-    return tuple(dict.fromkeys(names))
 
 
 def neutral_inputs(signature: type[dspy.Signature], inputs: Mapping[str, Any], neutral: Neutral) -> dict[str, Any]:
@@ -70,14 +61,3 @@ def _is_medium(annotation: Any) -> bool:
     if isinstance(annotation, type) and issubclass(annotation, dspy.Type):
         return True
     return any(map(_is_medium, get_args(annotation)))
-
-
-def _properties(schema: Any) -> Iterator[str]:
-    """The names of all properties in a JSON schema."""
-    if isinstance(schema, dict):
-        yield from schema.get("properties", {})
-        for part in schema.values():
-            yield from _properties(part)
-    elif isinstance(schema, list):
-        for part in schema:
-            yield from _properties(part)

@@ -13,7 +13,7 @@ Neutral = Callable[[str], str]
 # Texts that could pass for a prompt's own structure: DSPy's field markers and custom-type markers, chat-template
 # tokens, and stage tags. A space inside breaks each of them.
 _MARKERS = re.compile(
-    r"\[(?=\[\s*##)|#(?=#\s*\]\])|<(?=<CUSTOM-TYPE|[|｜]|/?[A-Za-z_][\w:.-]*(\s[^<>]*)?/?>)"
+    r"\[(?=\[\s*##)|#(?=#\s*\]\])|<(?=<CUSTOM-TYPE|[|｜]|/?[^\W\d][\w:.-]*(\s[^<>]*)?/?>)"
     r"|\[(?=/?(INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\])"
 )
 _UNREADABLE = re.compile(r"[\ud800-\udfff]")  # halves of a character, as broken JSON has them; no tokenizer takes them
@@ -66,7 +66,8 @@ def neutralizer(names: tuple[str, ...], headers: tuple[str, ...] = (), elements:
         places = {match.end() for pattern in patterns for match in pattern.finditer(text)}
         if "\\" in text or "&" in text:
             unescaped, starts = _unescaped(text)
-            places |= {starts[match.end()] for pattern in patterns for match in pattern.finditer(unescaped)}
+            ends = {match.end() for pattern in patterns for match in pattern.finditer(unescaped)}
+            places |= {_place(text, starts, end) for end in ends}
         return " ".join(text[start:end] for start, end in pairwise([0, *sorted(places), len(text)]))
 
     return neutral
@@ -91,10 +92,10 @@ def _patterns(names: tuple[str, ...], headers: tuple[str, ...], elements: tuple[
         _CHAT_TOKENS,
         rf"<(?=/?(?:{_any([*names, *elements])})(?:\s[^<>]*)?/?(?:>|\Z)|/?(?:{begun})\Z)",
         *([r"<(?=[!?])"] if elements else []),
-        # The field markers of the chat adapter.
+        # The field markers of the chat adapter, in which each space is exactly one.
         rf"\[(?=\[\s*##\s*(?:{fields})\b|\[\s*##?\s*(?:(?:{begun})\s*)?\Z)",
-        rf"#(?=#\s*(?:{fields})\s*##|#\s*(?:{begun})\s*\Z)|\A\s*#(?=\s*(?:{fields})\s*#)",
-        rf"\A\s*(?:{ended})(?:\s*#(?=#\s*\]\])| (?=#\Z))",
+        rf"#(?=#\s*(?:{fields})\s*##| (?:{begun})(?: ##? ?\]?)?\Z)",
+        rf"\A(?:#?#? )?(?:{ended}) (?=#)",
         rf"{_QUOTES}(?=(?:{known}){_QUOTES}\s*:)",
         rf"\A(?=/?(?:{ended})(?:\s[^<>]*)?/?>|(?:{known}){_QUOTES}\s*:)",
     ]
@@ -110,6 +111,12 @@ def _beginnings(names: Iterable[str]) -> list[str]:
 
 def _endings(names: Iterable[str]) -> list[str]:
     return [name[start:] for name in names for start in range(len(name))]
+
+
+def _place(text: str, starts: list[int], end: int) -> int:
+    """Where a space breaks a marker that ends there unescaped: not in the `cd` of `\\u003cdraft`, between letters."""
+    last = starts[end - 1] if end else 0
+    return last + 1 if text.startswith("\\u", last) and starts[end] == last + 6 else starts[end]
 
 
 def _unescaped(text: str) -> tuple[str, list[int]]:
