@@ -146,7 +146,7 @@ def _split(draw: random.Random) -> tuple[str, str, str] | None:
 
 def _harmless(text: str) -> str:
     names = "|".join(sorted(map(re.escape, NAMES), key=len, reverse=True))
-    return re.sub(names, lambda name: "x" * len(name[0]), text, flags=re.IGNORECASE)
+    return re.sub(names, lambda name: f"x{name[0][1:]}", text, flags=re.IGNORECASE)
 
 
 class EchoEngine:
@@ -290,8 +290,8 @@ def faults(case: Case) -> list[str]:
         if cost > _cost(plain):
             why = [verdict.message for attempt in answer.attempts for verdict in attempt.unmet if verdict.message]
             found.append(f"more calls: {cost} instead of {_cost(plain)}: {why}")
-        if any(verdict.kind == "assert" for verdict in answer.violations):
-            return found  # nothing was accepted
+        if answer.interventions or any(verdict.kind == "assert" for verdict in answer.violations):
+            return found  # the engine did not write this answer alone, or nothing was accepted
     read = {**answer.reasoning.stages, "tag": answer.tag}
     quotes = [evidence.quote for evidence in read.pop("evidence")]
     if any(find_quote(quote, case.own_text) is None for quote in quotes):
@@ -321,9 +321,11 @@ def _plain(value: Any) -> Any:
         value = value.model_dump()
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, str):
-        value = re.sub(r"\\u[0-9a-fA-F]{4}", lambda escape: chr(int(escape[0][2:], 16)), html.unescape(value))
-    return re.sub(r"\s|\\+[bfnrt]?", "", fold(value)) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    close = re.sub(r"\s", "", fold(html.unescape(value)))
+    unescaped = re.sub(r"\\u[0-9a-f]{4}", lambda escape: chr(int(escape[0][2:], 16)), close)
+    return re.sub(r"\\+[bfnrt]?", "", fold(unescaped))
 
 
 Faults = list[tuple[Case, list[str]]]
