@@ -82,7 +82,7 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
 @options("tasks")
 @training_options
 @options("data", "model", "api_base", "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
-@options("output", "resume", "verbose")
+@options("timeout", "output", "resume", "verbose")
 def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Distill a program on a large model into a small open model that answers in one call: traces, SFT, then GRPO.
 
@@ -113,7 +113,7 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 @click.option("--input", "source", metavar="FILE", required=True, help="Read JSONL rows with id, question and profile.")
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
 @options("program", "task", "model", "api_base", *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
-@options("resume")
+@options("timeout", "resume")
 def predict(source: str, target: str, resume: bool, **given: Any) -> None:
     """Answer the rows of a file, each with the evidence that the answer rests on.
 

@@ -22,6 +22,7 @@ Method = Literal["sft", "grpo", "sft+grpo"]
 STUDENT = Path(__file__).parent / "student"
 METHOD: Method = "sft+grpo"
 CANDIDATES, USERS = 5, 400
+_FREE = ("num_threads", "timeout")  # options that a resumed run may change
 _SMALL = 50_000_000  # parameters
 _REQUIRED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate")
 
@@ -163,7 +164,7 @@ class FinetuneConfig:
             student=given["student"],
             carrier=given.get("carrier"),
             tokens=given["tokens"],
-            teacher=ModelConfig(**part("api_base", "seed", name="model")),
+            teacher=ModelConfig(**part("api_base", "seed", "timeout", name="model")),
             program=program,
             r2p=resolve(part("retriever", "k", "candidates"), program),
             retriever_tokens=given.get("retriever_tokens"),
@@ -171,7 +172,7 @@ class FinetuneConfig:
             sft=SFTConfig(**part("epochs", "batch", rate="learning_rate"), **shared),
             grpo=GRPOConfig(**trl_options, **shared),
             num_threads=given["num_threads"],
-            options={name: value for name, value in {**options, **given}.items() if name != "num_threads"},
+            options={name: value for name, value in {**options, **given}.items() if name not in _FREE},
         )
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 import dspy
 from dspy.lm15 import Request
 from dspy.utils.callback import with_callbacks
+from dspy.utils.exceptions import LMTimeoutError
 from dspy.utils.usage_tracker import UsageTracker
 
 from programs.calls.cache import Call, CallCache, CallCacheFailed, Usage
@@ -19,6 +20,7 @@ from programs.calls.usage import UsageLimiter
 from r2p_dspy.decoding.replay import Reading, record_readings, replay_readings
 from r2p_dspy.decoding.steering import Steer, steer_factory
 from r2p_dspy.dspy_internals import attribute_outputs, copy_as, is_streaming, plain_outputs
+from r2p_dspy.engines.served.deadline import until
 from r2p_dspy.errors import ConfigError
 
 _NOT_IN_KEY = ("api_key", "cache", "timeout")  # settings that change no answer
@@ -137,8 +139,11 @@ class _RecordingLM(dspy.LM):
         record, tracker, readings = _Record(), UsageTracker(), list[Reading]()
         started, token = time.monotonic(), _model_under_way.set(self.model)
         try:
-            with dspy.context(usage_tracker=tracker), record_readings(readings, readers):
+            with dspy.context(usage_tracker=tracker), record_readings(readings, readers), until(self.limiter.ends):
                 yield record
+        except LMTimeoutError:
+            self.limiter.check_time()
+            raise
         finally:
             _model_under_way.reset(token)
             dspy_usage = plain_outputs(tracker.get_total_tokens().get(self.model, {}))

@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import LMError, LMInvalidRequestError, LMUnsupportedModelError
+from dspy.utils.exceptions import (
+    LMError,
+    LMInvalidRequestError,
+    LMProviderError,
+    LMServerError,
+    LMTimeoutError,
+    LMUnsupportedModelError,
+)
 from pydantic_core import to_jsonable_python
 
 from programs.predict.input_rows import InputRow, arguments, read, survey
-from programs.predict.writer import PredictionWriter
+from programs.predict.writer import MOST, PredictionWriter
 from programs.runs.configs import PredictConfig, digest
 from programs.runs.reporter import Reporter
 from programs.tasks.program import ProgramBuilder
@@ -27,6 +34,7 @@ from r2p_dspy import R2P, AssertionFailed
 from r2p_dspy.errors import CheckError, ConfigError, DataError
 from r2p_dspy.outcome import unshadowed
 
+_FEWEST = 5  # failures of the model one after another that stop a run, however few calls are in flight
 _AHEAD = 8  # rows that may be ahead of the slowest one, for each call in flight
 
 
@@ -71,8 +79,9 @@ def predict(
     """Answer the rows of a file that are not done yet, with the configured LM.
 
     An answer that fails an assert after the last backtrack is written with its violations, or fails its row where the
-    program has `on_unmet="raise"`. A row fails too if it is flawed, if its answer cannot be read, or if the model
-    refuses its request.
+    program has `on_unmet="raise"`. A row fails too if it is flawed, if its answer cannot be read, if the model refuses
+    its request, and, once the server has answered others, if it gives no answer in time, none of a bounded size, or
+    none that is one.
 
     Args:
         program: the task's program.
@@ -84,8 +93,8 @@ def predict(
         progress: called after each row.
 
     Raises:
-        LMError: if the model cannot be reached, does not answer in time, or refuses the user. No row is at fault then,
-            so no row is marked as failed. A note names the row that was asked.
+        LMError: if the model cannot be reached, refuses the user, or fails before it has answered any row. No row is at
+            fault then, so no row is marked as failed. A note names the row that was asked.
         CheckError: if a check of the task fails itself, which is no row's fault either.
         RunError: see `PredictionWriter`.
     """
@@ -107,28 +116,41 @@ def predict(
                 call = pool.submit(copy_context().run, answer, row)
                 waiting.append((row._replace(fields={}), call))
                 if len(waiting) == _AHEAD * threads:
-                    _write(writer, *waiting.popleft())
+                    _write(writer, *waiting.popleft(), threads)
                     progress()
             while waiting:
-                _write(writer, *waiting.popleft())
+                _write(writer, *waiting.popleft(), threads)
                 progress()
         writer.finish()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _write(writer: PredictionWriter, row: InputRow, call: Future[dict[str, Any]]) -> None:
+def _write(writer: PredictionWriter, row: InputRow, call: Future[dict[str, Any]], threads: int) -> None:
     try:
         answer = call.result()
     except Exception as error:
-        refused = isinstance(error, LMInvalidRequestError) and not isinstance(error, LMUnsupportedModelError)
-        if isinstance(error, CheckError) or (isinstance(error, LMError) and not refused):
+        if isinstance(error, CheckError) or (isinstance(error, LMError) and not _is_of_row(error, writer.answered)):
             error.add_note(f"this was line {row.line}; --skip {row.id} leaves it out")
             raise
         reason = str(error) if isinstance(error, ValueError | AssertionFailed) else f"{type(error).__name__}: {error}"
-        writer.fail(row, one_line(reason)[:500], asked=not isinstance(error, DataError))
+        # A server that hangs costs a deadline for every row: it is given up once every call in flight has failed.
+        most = max(_FEWEST, min(MOST, threads)) if _is_of_server(error) else MOST
+        writer.fail(row, one_line(reason)[:500], asked=not isinstance(error, DataError), most=most)
     else:
         writer.answer(answer)
+
+
+def _is_of_row(error: LMError, answered: int) -> bool:
+    """Whether a model's failure may be one row's alone, after so many rows were answered."""
+    if isinstance(error, LMInvalidRequestError):
+        return not isinstance(error, LMUnsupportedModelError)
+    return _is_of_server(error) and bool(answered)
+
+
+def _is_of_server(error: Exception) -> bool:
+    """Whether a call has no answer in time, none of a bounded size, or none that is one."""
+    return isinstance(error, LMTimeoutError | LMServerError) or type(error) is LMProviderError
 
 
 def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:

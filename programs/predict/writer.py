@@ -78,17 +78,17 @@ class PredictionWriter:
         self._append(self.answers, row)
         self.answered += 1
 
-    def fail(self, row: InputRow, reason: str, asked: bool) -> None:
-        """Write, now or later, why a row has no answer; raises `RunError` for one failure too many.
+    def fail(self, row: InputRow, reason: str, asked: bool, most: int = MOST) -> None:
+        """Write, now or later, why a row has no answer; raises `RunError` for the last of `most` failures in a row.
 
         Flawed rows, for which no model was asked, stop a run only if no row is answered yet.
         """
         self._held.append({"id": row.id, "line": row.line, "error": reason})
         self._failing += asked or not self.answered
-        if self._failing == MOST:
+        if self._failing >= most:
             first = self._held[0]
             raise RunError(
-                f"{MOST} rows failed one after another, the first at line {first['line']}: {first['error']}; "
+                f"{len(self._held)} rows failed one after another, the first at line {first['line']}: {first['error']}; "
                 "they do not count as done: correct this, then go on with --resume"
             )
         if not self._failing:

@@ -25,6 +25,7 @@ class ModelConfig:
         api_base: address of a served model.
         temperature: in [0, 2]; 0 takes the likeliest token.
         seed: makes drawing repeatable.
+        timeout: seconds that one call may take; None for `connect`'s own default.
 
     Examples:
         >>> ModelConfig("openai/gpt-4o-mini").connect(cache=False).model
@@ -35,6 +36,7 @@ class ModelConfig:
     api_base: str | None = None
     temperature: float = 0.0
     seed: int = 0
+    timeout: float | None = None
 
     @property
     def in_process(self) -> bool:
@@ -56,6 +58,8 @@ class ModelConfig:
             settings.setdefault("max_tokens", 256)
         if carrier == "thinking" and self.in_process:
             settings.setdefault("reasoning", True)
+        if self.timeout is not None:
+            settings.setdefault("timeout", self.timeout)
         how = {"temperature": self.temperature, "seed": self.seed, "cache": cache}
         return connect(self.name, api_base=self.api_base, **(how | settings))
 
@@ -253,21 +257,21 @@ class PredictConfig:
 
 def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
     """The parts that configs share. Their options are taken out of `options`; the others stay."""
-    take, seed = options.pop, options.pop("seed", 0)
+    take, seed, timeout = options.pop, options.pop("seed", 0), options.pop("timeout", None)
     settings = {name: take(name, None) for name in R2PConfig.model_fields}
     explicit = {name: value for name, value in settings.items() if value is not None}
     artifact, tokens = take("program", None), take("retriever_tokens", None)
     program = ProgramConfig(take("task"), resolve(explicit, artifact), explicit, artifact, tokens, seed)
     skip, skip_bad = tuple(take("skip", ())), take("skip_bad", False)
     data = DataConfig(take("data", None), take("limit", None), seed, skip, skip_bad, trains)
-    model = ModelConfig(take("model", "pocket"), take("api_base", None), take("temperature", 0.0), seed)
+    model = ModelConfig(take("model", "pocket"), take("api_base", None), take("temperature", 0.0), seed, timeout)
     return {"program": program, "data": data, "model": model, "seed": seed}
 
 
 def _model(options: dict[str, Any], name: str, api_base: str, temperature: float = 0.0) -> ModelConfig | None:
     """The second model of a command, by the names of its options, which are taken out; None if there is none."""
     model, address = options.pop(name, None), options.pop(api_base, None)
-    return None if model is None else ModelConfig(model, address, temperature, options.get("seed", 0))
+    return None if model is None else ModelConfig(model, address, temperature, options.get("seed", 0), options.get("timeout"))
 
 
 def _model_options(model: ModelConfig | None, name: str, api_base: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ _ON_UNMET = "Let `predict` write an answer that breaks an assert with its violat
 _RULES = ("auto", "vote", "median", "medoid", "synthesis")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
 _TEMPERATURE = "Set the sampling temperature; 0 takes the likeliest token."
+_TIMEOUT = "Give up a call of a served model after so many seconds, retries included, and fail its row; default: 120."
 _THRESHOLD = "Make demos only of answers with at least this task score; default: the task's own."
 _FRONTIER = (
     "Let gepa keep candidates that are best at an example (instance), at a part of the score (objective), at either "
@@ -90,6 +91,7 @@ _define("limit", "Report on this many examples (persona world: 200); of files, a
 _define("seed", "Seed everything that is drawn, the persona users included.", default=0, show_default=True)
 _define("num_threads", "Keep this many calls in flight.", default=16, show_default=True, type=_AT_LEAST_ONE)
 _define("temperature", _TEMPERATURE, default=0.0, show_default=True, type=click.FloatRange(0, 2))
+_define("timeout", _TIMEOUT, type=click.FloatRange(0, min_open=True), metavar="SECONDS")
 _define("optimizer", _OPTIMIZER, metavar="NAME", default="random", show_default=True)
 _define("reflection_model", "Let this model write instructions; gepa, mipro and copro need it.", metavar="MODEL")
 _define("reflection_api_base", "Set the address of a served --reflection-model.", metavar="URL")
@@ -117,7 +119,7 @@ _define("verbose", "Show first prompts, and the optimizer's log.", is_flag=True)
 SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier", "retriever_tokens")
 SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
 DATA = ("data", "skip", "skip_bad", "limit", "seed")
-RUN = ("num_threads", "temperature", "output", "resume", "mlflow", "verbose")
+RUN = ("num_threads", "temperature", "timeout", "output", "resume", "mlflow", "verbose")
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache")
 MEASURES = ("program", "ablate", "controls", "judge", "judge_api_base")

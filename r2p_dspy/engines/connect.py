@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 
@@ -32,6 +32,7 @@ def connect(
     api_base: str | None = None,
     temperature: float | None = 0.0,
     max_tokens: int | None = None,
+    timeout: float | Literal["auto"] | None = "auto",
     seed: int | None = None,
     cache: bool = True,
     **kwargs: Any,  # those of `dspy.LM`, which are untyped
@@ -44,6 +45,9 @@ def connect(
         api_base: address of a server, for served models only.
         temperature: between 0 and 2; 0 takes the likeliest token; None leaves it to the model.
         max_tokens: tokens of one answer; default: the provider's; in-process 1024.
+        timeout: seconds that one call may take. On a server that is the whole call, retries and their pauses included;
+            default 120. In this process it counts from where the call begins to run, not from the queue; default none.
+            None is no limit.
         seed: makes drawing repeatable. In-process models always repeat; another seed gives another sample.
         cache: answer a repeated request from DSPy's cache.
         **kwargs: for in-process models `device`, `dtype`, `max_batch`, `cache_bytes`, `reasoning`, `threads` and
@@ -68,6 +72,10 @@ def connect(
         raise ConfigError("api_key: set the key in the environment instead, e.g. OPENAI_API_KEY")
     if temperature is not None and not 0 <= temperature <= 2:
         raise ConfigError(f"temperature must be between 0 and 2, not {temperature}")
+    if timeout != "auto":
+        if timeout is not None and not timeout > 0:
+            raise ConfigError(f"timeout must be above 0 seconds, not {timeout}; None is no limit")
+        kwargs["timeout"] = timeout
     if seed is not None:
         kwargs["seed"] = seed
     kwargs.update(max_tokens=max_tokens, cache=cache)
@@ -82,7 +90,9 @@ def connect(
         from r2p_dspy.engines.served.lm import ServedLM
 
         return ServedLM(model, **kwargs)
-    return dspy.LM(model, **kwargs)
+    from r2p_dspy.engines.served.bounded import BoundedLM
+
+    return BoundedLM(model, **kwargs)
 
 
 def in_process(model: str) -> bool:

@@ -18,7 +18,7 @@ _UNSUPPORTED = ("top_k", "response_format", "tool_choice", "logprobs", "probabil
 
 
 def to_row(
-    request: Request, chat: Chat, *, context: int, timeout: float, emit: Callable[[int | None], object] | None = None
+    request: Request, chat: Chat, *, context: int, timeout: float | None, emit: Callable[[int | None], object] | None = None
 ) -> tuple[Row, bool]:
     """The row that answers a request, and whether its prompt ends inside a thought.
 
