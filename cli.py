@@ -12,7 +12,7 @@ import click
 
 from finetune.cli_options import training_options
 from programs.ui.errors import FAILED_ROWS, CommandGroup
-from programs.ui.options import COMPILING, DATA, MEASURES, RUN, SETTINGS, SWEPT_SETTINGS, options
+from programs.ui.options import COMPILING, DATA, MEASURES, RUN, SERVED, SETTINGS, SWEPT_SETTINGS, options
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -26,7 +26,7 @@ def cli() -> None:
 
 
 @cli.command("compile")
-@options("task", "model", "api_base", *DATA, *SETTINGS, "on_unmet", *COMPILING, *RUN)
+@options("task", "model", *SERVED, *DATA, *SETTINGS, "on_unmet", *COMPILING, *RUN)
 def compile_command(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Compile an R2P program, and measure it on unseen users beside plain prediction and chain of thought."""
     _quiet()
@@ -44,7 +44,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **given: An
 
 
 @cli.command()
-@options("task", "model", "api_base", *DATA, *SETTINGS, *MEASURES, *RUN)
+@options("task", "model", *SERVED, *DATA, *SETTINGS, *MEASURES, *RUN)
 def evaluate(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Measure plain prediction, chain of thought, R2P and a compiled program on the same users and items."""
     _quiet()
@@ -60,7 +60,7 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 
 
 @cli.command()
-@options("tasks", "models", "api_base", *DATA, *SWEPT_SETTINGS, *MEASURES, *RUN)
+@options("tasks", "models", *SERVED, *DATA, *SWEPT_SETTINGS, *MEASURES, *RUN)
 def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Evaluate every task with every model and every k, and compare them: one table and one figure for each task.
 
@@ -81,8 +81,8 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
 @cli.command()
 @options("tasks")
 @training_options
-@options("data", "model", "api_base", "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
-@options("timeout", "output", "resume", "verbose")
+@options("data", "model", *SERVED, "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
+@options("output", "resume", "verbose")
 def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Distill a program on a large model into a small open model that answers in one call: traces, SFT, then GRPO.
 
@@ -112,8 +112,8 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 @cli.command()
 @click.option("--input", "source", metavar="FILE", required=True, help="Read JSONL rows with id, question and profile.")
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
-@options("program", "task", "model", "api_base", *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
-@options("timeout", "resume")
+@options("program", "task", "model", *SERVED, *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
+@options("resume")
 def predict(source: str, target: str, resume: bool, **given: Any) -> None:
     """Answer the rows of a file, each with the evidence that the answer rests on.
 

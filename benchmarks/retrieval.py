@@ -67,7 +67,7 @@ def top(index: BM25Okapi, query: str) -> list[str]:
 
 
 def ours(profile: Profile, query: str) -> list[str]:
-    return [item.id for item in BM25(k=len(profile))(query, profile)]
+    return [item.id for item in BM25(k=len(profile), tokenize=str.split)(query, profile)]
 
 
 if __name__ == "__main__":

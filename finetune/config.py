@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from programs.data.dataset import DataConfig
-    from programs.runs.configs import ModelConfig
+    from programs.runs.model import ModelConfig
     from programs.tasks.program import R2PConfig
     from r2p_dspy.prompting.signature import Carrier
 
@@ -135,7 +135,7 @@ class FinetuneConfig:
             8
         """
         from programs.data.dataset import DataConfig
-        from programs.runs.configs import ModelConfig
+        from programs.runs.model import ModelConfig, read_settings
         from programs.tasks.program import resolve
 
         given = {name: value for name, value in options.items() if value is not None}
@@ -164,7 +164,10 @@ class FinetuneConfig:
             student=given["student"],
             carrier=given.get("carrier"),
             tokens=given["tokens"],
-            teacher=ModelConfig(**part("api_base", "seed", "timeout", name="model")),
+            teacher=ModelConfig(
+                **part("api_base", "seed", "answer_tokens", "adapter", "reasoning", "timeout", name="model"),
+                settings=read_settings(given.get("lm", ())),
+            ),
             program=program,
             r2p=resolve(part("retriever", "k", "candidates"), program),
             retriever_tokens=given.get("retriever_tokens"),

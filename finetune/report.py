@@ -12,11 +12,12 @@ import dspy
 from finetune.config import FinetuneConfig
 from finetune.task_setup import TaskSetup
 from metrics.intervals import of_difference, of_mean
-from metrics.lamp import METRICS
 from programs.evaluate import report as reports
 from programs.evaluate.baselines import trivial_baselines
+from programs.evaluate.report import answer_of
 from programs.evaluate.runner import ResultRow, measure
 from programs.runs.directory import Run
+from programs.runs.model import lm_settings
 from programs.runs.reporter import Reporter
 from programs.tasks.task import Task
 
@@ -88,7 +89,12 @@ def make_report(
         "command": "finetune",
         "method": config.method,
         "student": config.student,
-        "teacher": {"model": config.teacher.name, "lm": lm.model, "candidates": config.r2p.candidates},
+        "teacher": {
+            "model": config.teacher.name,
+            "lm": lm.model,
+            "lm_settings": lm_settings(lm, config.teacher.adapter),
+            "candidates": config.r2p.candidates,
+        },
         "carrier": carrier,
         "kept": kept,
         "model": "model",
@@ -113,10 +119,10 @@ def gains(task: Task, after: Sequence[Row], before: Sequence[Row]) -> dict[str, 
     differences = [new - old for new, old in zip(_scores(task, after), _scores(task, before), strict=True)]
     intervals = {"score": of_mean(differences).rounded()}
     accuracy = ["accuracy"] if task.labels else []
-    answers_after, answers_before = ([row["answer"] for row in rows] for rows in (after, before))
+    answers_after, answers_before = ([answer_of(row) for row in rows] for rows in (after, before))
     golds = [row["gold"] for row in before]
     for name in dict.fromkeys([task.metrics[0], *accuracy]):
-        difference = of_difference(METRICS[name], answers_after, answers_before, golds, task.labels)
+        difference = of_difference(task.metric(name), answers_after, answers_before, golds, task.labels)
         intervals[name] = difference.rounded()
     return intervals
 
@@ -163,8 +169,8 @@ def peak_memory() -> float:
 
 def _scores(task: Task, rows: Sequence[Row]) -> list[float]:
     """The task's own score of each answer, in [0, 1]."""
-    metric = METRICS[task.metrics[0]]
-    return [metric.score(row["answer"], row["gold"], task.labels) for row in rows]
+    metric = task.metric(task.metrics[0])
+    return [metric.score(answer_of(row), row["gold"], task.labels) for row in rows]
 
 
 def _mean(values: Sequence[float]) -> float:

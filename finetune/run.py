@@ -30,6 +30,7 @@ from programs.evaluate.runner import ResultRow
 from programs.runs.configs import digest
 from programs.runs.directory import Rows, Run, read_json, write_json
 from programs.runs.reporter import Reporter
+from programs.tasks.answer_length import tokens_needed
 from r2p_dspy import connect, save_program
 from r2p_dspy.engines.connect import in_process
 from r2p_dspy.engines.weights import fingerprint
@@ -105,9 +106,10 @@ def _steps(work: Work, run: Run | None, started: float) -> dict[str, Any]:
         measure_student(name, model)
     if run is None:
         return {}
-    teacher = _teacher_lm(config)
+    teacher = _teacher_lm(config, work.setups)
     uncached = teacher.copy(cache=False)
-    measured[TEACHER] = measure_program(TEACHER, work.setups, uncached, run, config.num_threads, work.reporter)
+    with config.teacher.asking(uncached):
+        measured[TEACHER] = measure_program(TEACHER, work.setups, uncached, run, config.num_threads, work.reporter)
     return _finish(work, run, trainings, measured, teacher, started)
 
 
@@ -150,17 +152,23 @@ def _read_rows(path: Path) -> Dataset:
 def _student_lm(model: str, config: FinetuneConfig, carrier: Carrier) -> dspy.LM:
     source = model if model == "pocket" else f"hf:{model.removeprefix('hf:')}"
     reasoning: dict[str, Any] = {"reasoning": True} if carrier == "thinking" else {}
-    return connect(source, seed=config.data.seed, cache=False, max_tokens=config.tokens, **reasoning)
+    # At temperature 0, trained or not, so that they can be compared.
+    return connect(source, temperature=0.0, seed=config.data.seed, cache=False, max_tokens=config.tokens, **reasoning)
 
 
-def _teacher_lm(config: FinetuneConfig) -> dspy.LM:
-    return config.teacher.connect(cache=not in_process(config.teacher.name))
+def _teacher_lm(config: FinetuneConfig, setups: Sequence[TaskSetup]) -> dspy.LM:
+    golds = ([example[setup.task.answer] for example in setup.data.train] for setup in setups)
+    needed = max(
+        tokens_needed(setup.task, setup.teacher, answers) for setup, answers in zip(setups, golds, strict=True)
+    )
+    return config.teacher.connect(cache=not in_process(config.teacher.name), needed=needed)
 
 
 def _traces(work: Work) -> Path:
     source, directory = {"model": work.config.teacher.name, "carrier": work.carrier}, work.directory / "traces"
-    teacher = _teacher_lm(work.config)
-    return collect_traces(work.setups, teacher, source, directory, work.config.num_threads, work.reporter)
+    teacher = _teacher_lm(work.config, work.setups)
+    with work.config.teacher.asking(teacher):
+        return collect_traces(work.setups, teacher, source, directory, work.config.num_threads, work.reporter)
 
 
 def _sft(work: Work, student: str, rows: Dataset) -> Path:

@@ -23,6 +23,7 @@ from r2p_dspy.modules.failures import UnreadableAnswer
 from r2p_dspy.outcome import unshadowed
 from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.prompting.tags import render
+from r2p_dspy.values.typed import plain
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class RowBuilder:
             "task": self.task.name,
             "prompt": recorded.messages,
             "inputs": details.inputs.to_json(),
-            "gold": json.dumps(example[self.task.answer], ensure_ascii=False),
+            "gold": json.dumps(plain(example[self.task.answer]), ensure_ascii=False),
         }
 
 

@@ -25,6 +25,7 @@ from programs.runs.reporter import Reporter
 from r2p_dspy import Composite, optimizing
 from r2p_dspy.errors import ConfigError, RunError
 from r2p_dspy.files import atomic_path, digest
+from r2p_dspy.prompting.citations import as_shown
 
 KEPT = ("id", "task", "prompt", "completion", "inputs", "gold")
 
@@ -54,8 +55,7 @@ def ask_teacher(setup: TaskSetup, lm: dspy.LM, path: Path, threads: int, progres
         with dspy.track_usage() as usage:
             return _row(setup, scored, rewards, example, usage)
 
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
-    with dspy.context(lm=lm, adapter=adapter), optimizing():
+    with dspy.context(lm=lm, adapter=dspy.settings.adapter or dspy.ChatAdapter()), optimizing():
         collect(ask, setup.data.train, Rows(path), threads, progress)
 
 
@@ -72,7 +72,8 @@ def _row(
     if reason is not None:
         return {"id": example.id, "refused": reason, **cost}
     row = setup.rows(example)
-    text = completion_text(setup.program, prediction.details.outcome)
+    details = prediction.details
+    text = completion_text(setup.program, as_shown(details.inputs, details.outcome))
     reread, score = rewards.score(row["task"], row["inputs"], row["gold"], text)
     if reread.details.violations or score.parts["task"] < scored.threshold:
         # A student with less context sees fewer items than the teacher cites.

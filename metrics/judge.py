@@ -12,6 +12,7 @@ from r2p_dspy import BM25, AssertionFailed, Enforce, Profile, Retriever, optimiz
 from r2p_dspy.errors import ConfigError, R2PError
 from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.profile import neutralize
+from r2p_dspy.values.typed import as_text
 
 CRITERIA: Mapping[str, str] = MappingProxyType(
     {
@@ -202,7 +203,7 @@ def _line(error: object) -> str:
 
 
 def _text(answer: object) -> str:
-    return "" if answer is None else str(answer).strip()
+    return "" if answer is None else as_text(answer).strip()
 
 
 def _quoted(text: str) -> str:

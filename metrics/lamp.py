@@ -1,4 +1,4 @@
-"""LaMP's official metrics: per example, over the corpus, and as a task score for rewards.
+"""LaMP's official metrics: per example, over the corpus, and as a task score for rewards; ROUGE for any language.
 
 >>> METRICS["accuracy"].corpus(["comedy", " classic "], ["comedy", "classic"], ["classic", "comedy"])
 1.0
@@ -8,19 +8,22 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.values.typed import as_text
 
 # scikit-learn and rouge-score take two seconds each to import, so they are imported on first use.
 
-Answers = Sequence[Any]  # a program's answer may be of any type that `str` turns into text
+Answers = Sequence[Any]  # a program's answer may be of any type that `as_text` turns into text
 Labels = Sequence[str]
 Floats = npt.NDArray[np.float64]
 Corpus = Callable[[Answers, Answers, Labels], float]
+Tokenize = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class Metric:
         total: the mean of such rows, of shape (..., d), to the metric's value, of shape (...). Every metric is a
             function of a mean, so all bootstrap resamples are computed at once (see `intervals`).
 
-    A prediction or gold is anything that `str` turns into the answer; None is the empty answer. `labels` is the task's
-    full list of labels, in the task's order. Ratings use only the lowest and the highest label (LaMP's 1 and 5 if
-    there are none). Text metrics ignore labels.
+    A prediction or gold is of any type, and is compared as text (`as_text`). None is the empty answer, or the label
+    "None" where the task has it. `labels` is the task's full list of labels, in the task's order. Ratings use only the
+    lowest and the highest label (LaMP's 1 and 5 if there are none). Text metrics ignore labels.
 
     Raises (each function):
         ConfigError: for no examples, unequal numbers of predictions and golds, missing labels, or a gold rating that
@@ -65,7 +68,7 @@ class Metric:
 
 
 def _text(answer: object) -> str:
-    return "" if answer is None else str(answer).strip()
+    return "" if answer is None else as_text(answer).strip()
 
 
 def _paired(predictions: Answers, golds: Answers) -> list[tuple[Any, Any]]:
@@ -107,7 +110,7 @@ def _index(answer: object, labels: Labels) -> int:
     """The label's index in the list; -1 if it is not in it (LaMP, `create_mapping`)."""
     if not labels:
         raise ConfigError("accuracy and f1 need the task's labels; pass the full list")
-    known, text = list(labels), _text(answer)
+    known, text = list(labels), as_text(answer).strip()
     return known.index(text) if text in known else -1
 
 
@@ -204,27 +207,27 @@ def _ratings(predictions: Answers, golds: Answers, labels: Labels) -> tuple[list
 
 
 @cache
-def _scorer() -> Any:  # rouge-score has no types
+def _scorer(tokenize: Tokenize | None) -> Any:  # rouge-score has no types
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
+    tokenizer = None if tokenize is None else SimpleNamespace(tokenize=tokenize)
+    return RougeScorer(["rouge1", "rougeL"], use_stemmer=False, tokenizer=tokenizer)
 
 
 @lru_cache(maxsize=4096)  # both metrics and the reward score the same answer
-def _rouge(prediction: str, gold: str) -> dict[str, float]:
-    return {name: score.fmeasure for name, score in _scorer().score(gold, prediction).items()}
+def _rouge(prediction: str, gold: str, tokenize: Tokenize | None) -> dict[str, float]:
+    return {name: score.fmeasure for name, score in _scorer(tokenize).score(gold, prediction).items()}
 
 
-def _likeness(prediction: object, gold: object, labels: Labels = ()) -> float:
-    if _text(prediction) == _text(gold):
-        return 1.0  # ROUGE sees only a-z and digits: "你好" scores 0 against itself
-    parts = _rouge(_text(prediction), _text(gold))
-    return (parts["rouge1"] + parts["rougeL"]) / 2
-
-
-def _rouge_metric(name: str) -> Metric:
+def _rouge_metric(name: str, tokenize: Tokenize | None = None) -> Metric:
     def example(prediction: object, gold: object, labels: Labels = ()) -> float:
-        return _rouge(_text(prediction), _text(gold))[name]
+        return _rouge(_text(prediction), _text(gold), tokenize)[name]
+
+    def likeness(prediction: object, gold: object, labels: Labels = ()) -> float:
+        if _text(prediction) == _text(gold):
+            return 1.0  # LaMP's ROUGE sees only a-z and digits: "你好" scores 0 against itself
+        parts = _rouge(_text(prediction), _text(gold), tokenize)
+        return (parts["rouge1"] + parts["rougeL"]) / 2
 
     rows = _each(example)
 
@@ -232,7 +235,7 @@ def _rouge_metric(name: str) -> Metric:
         # LaMP's script reports the median of unseeded bootstrap means; this mean is within about 1e-3 of it.
         return float(rows(predictions, golds, labels).mean())
 
-    return Metric(name, True, example, corpus, _likeness, rows, _mean)
+    return Metric(name, True, example, corpus, likeness, rows, _mean)
 
 
 def _root(rows: Floats) -> Floats:
@@ -250,3 +253,22 @@ METRICS: dict[str, Metric] = {
     "rouge1": _rouge_metric("rouge1"),
     "rougeL": _rouge_metric("rougeL"),
 }
+
+
+@cache
+def metric(name: str, tokenize: Tokenize | None = None) -> Metric:
+    """Return the metric of a name in `METRICS`, with ROUGE over the words of another tokenizer.
+
+    Args:
+        name: one of `METRICS`.
+        tokenize: a function from a text to its list of words, such as `r2p_dspy.values.words.words`; None for LaMP's
+            rule, by which words consist of a-z and digits. Metrics of labels and ratings ignore it.
+
+    Examples:
+        >>> from r2p_dspy.values.words import words
+        >>> metric("rouge1").example("雨の街", "雨の街"), metric("rouge1", words).example("雨の街", "雨の街")
+        (0.0, 1.0)
+    """
+    if tokenize is None or name not in ("rouge1", "rougeL"):
+        return METRICS[name]
+    return _rouge_metric(name, tokenize)

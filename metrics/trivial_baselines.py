@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from metrics.lamp import METRICS, Metric
+from metrics.lamp import Metric, Tokenize, metric
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.bm25 import BM25
@@ -22,17 +22,19 @@ def trivial_baselines(
     train: Sequence[str] = (),
     match: Callable[[str], str] = str,
     text: Text | None = None,
+    tokenize: Tokenize | None = None,
 ) -> dict[str, dict[str, float]]:
     """Evaluate the trivial baselines that apply to a task.
 
     Args:
         questions, profiles, golds: one of each for every evaluated example; a profile is the user's full history.
-        metrics: names in `METRICS`.
+        metrics: names in `metrics.lamp.METRICS`.
         answer: the answer that an item stands for: its label, or for free text a field that the user wrote.
         labels: the task's labels, in the task's order; () for free text, which has only the last two baselines.
         train: the golds of the training set; without them there is no `majority`.
         match: from a question to the query for BM25.
         text: the fields of an item to search, as for `BM25`.
+        tokenize: from a text to its words, for BM25 and ROUGE; None for LaMP's rules.
 
     Returns:
         For each baseline, each metric's value over the corpus:
@@ -52,7 +54,7 @@ def trivial_baselines(
     if not len(questions) == len(profiles) == len(golds):
         numbers = f"{len(questions)} questions, {len(profiles)} profiles and {len(golds)} golds"
         raise ConfigError(f"{numbers}; give one of each per example")
-    chosen = [METRICS[name] for name in metrics]
+    chosen = [metric(name, tokenize) for name in metrics]
     counts = Counter(train)
     ranked = sorted(labels, key=lambda label: -counts[label])  # on a tie, in the task's order
     default = ranked[0] if ranked else ""
@@ -62,7 +64,7 @@ def trivial_baselines(
         if all(label.isdecimal() for label in labels):
             by_example["user_mean"] = lambda question, profile: user_mean(profile, ranked)
     by_example["most_similar"] = lambda question, profile: (
-        most_similar(match(question), profile, answer, text) or default
+        most_similar(match(question), profile, answer, text, tokenize) or default
     )
     if not labels:
         by_example["input"] = lambda question, profile: question
@@ -74,9 +76,7 @@ def trivial_baselines(
     answers = {name: [row[name] for row in rows] for name in by_example}
     if labels and train:
         answers["majority"] = [default] * len(golds)
-    values = {
-        name: {metric.name: metric.corpus(given, golds, labels) for metric in chosen} for name, given in answers.items()
-    }
+    values = {name: {one.name: one.corpus(given, golds, labels) for one in chosen} for name, given in answers.items()}
     if labels:
         values["best_constant"] = {metric.name: best_constant(golds, metric, labels)[1] for metric in chosen}
     order = ("majority", "best_constant", "user_majority", "user_mean", "most_similar", "input")
@@ -106,8 +106,12 @@ def user_mean(profile: Profile, ranked: Sequence[str]) -> str:
 
 
 def most_similar(
-    query: str, profile: Profile, answer: Callable[[Item], str | None], text: Text | None = None
+    query: str,
+    profile: Profile,
+    answer: Callable[[Item], str | None],
+    text: Text | None = None,
+    tokenize: Tokenize | None = None,
 ) -> str | None:
     """The answer of the item that BM25 ranks first; None for an empty history."""
-    items = BM25(k=1, text=text)(query, profile)
+    items = BM25(k=1, text=text, tokenize=tokenize or str.split)(query, profile)
     return answer(items[0]) if items else None

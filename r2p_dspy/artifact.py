@@ -1,6 +1,5 @@
 """Save a compiled program to a file and load it: plain JSON, without keys, endpoints or code."""
 
-import copy
 import importlib.metadata
 import json
 import platform
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from dspy.adapters.utils import parse_value
 
 from r2p_dspy.artifact_file import Artifact, Predictor, read_artifact, write_artifact
 from r2p_dspy.errors import ArtifactError
 from r2p_dspy.profile import Profile
 from r2p_dspy.r2p import R2P
+from r2p_dspy.values.typed import plain, read
 from r2p_dspy.version import __version__
 
 _OPTIONAL = {"synthesize"}  # a predictor that a program has only with several candidates
@@ -136,21 +135,26 @@ def artifact_of(
 
 
 def _contents(predictor: Any, profile: str) -> Predictor:  # Any: `named_parameters` is untyped
-    bare = copy.copy(predictor)
-    bare.lm = None  # a user's own engine need not be savable
     signature = predictor.signature
-    demos = []
-    for fields in bare.dump_state()["demos"]:
-        demo = {name: value for name, value in fields.items() if name in signature.fields or name == "augmented"}
-        if demo.get(profile) is not None:
-            demo[profile] = [json.loads(str(item)) for item in Profile.of(demo[profile])]
-        demos.append(demo)
     return Predictor(
         instructions=signature.instructions,
         inputs={name: info.json_schema_extra["desc"] for name, info in signature.input_fields.items()},
         outputs={name: info.json_schema_extra["desc"] for name, info in signature.output_fields.items()},
-        demos=demos,
+        demos=[_saved(dict(demo), signature, profile) for demo in predictor.demos],
     )
+
+
+def _saved(demo: Mapping[str, Any], signature: Any, profile: str) -> dict[str, Any]:
+    """A demo as JSON; `_demo` is the inverse."""
+    kept = _fields(demo, signature)
+    if kept.get(profile) is not None:
+        kept[profile] = [json.loads(str(item)) for item in Profile.of(kept[profile])]
+    return {name: plain(value) for name, value in kept.items()}
+
+
+def _fields(demo: Mapping[str, Any], signature: Any) -> dict[str, Any]:
+    """What a file keeps of a demo."""
+    return {name: value for name, value in demo.items() if name in signature.fields or name == "augmented"}
 
 
 def _state(contents: Predictor, predictor: Any, profile: str, where: str) -> dict[str, Any]:
@@ -175,8 +179,8 @@ def _state(contents: Predictor, predictor: Any, profile: str, where: str) -> dic
 
 
 def _demo(demo: Mapping[str, Any], predictor: Any, profile: str, where: str) -> dict[str, Any]:
-    """Check that a demo's values fit the program's fields, and return it in the form that DSPy loads."""
-    kept = {name: value for name, value in demo.items() if name in predictor.signature.fields or name == "augmented"}
+    """A demo with outputs of the program's types, in the form that DSPy loads; an error for a value of no such type."""
+    kept = _fields(demo, predictor.signature)
     name = profile
     try:
         if kept.get(profile) is not None:
@@ -185,7 +189,7 @@ def _demo(demo: Mapping[str, Any], predictor: Any, profile: str, where: str) -> 
             if kept.get(name) is not None:
                 if info.annotation is str and isinstance(kept[name], dict | list):
                     raise TypeError("it is no text")
-                parse_value(kept[name], info.annotation)
+                kept[name] = read(info.annotation, kept[name])
     except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{where} has no {name} that the program can read: {str(error)[:300]}") from None
     return kept

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import dspy
 
 LM = TypeVar("LM", bound=dspy.LM)
+Model = TypeVar("Model", bound=dspy.BaseLM)
 
 # What DSPy returns here is untyped, so these functions return `Any` where a value's type is open.
 
@@ -105,3 +106,13 @@ def picklable_state(prediction: dspy.Prediction) -> dict[str, Any]:
 
     completions = prediction.completions and Completions(dict(prediction.completions.items()))
     return {**vars(prediction), "_completions": completions}
+
+
+def seen_as(lm: Model, kind: type[Model]) -> Model:
+    """The same LM as an instance of a subclass of its class: what either sets, both have.
+
+    A copy would not do: a model of the user's may count its calls, or walk through prepared answers.
+    """
+    seen = object.__new__(kind)
+    seen.__dict__ = lm.__dict__
+    return seen

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from pydantic_core import from_json, to_json
 
 from r2p_dspy.profile import Profile
+from r2p_dspy.values.media import without_media
 
 
 class _Record:
@@ -33,8 +34,8 @@ class _Record:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     def to_json(self) -> str:
-        """The record as one JSON object; `from_json` reads it back, with typed values as plain JSON."""
-        return to_json(vars(self), inf_nan_mode="null").decode()
+        """The record as one JSON object; `from_json` reads it back, with typed values as plain JSON, without media."""
+        return without_media(to_json(vars(self), inf_nan_mode="null").decode())
 
 
 AnyRecord = TypeVar("AnyRecord", bound=_Record)

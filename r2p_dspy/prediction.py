@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import Any
 
 import dspy
@@ -16,6 +17,8 @@ from r2p_dspy.decoding.monitor import CorrectionMode, Intervention
 from r2p_dspy.dspy_internals import copy_completions, picklable_state
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.profile import Item, Profile
+from r2p_dspy.prompting.causes import Unreadable
+from r2p_dspy.values.typed import as_text
 
 
 class Attempt(BaseModel):
@@ -25,11 +28,16 @@ class Attempt(BaseModel):
         verdicts: the verdict of each check.
         accepted: whether this attempt became the answer.
         interventions: the corrections of its running text. They led to the next attempt in the list.
+        unreadable: why it could not be read; None if it could.
+        shape: the format in which it was read, "JSON", "XML" or "chat", if that is not the one asked for; else "". Such
+            an answer holds, but it does not comply with the template.
     """
 
     verdicts: list[Verdict]
     accepted: bool = False
     interventions: list[Intervention] = []
+    unreadable: Unreadable | None = None
+    shape: str = ""
 
     @property
     def unmet(self) -> list[Verdict]:
@@ -118,7 +126,8 @@ class Details:
 
     Args:
         reasoning: the stages, typed, and the cited items.
-        outcome: the outcome that the checks saw.
+        outcome: the outcome that the checks saw; of an accepted attempt, with the quotes and labels as the user's own
+            items have them.
         inputs: the inputs that the checks saw, with the items as the model saw them.
         attempts: every attempt, first to last; of the chosen candidate, where there are several. An attempt that was
             corrected while it ran counts as two, without and with the corrections.
@@ -130,6 +139,7 @@ class Details:
         truncated_chars: the number of characters cut from the items to fit the model's context.
         warnings: what a reader of the answer must know, such as that no item was shown.
         completion: the text of the accepted attempt as the model wrote it.
+        unreadable: why the accepted attempt could not be read; None if it could.
     """
 
     reasoning: Reasoning = field(default_factory=lambda: Reasoning({}))
@@ -143,6 +153,7 @@ class Details:
     truncated_chars: int = 0
     warnings: list[str] = field(default_factory=list)
     completion: str = ""
+    unreadable: Unreadable | None = None
 
     @property
     def retrieved(self) -> Profile:
@@ -251,8 +262,8 @@ def attempts_of(prediction: object) -> list[Attempt]:
 
 
 def _as_text(value: object) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | Enum):
+        return as_text(value)
     try:
         return to_json(value, fallback=str).decode()
     except ValueError:  # half of a surrogate pair, as broken JSON has them

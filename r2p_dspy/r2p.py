@@ -1,6 +1,7 @@
 """R2P: retrieve, reason by a template, enforce the checks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -21,8 +22,10 @@ from r2p_dspy.prediction import R2PPrediction
 from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.retrieval.bm25 import BM25
-from r2p_dspy.retrieval.retriever import Retriever, query_text
+from r2p_dspy.retrieval.retriever import Retriever, matches, query_text
 from r2p_dspy.template import TEMPLATE, Template
+
+_UNMATCHED = "no item shown has a word of the query, so the items were not chosen by what they say"
 
 
 class R2P(dspy.Module):
@@ -48,7 +51,8 @@ class R2P(dspy.Module):
         adaptive: stop sampling when the answer is settled, see `CrossReference`.
         config: options of the LM call, as in `dspy.Predict`.
 
-    A call takes the signature's inputs; the profile may be a `Profile`, a list of dicts or its text. It returns an
+    A call takes the signature's inputs; the profile may be whatever `Profile.of` reads, such as a list of dicts, rows
+    of a database or a data frame. It returns an
     `R2PPrediction`: its fields are the signature's outputs, and `Details` lists what else it has, such as
     `answer.reasoning`, `answer.violations` and `answer.explain()`.
 
@@ -139,31 +143,38 @@ class R2P(dspy.Module):
         Raises:
             ConfigError: the retriever returned None.
         """
-        name = self.reason.profile
-        profile = Profile.of(inputs.get(name))
-        fields = {key: value for key, value in inputs.items() if key in self.reason.signature.input_fields}
-        query = query_text({**fields, name: None}, getattr(self.retriever, "query", None))
-        items = self.retriever(query, profile)
+        profile = Profile.of(inputs.get(self.reason.profile))
+        items = self.retriever(self._query(inputs), profile)
         if items is None:
             raise ConfigError(f"the retriever {self.retriever!r} returned None; let it return a profile, maybe empty")
-        return {**inputs, name: Profile.of(items)}
+        shown = Profile.of(items).model_copy(update={"dropped": profile.dropped})
+        return {**inputs, self.reason.profile: shown}
+
+    def _query(self, inputs: dict[str, Any]) -> str:
+        fields = {key: value for key, value in inputs.items() if key in self.reason.signature.input_fields}
+        return query_text({**fields, self.reason.profile: None}, getattr(self.retriever, "query", None))
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
+        retrieved = self.retrieve(inputs)
+        items = retrieved[self.reason.profile]
+        warnings = [_UNMATCHED] if items and not matches(self.retriever, self._query(inputs), items) else []
         failure: AssertionFailed | None = None
         try:
-            prediction = yield call(self.inner, self.retrieve(inputs))
+            prediction = yield call(self.inner, retrieved)
         except AssertionFailed as inner:
-            failure = AssertionFailed(self._outputs(inner.prediction), inner.attempts, inner.completion, inputs)
+            unmet = self._outputs(inner.prediction, warnings)
+            failure = AssertionFailed(unmet, inner.attempts, inner.completion, inputs)
         if failure is None:
-            return self._outputs(prediction)
+            return self._outputs(prediction, warnings)
         answer = yield from settle(failure, self.on_unmet, self.reason.answers)
         kept: R2PPrediction = answer.without(*{*answer.keys()} - {*self.reason.answers})
         return kept
 
-    def _outputs(self, prediction: R2PPrediction) -> R2PPrediction:
+    def _outputs(self, prediction: R2PPrediction, warnings: list[str]) -> R2PPrediction:
         """The prediction with the signature's outputs as its only fields; None where they could not be read."""
         values = unshadowed(prediction.details.outcome).fields
-        answer: R2PPrediction = prediction.without(*prediction.keys())
+        details = replace(prediction.details, warnings=[*warnings, *prediction.details.warnings])
+        answer = R2PPrediction(prediction.without(*prediction.keys()), details=details)
         for name in self.reason.answers:
             answer[name] = values.get(name)
         return answer

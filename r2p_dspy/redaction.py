@@ -1,15 +1,15 @@
 """Redact a compiled program: leave users' texts out of its file."""
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 from r2p_dspy.artifact_file import Artifact
+from r2p_dspy.values.words import Unit, units
 
 REDACTED = "Demos and quotes were left out: this is not quite the program that the scores were measured on."
 _QUOTE = 6  # this many words in a row that also stand in a user's text are a quote
-_WORD = re.compile(r"\w+")
+_CHARACTERS_A_WORD = 2  # of a script without spaces
 
 Words = tuple[str, ...]
 
@@ -18,7 +18,7 @@ def redacted(artifact: Artifact, texts: Iterable[str] = ()) -> Artifact:
     """Return the artifact without users' texts. It loads like any other, as a program without demos.
 
     Demos are left out. An optimizer may have quoted a user in the instructions: six or more words in a row that also
-    stand in a demo or in `texts` become `[…]`.
+    stand in a demo or in `texts` become `[…]`. In scripts without spaces two characters count as a word.
 
     Args:
         artifact: a compiled program. It is not changed.
@@ -46,8 +46,19 @@ def redacted(artifact: Artifact, texts: Iterable[str] = ()) -> Artifact:
 
 def _sequences(text: str) -> Iterable[Words]:
     """Every six words in a row."""
-    words = _WORD.findall(text.casefold())
-    return zip(*(words[start:] for start in range(_QUOTE)), strict=False)
+    return (sequence for _, _, sequence in _placed_sequences(units(text)))
+
+
+def _placed_sequences(found: Sequence[Unit]) -> Iterator[tuple[int, int, Words]]:
+    """Every six words in a row, with the places of the first and behind the last."""
+    wanted = _QUOTE * _CHARACTERS_A_WORD
+    for start in range(len(found)):
+        length, end = 0, start
+        while length < wanted and end < len(found):
+            length += 1 if found[end].unspaced else _CHARACTERS_A_WORD
+            end += 1
+        if length >= wanted:
+            yield start, end, tuple(unit.text for unit in found[start:end])
 
 
 def _texts(value: Any) -> Iterator[str]:  # Any: a piece of JSON
@@ -69,11 +80,10 @@ def _without(value: Any, quotes: set[Words]) -> Any:  # Any: a piece of JSON
 
 
 def _without_quotes(text: str, quotes: set[Words]) -> str:
-    words = [*_WORD.finditer(text)]
-    folded = [word[0].casefold() for word in words]
-    starts = [start for start in range(len(words)) if tuple(folded[start : start + _QUOTE]) in quotes]
-    quoted = {start + step for start in starts for step in range(_QUOTE)}
+    found = units(text)
+    places = ((start, end) for start, end, sequence in _placed_sequences(found) if sequence in quotes)
+    quoted = {index for start, end in places for index in range(start, end)}
     for index in sorted(quoted, reverse=True):  # from the end, so that the positions of earlier words stay right
-        end = words[index + 1].start() if index + 1 in quoted else words[index].end()
-        text = text[: words[index].start()] + ("" if index - 1 in quoted else "[…]") + text[end:]
+        end = found[index + 1].start if index + 1 in quoted else found[index].end
+        text = text[: found[index].start] + ("" if index - 1 in quoted else "[…]") + text[end:]
     return text

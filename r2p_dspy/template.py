@@ -1,5 +1,6 @@
 """The hierarchical reasoning template: an ordered tree of typed stages (paper, section on HRT)."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -8,6 +9,18 @@ from typing import Any
 from pydantic import BaseModel, field_validator
 
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.values.folding import fold
+
+# The number of an item in a prompt, as models write it: 1, "1", [1], #1, item 1.
+_ITEM_NUMBER = re.compile(r"[\s\[(#\"'“‘]*(?:item[\s#:]*)?(\d+)[\s\])\"'”’.:,]*", re.IGNORECASE)
+
+
+def _item_id(value: Any) -> Any:
+    """An item's id from what a model wrote."""
+    number = _ITEM_NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if number is not None:
+        return fold(number[1])
+    return str(value) if isinstance(value, int) else value
 
 
 class Evidence(BaseModel):
@@ -19,7 +32,7 @@ class Evidence(BaseModel):
     @field_validator("item", mode="before")
     @classmethod
     def _id(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) else value
+        return _item_id(value)
 
 
 class Preference(BaseModel):
@@ -32,12 +45,12 @@ class Preference(BaseModel):
     @field_validator("items", mode="before")
     @classmethod
     def _ids(cls, value: Any) -> Any:
-        return [str(item) if isinstance(item, int) else item for item in value] if isinstance(value, list) else value
+        return [_item_id(item) for item in value] if isinstance(value, list) else value
 
     @field_validator("label", mode="before")
     @classmethod
     def _label(cls, value: Any) -> Any:
-        if isinstance(value, str) and value.strip().lower() in ("", "none", "null"):
+        if isinstance(value, str) and fold(value).strip(" .'") in ("", "none", "null"):
             return None
         return str(value) if isinstance(value, int | float) else value
 

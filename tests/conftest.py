@@ -11,6 +11,7 @@ import dspy
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.endpoint import Endpoint
 from tests.scripted import AsyncScriptedEngine, ScriptedEngine
 
 # How long an example takes says nothing on a machine that has other things to do.
@@ -33,3 +34,23 @@ def scripted():
     yield make
     for context in reversed(contexts):
         context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def endpoint():
+    """endpoint(reply, …) starts a chat endpoint that gives these replies and configures a model that asks it."""
+
+    def start(*replies, **options):
+        server = Endpoint(*replies)
+        options = {"api_base": server.api_base, "api_key": "none", "cache": False, "num_retries": 0} | options
+        contexts.append(dspy.context(lm=dspy.LM("openai/test", **options)))
+        contexts[-1].__enter__()
+        servers.append(server)
+        return server
+
+    contexts, servers = [], []
+    yield start
+    for context in reversed(contexts):
+        context.__exit__(None, None, None)
+    for server in servers:
+        server.stop()

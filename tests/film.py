@@ -25,7 +25,7 @@ FILM = "the lighthouse keeper"
 
 def program(**options):
     """An R2P program that shows the whole history, in its order."""
-    return R2P(Film, **{"retriever": All(), **options})
+    return R2P(**{"signature": Film, "retriever": All(), **options})
 
 
 def ask(module, **changes):

@@ -98,9 +98,53 @@ def test_show_folder_example(tmp_path):
     assert result.exit_code == 0 and "article: On 7." in result.stdout and "headline: x" in result.stdout
 
 
+MAIL = Path(cli.__file__).parent / "examples" / "mail"
+
+
+def test_own_task_and_rows(tmp_path):
+    task, rows = MAIL / "task.yaml", MAIL / "mails.jsonl"
+    shown = run("data", "show", task, "--data", rows, "--id", "ada-5")
+    assert shown.exit_code == 0, shown.stderr
+    for part in ("question ada-5", "mail: I am away", "item ada-1", "subject: Q: who has", "text: Hello", "gold"):
+        assert part in shown.stdout
+    checked = run("data", "check", rows, "--task", task)
+    count = len(rows.read_text().splitlines())
+    assert checked.exit_code == 0, checked.stderr
+    assert f"mail-subjects mails: {count} of {count} rows are good" in checked.stdout
+    assert checked.stdout.splitlines()[-1] == "flaws: none · notes: none"
+
+
+def test_flawed_own_rows(tmp_path):
+    first = json.loads((MAIL / "mails.jsonl").read_text().splitlines()[0])
+    copied = {**first, "id": "copied", "subject": first["profile"][0]["text"]}
+    rows = ["{", json.dumps({**first, "mail": None}), json.dumps({**first, "id": "good"}), json.dumps(copied)]
+    (tmp_path / "dev.jsonl").write_text("\n".join(rows))
+    (tmp_path / "train.jsonl").write_text(json.dumps({**first, "mail": "Another."}))
+    task = MAIL / "task.yaml"
+    checked = run("data", "check", tmp_path, "--task", task)
+    lines = checked.stdout.splitlines()
+    assert checked.exit_code == 3
+    assert f"{tmp_path / 'dev.jsonl'}: line 1: it is not valid JSON" in lines[0]
+    assert f"line 2, row {first['id']}: its mail is None" in lines[1]
+    assert "question copied: its gold is in the profile" in lines[2]
+    assert "mail-subjects dev: 2 of 4 rows are good" in checked.stdout
+    assert "user in two splits 2" in lines[-1] and "gold in the profile 1" in lines[-1]
+    assert run("data", "show", task, "--data", tmp_path).stdout.startswith("question good")
+    flawed = run("data", "show", task, "--data", tmp_path, "--id", first["id"])
+    assert flawed.exit_code == 2 and "its mail is None" in flawed.stderr
+
+
 @pytest.mark.parametrize(
     ("why", "arguments", "said"),
     [
+        ("rows without a task", ["check", str(MAIL / "mails.jsonl")], "give --task"),
+        ("an own task without rows", ["show", str(MAIL / "task.yaml")], "give --data"),
+        ("an own task with other files", ["show", str(MAIL / "task.yaml"), "--data", "."], "give a file of rows"),
+        (
+            "no such row",
+            ["show", str(MAIL / "task.yaml"), "--data", str(MAIL / "mails.jsonl"), "--id", "x"],
+            "no row x",
+        ),
         ("an unknown task", ["get", "lamp9", "--split", "time"], "lamp9"),
         ("an unknown split", ["get", "lamp2", "--split", "space"], "space"),
         ("no split", ["get", "lamp2"], "--split"),

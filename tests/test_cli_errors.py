@@ -100,7 +100,7 @@ def ask(tmp_path, monkeypatch):
         )
         return dspy.LM("scripted/x", engine=engine, cache=False, num_retries=0)
 
-    monkeypatch.setattr("programs.runs.configs.connect", connect)
+    monkeypatch.setattr("programs.runs.model.connect", connect)
 
     def asked(command, more=""):
         (tmp_path / "titles.py").write_text(TASK.format(more=more))

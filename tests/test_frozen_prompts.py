@@ -99,7 +99,7 @@ def tags():
 
 
 def messages():
-    inputs = Inputs(fields={}, items=Profile.of(HISTORY).local(), labels=("romance", "fantasy"))
+    inputs = Inputs(fields={}, items=Profile.of(HISTORY).local())
     good = {
         "requirements": "r",
         "evidence": [Evidence(item="1", quote="a lighthouse")],

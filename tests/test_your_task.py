@@ -104,7 +104,7 @@ def test_page_baselines():
 
 def test_page_commands(checkout, served):
     commands = re.findall(r"^python cli\.py (.*)$", PAGE, re.MULTILINE)
-    assert [line.split()[0] for line in commands] == ["evaluate", "compile", "evaluate", "predict"]
+    assert [line.split()[0] for line in commands] == ["data", "data", "evaluate", "compile", "evaluate", "predict"]
     for line in commands:
         result = run(*line.split())
         assert result.exit_code == 0, result.output + result.stderr

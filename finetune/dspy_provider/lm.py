@@ -44,6 +44,9 @@ class TrainableLM(LocalLM):
         # DSPy's GRPO repeats a request for each rollout, and an in-process engine would repeat its answer.
         return kwargs if self.rollouts is None else {**kwargs, "rollout_id": next(self.rollouts)}
 
+    def _stops_loops(self) -> bool:
+        return super()._stops_loops() and self.rollouts is None  # of a rollout that loops, GRPO learns from the whole
+
 
 def _attributes(model: str, engine: Any) -> dict[str, Any]:
     """What a `dspy.LM` needs to run an in-process model with the options of another one's engine."""

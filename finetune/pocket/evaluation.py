@@ -45,7 +45,7 @@ def evaluate(
     rows, spec = Rows(words, seed=1, role="held-out"), WORLDS[task].task
     adapter, sig = dspy.ChatAdapter(), signature(task, form)
     cases = [rows.case(task) for _ in range(count)]
-    retrieve = BM25(k=k, text=spec.item_text)
+    retrieve = BM25(k=k, text=spec.item_text, tokenize=str.split)
     queries = [spec.query_text({spec.question: case.question}) for case in cases]
     shown = [retrieve(query, history(spec, case)).local() for query, case in zip(queries, cases, strict=True)]
     prompts = [

@@ -98,7 +98,8 @@ class Rows:
             return Profile(items=rng.sample(profile.items, min(k, len(profile)))).local()
         if kind < 0.13 and name in FEW:  # another user's; in the other worlds they contradict the lesson
             return self.shown(name, self.case(name), most)
-        ranked = BM25(k=k, text=task.item_text)(task.query_text({task.question: case.question}), profile).items
+        retrieve = BM25(k=k, text=task.item_text, tokenize=str.split)
+        ranked = retrieve(task.query_text({task.question: case.question}), profile).items
         if rng.random() < 0.5:
             rng.shuffle(ranked)
         return Profile(items=ranked).local()

@@ -56,6 +56,7 @@ class Call:
     dspy_usage: dict[str, Any] = field(default_factory=dict)  # the usage entry that DSPy tracked
     usage: Usage = Usage(calls=1)
     readings: list[Any] = field(default_factory=list)  # what readers of the answer saw and replied; see `replay`
+    replies: list[dict[str, Any]] = field(default_factory=list)  # how the answer ended, and more; see `Reply`
 
 
 class CallCache:
@@ -108,7 +109,8 @@ class CallCache:
         if row is None:
             return None
         answer = json.loads(row[0])
-        return Call(answer["outputs"], answer["usage"], Usage(**answer["spent"]), answer["readings"])
+        replies = answer.get("replies", [])  # earlier versions stored none
+        return Call(answer["outputs"], answer["usage"], Usage(**answer["spent"]), answer["readings"], replies)
 
     def put(self, key: str, model: str, call: Call) -> None:
         """Store a completed call; CallCacheFailed if the file cannot be written.
@@ -116,7 +118,8 @@ class CallCache:
         On a full disk the reserve is freed, so that answers under way are stored all the same, if they fit.
         """
         usage = call.usage
-        answer = {"outputs": call.outputs, "usage": call.dspy_usage, "spent": vars(usage), "readings": call.readings}
+        answer = {"outputs": call.outputs, "usage": call.dspy_usage, "spent": vars(usage)}
+        answer |= {"readings": call.readings, "replies": call.replies}
         columns = (key, self.run, model, time.time(), usage.prompt, usage.completion, usage.usd, usage.seconds)
         try:
             row = (*columns, json.dumps(answer))

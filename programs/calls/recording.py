@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,7 @@ from r2p_dspy.decoding.steering import Steer, steer_factory
 from r2p_dspy.dspy_internals import attribute_outputs, copy_as, is_streaming, plain_outputs
 from r2p_dspy.engines.served.deadline import until
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.prompting.replies import ListeningLM, Reply, collect_replies, report_reply
 
 _NOT_IN_KEY = ("api_key", "cache", "timeout")  # settings that change no answer
 _model_under_way: ContextVar[str | None] = ContextVar("r2p_recorded", default=None)
@@ -60,7 +61,7 @@ class _Record:
     replayed: bool = False
 
 
-class _RecordingLM(dspy.LM):
+class _RecordingLM(ListeningLM, dspy.LM):
     """Stands before a language model's own class: `super()` is that class."""
 
     call_cache: CallCache | None
@@ -129,6 +130,8 @@ class _RecordingLM(dspy.LM):
             return attribute_outputs(call.outputs)
 
         self.limiter.replay(call.usage)
+        for stored in call.replies:
+            report_reply(Reply(**{**stored, "tools": tuple(stored["tools"])}))
         self._track(call.dspy_usage, call.usage, replayed=1)
         return reply(self, prompt, messages=messages, **kwargs)
 
@@ -139,7 +142,9 @@ class _RecordingLM(dspy.LM):
         record, tracker, readings = _Record(), UsageTracker(), list[Reading]()
         started, token = time.monotonic(), _model_under_way.set(self.model)
         try:
-            with dspy.context(usage_tracker=tracker), record_readings(readings, readers), until(self.limiter.ends):
+            tracking = dspy.context(usage_tracker=tracker)
+            reading = record_readings(readings, readers)
+            with tracking, reading, collect_replies() as replies, until(self.limiter.ends):
                 yield record
         except LMTimeoutError:
             self.limiter.check_time()
@@ -153,7 +158,8 @@ class _RecordingLM(dspy.LM):
             try:
                 if self.call_cache is not None and key is not None and record.outputs is not None:
                     with self._closing_on_failure():
-                        call = Call(plain_outputs(record.outputs), dspy_usage, usage, readings)
+                        stored = [asdict(reply) for reply in replies]
+                        call = Call(plain_outputs(record.outputs), dspy_usage, usage, readings, stored)
                         self.call_cache.put(key, self.model, call)
             finally:
                 self.limiter.done(usage)

@@ -17,6 +17,7 @@ from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
 from r2p_dspy.files import digest
 
+PERSONA_WORLD = "persona world (synthetic)"  # the source of its examples
 FEW = 60  # training examples that compiling needs
 _DEV = 60
 
@@ -100,7 +101,7 @@ def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> D
     maker = MAKERS[task.name]
     counts = {"train": train, "dev": _DEV, "test": 200 if limit is None else limit}
     parts = {role: [example(task, case) for case in draw(maker, role, n, seed)] for role, n in counts.items()}
-    return Data(parts["train"], parts["dev"], parts["test"], "persona world (synthetic)", "test")
+    return Data(parts["train"], parts["dev"], parts["test"], PERSONA_WORLD, "test")
 
 
 def lamp(task: Task, directory: Path, config: DataConfig) -> Data:

@@ -22,7 +22,12 @@ _SPLITS = ("train", "dev", "test")
 
 def is_jsonl(path: Path) -> bool:
     """Whether the path is a file, or a directory with a JSONL file that is named after a split."""
-    return path.is_file() or any((path / f"{name}.jsonl").exists() for name in _SPLITS)
+    return path.is_file() or bool(jsonl_files(path))
+
+
+def jsonl_files(directory: Path) -> list[Path]:
+    """The JSONL files of a directory that are named after a split: train, dev, test."""
+    return [path for name in _SPLITS if (path := directory / f"{name}.jsonl").exists()]
 
 
 def jsonl(task: Task, path: Path, config: DataConfig) -> Data:
@@ -47,8 +52,7 @@ def jsonl(task: Task, path: Path, config: DataConfig) -> Data:
         train, test = _split(path, rows(path), config.seed, _TEST_SHARE)
         files: dict[str, list[dspy.Example]] = {"train": train, "test": test}
     else:
-        present = [path / f"{name}.jsonl" for name in _SPLITS if (path / f"{name}.jsonl").exists()]
-        files = {file.stem: rows(file) for file in present}
+        files = {file.stem: rows(file) for file in jsonl_files(path)}
     reported = "test" if "test" in files else "dev"
     if reported not in files or (config.trains and "train" not in files):
         needed = f"dev.jsonl or test.jsonl{', and train.jsonl' if config.trains else ''}"
@@ -77,7 +81,7 @@ def iter_examples(
 
     Yields:
         Examples in the file's order: the inputs, the profile (each item's id, the task's text fields, date and label),
-        the answer as a string, the row's `id`, and `user` if the row has one.
+        the answer as a label's text or as a value of its type, the row's `id`, and `user` if the row has one.
 
     Raises:
         DataError: for a file that cannot be read, and for flawed rows. A row is flawed if it is not a JSON object, has

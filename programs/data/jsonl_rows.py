@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import dspy
+from dspy.adapters.utils import get_annotation_name
 
 from programs.data.lamp.row_errors import InvalidDataError, RowError, key_names
 from programs.data.values import item_date, repair_text, row_id
 from programs.tasks.task import Task
 from programs.text import short_repr
 from r2p_dspy.profile import Item, Profile
+from r2p_dspy.values.typed import as_text, read
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,24 @@ class Reader:
             items[key] = self._item(f"{where}, item {key}", key, entry)
         return {**texts, self.task.profile: Profile(items=list(items.values()))}
 
-    def answer(self, where: str, row: dict[str, Any]) -> str:
-        """The answer that is right for the row."""
+    def answer(self, where: str, row: dict[str, Any]) -> Any:
+        """The answer that is right for the row: a label's text, or a value of the answer's type."""
+        name = self.task.answer
         if self.task.labels:
-            return self._label(where, self.task.answer, row)
-        return self._text(where, self.task.answer, row)
+            return self._label(where, name, row)
+        if self._annotation is str:
+            return self._text(where, name, row)
+        try:
+            return read(self._annotation, row[name])
+        except KeyError:
+            self.fail(where, f"it has no {name}", f"it has {key_names(row)}")
+        except ValueError:
+            kind = get_annotation_name(self._annotation)
+            self.fail(where, f"its {name} is {short_repr(row[name])}, not of the type {kind}", "correct it")
+
+    @property
+    def _annotation(self) -> Any:
+        return self.task.signature.output_fields[self.task.answer].annotation
 
     def _item(self, where: str, key: str, entry: dict[str, Any]) -> Item:
         fields = {name: self._text(where, name, entry, blank=True) for name in self.task.fields}
@@ -111,7 +127,10 @@ class Reader:
 
     def _label(self, where: str, name: str, row: dict[str, Any]) -> str:
         value = row.get(name)
-        text = str(_without_fraction(value)).strip() if isinstance(value, str | int | float) else ""
+        text = as_text(value).strip() if name in row else ""
+        if text not in self.task.labels:
+            with suppress(ValueError):
+                text = as_text(read(self._annotation, value))  # such as "true", or the name of an Enum's member
         if text not in self.task.labels:
             remedy = f"the task has only {', '.join(self.task.labels)}"
             self.fail(where, f"its {name} is {short_repr(value)}, not a label of the task", remedy)

@@ -72,9 +72,8 @@ def not_runnable(name: str, program: dspy.Module, example: dspy.Example) -> str 
     """
     if name not in ("dspy.Refine", "dspy.MultiChain"):
         return None
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
     try:
-        with dspy.context(adapter=adapter):
+        with dspy.context(adapter=dspy.settings.adapter or dspy.ChatAdapter()):  # as in `measure`
             if name == "dspy.MultiChain":
                 program(**example.inputs())
                 return None

@@ -5,12 +5,12 @@ from typing import Any
 
 import dspy
 
-from metrics.lamp import METRICS
 from metrics.trivial_baselines import trivial_baselines as evaluate_baselines
 from programs.tasks.retrievers import default_retriever
 from programs.tasks.task import Task
 from r2p_dspy import Profile, active_adapter, shorten
 from r2p_dspy.retrieval.retriever import Retriever, query_text
+from r2p_dspy.values.typed import as_text
 
 
 class WithRetrieval(dspy.Module):
@@ -20,6 +20,7 @@ class WithRetrieval(dspy.Module):
         super().__init__()
         self.module = module
         self.profile = task.profile
+        self.max_tokens: int | None = None  # of an answer; counts where it is below the LM's own limit
         self.retriever: Any = retriever or default_retriever(task)
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
@@ -27,11 +28,14 @@ class WithRetrieval(dspy.Module):
         items = self.retriever(query, Profile.of(kwargs[self.profile])).local()
         predictor = self.module.predictors()[0]
         lm = predictor.lm or dspy.settings.lm
+        most, config = lm.kwargs.get("max_tokens"), dict[str, Any]()
+        if self.max_tokens is not None and most is not None and self.max_tokens < most:
+            config["config"] = {"max_tokens": self.max_tokens}
         items, _, _ = shorten(lm, active_adapter(), predictor.signature, [], kwargs, self.profile, items)
-        return self.module(**{**kwargs, self.profile: items})
+        return self.module(**{**kwargs, self.profile: items}, **config)
 
 
-def baselines(task: Task, retriever: Retriever | None = None) -> dict[str, dspy.Module]:
+def baselines(task: Task, retriever: Retriever | None = None) -> dict[str, WithRetrieval]:
     """Plain prediction and chain of thought, by their names in a report."""
     return {
         "predict": WithRetrieval(task, dspy.Predict(task.signature), retriever),
@@ -54,11 +58,12 @@ def trivial_baselines(task: Task, examples: Sequence[dspy.Example], train: Seque
         [name],
         answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[written]),
         labels=task.labels,
-        train=[example[task.answer] for example in train],
+        train=[as_text(example[task.answer]) for example in train],
         match=task.match or str,
         text=task.searched,
+        tokenize=task.tokenize,
     )
     reached = {baseline: by_metric[name] for baseline, by_metric in values.items()}
     if all("blind" in example for example in examples):
-        reached["blind_oracle"] = METRICS[name].corpus([example.blind for example in examples], golds, task.labels)
+        reached["blind_oracle"] = task.metric(name).corpus([example.blind for example in examples], golds, task.labels)
     return reached

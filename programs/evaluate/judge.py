@@ -10,8 +10,8 @@ from metrics.intervals import of_mean
 from metrics.judge import JudgeError, Pairwise, Rubric, first_place
 from programs.evaluate import report
 from programs.evaluate.runner import Progress, collect, usage_fields
-from programs.runs.configs import ModelConfig
 from programs.runs.directory import Run
+from programs.runs.model import ModelConfig
 from programs.tasks.task import Task
 from r2p_dspy import BM25, connect
 from r2p_dspy.errors import ConfigError
@@ -49,7 +49,7 @@ def judge(
         won (a tie is half a win), both with 95 % intervals. `ties` is the share of ties, `first_place` how often the
         text that stood first was preferred (None if the judge was never asked). The cost is the judge's alone.
     """
-    retriever = BM25(text=task.fields)
+    retriever = BM25(text=task.fields, tokenize=task.tokenize or str.split)
     rubric, pairwise = Rubric(retriever=retriever), Pairwise(retriever=retriever)
     golds = [{"id": example.id, "answer": example[task.answer]} for example in examples]
 

@@ -15,7 +15,7 @@ from programs.evaluate.runner import measure
 from programs.evaluate.setup import Setup
 from programs.evaluate.submission import submission
 from programs.runs.active import ActiveRun
-from programs.runs.configs import ModelConfig
+from programs.runs.model import ModelConfig
 from programs.runs.reporter import Reporter
 
 

@@ -14,7 +14,8 @@ from programs.data.dataset import Data
 from programs.evaluate.ablation import FULL, TEMPLATE
 from programs.evaluate.baselines import trivial_baselines
 from programs.evaluate.runner import MALFORMED
-from programs.runs.configs import ModelConfig
+from programs.runs.cautions import cautions
+from programs.runs.model import ModelConfig, lm_settings
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
 from r2p_dspy import __version__
@@ -53,16 +54,18 @@ def build_report(
         "lm": lm.model,
         "retriever": settings.retriever,
         "k": settings.k,
-        "temperature": model.temperature,
+        "temperature": model.used_temperature,
         "constrain": None,  # constrained decoding does not exist yet
         "seed": model.seed,
         "examples": len(data.test),
         "seconds": round(seconds, 1),
         "programs": {name: entry(task, results, baselines, lm) for name, results in rows.items()},
         "differences": all_differences(task, rows),
+        "lm_settings": lm_settings(lm, model.adapter),
         "retriever_tokens": retriever_tokens,
         "shared_users": data.shared_users,
         "skipped": data.skipped,
+        "warnings": cautions(task, [example[task.answer] for example in data.test], model.name, data.source),
         **extra,
     }
 
@@ -82,7 +85,8 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         - `baselines`: as given;
         - `compliance`, `evidence_validity` and the same with `_first`: shares in [0, 1] of the final and the first
           attempts; None for a program without a template or without evidence;
-        - `parse_failures`, `failed_rows`: counts by cause; `violations`, `violations_first`: counts by check;
+        - `parse_failures`, `failed_rows`: counts by cause, that of an unreadable answer being a `Cause` of
+          `r2p_dspy.prompting.causes`; `violations`, `violations_first`: counts by check;
         - `calls`, `tokens`, `seconds`: sums over the examples. A call that the cache answered counts as it did when it
           was made;
         - `forward_passes`: None, no engine counts them yet;
@@ -122,9 +126,9 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
 
 def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """The task's metrics of one program's rows, each with its 95 % interval."""
-    answers, golds = _column(rows, "answer"), _column(rows, "gold")
+    answers, golds = list(map(answer_of, rows)), _column(rows, "gold")
     return {
-        name: of_metric(METRICS[name], answers, golds, task.labels, users=users(rows)).rounded()
+        name: of_metric(task.metric(name), answers, golds, task.labels, users=users(rows)).rounded()
         for name in task.metrics
     }
 
@@ -168,6 +172,11 @@ def usage(rows: Sequence[Row], lm: dspy.LM) -> dict[str, Any]:
     }
 
 
+def answer_of(row: Row) -> Any:
+    """A row's answer; the empty text where it could not be read, since None may be an answer."""
+    return "" if row["parse_failure"] else row["answer"]
+
+
 def _column(rows: Sequence[Row], name: str) -> list[Any]:
     return [row.get(name) for row in rows]
 
@@ -175,9 +184,9 @@ def _column(rows: Sequence[Row], name: str) -> list[Any]:
 def _differences(
     task: Task, rows: Mapping[str, Sequence[Row]], metric: str, bases: Sequence[str]
 ) -> dict[str, dict[str, Interval]]:
-    answers = {name: _column(results, "answer") for name, results in rows.items()}
+    answers = {name: list(map(answer_of, results)) for name, results in rows.items()}
     first = rows[bases[0]]
-    return of_differences(METRICS[metric], answers, _column(first, "gold"), task.labels, bases, users=users(first))
+    return of_differences(task.metric(metric), answers, _column(first, "gold"), task.labels, bases, users=users(first))
 
 
 def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
@@ -185,8 +194,8 @@ def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
     if owners is None or len(set(owners)) == len(owners):
         return {}
     means = {}
-    for metric in (METRICS[name] for name in task.metrics if METRICS[name].is_mean):
-        values = [metric.example(row["answer"], row["gold"], task.labels) for row in rows]
+    for metric in filter(lambda metric: metric.is_mean, map(task.metric, task.metrics)):
+        values = [metric.example(answer_of(row), row["gold"], task.labels) for row in rows]
         means[metric.name] = of_user_means(values, owners).rounded()
     return {"users": len(set(owners)), "per_user": means}
 
@@ -203,4 +212,4 @@ def _count(names: Iterable[str]) -> dict[str, int]:
 def _correct(task: Task, rows: Sequence[Row]) -> float:
     """How many answers are the exact label; 0 for free text."""
     exact = METRICS["accuracy"].example
-    return sum(exact(row["answer"], row["gold"], task.labels) for row in rows) if task.labels else 0
+    return sum(exact(answer_of(row), row["gold"], task.labels) for row in rows) if task.labels else 0

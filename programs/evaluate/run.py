@@ -9,12 +9,12 @@ import dspy
 
 from programs.evaluate import judge as judging
 from programs.evaluate.ablation import ablation, not_runnable
-from programs.evaluate.baselines import baselines
 from programs.evaluate.controls import controls
 from programs.evaluate.measuring import Measurer
 from programs.evaluate.report import Row
 from programs.evaluate.setup import Setup
 from programs.runs.active import open_run
+from programs.runs.cautions import foreign_text
 from programs.runs.configs import EvaluateConfig
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
@@ -47,7 +47,7 @@ def run_evaluate(config: EvaluateConfig, output: Path, resume: bool, reporter: R
     """
     started = time.monotonic()
     setup = Setup.of(config.program, config.data, reporter)
-    return evaluate(config, setup, config.connect(), output, resume, reporter, started).report
+    return evaluate(config, setup, config.connect(setup.tokens_needed()), output, resume, reporter, started).report
 
 
 def evaluate(
@@ -67,8 +67,10 @@ def evaluate(
     with open_run(
         output, "evaluate", config.options(), identity, lm, reporter, resume=resume, mlflow=config.mlflow
     ) as run:
+        for caution in foreign_text(config.model.name, data.source):
+            reporter.say(caution)
         measurer, extra = Measurer(run, setup, config.num_threads, reporter), dict[str, Any]()
-        with dspy.context(lm=run.lm):
+        with config.model.asking(run.lm):
             if config.ablate:
                 trial = (data.train or data.test)[0]
                 reasons = {name: not_runnable(name, program, trial) for name, program in programs.items()}
@@ -88,11 +90,11 @@ def _programs(config: EvaluateConfig, setup: Setup) -> dict[str, dspy.Module]:
     """The programs to measure, by name. All of them see the same items, apart from the controls."""
     settings, explicit = config.program.r2p, config.program.explicit
     if config.ablate:
-        programs = ablation(setup.program, setup.task)
+        programs = ablation(setup.program, setup.task) | setup.baselines(config.model)
     else:
         # Uncompiled R2P has its default settings, apart from those that the user gave.
         own = R2PConfig().model_copy(update={**explicit, "retriever": settings.retriever, "k": settings.k})
-        programs = {**baselines(setup.task, setup.program.retriever), "r2p": setup.builder.build(own)}
+        programs = {**setup.baselines(config.model), "r2p": setup.builder.build(own)}
         if config.program.artifact is not None:
             programs["compiled"] = setup.program
     if config.controls:

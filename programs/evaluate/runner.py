@@ -16,8 +16,11 @@ from programs.runs.directory import Rows
 from programs.tasks.task import Task
 from r2p_dspy import Details, R2PPrediction, optimizing
 from r2p_dspy.prediction import attempts_of
+from r2p_dspy.prompting.causes import Cause, Unreadable, explaining, unreadable_of
+from r2p_dspy.prompting.replies import listening
+from r2p_dspy.values.typed import allows_none, plain
 
-MALFORMED = "malformed"  # why an answer could not be read: it does not have the requested format
+MALFORMED: Cause = "malformed"  # why an answer could not be read: it does not have the requested format
 
 Progress = Callable[[], None]
 RowT = TypeVar("RowT", bound=Mapping[str, Any])
@@ -38,9 +41,10 @@ class ResultRow(UsageFields):
 
     id: str
     user: str | None
-    answer: Any  # of the type that the task's signature gives its answer
+    answer: Any  # as JSON, of the type that the task's signature gives its answer
     gold: Any
     parse_failure: str | None  # the cause
+    completion: str | None  # what the model wrote, where it cannot be read
     compliant_first: bool | None
     compliant: bool | None
     evidence_first: bool | None
@@ -127,26 +131,32 @@ def usage_fields(usage: UsageTracker, started: float) -> UsageFields:
 
 
 def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
-    started, malformed = time.monotonic(), False
-    # DSPy's silent second call through its JSON adapter would pass for an answer in the requested format.
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+    started, lm = time.monotonic(), listening(dspy.settings.lm)
+    adapter = dspy.settings.adapter or dspy.ChatAdapter()
     # Each row has a trace and a history of its own, which would else grow with the examples.
-    isolated = dspy.context(adapter=adapter, trace=[], disable_history=True)
+    isolated = dspy.context(lm=lm, adapter=adapter, trace=[], disable_history=True)
+    why: Unreadable | None = None
     with dspy.track_usage() as usage, optimizing(), isolated:
         try:
-            prediction = program(**example.inputs())
-        except (AdapterParseError, RecursionError):  # a model that repeats "[" gives JSON that is too deep to read
-            prediction, malformed = dspy.Prediction(), True
+            with explaining(getattr(lm, "kwargs", {}), task.signature):
+                prediction = program(**example.inputs())
+        except AdapterParseError as error:
+            prediction, why = dspy.Prediction(), unreadable_of(error)
+        except RecursionError:  # a model that repeats "[" gives JSON that is too deep to read
+            prediction, why = dspy.Prediction(), Unreadable(cause=MALFORMED, reason="it is nested too deeply")
     answer = prediction.get(task.answer)
     # Not the prediction's own attributes, which an output of such a name hides.
     details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
-    attempts = attempts_of(prediction)
+    attempts, why = attempts_of(prediction), why or details.unreadable
+    if why is None and answer is None and not allows_none(task.signature.output_fields[task.answer].annotation):
+        why = Unreadable(cause=MALFORMED, reason="there is no answer")
     return {
         "id": example.id,
         "user": example.get("user"),
-        "answer": answer,
-        "gold": example[task.answer],
-        "parse_failure": MALFORMED if malformed or answer is None else None,
+        "answer": plain(answer),
+        "gold": plain(example[task.answer]),
+        "parse_failure": why.cause if why else None,
+        "completion": why.reply if why else None,
         "compliant_first": compliant_first(prediction),
         "compliant": compliant_final(prediction),
         "evidence_first": valid(prediction, first=True) if attempts else None,

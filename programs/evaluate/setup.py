@@ -7,8 +7,11 @@ import dspy
 
 from programs.data.dataset import Data, DataConfig
 from programs.data.reading import read_examples
+from programs.evaluate.baselines import WithRetrieval, baselines
 from programs.runs.configs import digest
+from programs.runs.model import ModelConfig
 from programs.runs.reporter import Reporter
+from programs.tasks.answer_length import tokens_needed
 from programs.tasks.program import ProgramBuilder, ProgramConfig
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
@@ -34,6 +37,18 @@ class Setup:
         builder = ProgramBuilder(task, program)
         loaded = builder.load()
         return cls(task, program, builder, loaded, read or read_examples(task, data, reporter.say, least))
+
+    def tokens_needed(self, program: dspy.Module | None = None) -> int:
+        """The tokens that answers of a program need, by default of the task's R2P; see `answer_length`."""
+        golds = [example[self.task.answer] for example in self.data.train]
+        return tokens_needed(self.task, program or self.program, golds)
+
+    def baselines(self, model: ModelConfig) -> dict[str, WithRetrieval]:
+        """Plain prediction and chain of thought; their answers are shorter than R2P's, and so are their limits."""
+        programs = baselines(self.task, self.program.retriever)
+        for program in programs.values():
+            program.max_tokens = model.answer_limit(self.tokens_needed(program))
+        return programs
 
     def identity(self, lm: dspy.LM, judge: dspy.LM | None = None) -> dict[str, Any]:
         """What a resumed run must have beside the same options: model, data and program, not only their names."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metrics.intervals import Interval, of_metric
-from metrics.lamp import METRICS
 from programs.tasks import TASKS
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
+from r2p_dspy.values.typed import as_text
 
 
 class SubmissionError(DataError):
@@ -27,7 +27,7 @@ def submission(task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         >>> submission(TASK, [{"id": "110", "answer": "comedy"}, {"id": "111", "answer": None}])
         {'task': 'LaMP_2', 'golds': [{'id': '110', 'output': 'comedy'}, {'id': '111', 'output': ''}]}
     """
-    outputs = [{"id": row["id"], "output": "" if row["answer"] is None else str(row["answer"])} for row in rows]
+    outputs = [{"id": row["id"], "output": "" if row["answer"] is None else as_text(row["answer"])} for row in rows]
     return {"task": task.lamp, "golds": outputs}
 
 
@@ -59,7 +59,7 @@ def score(predictions: Path, golds: Path) -> tuple[Task, int, dict[str, Interval
         _refuse(predictions, f"its ids differ from those of {golds}: {', '.join(counts)}; give one prediction per gold")
     answers = [given[name] for name in wanted], list(wanted.values())
     try:
-        return task, len(wanted), {name: of_metric(METRICS[name], *answers, task.labels) for name in task.metrics}
+        return task, len(wanted), {name: of_metric(task.metric(name), *answers, task.labels) for name in task.metrics}
     except ValueError as error:  # a gold rating is not a number
         _refuse(golds, str(error))
 

@@ -100,6 +100,7 @@ def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
     return {
         **{key: first[key] for key in ("task", "data", "split", "examples", "shared_users", "skipped")},
         "metric": task.metrics[0],
+        "warnings": [*dict.fromkeys(line for cell in cells for line in cell.report.get("warnings", ()))],
         "baselines": next(iter(first["programs"].values()))["baselines"],
         "published": published(task.name) if task.lamp and first["split"] == "dev" else {},
         "cells": [
@@ -184,7 +185,7 @@ def _measure(
     label: str, cells: Sequence[tuple[EvaluateConfig, Setup]], root: Path, folder: str, reporter: Reporter
 ) -> Iterator[tuple[str, Cell]]:
     """The cells of one model, which is loaded once and released before the next one is loaded."""
-    lm = cells[0][0].connect()
+    lm = cells[0][0].connect(max(setup.tokens_needed() for _, setup in cells))
     for config, setup in cells:
         name, k = setup.task.name, config.program.r2p.k
         directory = root / name / folder / f"k{k}"

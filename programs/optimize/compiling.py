@@ -10,7 +10,6 @@ from typing import Any
 import dspy
 import numpy as np
 
-from metrics.lamp import METRICS
 from programs.data.splits import check_apart
 from programs.optimize.context import CompileContext, Frontier
 from programs.optimize.optimizers import check_optimizer
@@ -18,6 +17,7 @@ from programs.optimize.safe_metric import FailureCounter, SafeMetric
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, optimizing
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.modules.profile_predict import is_whole
 from r2p_dspy.scoring.composite import WEIGHTS
 
 
@@ -31,7 +31,7 @@ def composite(task: Task, weights: Mapping[str, float] | None = None, threshold:
         weights: the weights of the parts; None for the defaults.
         threshold: the task score, in [0, 1], from which an answer passes the gate for demos; None for the task's own.
     """
-    metric = METRICS[task.metrics[0]]
+    metric = task.metric(task.metrics[0])
 
     def score(example: Any, prediction: Any) -> float:
         return metric.score(prediction.get(task.answer), example[task.answer], task.labels)
@@ -172,9 +172,9 @@ def copy_learned_state(program: R2P, optimized: dspy.Module) -> R2P:
         predictor.lm = learned[name].lm or predictor.lm
         predictor.demos = []
         for demo in learned[name].demos:
-            fields = {field: demo.get(field) for field in predictor.signature.fields}
+            fields = {field: demo[field] for field in predictor.signature.fields if field in demo}
             whole = dspy.Example(augmented=True, **fields)
-            if None not in fields.values() and whole not in predictor.demos:
+            if is_whole(fields, predictor.signature) and whole not in predictor.demos:
                 predictor.demos.append(whole)
     return clean
 

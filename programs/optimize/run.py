@@ -11,7 +11,6 @@ import dspy
 from programs.calls.cache import Usage
 from programs.calls.usage import UsageLimitReached
 from programs.evaluate import report
-from programs.evaluate.baselines import baselines
 from programs.evaluate.measuring import Measurer
 from programs.evaluate.setup import Setup
 from programs.optimize.best_candidate import compile_within_limits
@@ -20,8 +19,10 @@ from programs.optimize.estimate import actual, estimate, in_words, usage_of_rows
 from programs.optimize.optimizers import MIN_TRAIN, check_optimizer, program_runs
 from programs.optimize.tuning_run import compared, run_tuning
 from programs.runs.active import open_run
-from programs.runs.configs import CompileConfig, ModelConfig
+from programs.runs.cautions import foreign_text
+from programs.runs.configs import CompileConfig
 from programs.runs.directory import read_json, write_json
+from programs.runs.model import ModelConfig
 from programs.runs.provenance import complete, provenance
 from programs.runs.reporter import Reporter
 from r2p_dspy import R2P, Composite, load_program, save_program
@@ -58,7 +59,7 @@ def run_compile(
         raise ConfigError(f"--frontier is gepa's: drop it, or take --optimizer gepa instead of {config.optimizer}")
     setup = Setup.of(config.program, config.data, reporter, least=MIN_TRAIN)
     scored = composite(setup.task, parse_weights(config.weights), config.threshold)
-    reflection, lm = connect_reflection(config.reflection), config.connect()
+    reflection, lm = connect_reflection(config.reflection), config.connect(setup.tokens_needed())
     identity = setup.identity(lm) | ({"given": sorted(config.program.explicit)} if config.tune else {})
     calls = (output.parent / "calls" if config.calls is None else Path(config.calls)) if config.cache else None
     with open_run(
@@ -73,9 +74,11 @@ def run_compile(
         calls=calls,
         mlflow=config.mlflow,
     ) as run:
+        for caution in foreign_text(config.model.name, setup.data.source):
+            reporter.say(caution)
         measurer = Measurer(run, setup, config.num_threads, reporter)
         counted = trainable and (lambda lm: run.recorded(trainable(lm)))  # programs ask a trained model too
-        with dspy.context(lm=run.lm):
+        with config.model.asking(run.lm):
             extra = _compile_and_measure(config, measurer, scored, reflection, counted)
         test = {name: report.metrics(setup.task, rows) for name, rows in measurer.rows.items()}
         complete(run.directory.path / "program.json", test, config.redact, setup.data, setup.task)
@@ -92,7 +95,7 @@ def _compile_and_measure(
     """The steps of `run_compile` in an open run; returns the command's own parts of the report."""
     run, setup = measurer.run, measurer.setup
     settings, limiter, extra = setup.config.r2p, run.limiter, dict[str, Any]()
-    for name, program in {**baselines(setup.task, setup.program.retriever), "r2p": setup.program}.items():
+    for name, program in {**setup.baselines(config.model), "r2p": setup.program}.items():
         measurer.measure(name, program)
     rows = measurer.rows.get("r2p", [])
     measured = usage_of_rows(rows, run.lm.model)

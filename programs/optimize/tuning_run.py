@@ -60,7 +60,8 @@ def run_tuning(
 
 
 def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, Any]:
-    started, adapter = time.monotonic(), dspy.ChatAdapter(use_json_adapter_fallback=False)  # as in `measure`
+    started = time.monotonic()
+    adapter = dspy.settings.adapter or dspy.ChatAdapter()  # as in `measure`
     with dspy.track_usage() as usage, optimizing(), dspy.context(adapter=adapter):
         try:
             score = scored.metric(example, program(**example.inputs()))

@@ -12,6 +12,8 @@ from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
 from r2p_dspy.files import digest
 
+_HISTORY = "history"  # what users call the profile
+
 
 class InputRow(NamedTuple):
     """A row of the input."""
@@ -56,17 +58,46 @@ def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[Input
 def arguments(task: Task, source: Path, row: InputRow) -> dict[str, Any]:
     """The arguments that a program is called with for a row; raises `DataError` for a flawed one.
 
-    A row of LaMP's may have the question in LaMP's wording, as `input`.
+    A row may have other names for what the task names: `history` for the profile, an item's `label` for its label, and
+    LaMP's rows the question in LaMP's wording, as `input`. Items without an id are numbered, and blank items are left
+    out, which the answer's warnings tell.
     """
     if row.fault is not None:
         raise DataError(row.fault)
-    fields = row.fields
+    fields = {**row.fields}
+    if task.profile not in fields and _HISTORY in fields:
+        fields[task.profile] = fields.pop(_HISTORY)
     if task.lamp and task.question not in fields and isinstance(fields.get("input"), str):
-        fields = {**fields, task.question: task.query(fields["input"])}
+        fields[task.question] = task.query(fields["input"])
+    dropped = 0
+    if isinstance(entries := fields.get(task.profile), list):
+        items = [_item(task, entry, place) for place, entry in enumerate(entries, start=1)]
+        fields[task.profile] = [item for item in items if item is not None]
+        dropped = items.count(None)
     try:
-        return Reader(task, source).inputs(f"line {row.line}", fields)
+        inputs = Reader(task, source).inputs(f"line {row.line}", fields)
     except DataError as error:
         raise DataError(_why(source, error)) from None
+    return {**inputs, task.profile: inputs[task.profile].model_copy(update={"dropped": dropped})}
+
+
+def _item(task: Task, entry: Any, place: int) -> Any:
+    """An item in the task's names; None for a blank one. Anything else is left to the reader, which refuses it."""
+    if isinstance(entry, str) and len(task.fields) == 1 and task.label is None:
+        entry = {task.fields[0]: entry}
+    if entry is None:
+        return None
+    if not isinstance(entry, dict):
+        return entry
+    texts = {name: "" if entry[name] is None else entry[name] for name in task.fields if name in entry}
+    if len(texts) == len(task.fields) and not any(str(text).strip() for text in texts.values()):
+        return None
+    item = {**entry, **texts}
+    if item.get("id") in (None, ""):
+        item["id"] = str(place)
+    if task.label is not None and task.label not in item and "label" in item:
+        item[task.label] = item["label"]
+    return item
 
 
 def survey(source: Path) -> tuple[int, str]:

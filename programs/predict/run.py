@@ -1,7 +1,8 @@
 """Answer the rows of a JSONL file: many calls in flight, in order, and a kill neither loses nor repeats a row.
 
-answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "usage": {…}}
+answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "usage": {…}, …}
 failures: {"id": "8", "line": 12, "error": "line 12: its profile is None, not a list of items; it has id, description"}
+          {"id": "9", "line": 13, "error": "the answer cannot be read: …", "cause": "cut_off", "completion": "[[ ## …"}
 """
 
 from collections import deque
@@ -20,22 +21,32 @@ from dspy.utils.exceptions import (
     LMTimeoutError,
     LMUnsupportedModelError,
 )
-from pydantic_core import to_jsonable_python
 
 from programs.predict.input_rows import InputRow, arguments, read, survey
 from programs.predict.writer import MOST, PredictionWriter
+from programs.runs.cautions import foreign_text
 from programs.runs.configs import PredictConfig, digest
 from programs.runs.reporter import Reporter
+from programs.tasks.answer_length import tokens_needed
 from programs.tasks.program import ProgramBuilder
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from programs.text import one_line
-from r2p_dspy import R2P, AssertionFailed
-from r2p_dspy.errors import CheckError, ConfigError, DataError
-from r2p_dspy.outcome import unshadowed
+from r2p_dspy import R2P, AssertionFailed, R2PPrediction
+from r2p_dspy.errors import CheckError, DataError, R2PError
+from r2p_dspy.prompting.causes import REMEDIES, Unreadable
+from r2p_dspy.values.typed import plain
 
 _FEWEST = 5  # failures of the model one after another that stop a run, however few calls are in flight
 _AHEAD = 8  # rows that may be ahead of the slowest one, for each call in flight
+
+
+class _UnreadableAnswer(R2PError):
+    """A program returned a prediction without an answer."""
+
+    def __init__(self, prediction: R2PPrediction, why: Unreadable):
+        super().__init__(f"the answer cannot be read: {why.explain()} ({REMEDIES[why.cause]})")
+        self.prediction = prediction
 
 
 def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> PredictionWriter:
@@ -57,10 +68,13 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
     program = ProgramBuilder(task, config.program).load()
     total, fingerprint = survey(source)
     # An answer from DSPy's cache has no usage, and the cache would grow with the input.
-    lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier)
+    needed = tokens_needed(task, program)
+    lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier, needed=needed)
     files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
     record = {"input": fingerprint, "lm": lm.model, **config.options(), **files}
-    with PredictionWriter(config.target, record, source, resume) as writer, dspy.context(lm=lm):
+    with PredictionWriter(config.target, record, source, resume) as writer, config.model.asking(lm):
+        for caution in foreign_text(config.model.name, str(source)):
+            reporter.say(caution)
         progress = reporter.start("predict", total, writer.answered + writer.failed)
         predict(program, task, source, writer, threads=config.num_threads, skip=config.skip, progress=progress)
     return writer
@@ -133,10 +147,12 @@ def _write(writer: PredictionWriter, row: InputRow, call: Future[dict[str, Any]]
         if isinstance(error, CheckError) or (isinstance(error, LMError) and not _is_of_row(error, writer.answered)):
             error.add_note(f"this was line {row.line}; --skip {row.id} leaves it out")
             raise
-        reason = str(error) if isinstance(error, ValueError | AssertionFailed) else f"{type(error).__name__}: {error}"
+        plain = isinstance(error, ValueError | AssertionFailed | _UnreadableAnswer)
+        reason = one_line(str(error) if plain else f"{type(error).__name__}: {error}")[:500]
+        why = error.prediction.details.unreadable if isinstance(error, AssertionFailed | _UnreadableAnswer) else None
         # A server that hangs costs a deadline for every row: it is given up once every call in flight has failed.
         most = max(_FEWEST, min(MOST, threads)) if _is_of_server(error) else MOST
-        writer.fail(row, one_line(reason)[:500], asked=not isinstance(error, DataError), most=most)
+        writer.fail(row, reason, asked=not isinstance(error, DataError), why=why, most=most)
     else:
         writer.answer(answer)
 
@@ -157,9 +173,9 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
     with dspy.track_usage() as usage:
         prediction = program(**inputs)
     details = prediction.details
-    if (error := unshadowed(details.outcome).error) is not None:
-        raise ConfigError(f"the answer cannot be read: {error}")
-    answers = {name: to_jsonable_python(prediction[name], inf_nan_mode="strings") for name in program.reason.answers}
+    if details.unreadable is not None:
+        raise _UnreadableAnswer(prediction, details.unreadable)
+    answers = {name: plain(prediction[name]) for name in program.reason.answers}
     own_ids = {item.id: item.ref for item in details.retrieved}
     calls = [call for calls in usage.usage_data.values() for call in calls]
     tokens = ("prompt_tokens", "completion_tokens")
@@ -175,5 +191,6 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
             for verdict in details.violations
             if verdict.message
         ],
+        "warnings": details.warnings,
         "usage": {"calls": len(calls), **{kind: sum(call.get(kind) or 0 for call in calls) for kind in tokens}},
     } | answers  # the task's own field names win

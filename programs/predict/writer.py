@@ -8,6 +8,7 @@ from typing import Any
 from programs.predict.input_rows import InputRow
 from programs.runs.directory import Rows, check_same, read_json, write_json
 from r2p_dspy.errors import RunError
+from r2p_dspy.prompting.causes import Unreadable
 
 MOST = 50  # failures one after another that stop a run
 
@@ -78,12 +79,17 @@ class PredictionWriter:
         self._append(self.answers, row)
         self.answered += 1
 
-    def fail(self, row: InputRow, reason: str, asked: bool, most: int = MOST) -> None:
+    def fail(
+        self, row: InputRow, reason: str, asked: bool, why: Unreadable | None = None, most: int = MOST
+    ) -> None:
         """Write, now or later, why a row has no answer; raises `RunError` for the last of `most` failures in a row.
+
+        An answer that cannot be read is written too, with the cause, `why`.
 
         Flawed rows, for which no model was asked, stop a run only if no row is answered yet.
         """
-        self._held.append({"id": row.id, "line": row.line, "error": reason})
+        reply = {} if why is None else {"cause": why.cause, "completion": why.reply}
+        self._held.append({"id": row.id, "line": row.line, "error": reason, **reply})
         self._failing += asked or not self.answered
         if self._failing >= most:
             first = self._held[0]

@@ -8,60 +8,11 @@ import dspy
 
 from programs.calls.usage import UsageLimits
 from programs.data.dataset import DataConfig
+from programs.runs.model import ModelConfig, read_settings
 from programs.tasks.program import ProgramConfig, R2PConfig, resolve
-from r2p_dspy import connect, files
-from r2p_dspy.engines.connect import in_process
-from r2p_dspy.prompting.signature import Carrier
+from r2p_dspy import files
 
 _LIMITS = ("calls", "tokens", "usd", "minutes")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Which language model a command asks, and how.
-
-    Args:
-        name: as `r2p_dspy.connect` takes it.
-        api_base: address of a served model.
-        temperature: in [0, 2]; 0 takes the likeliest token.
-        seed: makes drawing repeatable.
-        timeout: seconds that one call may take; None for `connect`'s own default.
-
-    Examples:
-        >>> ModelConfig("openai/gpt-4o-mini").connect(cache=False).model
-        'openai/gpt-4o-mini'
-    """
-
-    name: str = "pocket"
-    api_base: str | None = None
-    temperature: float = 0.0
-    seed: int = 0
-    timeout: float | None = None
-
-    @property
-    def in_process(self) -> bool:
-        """Whether the model runs in this process, and is not served."""
-        return in_process(self.name)
-
-    def connect(self, *, cache: bool, carrier: Carrier = "fields", **settings: Any) -> dspy.LM:
-        """The language model, as every command uses it.
-
-        Args:
-            cache: whether answers may come from DSPy's cache.
-            carrier: of R2P's stages; with `thinking`, a model in this process thinks before it answers.
-            settings: others that `r2p_dspy.connect` takes.
-
-        Raises:
-            ConfigError: one line on what is wrong with the model's name or address.
-        """
-        if self.name == "pocket":  # its answers are shorter; long answers are cut off
-            settings.setdefault("max_tokens", 256)
-        if carrier == "thinking" and self.in_process:
-            settings.setdefault("reasoning", True)
-        if self.timeout is not None:
-            settings.setdefault("timeout", self.timeout)
-        how = {"temperature": self.temperature, "seed": self.seed, "cache": cache}
-        return connect(self.name, api_base=self.api_base, **(how | settings))
 
 
 @dataclass(frozen=True)
@@ -87,12 +38,12 @@ class MeasuringConfig:
     def options(self) -> dict[str, Any]:
         """The options that decide the result, by name. A resumed run must have the same."""
         parts = self.program.options() | self.data.options() | _model_options(self.model, "model", "api_base")
-        return {**parts, "temperature": self.model.temperature, "num_threads": self.num_threads}
+        return {**parts, **self.model.options(), "num_threads": self.num_threads}
 
-    def connect(self) -> dspy.LM:
-        """The model that the program asks."""
+    def connect(self, needed: int | None = None) -> dspy.LM:
+        """The model that the program asks; `needed` is the tokens that its longest answers need."""
         # A cache would hide the calls and tokens of a model in this process, and saves little there.
-        return self.model.connect(cache=not self.model.in_process, carrier=self.program.r2p.carrier)
+        return self.model.connect(cache=not self.model.in_process, carrier=self.program.r2p.carrier, needed=needed)
 
 
 @dataclass(frozen=True)
@@ -252,7 +203,7 @@ class PredictConfig:
     def options(self) -> dict[str, Any]:
         """The options that decide the answers, by name; others may change when a run is resumed."""
         program = {name: value for name, value in self.program.options().items() if name != "program"}
-        return {**program, "model": self.model.name, "temperature": self.model.temperature}
+        return {**program, "model": self.model.name, **self.model.options()}
 
 
 def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
@@ -264,14 +215,26 @@ def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
     program = ProgramConfig(take("task"), resolve(explicit, artifact), explicit, artifact, tokens, seed)
     skip, skip_bad = tuple(take("skip", ())), take("skip_bad", False)
     data = DataConfig(take("data", None), take("limit", None), seed, skip, skip_bad, trains)
-    model = ModelConfig(take("model", "pocket"), take("api_base", None), take("temperature", 0.0), seed, timeout)
+    model = ModelConfig(
+        take("model", "pocket"),
+        take("api_base", None),
+        take("temperature", None),
+        seed,
+        take("answer_tokens", None),
+        take("adapter", None),
+        take("reasoning", None),
+        timeout,
+        read_settings(take("lm", ())),
+    )
     return {"program": program, "data": data, "model": model, "seed": seed}
 
 
-def _model(options: dict[str, Any], name: str, api_base: str, temperature: float = 0.0) -> ModelConfig | None:
+def _model(options: dict[str, Any], name: str, api_base: str, temperature: float | None = None) -> ModelConfig | None:
     """The second model of a command, by the names of its options, which are taken out; None if there is none."""
     model, address = options.pop(name, None), options.pop(api_base, None)
-    return None if model is None else ModelConfig(model, address, temperature, options.get("seed", 0), options.get("timeout"))
+    if model is None:
+        return None
+    return ModelConfig(model, address, temperature, options.get("seed", 0), timeout=options.get("timeout"))
 
 
 def _model_options(model: ModelConfig | None, name: str, api_base: str) -> dict[str, Any]:

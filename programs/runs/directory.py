@@ -18,6 +18,7 @@ _IDENTITY = {
     "command": "another command",
     "lm": "another model (--model)",
     "judge_lm": "another judge (--judge)",
+    "lm_settings": "other settings of the model (--lm)",
     "examples": "other examples (--data)",
     "skipped": "other flawed rows (--data)",
     "task_file": "another task file (--task)",

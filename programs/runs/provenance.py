@@ -9,7 +9,7 @@ import dspy
 from pydantic_core import to_jsonable_python
 
 from programs.data.dataset import Data
-from programs.runs.configs import ModelConfig
+from programs.runs.model import ModelConfig
 from programs.tasks.task import Task
 from r2p_dspy import Composite, Profile, read_artifact, redacted, write_artifact
 from r2p_dspy.files import digest

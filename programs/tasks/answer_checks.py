@@ -1,6 +1,5 @@
 """Ready-made checks of an answer. A YAML task file names them with an argument: `max_words: 10`."""
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -8,21 +7,23 @@ from pydantic import BaseModel, PositiveInt, StringConstraints
 
 from r2p_dspy.checks import Answer, CheckFunction
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
+from r2p_dspy.values.typed import as_text
+from r2p_dspy.values.words import count_words, has_phrase
 
 
 def max_words(most: int) -> CheckFunction:
-    """The answer has at most this number of words."""
+    """The answer has at most this number of words, or characters of a script without spaces (see `count_words`)."""
     return _check(
-        lambda text: len(text.split()) <= most,
-        lambda name, text: f"Shorten the {name} to at most {most} words; it has {len(text.split())}.",
+        lambda text: count_words(text) <= most,
+        lambda name, text: f"Shorten the {name} to at most {most} words; it has {count_words(text)}.",
     )
 
 
 def min_words(least: int) -> CheckFunction:
-    """The answer has at least this number of words."""
+    """The answer has at least this number of words, or characters of a script without spaces (see `count_words`)."""
     return _check(
-        lambda text: len(text.split()) >= least,
-        lambda name, text: f"Let the {name} be at least {least} words; it has {len(text.split())}.",
+        lambda text: count_words(text) >= least,
+        lambda name, text: f"Let the {name} be at least {least} words; it has {count_words(text)}.",
     )
 
 
@@ -50,10 +51,9 @@ def avoid(phrases: list[str]) -> CheckFunction:
         >>> check(Inputs(fields={}), Outcome(fields={"subject": "Keys, ASAP!"}, answers=("subject",)))
         (False, 'Leave "asap" out of the subject.')
     """
-    patterns = {phrase: re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE) for phrase in phrases}
 
     def matches(text: str) -> list[str]:
-        return [f'"{phrase}"' for phrase, pattern in patterns.items() if pattern.search(text)]
+        return [f'"{phrase}"' for phrase in dict.fromkeys(phrases) if has_phrase(text, phrase)]
 
     return _check(
         lambda text: not matches(text),
@@ -90,7 +90,8 @@ def _check(holds: Callable[[str], bool], advice: Callable[[str, str], str]) -> C
     def check(inputs: Inputs, outcome: Outcome) -> Answer:
         outcome = unshadowed(outcome)
         name = outcome.answers[0]
-        text = str(outcome.fields.get(name) or "").strip()
+        value = outcome.fields.get(name)
+        text = "" if value is None else as_text(value).strip()
         return holds(text), advice(name, text)
 
     return check

@@ -13,8 +13,9 @@ RETRIEVERS = (*MODEL_FREE, "dense:NAME", "hybrid:NAME")
 
 
 def default_retriever(task: Task, k: int = 4) -> BM25:
-    """BM25 over the texts that LaMP's official script matches (`rank_profiles.py`)."""
-    return BM25(k=k).bind(query=task.query_text if task.match else task.question, text=task.searched)
+    """BM25 over the texts that a task matches; for LaMP's as its official script does (`rank_profiles.py`)."""
+    query = task.query_text if task.match else task.question
+    return BM25(k, query, task.searched, task.tokenize or str.split)
 
 
 def retriever(task: Task, name: str, *, k: int = 4, seed: int = 0, tokens: int | None = None) -> Retriever:

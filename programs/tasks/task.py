@@ -1,17 +1,21 @@
 """A task: a signature, its metrics, and how rows of data become its examples."""
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import dspy
 
-from metrics.lamp import METRICS
+from metrics.lamp import METRICS, Metric, Tokenize, metric
 from r2p_dspy.checks import Check
 from r2p_dspy.errors import ConfigError
-from r2p_dspy.profile import Item, Profile
+from r2p_dspy.profile import Item
+from r2p_dspy.prompting.signature import profile_fields
 from r2p_dspy.retrieval.retriever import item_text
+from r2p_dspy.values.typed import labels_of
+from r2p_dspy.values.words import turkish_words, words
 
 # Names that a field of a signature cannot have: a row's own keys, DSPy's arguments, what reports read.
 _RESERVED_FIELDS = {"id", "user", "blind", "self", "signature", "new_signature", "demos", "config", "lm", "completed"}
@@ -48,7 +52,7 @@ class Task:
         fields: the text fields of the profile's items, in order.
         metrics: names of its metrics (see `metrics.lamp`); the first one is the task score.
         label: the item field with the item's label, or None.
-        labels: the legal answers, or () for free text.
+        labels: the legal answers, or () for free text; where the answer's type has labels (see `labels_of`), its own.
         threshold: the task score from which an answer may become a demo, in [0, 1].
         match: takes a question and returns the query of retrieval (LaMP's `rank_profiles.py`); None for the question.
         matched: the `fields` that retrieval compares with the query; () for all.
@@ -57,6 +61,8 @@ class Task:
         lamp: its name in LaMP's output files, such as `LaMP_2`; "" for a task that is not LaMP's.
         query: takes the `input` text of LaMP's rows and returns the question in it.
         wording: the inverse of `query`: makes LaMP's input text from a question.
+        language: the texts' language, such as `ja` or `pt-BR`, or `any`. Words of any script are found either way; only
+            Turkish and Azerbaijani must be named, for their capital I. A task of LaMP's keeps LaMP's rules.
 
     Raises:
         TaskError: for a field or metric that does not exist (with the nearest one that does), fields or labels that
@@ -79,6 +85,7 @@ class Task:
     lamp: str = ""
     query: Callable[[str], str] = str.strip
     wording: Callable[[str], str] = str
+    language: str = "any"
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").replace("_", "").isalnum():
@@ -86,7 +93,12 @@ class Task:
         for argument in ("fields", "matched", "metrics", "labels", "checks"):
             if isinstance(value := getattr(self, argument), str):
                 raise TaskError(f"{argument} is a text; write a tuple of one, ({value!r},)", argument)
+        if not re.fullmatch(r"any|[a-z]{2,3}(-[A-Za-z0-9]+)*", self.language):
+            raise TaskError(f"a language is a code such as ja or pt-BR, or any, not {self.language!r}", "language")
         self._check_signature()
+        if not self.labels:
+            own = labels_of(self.signature.output_fields[self.answer].annotation)
+            object.__setattr__(self, "labels", own)  # the dataclass is frozen
         self._check_profile()
         self._check_labels()
         self._check_metrics()
@@ -98,6 +110,17 @@ class Task:
     def inputs(self) -> tuple[str, ...]:
         """The signature's inputs without the profile; every row has a text for each."""
         return tuple(name for name in self.signature.input_fields if name != self.profile)
+
+    @property
+    def tokenize(self) -> Tokenize | None:
+        """What splits texts into words, for retrieval and metrics; None for LaMP's own rules, in a task of LaMP's."""
+        if self.lamp:
+            return None
+        return turkish_words if self.language.split("-")[0] in ("tr", "tur", "az", "aze") else words
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name, over this task's words."""
+        return metric(name, self.tokenize)
 
     def query_text(self, inputs: Mapping[str, Any]) -> str:
         """The query of LaMP's official retrieval, from a program's inputs."""
@@ -114,10 +137,10 @@ class Task:
         return self.matched or self.fields
 
     def _check_signature(self) -> None:
-        inputs, outputs = self.signature.input_fields, self.signature.output_fields
+        outputs = self.signature.output_fields
         for name in self.signature.fields:
             check_name(name, "signature", name)
-        if [name for name, info in inputs.items() if info.annotation is Profile] != [self.profile]:
+        if profile_fields(self.signature) != [self.profile]:
             raise TaskError(f"the signature needs one input of type Profile, named {self.profile!r}", "signature")
         if self.question not in self.inputs:
             raise TaskError(unknown("input", self.question, self.inputs), "question")
@@ -143,8 +166,8 @@ class Task:
         check_unique("label", self.labels, "labels")
         if len(self.labels) == 1:
             raise TaskError("one label leaves nothing to choose; give more, or none for free text", "labels")
-        annotation = self.signature.output_fields[self.answer].annotation
-        if get_origin(annotation) is Literal and {*map(str, get_args(annotation))} != {*self.labels}:
+        of_type = {*labels_of(self.signature.output_fields[self.answer].annotation)}
+        if of_type and {*self.labels} not in (of_type, of_type - {"None"}):
             raise TaskError(f"the labels differ from those of {self.answer!r} in the signature", "labels")
 
     def _check_metrics(self) -> None:

@@ -36,6 +36,7 @@ class TaskFile(BaseModel, extra="forbid"):
     metrics: list[str]
     labels: list[str] = []
     query: str | None = None
+    language: str = "any"
     checks: dict[Literal["assert", "suggest"], CheckArguments] = {}
 
     def build(self) -> Task:
@@ -59,6 +60,7 @@ class TaskFile(BaseModel, extra="forbid"):
             labels=tuple(self.labels),
             metrics=tuple(self.metrics),
             threshold=1.0 if self.labels else _TEXT_THRESHOLD,
+            language=self.language,
             checks=self._checks(),
         )
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from programs.runs.reporter import Reporter
 from programs.text import one_line
 from programs.ui.plots import draw
+from programs.ui.private_logs import private_logs
 from programs.ui.report_table import print_report
 from programs.ui.terminal import Line, call_lines, moves, print_lines
 
@@ -21,12 +23,16 @@ _OPTIMIZER_NOISE = ("Bootstrapped", "Average", "Scores so far", "Best score", "G
 
 
 class Console(Reporter):
-    """Shows progress on stderr; `verbose` adds the optimizer's log, and each program's first prompt and answer."""
+    """Shows progress on stderr; `verbose` adds the optimizer's log, and each program's first prompt and answer.
+
+    Without `verbose`, no log line holds a user's text (see `private_logs`).
+    """
 
     def __init__(self, verbose: bool = False):
         self.verbose = verbose
         if not verbose:  # DSPy logs every truncated answer and every evaluation; the report counts them
             logging.getLogger("dspy").setLevel(logging.ERROR)
+        self.logs = ExitStack()
         self.terminal = Terminal(stderr=True)
         self.moves = moves(self.terminal)
         self.bars = Progress(
@@ -40,11 +46,14 @@ class Console(Reporter):
         )
 
     def __enter__(self) -> "Console":
+        if not self.verbose:
+            self.logs.enter_context(private_logs())
         self.bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
+        self.logs.close()
 
     def start(self, name: str, total: int, done: int, unit: str = "examples") -> Callable[[], None]:
         if not self.moves:

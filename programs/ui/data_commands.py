@@ -16,6 +16,7 @@ from programs.data.lamp.official import By
 from programs.data.lamp.official import get as get_files
 from programs.tasks import TASKS
 from programs.tasks.task import Task
+from programs.tasks.task_file import task_of
 from programs.text import one_line
 from programs.ui.errors import FAILED_ROWS
 from r2p_dspy.errors import DataError
@@ -59,12 +60,15 @@ def get(task: str, split: By, output: str | None, test: bool) -> None:
 
 
 @data.command()
-@click.argument("directory", metavar="DIR")
-@click.option("--task", help="Set the task of the files; default: the one that the outputs files name.")
+@click.argument("directory", metavar="PATH")
+@click.option("--task", help="Set the task of the files, a name or a task file; default: what LaMP's outputs name.")
 @click.option("--all", "every", is_flag=True, help="List all flaws and notes, not only the first of each kind.")
 @click.option("--strict", is_flag=True, help="Count notes as flaws.")
 def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
-    """List the flaws of the files in DIR by row id. The exit code is 3 if there are any, else 0."""
+    """List the flaws of files by row id. The exit code is 3 if there are any, else 0.
+
+    PATH is a folder with LaMP's files, a file of JSONL rows, or a folder with train.jsonl, dev.jsonl and test.jsonl.
+    """
     terminal = Terminal(stderr=True)
     counts: Counter[tuple[bool, str]] = Counter()
     lines: Counter[tuple[Path, bool, str]] = Counter()
@@ -77,7 +81,7 @@ def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
             if status is not None:
                 status.update(f"{split}: {rows:,} rows read")
 
-        checked = FolderCheck(Path(directory), None if task is None else _task(task), tell)
+        checked = FolderCheck(Path(directory), None if task is None else task_of(task), tell)
         for flaw in checked:
             counts[flaw.note, flaw.kind] += 1
             lines[flaw.file, flaw.note, flaw.kind] += 1
@@ -89,9 +93,8 @@ def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
     for split in checked.splits:
         dates = "no dates" if not split.dated else f"{split.dated:,} of them with a date"
         good = f"{len(split.ids):,} of {split.rows:,} rows are good"
-        click.echo(
-            f"{checked.task.lamp} {one_line(split.name)}: {good}; their profiles hold {split.items:,} items, {dates}"
-        )
+        name = one_line(f"{checked.task.lamp or checked.task.name} {split.name}")
+        click.echo(f"{name}: {good}; their profiles hold {split.items:,} items, {dates}")
     flaws, notes = ({kind: n for (note, kind), n in counts.items() if note == which} for which in (False, True))
     click.echo(f"flaws: {_counted(flaws)} · notes: {_counted(notes)}")
     sys.exit(FAILED_ROWS if flaws or (strict and notes) else 0)
@@ -100,16 +103,26 @@ def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
 @data.command("show")
 @click.argument("task")
 @click.option(
-    "--data", "directory", metavar="DIR", help="Read LaMP's files in DIR; default: the persona world (synthetic)."
+    "--data",
+    "directory",
+    metavar="PATH",
+    help="Read LaMP's files or JSONL rows in PATH; default: the persona world (synthetic).",
 )
 @click.option(
-    "--split", type=click.Choice(["train", "dev"]), default="dev", show_default=True, help="Choose the split."
+    "--split",
+    type=click.Choice(["train", "dev", "test"]),
+    default="dev",
+    show_default=True,
+    help="Choose the split of a folder.",
 )
 @click.option("--id", "name", help="Choose the example by its id; default: the first.")
 @click.option("--all", "every", is_flag=True, help="Show long texts as a whole.")
 def show_command(task: str, directory: str | None, split: str, name: str | None, every: bool) -> None:
-    """Show an example of TASK: the question, the user's history from old to new, and the gold answer."""
-    known, most = _task(task), {"most": None} if every else {}
+    """Show an example of TASK: the question, the user's history from old to new, and the gold answer.
+
+    TASK is a name, or a task file (docs/your-task.md).
+    """
+    known, most = task_of(task), {"most": None} if every else {}
     if directory is None:
         example = show.persona_example(known, split, name)
     else:

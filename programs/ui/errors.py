@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from programs.ui.interrupts import INTERRUPTED, prompt_interrupts
+from programs.ui.private_logs import public_message
 
 FAULT, BAD_INPUT, FAILED_ROWS = 1, 2, 3
 _CHECKOUT = Path(__file__).parents[2]
@@ -78,7 +79,9 @@ def _explain(error: Exception) -> NoReturn:
         _stop(f"{error.filename} cannot be used ({error.strerror}); check that it exists and its permissions")
     if isinstance(error, ModuleNotFoundError):
         _stop(f"{error.name} is not installed; `pip install '.[local,cli]'` installs what the commands need")
-    traceback.print_exception(error)
+    for cause in _causes(error):  # not `print_exception`, which prints messages as they are
+        frames = "".join(traceback.format_tb(cause.__traceback__))
+        click.echo(f"Traceback (most recent call last):\n{frames}{_name(cause)}", err=True)
     click.echo("This is a fault of r2p-dspy, not yours. Please report it, with the lines above.", err=True)
     sys.exit(FAULT)
 
@@ -93,8 +96,7 @@ def _of_model(error: Exception) -> str:
     from dspy.utils.exceptions import LMAuthError
 
     advice = "set its key in the environment" if isinstance(error, LMAuthError) else "check --model and --api-base"
-    reason = " ".join(str(error).split())
-    return f"the language model failed ({reason[:300]}{_notes(error)}); {advice}, then go on with --resume"
+    return f"the language model failed ({public_message(error)}{_notes(error)}); {advice}, then go on with --resume"
 
 
 def _notes(error: Exception) -> str:
@@ -102,7 +104,7 @@ def _notes(error: Exception) -> str:
 
 
 def _name(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"{type(error).__name__}: {public_message(error)}"
 
 
 def _user_traceback(error: Exception) -> str:

@@ -36,7 +36,16 @@ _RECONCILE = "Choose how several candidates become one answer."
 _ON_UNMET = "Let `predict` write an answer that breaks an assert with its violations (return), or fail its row (raise)."
 _RULES = ("auto", "vote", "median", "medoid", "synthesis")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
-_TEMPERATURE = "Set the sampling temperature; 0 takes the likeliest token."
+_TEMPERATURE = (
+    "Set the sampling temperature; 0 takes the likeliest token. Default: what the model's makers recommend, else 0."
+)
+_ANSWER_TOKENS = "Limit an answer, with its thought, to this many tokens; default: what the task's answers need."
+_ADAPTER = "Choose DSPy's adapter, the format of prompts and answers; default: chat."
+_REASONING = "Say whether the model thinks natively and shows its thoughts; default: what is known of it."
+_LM = (
+    "Set anything else of the model's calls, such as top_p=0.9 or "
+    "extra_body.chat_template_kwargs.enable_thinking=false (docs/models.md). Repeatable."
+)
 _TIMEOUT = "Give up a call of a served model after so many seconds, retries included, and fail its row; default: 120."
 _THRESHOLD = "Make demos only of answers with at least this task score; default: the task's own."
 _FRONTIER = (
@@ -90,7 +99,11 @@ _define("skip_bad", "Leave out flawed rows of --data, and name them.", is_flag=T
 _define("limit", "Report on this many examples (persona world: 200); of files, also limits training and dev.", type=int)
 _define("seed", "Seed everything that is drawn, the persona users included.", default=0, show_default=True)
 _define("num_threads", "Keep this many calls in flight.", default=16, show_default=True, type=_AT_LEAST_ONE)
-_define("temperature", _TEMPERATURE, default=0.0, show_default=True, type=click.FloatRange(0, 2))
+_define("temperature", _TEMPERATURE, type=click.FloatRange(0, 2))
+_define("answer_tokens", _ANSWER_TOKENS, type=_AT_LEAST_ONE, metavar="N")
+_define("adapter", _ADAPTER, type=click.Choice(["chat", "json", "xml", "baml"]))
+_define("reasoning", _REASONING, "--reasoning/--no-reasoning", default=None)
+_define("lm", _LM, metavar="KEY=VALUE", multiple=True)
 _define("timeout", _TIMEOUT, type=click.FloatRange(0, min_open=True), metavar="SECONDS")
 _define("optimizer", _OPTIMIZER, metavar="NAME", default="random", show_default=True)
 _define("reflection_model", "Let this model write instructions; gepa, mipro and copro need it.", metavar="MODEL")
@@ -118,8 +131,9 @@ _define("verbose", "Show first prompts, and the optimizer's log.", is_flag=True)
 
 SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier", "retriever_tokens")
 SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
+SERVED = ("api_base", "answer_tokens", "adapter", "reasoning", "timeout", "lm")
 DATA = ("data", "skip", "skip_bad", "limit", "seed")
-RUN = ("num_threads", "temperature", "timeout", "output", "resume", "mlflow", "verbose")
+RUN = ("num_threads", "temperature", "output", "resume", "mlflow", "verbose")
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache")
 MEASURES = ("program", "ablate", "controls", "judge", "judge_api_base")

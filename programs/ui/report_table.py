@@ -13,6 +13,7 @@ from programs.optimize.estimate import in_words
 from programs.tasks.task import Task
 from programs.ui.terminal import interval_text, output, print_texts
 from programs.ui.terminal import table as new_table
+from r2p_dspy.prompting.causes import REMEDIES
 
 Report = Mapping[str, Any]
 
@@ -21,6 +22,7 @@ def print_report(report: Report, directory: Path) -> None:
     """Print a report to stdout as tables and a few lines, the last of which says where everything is."""
     if report["programs"]:
         output().print(_table(report))
+        print_texts(f"note: {warning}" for warning in report.get("warnings", ()))
         print_texts(_comparisons(report))
         if "tuning" in report:
             _print_tuning(report["tuning"])
@@ -78,6 +80,10 @@ def _comparisons(report: Report) -> Iterator[str]:
     if "per_user" in first:
         means = ", ".join(f"{name} {interval_text(entry['per_user'][metric])}" for name, entry in programs.items())
         yield f"{metric}, mean of the means of {first['users']} users (95 %): {means}"
+    for name, entry in programs.items():
+        for cause, count in entry["parse_failures"].items():
+            advice = f"; {REMEDIES[cause]}" if cause in REMEDIES else ""
+            yield f"{name}: {count} answers cannot be read ({cause}){advice}"
     if "judge" in report:
         yield from _judge(report["judge"])
     for base in (TEMPLATE, FULL) if _ablated(report) else ():

@@ -28,6 +28,8 @@ def _notes(result: Result) -> Iterator[str]:
     """A task's trivial baselines, what could not run, and published results."""
     baselines = ", ".join(f"{name} {value:.3f}" for name, value in result["baselines"].items())
     yield f"trivial baselines ({result['metric']}): {baselines}"
+    for warning in result.get("warnings", ()):
+        yield f"note: {warning}"
     for cell in result["cells"]:
         for program, reason in cell.get("not_runnable", {}).items():
             yield f"{program} cannot run with {cell['model']} at k={cell['k']}: {reason}"

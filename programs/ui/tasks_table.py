@@ -52,7 +52,8 @@ def _best_baseline(task: Task) -> str:
 
 def _rows() -> Table:
     """The names in a task's JSONL rows, which `--data` and `predict` read."""
-    table = new_table("task", "inputs", "answer", "fields of a profile item", title="names in JSONL rows")
+    title = "names in JSONL rows; predict needs no answer and also reads history for profile, label for an item's label"
+    table = new_table("task", "inputs", "answer", "fields of a profile item", title=title)
     for task in TASKS.values():
         item = ["id", *task.fields, *([task.label] if task.label else []), "date (optional)"]
         inputs = ["id", "user (optional)", *task.inputs, task.profile]

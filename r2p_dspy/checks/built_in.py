@@ -1,13 +1,13 @@
 """The built-in checks: pure functions of (inputs, outcome), one for each promise of the template."""
 
-import json
+from enum import Enum
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from r2p_dspy.checks.check import Answer, Assert, Check, Suggest
 from r2p_dspy.checks.cited_stages import evidence_of, preferences_of, verification_of
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
+from r2p_dspy.values.folding import find_quote, meant, same_label
+from r2p_dspy.values.typed import as_text, from_text, plain, same
 
 _REPEATED = 200  # characters of the model's own words in a message
 
@@ -43,11 +43,11 @@ def cited(inputs: Inputs, outcome: Outcome) -> Answer:
 
 
 def quoted(inputs: Inputs, outcome: Outcome) -> Answer:
-    """Every quote stands, word for word, in the cited item."""
+    """Every quote stands, word for word, in the cited item; typography and case aside (see `find_quote`)."""
     items = unshadowed(inputs).items
     for evidence in evidence_of(outcome):
         item, quote = items.get(evidence.item), evidence.quote
-        if item is not None and (not quote.strip() or _plain(quote) not in _plain(item.text)):
+        if item is not None and find_quote(quote, item.text) is None:
             return False, f'The quote "{_short(quote)}" does not stand in item {item.id}; copy it word for word.'
     return True, ""
 
@@ -64,28 +64,32 @@ def backed(inputs: Inputs, outcome: Outcome) -> Answer:
 
 
 def labelled(inputs: Inputs, outcome: Outcome) -> Answer:
-    """A preference's label is the label of each of its items."""
+    """A preference's label is the label of each of its items; typography and case aside (see `meant`)."""
+    items, labels = unshadowed(inputs).items, unshadowed(inputs).labels
     for preference in preferences_of(outcome):
         if preference.label is None:
             continue
-        for item in map(unshadowed(inputs).items.get, preference.items):
-            if item is not None and item.label != preference.label:
-                if item.label is None:
-                    return False, f"Item {item.id} has no label; leave the preference's label null."
+        for item in map(items.get, preference.items):
+            if item is None:
+                continue
+            if item.label is None:
+                return False, f"Item {item.id} has no label; leave the preference's label null."
+            if not same_label(preference.label, item.label, labels):
                 return False, f"The label of item {item.id} is {item.label}, not {_short(preference.label)}."
     return True, ""
 
 
 def approved(inputs: Inputs, outcome: Outcome) -> Answer:
-    """The answer is the draft that the verification approved."""
+    """The answer is the draft that the verification approved; a draft that is no value of the answer's type passes."""
     outcome = unshadowed(outcome)
     verification, draft = verification_of(outcome), outcome.stages.get("draft")
     if verification is not None and not verification.approved:
         return False, "The verification rejects the draft; write a draft that it can approve."
     if verification is None or draft is None or len(outcome.answers) != 1:
         return True, ""
-    name = outcome.answers[0]
-    return _drafted(outcome.fields.get(name), str(draft)), f"The {name} must be the approved draft, {_short(draft)}."
+    (name,), labels = outcome.answers, unshadowed(inputs).labels
+    kept = _drafted(outcome.fields.get(name), as_text(draft), labels)
+    return kept, f"The {name} must be the approved draft, {_short(draft)}."
 
 
 # In the order of the stages, so that the first message is about the first mistake.
@@ -100,14 +104,27 @@ BUILT_IN: tuple[Check, ...] = (
 )
 
 
-def _drafted(value: Any, draft: str) -> bool:
-    """Whether a value equals a draft; for a typed value, a draft that is not JSON is accepted."""
-    if isinstance(value, str) or value is None:
-        return _plain(str(value)) == _plain(draft)
-    try:
-        return bool(json.loads(draft) == TypeAdapter(Any).dump_python(value, mode="json"))
-    except ValueError:
+def _drafted(value: Any, draft: str, labels: tuple[str, ...]) -> bool:
+    """Whether an answer is the draft, read as the answer's type, as far as it can be read so."""
+    if (label := meant(draft, labels)) is not None:
+        return same(label, value)
+    if labels and not isinstance(value, Enum):  # a member may stand there by its name
         return True
+    if type(value) is str:
+        return _plain(value) == _plain(draft)
+    try:
+        return _same_json(plain(from_text(type(value), draft)), plain(value))
+    except (ValueError, TypeError):
+        return True
+
+
+def _same_json(first: Any, second: Any) -> bool:
+    """Whether two pieces of JSON are the same, with their texts compared as labels, since they may be labels."""
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_same_json, first, second))
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_same_json(first[key], second[key]) for key in first)
+    return same_label(as_text(first), as_text(second))
 
 
 def _short(value: object) -> str:

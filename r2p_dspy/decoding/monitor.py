@@ -4,7 +4,6 @@ This is the paper's reasoning process intervention (RPI, arXiv 2505.17571): stop
 a correction into the reasoning in the model's own words, and resume.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,15 +14,16 @@ from pydantic import BaseModel
 
 from r2p_dspy.checks import Check
 from r2p_dspy.decoding.carriers import ANSWER, StageMarks
+from r2p_dspy.decoding.loops import repeats
 from r2p_dspy.decoding.steering import Correction
 from r2p_dspy.errors import CheckError
 from r2p_dspy.outcome import Inputs, RunningOutcome
 from r2p_dspy.prompting.tags import Section
 from r2p_dspy.template import Template
+from r2p_dspy.values.tokens import estimate_tokens
 
-_CHARACTERS_PER_TOKEN = 4  # about
-_LOOP = re.compile(r"(.{6,120}?)\1{4,}\Z", re.DOTALL)
-_LOOP_WINDOW = 700  # characters in which a loop is looked for
+_CHARACTERS_PER_TOKEN = 4  # of English, about
+_LOOP = 5  # times a passage may stand in a row, less one
 _READ_EVERY = 64  # characters after which the text is read even without a mark
 
 CorrectionMode = Literal["stream", "stages", "retry"]
@@ -66,8 +66,8 @@ class Monitor:
 
     A check that names a stage in `after` runs as soon as that stage ends, a group with its last stage; the others do
     not run here, nor do those that read an output (`outputs` names them). After `max_interventions` the monitor only
-    reads. A stage, or text before a stage, may take `stage_tokens` tokens,
-    estimated from characters.
+    reads. A stage, or text before a stage, may take `stage_tokens` tokens, estimated from bytes (see
+    `estimate_tokens`).
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Monitor:
         return next((name for name in self._types if name not in self._accepted), ANSWER)
 
     def _is_long(self, text: str) -> bool:
-        return len(text) > self._stage_tokens * _CHARACTERS_PER_TOKEN
+        return estimate_tokens(text, _CHARACTERS_PER_TOKEN) > self._stage_tokens
 
     def _judge(self, section: Section, text: str) -> Correction | None:
         due, name = self._next(), section.name
@@ -140,7 +140,7 @@ class Monitor:
         if name == ANSWER:
             return None
         if not section.closed:
-            if self._is_long(section.text) or _LOOP.search(section.text[-_LOOP_WINDOW:]):
+            if self._is_long(section.text) or repeats(section.text, times=_LOOP):
                 return self._correct(section.start, text, name, "stages", f"The stage {name} must be short.")
             return None
         try:

@@ -136,8 +136,8 @@ class Thoughts:
 
 
 def finish_reason(finish: str | None) -> FinishReason:
-    """The reason that a response gives for its end."""
-    return "length" if finish == "length" else "stop"
+    """The reason that a response gives for its end. A loop would have gone on to the limit, so readers take it so."""
+    return "length" if finish in ("length", "loop") else "stop"
 
 
 def _overlap(text: str, string: str) -> int:

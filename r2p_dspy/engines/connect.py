@@ -12,8 +12,11 @@ from typing import Any, Literal
 import dspy
 
 from r2p_dspy.dspy_internals import is_known_provider, model_info
+from r2p_dspy.engines.families import family_of, recommended_sampling
+from r2p_dspy.engines.keys import ApiKey, key_of
 from r2p_dspy.engines.lm import LocalLM
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.values.tokens import estimate_tokens
 
 _ENGINE_OPTIONS = ("device", "dtype", "max_batch", "cache_bytes", "reasoning", "threads", "timeout")
 
@@ -22,15 +25,16 @@ _LITELLM = frozenset(
     "azure_ai bedrock cerebras cohere databricks deepinfra fireworks_ai hosted_vllm huggingface lm_studio mistral "
     "nvidia_nim ollama ollama_chat perplexity together_ai vertex_ai watsonx".split()
 )
-_FIXED_TEMPERATURE = re.compile(r"(openai|azure)/(o[1345]|gpt-5)")
-_CHARACTERS_PER_TOKEN = 3.5  # of English, on the tokenizers in use; errs towards too many tokens
+_VLLM_SAMPLING = ("top_k", "min_p", "repetition_penalty")  # OpenAI's protocol has no such settings, so DSPy drops them
+_OPENAI_CLIENTS = ("openai", "litellm_proxy")  # many servers speak their protocol; the clients refuse to send no key
 
 
 def connect(
     model: str = "pocket",
     *,
     api_base: str | None = None,
-    temperature: float | None = 0.0,
+    api_key: str | None = None,
+    temperature: float | Literal["auto"] | None = "auto",
     max_tokens: int | None = None,
     timeout: float | Literal["auto"] | None = "auto",
     seed: int | None = None,
@@ -43,24 +47,28 @@ def connect(
         model: `pocket` (the embedded model), `hf:DIR_OR_NAME` (transformers in this process), or a DSPy/LiteLLM name
             (`openai/…`, `anthropic/…`, `ollama_chat/…`, `hosted_vllm/NAME` with `api_base`).
         api_base: address of a server, for served models only.
-        temperature: between 0 and 2; 0 takes the likeliest token; None leaves it to the model.
-        max_tokens: tokens of one answer; default: the provider's; in-process 1024.
+        api_key: the key of a served model; default: the environment's. It is never saved, and a pickle leaves it out.
+            A server with an `api_base` needs none.
+        temperature: between 0 and 2; 0 takes the likeliest token; None leaves it to the model. The default takes what
+            the model's makers recommend where they advise against 0 (DeepSeek-R1, Qwen3, QwQ: 0.6, with their `top_p`
+            and `top_k`), the model's own where it takes no other (OpenAI's reasoning models), else 0.
+        max_tokens: tokens of one answer, with its thought; default: the provider's; in-process 1024.
         timeout: seconds that one call may take. On a server that is the whole call, retries and their pauses included;
             default 120. In this process it counts from where the call begins to run, not from the queue; default none.
             None is no limit.
         seed: makes drawing repeatable. In-process models always repeat; another seed gives another sample.
         cache: answer a repeated request from DSPy's cache.
         **kwargs: for in-process models `device`, `dtype`, `max_batch`, `cache_bytes`, `reasoning`, `threads` and
-            `timeout` go to `TransformersEngine`; for served models `prefix` and `reasoning` go to `ServedLM`; all
-            others go to `dspy.LM`.
+            `timeout` go to `TransformersEngine`, and `stop_loops=False` lets answers repeat themselves; for served
+            models `prefix` and `reasoning` go to `ServedLM`; all others go to `dspy.LM`.
 
     Returns:
         A `dspy.LM`. Connecting to the same in-process model again takes no further memory. The name of an in-process
         model holds a fingerprint of its weights, so that the cache never answers with those of other weights.
 
     Raises:
-        ConfigError: a value cannot be used; one line that names it and says what to do. Keys come from the environment;
-            a missing key shows at the first call.
+        ConfigError: a value cannot be used; one line that names it and says what to do. A missing key shows at the
+            first call.
 
     Examples:
         >>> lm = connect("openai/gpt-4o-mini", max_tokens=200)
@@ -68,31 +76,39 @@ def connect(
         'openai/gpt-4o-mini'
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else prices are fetched from the network
-    if "api_key" in kwargs:
-        raise ConfigError("api_key: set the key in the environment instead, e.g. OPENAI_API_KEY")
-    if temperature is not None and not 0 <= temperature <= 2:
+    if isinstance(temperature, int | float) and not 0 <= temperature <= 2:
         raise ConfigError(f"temperature must be between 0 and 2, not {temperature}")
+    check_name(model, api_base)
+    check_limits(model, temperature, max_tokens)
+    if kwargs.get("reasoning") and api_base is None and not in_process(model):
+        check_reasoning(model)
+    sampling = recommended_sampling(model, kwargs) if temperature == "auto" else {"temperature": temperature}
+    if temperature == 0 and family_of(model).own_temperature:
+        sampling = {"temperature": None}
     if timeout != "auto":
         if timeout is not None and not timeout > 0:
             raise ConfigError(f"timeout must be above 0 seconds, not {timeout}; None is no limit")
         kwargs["timeout"] = timeout
     if seed is not None:
         kwargs["seed"] = seed
-    kwargs.update(max_tokens=max_tokens, cache=cache)
-    check_name(model, api_base)
+    kwargs = {**sampling, **kwargs, "max_tokens": max_tokens, "cache": cache}
     if in_process(model):
-        return _local(model.removeprefix("hf:"), temperature=temperature, **kwargs)
-    if temperature == 0 and _FIXED_TEMPERATURE.match(model):
-        kwargs["temperature"] = None  # these models take no temperature but their own
-    kwargs = {"temperature": temperature, **({"api_base": api_base} if api_base else {}), **kwargs}
-    has_own_settings = kwargs.get("prefix") is not None or isinstance(kwargs.get("reasoning"), bool)
-    if model.startswith("hosted_vllm/") or has_own_settings:
-        from r2p_dspy.engines.served.lm import ServedLM
+        if api_key is not None:
+            raise ConfigError(f"model {model!r} runs in this process: drop api_key")
+        return _local(model.removeprefix("hf:"), **kwargs)
+    return _served(model, api_base, api_key, kwargs)
 
-        return ServedLM(model, **kwargs)
-    from r2p_dspy.engines.served.bounded import BoundedLM
 
-    return BoundedLM(model, **kwargs)
+def check_limits(model: str, temperature: float | str | None, max_tokens: int | None) -> None:
+    """Refuse a temperature or a limit that a model's API, or DSPy's client for it, would refuse at every call."""
+    family = family_of(model)
+    if family.own_temperature and temperature not in ("auto", None, 0, 1):
+        raise ConfigError(f"model {model!r} takes no temperature but its own, which is 1: leave out {temperature}")
+    if max_tokens is not None and max_tokens < family.least_tokens:
+        raise ConfigError(
+            f"model {model!r}: {max_tokens} tokens hold no answer, as they count its hidden thought too; set at least "
+            f"{family.least_tokens}, or no limit"
+        )
 
 
 def in_process(model: str) -> bool:
@@ -144,13 +160,55 @@ def _known_window(model: str) -> int | None:
     return window
 
 
-def count_tokens(lm: dspy.LM, text: str) -> int:
-    """Tokens of a text: exact in-process and on a vLLM server, otherwise estimated from its length."""
+def count_tokens(lm: dspy.BaseLM | None, text: str) -> int:
+    """Tokens of a text: exact in-process and on a vLLM server, otherwise estimated from its bytes.
+
+    The estimate errs towards too many tokens (see `r2p_dspy.values.tokens.estimate_tokens`).
+
+    Examples:
+        >>> count_tokens(None, "a storm"), count_tokens(None, "灯塔")
+        (2, 3)
+    """
     for source in (lm, getattr(lm, "engine", None)):
         count: Callable[[str], int | None] | None = getattr(source, "count_tokens", None)
         if count is not None and (tokens := count(text)) is not None:
             return tokens
-    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
+    return math.ceil(estimate_tokens(text))
+
+
+def check_reasoning(model: str) -> None:
+    """Refuse native reasoning of a model that is known to have none, or to hide it."""
+    if family_of(model).hides_thoughts:
+        raise ConfigError(
+            f"model {model!r} does not show its thoughts: leave out reasoning; with the carrier thinking, R2P asks for "
+            "its stages in the text"
+        )
+    known = model_info(model)
+    if known and not known.get("supports_reasoning"):
+        raise ConfigError(f"model {model!r} does not think natively: leave out reasoning, or choose a reasoning model")
+
+
+def _served(model: str, api_base: str | None, api_key: str | None, kwargs: dict[str, Any]) -> dspy.LM:
+    provider = model.partition("/")[0]
+    variable = f"{provider.upper()}_API_KEY"
+    if api_key is not None:
+        kwargs["api_key"] = ApiKey(api_key, variable=variable)
+    elif api_base is not None and provider in _OPENAI_CLIENTS and not os.environ.get(variable):
+        kwargs["api_key"] = key_of(variable)
+    if api_base is not None:
+        kwargs["api_base"] = api_base
+    if provider == "hosted_vllm":
+        own = {name: kwargs.pop(name) for name in _VLLM_SAMPLING if kwargs.get(name) is not None}
+        if own:
+            kwargs["extra_body"] = {**own, **(kwargs.get("extra_body") or {})}
+    has_own_settings = kwargs.get("prefix") is not None or isinstance(kwargs.get("reasoning"), bool)
+    if provider == "hosted_vllm" or has_own_settings:
+        from r2p_dspy.engines.served.lm import ServedLM
+
+        return ServedLM(model, **kwargs)
+    from r2p_dspy.engines.served.bounded import BoundedLM
+
+    return BoundedLM(model, **kwargs)
 
 
 def _local(source: str, **kwargs: Any) -> LocalLM:
@@ -171,7 +229,10 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
     engine = TransformersEngine.shared(source, **options)
     # No retries: a repeatable engine would fail again.
     kwargs.setdefault("num_retries", 0)
-    return LocalLM(engine.model_name, engine=engine, async_engine=AsyncTransformersEngine(engine), **kwargs)
+    stop_loops = bool(kwargs.pop("stop_loops", True))
+    lm = LocalLM(engine.model_name, engine=engine, async_engine=AsyncTransformersEngine(engine), **kwargs)
+    lm.stop_loops = stop_loops
+    return lm
 
 
 def is_served(model: str) -> bool:

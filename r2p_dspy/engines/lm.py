@@ -15,10 +15,13 @@ import dspy
 from r2p_dspy.decoding.steering import steer_factory
 
 _sample: ContextVar[tuple[int | None, Iterator[int]] | None] = ContextVar("r2p_sample", default=None)
+_stop_loops: ContextVar[bool] = ContextVar("r2p_stop_loops", default=True)
 
 
 class LocalLM(dspy.LM):
-    """A `dspy.LM` whose engine knows which sample of a prompt is due. `r2p_dspy.connect` makes it.
+    """A `dspy.LM` whose engine knows which sample of a prompt is due, and whether to stop an answer that loops.
+
+    `r2p_dspy.connect` makes it.
 
     DSPy tells samples apart by `rollout_id` (optimizers, BestOfN) and `n`, and removes both from the request before the
     engine sees it. A served model draws again; a repeatable engine would give every rollout the same text.
@@ -27,6 +30,8 @@ class LocalLM(dspy.LM):
     """
 
     # Any: the arguments and outputs of `dspy.LM`, which are untyped.
+
+    stop_loops = True  # a copy may differ: `lm.copy(stop_loops=False)`
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._sampling(kwargs):
@@ -41,12 +46,17 @@ class LocalLM(dspy.LM):
         steered = steer_factory() is not None and not isinstance(self.engine, str)
         return {**kwargs, "cache": False} if steered else kwargs
 
+    def _stops_loops(self) -> bool:
+        return self.stop_loops
+
     @contextmanager
     def _sampling(self, kwargs: dict[str, Any]) -> Iterator[None]:
         token = _sample.set((kwargs.get("rollout_id", self.kwargs.get("rollout_id")), count()))
+        loops = _stop_loops.set(self._stops_loops())
         try:
             yield
         finally:
+            _stop_loops.reset(loops)
             _sample.reset(token)
 
 
@@ -54,6 +64,11 @@ def next_sample() -> tuple[int | None, int]:
     """The rollout of the current LM call, and the number, from 0, of the call's candidate that is due."""
     sample = _sample.get()
     return (None, 0) if sample is None else (sample[0], next(sample[1]))
+
+
+def stops_loops() -> bool:
+    """Whether the engine is to end an answer of the current LM call that repeats itself for ever."""
+    return _stop_loops.get()
 
 
 def seeded(seed: int | None, prompt: list[int]) -> int:

@@ -33,8 +33,8 @@ class CrossReference(dspy.Module):
         n: the number of candidates at most, at least 1.
         reconcile: "vote": the most frequent answer; "median", for numbers; "medoid", for texts: the one most like the
             others under ROUGE-L; "synthesis": `synthesize` reads the surviving candidates with their evidence and
-            chooses one, or writes a better text (the paper's way); "auto": numbers by median, answers of which two
-            agree by vote, else by medoid.
+            chooses one, or writes a better text (the paper's way); "auto": by median where most answers are numbers,
+            by vote where two agree, else by medoid. None is an answer like any other.
         adaptive: stop sampling when the answer is settled. True: when the leading answer stays ahead with a probability
             of 0.95; a number: another probability; 1.0: when nothing can change the answer.
         synthesize: for "synthesis": a predictor with the module's inputs and `candidates` that yields the answer, such

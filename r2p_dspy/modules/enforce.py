@@ -18,7 +18,9 @@ from r2p_dspy.modules.steps import Steps, arun, call, run
 from r2p_dspy.outcome import Inputs, Outcome
 from r2p_dspy.prediction import Attempt, Details, R2PPrediction, accepted
 from r2p_dspy.prompting.adapter import Completion, RecordingAdapter, active_adapter
-from r2p_dspy.prompting.parsing import given, unread, unread_step
+from r2p_dspy.prompting.causes import unread, unreadable_of
+from r2p_dspy.prompting.citations import in_own_text
+from r2p_dspy.prompting.parsing import given, unread_step
 
 Trace = list[tuple[Any, ...]]  # of (predictor, inputs, prediction), as DSPy keeps it, untyped
 
@@ -141,6 +143,11 @@ class Enforce(dspy.Module):
     def _goes_on(self, tries: list[_Try]) -> bool:
         if not tries:
             return True
+        causes = [each.attempt.unreadable.cause for each in tries if each.attempt.unreadable is not None]
+        last = tries[-1].attempt.unreadable
+        # A model that was asked to be brief, and is cut off at the same limit again, would be so a third time.
+        if last is not None and (last.is_final or (last.cause == "cut_off" and causes.count("cut_off") > 1)):
+            return False
         unmet = [{verdict.check for verdict in each.attempt.unmet} for each in tries]
         return len(tries) <= self.max_backtracks and any(
             check.max_backtracks is None or sum(check.name in names for names in unmet) <= check.max_backtracks
@@ -150,12 +157,14 @@ class Enforce(dspy.Module):
 
     def _unreadable(self, inputs: dict[str, Any], error: AdapterParseError, completions: list[Completion]) -> _Try:
         if not completions:  # DSPy does not even parse an empty completion
-            completions = [(cast(type[dspy.Signature], error.signature), "")]
+            completions = [Completion(cast(type[dspy.Signature], error.signature), "")]
         if isinstance(error, UnreadableAnswer):
             details = error.details
         else:
             seen = Inputs(fields=inputs, items=given(inputs).local())
-            details = Details(outcome=unread(error), inputs=seen, completion=completions[-1][1])
+            why = unreadable_of(error)
+            text = completions[-1].text or why.reply
+            details = Details(outcome=unread(error), inputs=seen, completion=text, unreadable=why)
         return self._judged(details, None, completions, [])
 
     def _read(
@@ -171,14 +180,16 @@ class Enforce(dspy.Module):
                 details,
                 inputs=Inputs(fields=inputs, items=given(inputs).local()),
                 outcome=Outcome(fields=fields, answers=tuple(fields), predictors=predictors),
-                completion=completions[-1][1] if completions else "",
+                completion=completions[-1].text if completions else "",
             )
         return self._judged(details, prediction, completions, trace)
 
     def _judged(
         self, details: Details, prediction: dspy.Prediction | None, completions: list[Completion], trace: Trace
     ) -> _Try:
-        attempt = Attempt(verdicts=judge(self.checks, details.inputs, details.outcome))
+        verdicts = judge(self.checks, details.inputs, details.outcome)
+        shape = next((completion.shape for completion in completions if completion.shape), "")
+        attempt = Attempt(verdicts=verdicts, unreadable=details.unreadable, shape=shape)
         interventions = details.interventions if isinstance(self.module, Reason) else []
         uncorrected = [_without(interventions, attempt)] if interventions else []
         return _Try(details, prediction, completions, trace, attempt, uncorrected)
@@ -188,17 +199,20 @@ class Enforce(dspy.Module):
         best = max(reversed(tries), key=lambda each: each.rank)
         best.attempt.accepted = True
         attempts = [attempt for each in tries for attempt in (*each.uncorrected, each.attempt)]
-        details = replace(best.details, attempts=attempts)
+        details = in_own_text(replace(best.details, attempts=attempts))
         prediction = best.prediction
         if prediction is None:
-            prediction = dspy.Prediction(dict.fromkeys(best.completions[-1][0].output_fields))
+            prediction = dspy.Prediction(dict.fromkeys(best.completions[-1].signature.output_fields))
         answer = R2PPrediction(prediction, details=details)
+        if isinstance(self.module, Reason) and best.prediction is not None:
+            for name, value in self.module.stage_fields(details.outcome).items():
+                answer[name] = value
         outer = dspy.settings.trace
         if outer is not None and best.prediction is not None:
             outer.extend(_with_details(step, details) for step in best.trace)
             del outer[: -dspy.settings.max_trace_size]  # DSPy's own limit; outside of optimizers it would grow forever
         elif outer is not None and getattr(dspy.settings, "r2p_reflecting", False):
-            outer.append(unread_step(inner_parameters(self.module), details.inputs, *best.completions[-1]))
+            outer.append(unread_step(inner_parameters(self.module), details.inputs, *best.completions[-1][:2]))
         return answer
 
 
@@ -228,4 +242,4 @@ def _without(interventions: Sequence[Intervention], attempt: Attempt) -> Attempt
         for verdict in attempt.verdicts
     ]
     verdicts += [Verdict(check=check, kind="assert", ok=False, message=text) for check, text in messages.items()]
-    return Attempt(verdicts=verdicts, interventions=list(interventions))
+    return Attempt(verdicts=verdicts, interventions=list(interventions), shape=attempt.shape)

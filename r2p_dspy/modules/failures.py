@@ -11,11 +11,12 @@ from dspy.utils.exceptions import AdapterParseError, DSPyError
 from r2p_dspy.checks import BUILT_IN, PARSED
 from r2p_dspy.errors import R2PError
 from r2p_dspy.prediction import Attempt, Details, R2PPrediction
+from r2p_dspy.prompting.causes import REMEDIES
 from r2p_dspy.prompting.signature import PicklableSignature
 
 
 class AssertionFailed(R2PError):
-    """An assert did not hold after the last backtrack.
+    """An assert did not hold after the last backtrack, or the answer cannot be read.
 
     Args:
         prediction: the best attempt, as it would have been returned. Its fields are None if none could be read.
@@ -23,7 +24,8 @@ class AssertionFailed(R2PError):
         completion: what the model wrote in the best attempt.
         inputs: what the program was called with.
 
-    `check` is the name of the unmet check whose message is shown.
+    `check` is the name of the unmet check whose message is shown. For an answer that cannot be read, the
+    cause stands in `attempts[-1].unreadable`.
     """
 
     def __init__(
@@ -36,25 +38,28 @@ class AssertionFailed(R2PError):
         self.prediction, self.attempts, self.completion = prediction, list(attempts), completion
         self.inputs = dict(inputs or {})
         best = next((attempt for attempt in attempts if attempt.accepted), attempts[-1])
+        why = best.unreadable
         unmet = [verdict for verdict in best.unmet if verdict.kind == "assert"]
         # Of an answer that cannot be read every check fails, and `parsed` alone says why.
         first = next((verdict for verdict in [*unmet, *best.unmet] if verdict.message), unmet[0])
         self.check = first.check
-        super().__init__(
-            f"after {len(attempts)} attempts the check {first.check!r} still fails: {first.message} "
-            f'({_relaxed(first.check)}raise max_backtracks, or answer anyway with on_unmet="return")'
-        )
+        problem, advice = f"the check {first.check!r} still fails: {first.message}", _relaxed(first.check)
+        if why is not None:
+            problem, advice = f"the answer cannot be read: {why.explain()}", REMEDIES[why.cause]
+        attempted = f"after {len(attempts)} attempt{'s' if len(attempts) != 1 else ''}"
+        super().__init__(f'{attempted} {problem} ({advice}, or answer anyway with on_unmet="return")')
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.prediction, self.attempts, self.completion, self.inputs)
 
 
 def _relaxed(check: str) -> str:
-    """How to relax a check, for a message; empty for `parsed`: an answer that cannot be read meets no check."""
+    """How to meet or relax a check, for a message. `parsed` cannot be relaxed: without an answer no check is met."""
+    more = "raise max_backtracks"
     if check == PARSED:
-        return ""
+        return more
     built_in = any(check == known.name for known in BUILT_IN)
-    return f"relax it with checks=[Suggest({'checks.' if built_in else ''}{check})], "
+    return f"relax it with checks=[Suggest({'checks.' if built_in else ''}{check})], {more}"
 
 
 class UnreadableAnswer(AdapterParseError):
@@ -78,7 +83,10 @@ class UnreadableAnswer(AdapterParseError):
     def of(cls, error: AdapterParseError, details: Details) -> UnreadableAnswer:
         """The same error with details."""
         signature = cast("type[dspy.Signature]", error.signature)  # DSPy's annotation says an instance
-        return cls(error.adapter_name, signature, error.lm_response, error.message, error.parsed_result, details)
+        why, message = details.unreadable, error.message
+        if why is not None and why.cause != "malformed":
+            message = f"The answer cannot be read: {why.explain()} ({REMEDIES[why.cause]}). {message}"
+        return cls(error.adapter_name, signature, error.lm_response, message, error.parsed_result, details)
 
     def __reduce__(self) -> tuple[Any, ...]:
         signature = PicklableSignature(cast("type[dspy.Signature]", self.signature))

@@ -87,5 +87,6 @@ def _answer(failure: AssertionFailed, name: str, result: Any, outputs: Sequence[
             attempts=[*failure.attempts, *own],
             decision=decision,
             warnings=[*details.warnings, decision],
+            unreadable=None,
         ),
     )

@@ -1,5 +1,6 @@
 """A predictor that shows a profile: items under local ids, whole demos within a budget, a prompt that fits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dspy
@@ -10,8 +11,20 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import active_adapter
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import PicklableSignature, profile_field
+from r2p_dspy.values.media import MEDIUM_TOKENS, split_media
+from r2p_dspy.values.tokens import estimate_tokens
+from r2p_dspy.values.typed import allows_none
 
 _SIGNATURES = ("signature", "original_signature")  # attributes
+_CHARACTERS_PER_TOKEN = 4  # of English, about
+
+
+def is_whole(demo: Mapping[str, Any], signature: type[dspy.Signature]) -> bool:
+    """Whether a demo has a value for every field; None is one where the field's type allows it."""
+    return all(
+        name in demo and (demo[name] is not None or allows_none(info.annotation))
+        for name, info in signature.fields.items()
+    )
 
 
 class ProfilePredict(dspy.Predict):
@@ -19,7 +32,7 @@ class ProfilePredict(dspy.Predict):
 
     Args:
         signature: a signature with exactly one `Profile` input.
-        demo_tokens: the tokens that demos may take of a prompt at most, estimated from characters.
+        demo_tokens: the tokens that demos may take of a prompt at most, estimated from bytes; a medium counts 1,600.
         config: options of the LM call, as in `dspy.Predict`.
 
     Raises:
@@ -65,26 +78,44 @@ class ProfilePredict(dspy.Predict):
     def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""
         chosen: list[dict[str, Any]] = []
-        budget = self.demo_tokens * 4
+        budget: float = self.demo_tokens
         for demo in demos:
             values = dict(demo)
-            if any(values.get(name) is None for name in self.signature.fields):
+            if not is_whole(values, self.signature):
                 continue
             values[self.profile] = Profile.of(values[self.profile]).local()
             # As rendered, so that a demo read back from a file takes as much as it took before.
-            budget -= sum(len(format_field_value(info, values[name])) for name, info in self.signature.fields.items())
+            rendered = {
+                name: str(format_field_value(info, values[name])) for name, info in self.signature.fields.items()
+            }
+            budget -= sum(self._tokens(name, text) for name, text in rendered.items())
             if budget < 0:
                 break
             chosen.append(values)
         return chosen
+
+    def _tokens(self, name: str, text: str) -> float:
+        """The tokens of a demo's field. Adapters send media of inputs as media, those of outputs as text."""
+        text, media = split_media(text) if name in self.signature.input_fields else (text, 0)
+        return estimate_tokens(text, _CHARACTERS_PER_TOKEN) + media * MEDIUM_TOKENS
 
     def prepared(self, inputs: dict[str, Any], adapter: Adapter) -> tuple[dict[str, Any], int]:
         """A call's arguments with the items and demos to show, and the number of characters cut from the items."""
         given: Any = inputs.get("demos", self.demos)  # DSPy takes any kind of rows
         demos = self.usable_demos(given)
         items = Profile.of(inputs.get(self.profile)).local()
+        inputs = {name: self._local_turns(value) for name, value in inputs.items()}
         lm = inputs.get("lm") or self.lm or dspy.settings.lm
         fields = {name: value for name, value in inputs.items() if name in self.signature.input_fields}
         limit = {**self.config, **inputs.get("config", {})}.get("max_tokens")
         items, demos, truncated = shorten(lm, adapter, self.signature, demos, fields, self.profile, items, limit)
         return {**inputs, "demos": demos, self.profile: items}, truncated
+
+    def _local_turns(self, value: Any) -> Any:
+        """A conversation with the items of its turns as prompts show them; any other input as it is."""
+        if not isinstance(value, dspy.History):
+            return value
+        own = self.profile
+        return dspy.History(
+            messages=[{**turn, own: Profile.of(turn[own]).local()} if own in turn else turn for turn in value.messages]
+        )

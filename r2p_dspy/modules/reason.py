@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import dspy
 from dspy.adapters import Adapter
@@ -13,16 +13,25 @@ from dspy.utils.exceptions import AdapterParseError
 from r2p_dspy.decoding.carriers import FieldMarkers, StageMarks, ThoughtTags
 from r2p_dspy.decoding.monitor import Monitor, enforced
 from r2p_dspy.decoding.steering import steering
+from r2p_dspy.engines.families import hides_thoughts
 from r2p_dspy.modules.failures import UnreadableAnswer
 from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.modules.steps import Call, Steps, arun, run
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.prediction import Details, R2PPrediction, Reasoning
+from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
-from r2p_dspy.prompting.parsing import cited, read_thought, unread, written_order
+from r2p_dspy.prompting.causes import Unreadable, unread, unreadable_of
+from r2p_dspy.prompting.citations import as_shown
+from r2p_dspy.prompting.parsing import cited, read_thought, written_order
+from r2p_dspy.prompting.replies import Reply, collect_replies
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
+from r2p_dspy.values.typed import labels_of
+
+CUT_OFF = "the answer was cut off at the token limit; what was read of it may lack its end"
+_HIDDEN = "the model hides its thoughts, so it was asked for the stages in the text of its answer"
 
 
 class Reason(ProfilePredict):
@@ -36,8 +45,9 @@ class Reason(ProfilePredict):
         template: the stages.
         carrier: what the stages travel in: "fields", typed output fields, or "thinking", tags in the native thinking of
             a reasoning model. DSPy shows no thoughts of demos, so "thinking" prompts get no demos: use it with
-            optimized instructions and with RL.
-        demo_tokens: the tokens that demos may take of a prompt at most, estimated from characters.
+            optimized instructions and with RL. A model that hides its thoughts (`openai/o3`) writes the tags in the
+            text of its answer, and `warnings` says so.
+        demo_tokens: the tokens that demos may take of a prompt at most, estimated from bytes; a medium counts 1,600.
         config: options of the LM call, as in `dspy.Predict`.
 
     A call returns an `R2PPrediction` whose fields are the stages and the outputs.
@@ -85,8 +95,7 @@ class Reason(ProfilePredict):
     @property
     def labels(self) -> tuple[str, ...]:
         """The answers that the signature allows, or () for free text."""
-        annotation = self.signature.output_fields[self.answers[0]].annotation
-        return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
+        return labels_of(self.signature.output_fields[self.answers[0]].annotation)
 
     def outcome_of(self, fields: Mapping[str, Any], completion: str) -> Outcome:
         """The typed outcome of a completion, from the outputs that an adapter read from its text."""
@@ -98,38 +107,61 @@ class Reason(ProfilePredict):
         order = written_order(completion, self.stages)
         return Outcome(fields=answers, stages=stages, order=order, answers=self.answers)
 
+    def stage_fields(self, outcome: Outcome) -> dict[str, Any]:
+        """The stages of an outcome under the names of their fields; none on the thinking carrier."""
+        return {name: unshadowed(outcome).stages[stage] for stage, name in self.stages.items()}
+
     def details_of(self, inputs: Inputs, outcome: Outcome, completion: str) -> Details:
         """The details of a call without checks and corrections."""
         stages = unshadowed(outcome).stages or dict.fromkeys(stage.name for stage in self.template.leaves())
-        none_shown = "no item of the history was shown, so the answer rests on none"
-        warnings = [] if unshadowed(inputs).items else [none_shown]
+        seen = unshadowed(inputs)
+        warnings = [] if seen.items else ["no item of the history was shown, so the answer rests on none"]
+        if dropped := Profile.of(seen.fields.get(self.profile)).dropped:
+            warnings.append(f"entries of the history that hold no text were left out: {dropped}")
         reasoning = Reasoning(stages, cited(inputs, outcome))
-        return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion)
+        error = unshadowed(outcome).error  # of a thought, which the adapter does not read
+        why = Unreadable(cause="malformed", reason=error.rstrip("."), reply=completion) if error else None
+        return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion, unreadable=why)
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
+        inputs = {**inputs, self.profile: Profile.of(inputs.get(self.profile))}
         adapter = RecordingAdapter.of(active_adapter(), guide="" if self.thought is None else guide(self.template))
+        hidden = self.thought is not None and hides_thoughts(inputs.get("lm") or self.lm or dspy.settings.lm)
+        if hidden:  # the thought becomes an output in the text
+            kinds = adapter.native_response_types
+            adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
         shown, truncated = self.prepared(inputs, adapter)
         monitors: list[Monitor] = []
+        replies: list[Reply] = []
 
         def details(outcome: Outcome, completion: str) -> Details:
             seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
+            plain = self.details_of(seen, outcome, completion)
+            cut_off = bool(replies) and replies[-1].finish == "length"
             return replace(
-                self.details_of(seen, outcome, completion),
+                plain,
+                warnings=[*plain.warnings, *[_HIDDEN] * hidden, *[CUT_OFF] * cut_off],
                 interventions=[*monitors[0].interventions] if monitors else [],
                 correction_mode=monitors[0].correction_mode if monitors else "retry",
                 truncated_chars=truncated,
             )
 
         try:
-            with dspy.context(adapter=adapter), steering(self._monitoring(shown, adapter, monitors)):
+            monitoring = steering(self._monitoring(shown, adapter, monitors))
+            with dspy.context(adapter=adapter), monitoring, collect_replies(replies):
                 # Not `super()`, which would prepare the items again.
                 forward, aforward = partial(dspy.Predict.forward, self), partial(dspy.Predict.aforward, self)
                 prediction = yield Call(forward, aforward, shown)
         except AdapterParseError as error:
-            unreadable = UnreadableAnswer.of(error, details(unread(error), adapter.first_text))
-            raise unreadable.with_traceback(error.__traceback__) from None
+            why = unreadable_of(error)
+            failed = replace(details(unread(error), adapter.first_text or why.reply), unreadable=why)
+            raise UnreadableAnswer.of(error, failed).with_traceback(error.__traceback__) from None
         outcome = self.outcome_of(prediction, adapter.first_text)
-        return R2PPrediction(prediction, details=details(outcome, adapter.first_text))
+        answer = details(outcome, adapter.first_text)
+        # The trace has this very prediction; the demo that it may become quotes the items as prompts show them.
+        for name, value in self.stage_fields(as_shown(answer.inputs, outcome)).items():
+            prediction[name] = value
+        return R2PPrediction(prediction, details=answer)
 
     def _monitoring(
         self, shown: Mapping[str, Any], adapter: Adapter, monitors: list[Monitor]

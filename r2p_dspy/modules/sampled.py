@@ -37,7 +37,7 @@ class Sampled:
             stages=dict(outcome.stages),
             cited=[item.id for item in details.reasoning.cited],
             attempts=details.attempts,
-            survives=fields.get(answer) is not None and asserted,
+            survives=answer in fields and outcome.error is None and asserted,
             error=outcome.error,
         )
         return cls(prediction, candidate, trace)

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from dspy.adapters.utils import serialize_for_json
@@ -12,6 +13,10 @@ from dspy.adapters.utils import serialize_for_json
 from r2p_dspy.checks import evidence_of
 from r2p_dspy.outcome import Outcome
 from r2p_dspy.prediction import Candidate
+from r2p_dspy.profile import neutralize
+from r2p_dspy.values.folding import fold
+from r2p_dspy.values.typed import as_text
+from r2p_dspy.values.words import words
 
 Reconcile = Literal["auto", "vote", "median", "medoid", "synthesis"]
 
@@ -19,7 +24,8 @@ Reconcile = Literal["auto", "vote", "median", "medoid", "synthesis"]
 def line(number: int, answer: Mapping[str, Any], stages: Mapping[str, Any]) -> str:
     """A candidate as the synthesizing predictor reads it: number, answer and evidence as one JSON object."""
     shown = {name: stages[name] for name in ("evidence", "preferences") if stages.get(name) is not None}
-    return json.dumps(serialize_for_json({"candidate": number, **answer, **shown}), ensure_ascii=False)
+    written = json.dumps(serialize_for_json({"candidate": number, **answer, **shown}), ensure_ascii=False)
+    return neutralize(written)  # a candidate quotes the user's own items
 
 
 def weigh(candidates: Sequence[Candidate], answer: str) -> list[int]:
@@ -28,14 +34,10 @@ def weigh(candidates: Sequence[Candidate], answer: str) -> list[int]:
     Evidence is pooled: where surviving evidence supports some answers, the others have no vote.
     """
     surviving = [place for place, candidate in enumerate(candidates) if candidate.survives]
-    votes = Counter(key(candidates[place].answer.get(answer)) for place in surviving)
-    evident = {
-        key(candidates[place].answer.get(answer))
-        for place in surviving
-        if evidence_of(Outcome(stages=candidates[place].stages))
-    }
-    for candidate in candidates:
-        own = key(candidate.answer.get(answer))
+    keys = [key(candidate.answer[answer]) if answer in candidate.answer else None for candidate in candidates]
+    votes = Counter(keys[place] for place in surviving)
+    evident = {keys[place] for place in surviving if evidence_of(Outcome(stages=candidates[place].stages))}
+    for candidate, own in zip(candidates, keys, strict=True):
         candidate.support, candidate.supported = votes[own] if candidate.survives else 0, own in evident
     return [place for place in surviving if candidates[place].supported] or surviving
 
@@ -44,21 +46,24 @@ def choose(candidates: Sequence[Candidate], answer: str, way: Reconcile = "auto"
     """The place of the candidate to answer with; None when none survives.
 
     `CrossReference` explains the ways. On a tie the first wins; of an even number of numbers, the lower median.
+    The median is among the answers that are numbers; where none is, it is the vote.
     "synthesis" chooses like "auto", for the case that the model's own choice cannot be read.
     """
     voters = weigh(candidates, answer)
     if not voters:
         return None
-    values = [candidates[place].answer[answer] for place in voters]
+    values = {place: candidates[place].answer[answer] for place in voters}
+    numbers = [place for place in voters if is_number(values[place])]
     if way in ("auto", "synthesis"):
         agreed = max(candidates[place].support for place in voters) > 1
-        way = "median" if all(map(is_number, values)) else "vote" if agreed else "medoid"
-    if way == "median":
-        return sorted(voters, key=lambda place: float(candidates[place].answer[answer]))[(len(voters) - 1) // 2]
-    if way == "vote":
-        return max(voters, key=lambda place: candidates[place].support)
-    likeness = [sum(alike(value, other) for other in values) for value in values]
-    return voters[likeness.index(max(likeness))]
+        way = "median" if 2 * len(numbers) > len(voters) else "vote" if agreed else "medoid"
+    if way == "median" and numbers:
+        return sorted(numbers, key=lambda place: float(values[place]))[(len(numbers) - 1) // 2]
+    if way == "medoid":
+        texts = [as_text(value) for value in values.values()]
+        likeness = [sum(alike(text, other) for other in texts) for text in texts]
+        return voters[likeness.index(max(likeness))]
+    return max(voters, key=lambda place: candidates[place].support)
 
 
 def due(candidates: Sequence[Candidate], answer: str, n: int, confidence: float | None) -> int:
@@ -71,7 +76,7 @@ def due(candidates: Sequence[Candidate], answer: str, n: int, confidence: float 
     left = n - len(candidates)
     if confidence is None or left <= 0:
         return max(left, 0)
-    votes = Counter(key(candidate.answer.get(answer)) for candidate in candidates if candidate.survives)
+    votes = Counter(key(candidate.answer[answer]) for candidate in candidates if candidate.survives)
     lead = max(votes.values(), default=0)
     others = len(candidates) - lead
     for more in range(left + 1):
@@ -81,20 +86,22 @@ def due(candidates: Sequence[Candidate], answer: str, n: int, confidence: float 
 
 
 def key(answer: object) -> str:
-    """A text that is equal for answers that differ in white space and case alone."""
-    return " ".join(json.dumps(serialize_for_json(answer), ensure_ascii=False).lower().split())
+    """A text that is equal for answers that differ in typography and case alone, and for a value and its text."""
+    return fold(as_text(answer))
 
 
 def is_number(answer: Any) -> bool:
     """Whether an answer can be ordered as a number."""
     try:
         return not isinstance(answer, bool) and math.isfinite(float(answer))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
 def alike(first: object, second: object) -> float:
-    """ROUGE-L (F1) of two texts, in [0, 1]."""
+    """ROUGE-L (F1) over the words of two texts in any language, in [0, 1]; 1 for equal texts, even without words."""
+    if first == second:
+        return 1.0
     f1: float = _rouge().score(str(first), str(second))["rougeL"].fmeasure
     return f1
 
@@ -103,7 +110,7 @@ def alike(first: object, second: object) -> float:
 def _rouge() -> Any:  # rouge_score is untyped
     from rouge_score.rouge_scorer import RougeScorer  # takes half a second to import
 
-    return RougeScorer(["rougeL"])
+    return RougeScorer(["rougeL"], tokenizer=SimpleNamespace(tokenize=words))
 
 
 def _turned(agree: int, others: int, left: int) -> float:

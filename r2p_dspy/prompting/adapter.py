@@ -7,26 +7,47 @@ DSPy has no public way to do this, so all that relies on the inside of its adapt
 - The subclass has *the same name*, since `StreamListener` looks adapters up by the name of their class.
 - The instance is made with `__new__` and the user's `vars`, since only the user knows the arguments of `__init__`.
 - `__init_subclass__` does not run, since `Adapter`'s would call the user's callbacks a second time.
-- `_call_postprocess` is overridden, since a plain answer with the word `reasoning_content` breaks DSPy's.
-- `use_json_adapter_fallback` is off, since a silent second call in JSON would pass for compliance.
+- `_call_postprocess` is overridden: a plain answer with the word `reasoning_content` breaks DSPy's; and an answer that
+  cannot be read gets the reason, which the texts alone do not tell.
+- `format_assistant_message_content` is overridden, since DSPy shows what a turn of a `dspy.History` lacks as None.
+- `use_json_adapter_fallback` is off: an answer in JSON is read without a second call, see `shapes.py`.
+- `format_demos` is overridden, since DSPy takes None for a value that is missing, also where the type allows it.
 - `format_field_structure` is cached, since making the schemas anew takes half of a call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import dspy
 from dspy.adapters import Adapter
 from dspy.utils.exceptions import AdapterParseError
+from pydantic import RootModel
 
+from r2p_dspy.prompting.causes import explaining
 from r2p_dspy.prompting.feedback_turns import turns
+from r2p_dspy.prompting.replies import listening
+from r2p_dspy.prompting.shapes import read, thought_field
+from r2p_dspy.values.typed import allows_none
 
-Completion = tuple[type[dspy.Signature], str]  # the signature and the text that was written for it
-Parse = Callable[[type[dspy.Signature], str], dict[str, Any]]
+_NULL = RootModel[None](None)  # every adapter writes it as it writes None
+
+
+class Completion(NamedTuple):
+    """A text that a model wrote.
+
+    Args:
+        signature: what it was written for.
+        text: the text.
+        shape: the format in which it was read, if not the one that was asked for.
+    """
+
+    signature: type[dspy.Signature]
+    text: str
+    shape: str = ""
 
 
 def active_adapter() -> Adapter:
@@ -73,7 +94,7 @@ class RecordingAdapter(_NoCallbacks, Adapter):
         if hasattr(recorder, "use_json_adapter_fallback"):
             recorder.use_json_adapter_fallback = False
         # Of several completions of one call the first is the answer, and so the one that failed.
-        by_fields = {tuple(signature.fields): text for signature, text in reversed(failed)}
+        by_fields = {tuple(each.signature.fields): each.text for each in reversed(failed)}
         outer = adapter._layers if isinstance(adapter, RecordingAdapter) else ()
         recorder._layers = (*outer, _Layer(by_fields, feedback, guide))
         return recorder
@@ -86,7 +107,7 @@ class RecordingAdapter(_NoCallbacks, Adapter):
     @property
     def first_text(self) -> str:
         """The first completion, which becomes the answer; empty where the model wrote nothing."""
-        return self.completions[0][1] if self.completions else ""
+        return self.completions[0].text if self.completions else ""
 
     def format(
         self, signature: type[dspy.Signature], demos: list[dict[str, Any]], inputs: dict[str, Any]
@@ -100,10 +121,58 @@ class RecordingAdapter(_NoCallbacks, Adapter):
                 messages = messages + turns(self, signature, text, layer.feedback)
         return messages
 
+    def format_assistant_message_content(
+        self, signature: type[dspy.Signature], outputs: dict[str, Any], missing_field_message: str | None = None
+    ) -> str:
+        # A turn of a `dspy.History` has the user's outputs, and no stages; DSPy would show the others as None.
+        if missing_field_message is None:
+            for name in [name for name in signature.output_fields if name not in outputs]:
+                signature = signature.delete(name)
+            if not signature.output_fields:
+                return ""
+        return str(super().format_assistant_message_content(signature, outputs, missing_field_message))
+
+    def format_demos(self, signature: type[dspy.Signature], demos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        nullable = {name for name, info in signature.fields.items() if allows_none(info.annotation)}
+        with_nulls = [
+            {name: _NULL if value is None and name in nullable else value for name, value in dict(demo).items()}
+            for demo in demos
+        ]
+        messages: list[dict[str, Any]] = super().format_demos(signature, with_nulls)
+        return messages
+
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
-        for layer in self._layers:
-            layer.completions.append((signature, completion))
-        return parse_completion(super().parse, signature, completion)
+        shape = ""
+        try:
+            values, shape = read(super().parse, signature, completion)
+            return values
+        finally:
+            for layer in self._layers:
+                layer.completions.append(Completion(signature, completion, shape))
+
+    def __call__(
+        self,
+        lm: Any,
+        lm_kwargs: dict[str, Any],
+        signature: type[dspy.Signature],
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        with explaining({**getattr(lm, "kwargs", {}), **lm_kwargs}, signature):
+            values: list[dict[str, Any]] = super().__call__(listening(lm), lm_kwargs, signature, demos, inputs)
+            return values
+
+    async def acall(
+        self,
+        lm: Any,
+        lm_kwargs: dict[str, Any],
+        signature: type[dspy.Signature],
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        with explaining({**getattr(lm, "kwargs", {}), **lm_kwargs}, signature):
+            values: list[dict[str, Any]] = await super().acall(listening(lm), lm_kwargs, signature, demos, inputs)
+            return values
 
     def _call_postprocess(
         self,
@@ -115,9 +184,17 @@ class RecordingAdapter(_NoCallbacks, Adapter):
     ) -> list[dict[str, Any]]:
         # DSPy takes a plain answer that holds the word `reasoning_content` for a thought, and fails on it.
         outputs = [{"text": output} if isinstance(output, str) else output for output in outputs]
-        values: list[dict[str, Any]] = super()._call_postprocess(
-            processed_signature, original_signature, outputs, lm, lm_kwargs
-        )
+        postprocess = super()._call_postprocess
+        values: list[dict[str, Any]]
+        try:
+            values = postprocess(processed_signature, original_signature, outputs, lm, lm_kwargs)
+        except AdapterParseError:
+            # A thought that was asked for in the text came beside it.
+            name = thought_field(processed_signature)
+            if name is None or not all("reasoning_content" in (output or ()) for output in outputs):
+                raise
+            rest = processed_signature.delete(name)
+            values = postprocess(rest, original_signature, outputs, lm, lm_kwargs)
         return values
 
 
@@ -135,24 +212,3 @@ def _recorder_class(kind: type[Adapter]) -> type[RecordingAdapter]:
     cached: tuple[type, ...] = (_CachedStructure,) if kind is dspy.ChatAdapter else ()
     bases = (*cached, RecordingAdapter, kind)
     return type(kind.__name__, bases, {"__module__": kind.__module__, "__doc__": kind.__doc__})
-
-
-def parse_completion(parse: Parse, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
-    """Parse a completion with an adapter's method, also where a thought stands in its text."""
-    try:
-        return parse(signature, completion)
-    except RecursionError:  # the repair of JSON follows thousands of brackets down
-        raise AdapterParseError(
-            adapter_name=type(getattr(parse, "__self__", None)).__name__,
-            signature=signature,
-            lm_response=completion,
-            message="It is nested too deeply.",
-        ) from None
-    except AdapterParseError:
-        # A server that does not separate thoughts leaves them in the text, for a field that asks for one.
-        thought, closed, answer = completion.partition("</think>")
-        outputs = signature.output_fields.items()
-        name = next((name for name, info in outputs if info.annotation is dspy.Reasoning), None)
-        if not closed or name is None:
-            raise
-        return {**parse(signature.delete(name), answer), name: dspy.Reasoning(content=thought)}

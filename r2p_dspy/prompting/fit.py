@@ -1,4 +1,7 @@
-"""Fits a prompt to the model's context: shortens items, the longest first, never the question or the template."""
+"""Fits a prompt to the model's context: shortens items, the longest first, never the question or the template.
+
+Images, recordings and files count by a flat allowance of tokens each (`values/media.py`).
+"""
 
 import math
 from typing import Any
@@ -8,9 +11,11 @@ from dspy.adapters import Adapter
 
 from r2p_dspy.engines.connect import context_window, count_tokens
 from r2p_dspy.profile import Item, Profile
+from r2p_dspy.values.media import MEDIUM_TOKENS, text_and_media
 
 _RESERVED = 512  # tokens for the answer where the LM states no `max_tokens`
 _SHORTEST = 60  # characters; an item this short is dropped rather than cut
+_LONGEST_WORD = 40  # characters
 _OVERHEAD = 8  # tokens of chat markup a message
 
 
@@ -44,11 +49,14 @@ def shorten(
     budget = window - min(reserved, window // 2)
 
     def excess(shown: Profile, used: list[dict[str, Any]]) -> int:
-        texts = [str(message["content"]) for message in adapter.format(signature, used, {**inputs, profile: shown})]
+        messages = adapter.format(signature, used, {**inputs, profile: shown})
+        contents = [text_and_media(message["content"]) for message in messages]
+        texts = [text for text, _ in contents]
+        fixed: int = sum(media for _, media in contents) * MEDIUM_TOKENS + len(texts) * _OVERHEAD
         # A token has at least one byte, so a prompt of few bytes fits; most calls end here without being counted.
-        if sum(len(text.encode()) + _OVERHEAD for text in texts) <= budget:
+        if fixed + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) <= budget:
             return 0
-        return sum(count_tokens(lm, text) + _OVERHEAD for text in texts) - budget
+        return fixed + sum(count_tokens(lm, text) for text in texts) - budget
 
     while (over := excess(items, demos)) > 0 and demos:
         demos = demos[:-1]
@@ -77,7 +85,8 @@ def _shorter(item: Item, wanted: int) -> tuple[Item | None, int]:
     name = max(item.fields, key=lambda field: len(item.fields[field]))
     text = item.fields[name]
     keep = max(_SHORTEST, len(text) - min(len(text) // 2, wanted))
-    fields = {**item.fields, name: text[:keep].rsplit(" ", 1)[0] or text[:keep]}
+    words = text[:keep].rsplit(" ", 1)[0]  # not far behind, unless the script has no spaces
+    fields = {**item.fields, name: words if words and keep - len(words) <= _LONGEST_WORD else text[:keep]}
     if len(text) <= _SHORTEST or not "".join(fields.values()).strip():
         return None, len(item.text)
     return item.model_copy(update={"fields": fields}), len(text) - len(fields[name])

@@ -1,4 +1,4 @@
-"""Reading completions: the outcome of a thought or of an unreadable text, the order of fields, the cited items."""
+"""Reading completions: the outcome of a thought, the order of fields, the cited items."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Any, cast
 import dspy
 from dspy.adapters.utils import parse_value
 from dspy.teleprompt.bootstrap_trace import FailedPrediction
-from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.checks import evidence_of
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
@@ -24,12 +23,16 @@ def given(fields: Mapping[str, Any]) -> Profile:
     return next((value for value in fields.values() if isinstance(value, Profile)), Profile())
 
 
+def own_items(inputs: Inputs) -> dict[str, Item]:
+    """The user's own items, whole, by the local ids under which a prompt shows them."""
+    return {str(place): item for place, item in enumerate(given(unshadowed(inputs).fields), start=1)}
+
+
 def cited(inputs: Inputs, outcome: Outcome) -> tuple[Item, ...]:
     """The items that an outcome cites, in the order of their first citation: the user's own, whole, under own ids."""
-    inputs = unshadowed(inputs)
-    own = {str(place): item for place, item in enumerate(given(inputs.fields), start=1)}
+    own, items = own_items(inputs), unshadowed(inputs).items
     local_ids = dict.fromkeys(evidence.item for evidence in evidence_of(outcome))
-    shown = ((local_id, inputs.items.get(local_id)) for local_id in local_ids)
+    shown = ((local_id, items.get(local_id)) for local_id in local_ids)
     return tuple(own.get(local_id, item) for local_id, item in shown if item is not None)
 
 
@@ -47,21 +50,6 @@ def read_thought(template: Template, text: str, fields: dict[str, Any]) -> Outco
         except Exception:  # pydantic and the repair of broken JSON raise many kinds
             return Outcome(error=f"the stage {stage.name} is not of its type.")
     return Outcome(fields=fields, stages=stages, order=order, answers=tuple(fields))
-
-
-def unread(error: AdapterParseError) -> Outcome:
-    """The outcome of a completion that could not be read as the signature's fields."""
-    signature = cast(type[dspy.Signature], error.signature)  # DSPy's annotation says an instance
-    written = written_order(error.lm_response or "", {name: name for name in signature.output_fields})
-    missing = [name for name in signature.output_fields if name not in written]
-    # A native thought stands beside the text, so it is named last.
-    missing.sort(key=lambda name: signature.output_fields[name].annotation is dspy.Reasoning)
-    if missing:
-        return Outcome(error=f"the field {missing[0]} is missing.")
-    named = re.search(r"Failed to parse field (\w+)", str(error))
-    if named is None or named[1] not in signature.output_fields:
-        return Outcome(error="the answer cannot be read.")
-    return Outcome(error=f"the field {named[1]} is not of its type.")
 
 
 def written_order(text: str, names: dict[str, str]) -> tuple[str, ...]:

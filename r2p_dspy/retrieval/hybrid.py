@@ -9,7 +9,7 @@ import dspy
 from r2p_dspy.engines.connect import count_tokens
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
-from r2p_dspy.retrieval.retriever import Query, Retriever, check_k
+from r2p_dspy.retrieval.retriever import Query, Retriever, check_k, matches
 
 
 @dataclass(init=False)
@@ -90,7 +90,7 @@ class Budget:
         retriever: the retriever whose items to take.
         tokens: the budget, at least 1. An item takes the tokens of the line that a prompt shows of it.
         count: a function from a text to its number of tokens. Default: the configured language model's tokenizer, if it
-            runs in this process or on a vLLM server, else an estimate (3.5 characters a token).
+            runs in this process or on a vLLM server, else an estimate (see `r2p_dspy.engines.count_tokens`).
 
     Raises:
         ConfigError: `tokens` is below 1 or no integer, or `retriever` is no retriever.
@@ -115,6 +115,10 @@ class Budget:
     def query(self) -> Query | None:
         """What the retriever makes its query from."""
         return _query(self.retriever)
+
+    def matches(self, query: str, items: Profile) -> bool:
+        """Whether any of these items matches the query, as far as the retriever says."""
+        return matches(self.retriever, query, items)
 
     def __call__(self, query: str, profile: Profile) -> Profile:
         retrieved = Profile.of(self.retriever(query, profile))

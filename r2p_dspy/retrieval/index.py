@@ -1,6 +1,7 @@
 """BM25 over one user's texts: rank_bm25's own index, with a faster look-up of scores."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from rank_bm25 import BM25Okapi
 
 from r2p_dspy.retrieval.cache import LRUCache
+
+_NUMBER_BYTES = 32  # of a number object of Python
 
 
 class Index(BM25Okapi):
@@ -56,11 +59,27 @@ class Index(BM25Okapi):
         weights = np.concatenate([self._weights[part] for part in postings])
         return np.bincount(documents, weights, self.corpus_size)  # adds in the order of the words, as a loop does
 
+    def __sizeof__(self) -> int:
+        """The memory that the index takes, in bytes: words, postings, and the documents' frequencies, roughly."""
+        words = sum(map(sys.getsizeof, self.idf)) + sys.getsizeof(self.idf) + sys.getsizeof(self._numbers)
+        frequencies = sum(map(sys.getsizeof, self.doc_freqs))
+        numbers = 2 * _NUMBER_BYTES * len(self.idf) + _NUMBER_BYTES * len(self.doc_len) + 8 * len(self._ends)
+        return int(words + frequencies + numbers + self._documents.nbytes + self._weights.nbytes)
+
+
+def index(texts: Sequence[str], tokenize: Callable[[str], list[str]]) -> Index:
+    """Return the index of these texts. It is built once, and kept while the last used ones take at most 256 MiB."""
+
+    def build() -> Index:
+        shared: dict[str, str] = {}  # one object for each word, however many texts have it
+        return Index([[shared.setdefault(word, word) for word in tokenize(text)] for text in texts])
+
+    return _indexes.get((tokenize, *texts), build)
+
+
+def _bytes(key: tuple[object, ...], index: Index) -> int:
+    return sys.getsizeof(index) + sum(map(sys.getsizeof, key))
+
 
 # One cache for all retrievers: optimizers copy modules by the dozen, and copies should share the indexes.
-_indexes: LRUCache[Index] = LRUCache(64)
-
-
-def index(texts: Sequence[str]) -> Index:
-    """Return the index of these texts; it is built once and kept while it is among the last 64 used."""
-    return _indexes.get(tuple(texts), lambda: Index([text.split() for text in texts]))
+_indexes: LRUCache[Index] = LRUCache(256 * 2**20, _bytes)

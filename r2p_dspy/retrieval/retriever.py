@@ -1,10 +1,14 @@
 """The retriever protocol, and what a retriever matches: the query of a call, the text of an item."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from dspy.adapters.utils import serialize_for_json
+
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
+from r2p_dspy.values.media import split_media
 
 Query = str | Callable[[Mapping[str, Any]], str]
 Text = tuple[str, ...] | Callable[[Item], str]
@@ -13,8 +17,9 @@ Text = tuple[str, ...] | Callable[[Item], str]
 class Retriever(Protocol):
     """A function that chooses items for a query: `retriever(query, profile)` returns a profile, best item first.
 
-    Two attributes are optional: `query`, what to make its query from (see `query_text`), and `rank(query, profile)`,
-    which returns all items as a list, best first (`Hybrid` uses it).
+    Three attributes are optional: `query`, what to make its query from (see `query_text`); `rank(query, profile)`,
+    which returns all items as a list, best first (`Hybrid` uses it); and `matches(query, items)`, whether any of the
+    items that it chose matches the query at all (if not, the prediction has a warning).
     """
 
     def __call__(self, query: str, profile: Profile) -> Profile: ...
@@ -22,6 +27,8 @@ class Retriever(Protocol):
 
 def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
     """Make the query from a module's inputs: all text inputs joined, the field named, or what the function returns.
+
+    Images, recordings and files are no part of it.
 
     Examples:
         >>> query_text({"article": "Rain in May.", "tone": "dry", "profile": Profile()})
@@ -33,7 +40,11 @@ def query_text(inputs: Mapping[str, Any], query: Query | None = None) -> str:
         return query(inputs)
     if query not in inputs:
         raise ConfigError(f"the retriever's query names the field {query!r}; the inputs are {', '.join(inputs)}")
-    return str(inputs[query])
+    value = serialize_for_json(inputs[query])
+    text, media = split_media(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    if media and not text.strip():
+        raise ConfigError(f"the retriever's query names the field {query!r}, which has no text; name one that has")
+    return text
 
 
 def item_text(item: Item, text: Text | None = None) -> str:
@@ -48,6 +59,12 @@ def item_text(item: Item, text: Text | None = None) -> str:
     if callable(text):
         return text(item)
     return " ".join(item.fields.get(name, "") for name in text)
+
+
+def matches(retriever: Retriever, query: str, items: Profile) -> bool:
+    """Whether any of these items matches the query, as far as the retriever says."""
+    ask: Callable[[str, Profile], bool] | None = getattr(retriever, "matches", None)
+    return ask is None or ask(query, items)
 
 
 def check_k(k: int) -> None:

@@ -1,12 +1,13 @@
 """Retrievers that ignore the query's words: the newest items, random items, all items."""
 
 import random
-import re
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.retriever import check_k
+from r2p_dspy.values.dates import DateKey, date_key
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Recency:
         k: the number of items to return, at least 0.
 
     Raises:
-        ConfigError: `k` is negative or no integer.
+        ConfigError: `k` is negative or no integer; in a call, an item's date cannot be read (see
+            `r2p_dspy.values.dates.date_key` for the formats).
 
     Examples:
         >>> profile = Profile.of([{"id": str(day), "text": "x", "date": f"2020-01-0{day}"} for day in (1, 3, 2)])
@@ -38,8 +40,14 @@ class Recency:
 
     def rank(self, query: str, profile: Profile) -> list[Item]:
         """Return all items, newest first."""
-        # No date has more than eighteen digits, and Python always reads that many.
-        return sorted(profile, key=lambda item: tuple(map(int, re.findall(r"\d{1,18}", item.date or ""))))[::-1]
+        return sorted(profile, key=_moment)[::-1]
+
+
+def _moment(item: Item) -> DateKey:
+    try:
+        return date_key(item.date or "")
+    except ConfigError as error:
+        raise ConfigError(f"item {item.id!r}: its date {error}") from None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from r2p_dspy.modules.reason import Reason
 from r2p_dspy.outcome import Inputs, unshadowed
 from r2p_dspy.prediction import Attempt, R2PPrediction
 from r2p_dspy.profile import Profile
-from r2p_dspy.prompting.adapter import parse_completion
-from r2p_dspy.prompting.parsing import unread
+from r2p_dspy.prompting.causes import unread, unreadable_of
+from r2p_dspy.prompting.citations import in_own_text
+from r2p_dspy.prompting.shapes import read
 
 
 class CompletionReader:
@@ -42,13 +43,17 @@ class CompletionReader:
         self._adapter = adapter or dspy.ChatAdapter()
 
     def __call__(self, inputs: Inputs, text: str) -> R2PPrediction:
+        why, shape = None, ""
         try:
-            outputs = parse_completion(self._adapter.parse, self.reason.signature, text)
+            outputs, shape = read(self._adapter.parse, self.reason.signature, text)
             outcome = self.reason.outcome_of(outputs, text)
         except AdapterParseError as error:
-            outcome = unread(error)
-        attempt = Attempt(verdicts=judge(self.checks, inputs, outcome), accepted=True)
-        details = replace(self.reason.details_of(inputs, outcome, text), attempts=[attempt])
+            outcome, why = unread(error), unreadable_of(error)
+        details = self.reason.details_of(inputs, outcome, text)
+        why = why or details.unreadable
+        verdicts = judge(self.checks, inputs, outcome)
+        attempt = Attempt(verdicts=verdicts, accepted=True, unreadable=why, shape=shape)
+        details = in_own_text(replace(details, attempts=[attempt], unreadable=why))
         values = unshadowed(outcome).fields
         return R2PPrediction({name: values.get(name) for name in self.reason.answers}, details=details)
 

@@ -198,4 +198,6 @@ def _part_verdicts(attempt: Attempt, part: str) -> list[bool]:
     held = {verdict.check: verdict.ok for verdict in attempt.verdicts}
     if part == "structure" and "stages" not in held:
         return []  # every program is checked for `parsed`; without a template it has no structure to comply with
-    return [held[name] for name in PARTS[part] if name in held]
+    holds = [held[name] for name in PARTS[part] if name in held]
+    # An answer in another format than asked for is read, but it does not comply.
+    return [*holds, False] if part == "structure" and attempt.shape else holds

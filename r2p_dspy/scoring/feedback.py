@@ -7,6 +7,8 @@ from r2p_dspy.checks import BUILT_IN, Verdict, evidence_of
 from r2p_dspy.outcome import Outcome, unshadowed
 from r2p_dspy.prediction import Attempt, Candidate, R2PPrediction, accepted
 from r2p_dspy.profile import Profile
+from r2p_dspy.values.folding import same_label
+from r2p_dspy.values.typed import as_text, plain, same
 
 T = TypeVar("T")
 
@@ -20,6 +22,7 @@ GOOD: Mapping[str, str] = {
     "labelled": "A good preference bears the label of its items, or none.",
     "approved": "A good verification approves the draft only if the evidence supports it, and the answer repeats it.",
 }
+GOOD_FORMAT = "A good answer has the format that the prompt asks for."
 # The stage of a check, for verdicts that do not name one.
 _STAGES = {check.name: check.after for check in BUILT_IN if check.after} | {"approved": "verification"}
 
@@ -45,8 +48,10 @@ def write_feedback(
         "The tag was 'drama'; right is 'comedy'."
     """
     golds = {name: example[name] for name in prediction if name in example}
-    wrong = {} if correct else {name: gold for name, gold in golds.items() if prediction[name] != gold}
-    sentences = [f"The {name} was {prediction[name]!r}; right is {gold!r}." for name, gold in wrong.items()]
+    wrong = {} if correct else {name: gold for name, gold in golds.items() if not same(prediction[name], gold)}
+    sentences = [
+        f"The {name} was {plain(prediction[name])!r}; right is {plain(gold)!r}." for name, gold in wrong.items()
+    ]
     if not correct and not sentences:
         sentences = ["The answer is wrong."]
     candidates = [entry for entry in _detail(prediction, "candidates", list) or [] if isinstance(entry, Candidate)]
@@ -64,6 +69,8 @@ def _on_checks(attempts: Sequence[Attempt]) -> list[str]:
         return []
     first, last = attempts[0], accepted([*attempts])
     failures = [_failure(verdict) for verdict in first.unmet if verdict.message]
+    if first.shape:
+        failures.insert(0, f"The answer came as {first.shape}. {GOOD_FORMAT}")
     if last is first:
         return failures
     if first.unmet and not last.unmet:
@@ -87,9 +94,9 @@ def _on_stages(prediction: Any, wrong: Mapping[str, Any]) -> list[str]:
         return []
     [(name, gold)] = wrong.items()
     outcome = unshadowed(outcome)
-    if _same(outcome.stages.get("draft"), gold):
+    if outcome.stages.get("draft") is not None and _means(outcome.stages["draft"], gold):
         return [f"Stage draft had it right. A good {name} is the draft that was approved."]
-    with_gold_label = [item.id for item in items or () if item.label is not None and _same(item.label, gold)]
+    with_gold_label = [item.id for item in items or () if item.label is not None and _means(item.label, gold)]
     if not with_gold_label or "evidence" not in outcome.stages:
         return []
     if {evidence.item for evidence in evidence_of(outcome)} & {*with_gold_label}:
@@ -111,7 +118,8 @@ def _on_candidates(candidates: Sequence[Candidate], wrong: Mapping[str, Any]) ->
     correct = [
         str(number)
         for number, candidate in enumerate(candidates, start=1)
-        if candidate.survives and any(_same(candidate.answer.get(name), gold) for name, gold in wrong.items())
+        if candidate.survives
+        and any(name in candidate.answer and _means(candidate.answer[name], gold) for name, gold in wrong.items())
     ]
     if not correct:
         return ["No candidate had it. A good comparison sees that none of the evidence supports what they agree on."]
@@ -130,5 +138,5 @@ def _detail(prediction: Any, name: str, kind: type[T]) -> T | None:
     return value if isinstance(value, kind) else None
 
 
-def _same(value: object, other: object) -> bool:
-    return value is not None and str(value).strip() == str(other).strip()
+def _means(value: object, gold: object) -> bool:
+    return same(value, gold) or same_label(as_text(value), as_text(gold))

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import cli
 from finetune.config import STUDENT, FinetuneConfig
 from programs.data.dataset import DataConfig
-from programs.runs.configs import ModelConfig
+from programs.runs.model import ModelConfig
 from r2p_dspy.errors import ConfigError
 
 

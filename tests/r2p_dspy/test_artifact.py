@@ -5,6 +5,7 @@ import json
 import pickle
 import sys
 import tracemalloc
+import unicodedata
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -496,6 +497,41 @@ class TestRedacting:
             if not any(" ".join(said[start : start + 6]) in " ".join(wrote) and start + 6 <= len(said)
                        for start in range(max(0, at - 5), at + 1))
         ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("script", "sentence"),
+        [
+            ("Chinese", "灯塔看守人在礁石上发现了一艘失事的旧船。"),
+            ("Japanese", "灯台守は岩の上で難破船を見つけて泣いた。"),
+            ("Korean", "등대지기는 바위 위에서 부서진 배 한 척을 발견했다"),
+            ("Thai", "คนเฝ้าประภาคารพบซากเรืออับปางบนโขดหิน"),
+            ("Russian", "Смотритель маяка нашёл на скалах обломки старого корабля"),
+            ("Arabic", "وجد حارس المنارة حطام سفينة قديمة على الصخور"),
+            ("Hindi", "प्रकाशस्तंभ के रखवाले को चट्टानों पर एक टूटा हुआ जहाज़ मिला"),
+            ("accents", "Le gardien a découvert l’épave écrasée près du rocher"),
+        ],
+    )
+    @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC"])
+    def test_sentences_of_any_script_are_left_out(self, script, sentence, form):
+        instructions = f"A user wrote: {unicodedata.normalize(form, sentence).upper()} — so 短く."
+        held = Predictor(instructions=instructions, inputs={}, outputs={})
+        left = redacted(Artifact(task=None, template=[], predictors={"reason": held}), [sentence])
+        kept = left.predictors["reason"].instructions
+        assert kept.startswith("A user wrote: […]") and kept.endswith(" — so 短く."), script
+        assert len(kept) < len("A user wrote: […]. — so 短く.") + 2
+
+    def test_common_words_of_scripts_without_spaces_stay(self):
+        held = Predictor(instructions="请根据用户的历史写标题。プログラミング", inputs={}, outputs={})
+        wrote = "请根据用户的要求。プログラミングが好き"
+        left = redacted(Artifact(task=None, template=[], predictors={"reason": held}), [wrote])
+        assert left.predictors["reason"].instructions == held.instructions
+
+    @given(st.text(max_size=60), st.text(max_size=60))
+    def test_any_text_is_redacted_once(self, said, wrote):
+        held = Predictor(instructions=said + wrote, inputs={}, outputs={})
+        artifact = Artifact(task=None, template=[], predictors={"reason": held})
+        left = redacted(artifact, [wrote])
+        assert redacted(left, [wrote]).predictors["reason"].instructions == left.predictors["reason"].instructions
 
 
 def test_a_program_can_be_loaded_into_again_and_again(saved):

@@ -76,6 +76,18 @@ def test_copy_as():
     assert len(copied.history) == len(lm.history) == 1
 
 
+def test_seen_as():
+    class Louder(dspy.utils.DummyLM):
+        def __call__(self, prompt=None, **kwargs):
+            self.louder = True
+            return [text.upper() for text in super().__call__(prompt, **kwargs)]
+
+    lm = dspy.utils.DummyLM([{"tag": "one"}, {"tag": "two"}])
+    seen = dspy_internals.seen_as(lm, Louder)
+    assert "ONE" in seen("Hello")[0] and "two" in lm("Hello")[0], "the same walk through the answers"
+    assert lm.louder and len(lm.history) == len(seen.history) == 2
+
+
 def test_completions_of_a_prediction():
     class Tag(dspy.Signature):
         film: str = dspy.InputField()

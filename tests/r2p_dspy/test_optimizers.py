@@ -110,6 +110,29 @@ class TestBootstrapping:
         assert [name for name, _ in compiled.named_predictors()] == ["reason"]
 
 
+COMPOSITE = Composite(lambda row, answer: float(row.tag == answer.tag))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        BootstrapFewShot(metric=COMPOSITE, max_bootstrapped_demos=1, max_labeled_demos=0),
+        BootstrapFewShotWithRandomSearch(
+            metric=COMPOSITE, max_bootstrapped_demos=1, max_labeled_demos=0, num_candidate_programs=1, num_threads=2
+        ),
+        dspy.SIMBA(metric=COMPOSITE, bsize=4, num_candidates=2, max_steps=1, max_demos=1, num_threads=2),
+    ],
+    ids=lambda optimizer: type(optimizer).__name__,
+)
+def test_composite_itself_is_a_metric(engine, optimizer):
+    compiled = optimizer.compile(program(), trainset=rows(1, 6))
+    assert all(demo.tag == f"tag {number(demo)}" for demo in compiled.reason.demos), "only accepted answers are demos"
+
+
+def number(demo):
+    return int(re.search(r"film number (\d+)", demo.film)[1])
+
+
 def test_labelled_demos_leave_the_prompt(engine):
     module = program()
     compiled = LabeledFewShot(16).compile(module, trainset=rows(0, 16))

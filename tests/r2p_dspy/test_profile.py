@@ -2,19 +2,29 @@
 
 import json
 import re
+import sqlite3
+from collections import namedtuple
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import Enum
+from uuid import UUID
 
 import dspy
+import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from r2p_dspy import Item, Profile
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import neutralize
 from tests.film import HISTORY, Film, ask, markers, program
 from tests.scripted import completion
 
 QUICK = settings(max_examples=60)
+PHOTO = dspy.Image("data:image/png;base64,AAAA")
 
 RESERVED = {"id", "item", "label", "date", "ref", "fields"}
 # Any text that can be text at all, and more often than chance what a prompt's structure is made of.
@@ -97,49 +107,178 @@ def test_neutralize_breaks_markers(why, text, clean):
     assert neutralize(text) == clean
 
 
+class Mood(Enum):
+    SAD = "sad"
+
+
+@dataclass
+class Row:
+    text: str
+    stars: float
+
+
+class Model(BaseModel):
+    text: str
+    tags: list[str]
+
+
+Named = namedtuple("Named", "id text")
+
+
+def database_rows():
+    """Rows of a database with names, the second of them blank."""
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    connection.execute("create table history (id integer, text text, label real, date text)")
+    connection.execute("insert into history values (7, 'rain', 4.0, '2024-05-01'), (8, null, 3.5, null)")
+    return connection.execute("select * from history")
+
+
+def frame():
+    """A table with gaps."""
+    dates = pandas.to_datetime(["2024-05-01", None])
+    return pandas.DataFrame({"text": ["rain", "sea"], "label": [4, float("nan")], "date": dates})
+
+
+RAIN = {"item": "1", "text": "rain"}
+
+
 @pytest.mark.parametrize(
     ("why", "given", "items"),
     [
-        ("rows of LaMP-2", [{"id": 3, "description": "rain", "tag": "classic"}], [("3", "rain classic", None)]),
-        ("rows with labels", [{"id": "a", "text": "rain", "label": 4}], [("a", "rain", "4")]),
-        ("items", [Item(id="a", text="rain")], [("a", "rain", None)]),
-        ("its own text", '{"item": "1", "text": "rain", "label": "x"}\n', [("1", "rain", "x")]),
-        ("text with Windows' line ends", '{"item": "1", "text": "a"}\r\n{"item": "2", "text": "b"}', ["1", "2"]),
-        ("a generator", ({"id": n, "text": "x"} for n in range(2)), ["0", "1"]),
+        ("rows of LaMP-2", [{"id": 3, "tag": "classic"}], [{"item": "3", "tag": "classic"}]),
+        ("rows with labels", [{"id": "a", "text": "rain", "label": 4}], [{"item": "a", "text": "rain", "label": "4"}]),
+        ("items", [Item(id="a", text="rain")], [{"item": "a", "text": "rain"}]),
+        ("one item", Item(id="a", text="rain"), [{"item": "a", "text": "rain"}]),
+        ("its own text", '{"item": "1", "text": "rain", "label": "x"}\n', [{**RAIN, "label": "x"}]),
+        ("Windows' line ends", '{"text": "rain"}\r\n\r\n{"text": "b"}', [RAIN, {"item": "2", "text": "b"}]),
+        ("a JSON column", '[{"text": "rain"}]', [RAIN]),
+        ("a generator", ({"id": n, "text": "x"} for n in range(1)), [{"item": "0", "text": "x"}]),
         ("the empty profile's text", "(empty)", []),
         ("no text", "", []),
         ("nothing", None, []),
+        ("an empty dict", {}, []),
+        ("one row", {"text": "rain"}, [RAIN]),
+        ("its own fields", {"items": [{"text": "rain"}]}, [RAIN]),
+        ("texts", ["rain", "sea"], [RAIN, {"item": "2", "text": "sea"}]),
+        ("numbers", [5, 2.5], [{"item": "1", "text": "5"}, {"item": "2", "text": "2.5"}]),
+        ("numpy", np.array([5]), [{"item": "1", "text": "5"}]),
+        ("numpy's scalars", [{"text": "rain", "label": np.int64(4)}], [{**RAIN, "label": "4"}]),
+        ("dates", [date(2024, 5, 1)], [{"item": "1", "text": "2024-05-01"}]),
+        ("a date", [{"text": "rain", "date": datetime(2024, 5, 1, 9)}], [{**RAIN, "date": "2024-05-01T09:00:00"}]),
+        ("a timestamp", [{"text": "rain", "date": 1714521600}], [{**RAIN, "date": "1714521600"}]),
+        ("labels of an enum", [{"text": "rain", "label": Mood.SAD}], [{**RAIN, "label": "sad"}]),
+        ("labels of bool", [{"text": "rain", "label": True}], [{**RAIN, "label": "True"}]),
+        ("a UUID", [{"id": UUID(int=5), "text": "x"}], [{"item": str(UUID(int=5)), "text": "x"}]),
+        ("a blank id", [{"id": None, "text": "rain"}], [RAIN]),
+        ("lists and dicts", [{"text": "rain", "x": [{"a": 1}]}], [{**RAIN, "x": '[{"a": 1}]'}]),
+        ("a set", [{"text": "rain", "x": {"b", "a"}}], [{**RAIN, "x": '["a", "b"]'}]),
+        ("dataclasses", [Row("rain", 4.5)], [{**RAIN, "stars": "4.5"}]),
+        ("models of pydantic", [Model(text="rain", tags=["é"])], [{**RAIN, "tags": '["é"]'}]),
+        ("named tuples", [Named(3, "rain")], [{"item": "3", "text": "rain"}]),
+        ("examples", [dspy.Example(text="rain").with_inputs("text")], [RAIN]),
+        ("a database", database_rows(), [{"item": "7", "text": "rain", "label": "4", "date": "2024-05-01"}]),
+        ("records of a table", frame().to_dict("records")[1:], [{"item": "1", "text": "sea"}]),
+        ("a column", pandas.Series(["rain"]), [RAIN]),
+        ("rows of a table", [frame().iloc[1]], [{"item": "1", "text": "sea"}]),
+        ("named columns without names", [{5: "rain"}], [{"item": "1", "5": "rain"}]),
     ],
 )
 def test_accepted_forms(why, given, items):
-    profile = Profile.of(given)
-    triples = [(item.id, item.text, item.label) for item in profile]
-    assert [one if isinstance(two, tuple) else one[0] for one, two in zip(triples, items, strict=True)] == items
+    assert [json.loads(str(item)) for item in Profile.of(given)] == items
+
+
+def test_table():
+    rain, sea = Profile.of(frame())
+    assert json.loads(str(rain)) == {**RAIN, "label": "4", "date": "2024-05-01T00:00:00"}
+    assert json.loads(str(sea)) == {"item": "2", "text": "sea"}
 
 
 @pytest.mark.parametrize(
-    ("why", "given", "named"),
+    ("why", "given", "ids", "dropped"),
     [
-        ("two items of one id", [{"id": "a", "text": "x"}, {"id": "a", "text": "y"}], "two items have the id 'a'"),
-        ("one as text, one as number", [{"id": "1", "text": "x"}, {"id": 1, "text": "y"}], "the id '1'"),
-        ("no text at all", [{"id": "a"}], "at least one field with text"),
-        ("blank text", [{"id": "a", "text": " \n", "title": ""}], "at least one field with text"),
-        ("no id", [{"text": "x"}], "id"),
-        ("a text field that is none", [{"id": "a", "text": None}], "text"),
-        ("fields that are none", [{"id": "a", "fields": "x"}], "valid dictionary"),
-        ("a field that would pass for the id", [{"id": "a", "item": "kettle", "text": "x"}], "named 'item'"),
-        ("a field that would pass for the label", [{"id": "a", "fields": {"label": "x"}}], "named 'label'"),
-        ("an item that is none", ["x"], "valid dictionary"),
-        ("a blank line between", '{"item": "1", "text": "a"}\n\n{"item": "2", "text": "b"}', "one JSON object a line"),
-        ("prose", "I like films", "one JSON object a line"),
-        ("a number", 7, "valid dictionary or instance of Profile"),
-        ("one row", {"id": "a", "text": "x"}, "Extra inputs are not permitted"),
+        ("no blanks", ["rain"], ["1"], 0),
+        ("blank texts", ["rain", None, "", " \n", "sea"], ["1", "5"], 3),
+        ("rows without a text", [{"id": "a"}, {"id": "b", "label": "x"}, {"id": "c", "text": "x"}], ["c"], 2),
+        ("rows with blank texts", [{"id": "a", "text": " \n", "title": ""}, {"id": "b", "text": None}], [], 2),
+        ("NaN", [{"text": float("nan")}, {"text": pandas.NA}, {"text": pandas.NaT}], [], 3),
+        ("blank nested fields", [{"id": "a", "fields": {"text": None}}], [], 1),
+        ("a row of a database", database_rows(), ["7"], 1),
     ],
 )
-def test_invalid_profiles(why, given, named):
-    with pytest.raises(ValidationError) as caught:
+def test_blank_entries_are_left_out(why, given, ids, dropped):
+    profile = Profile.of(given)
+    assert ([item.id for item in profile], profile.dropped) == (ids, dropped)
+    assert Profile.of(profile).dropped == dropped
+    assert profile.local().dropped == 0, "a prompt's items say nothing of it"
+
+
+def test_answer_tells_of_blank_entries(scripted):
+    scripted(completion())
+    assert ask(program()).warnings == []
+    blanks = [*HISTORY, None, {"id": "m11", "text": ""}]
+    assert ask(program(), profile=blanks).warnings == ["entries of the history that hold no text were left out: 2"]
+    [warning] = ask(program().reason, profile=iter(blanks)).details.warnings
+    assert warning.endswith("left out: 2"), "a part that stands alone tells it too"
+
+
+ITEM_3 = "item 3 of the history: "
+
+
+@pytest.mark.parametrize(
+    ("why", "given", "message"),
+    [
+        (
+            "two items of one id",
+            [{"id": "1", "text": "x"}, None, {"id": 1, "text": "y"}],
+            "items 1 and 3 have the same id '1'; keep one of them, or give each its own",
+        ),
+        ("no column names", ["x", "y", (1, "x")], f"{ITEM_3}it is a tuple without column names; make it a dict"),
+        ("bytes", ["x", "y", {"text": b"x"}], f"{ITEM_3}its field 'text' is of type bytes, not text; leave it out"),
+        ("an image", ["x", "y", {"text": "z", "photo": PHOTO}], f"{ITEM_3}its field 'photo' is of type Image"),
+        ("an object", ["x", "y", object()], f"{ITEM_3}its field 'text' is of type object, which cannot be written"),
+        ("a label of bytes", ["x", "y", {"text": "z", "label": b"x"}], f"{ITEM_3}its label is of type bytes"),
+        ("fields that are none", ["x", "y", {"fields": "x"}], f"{ITEM_3}its fields are a str, not a dict of texts"),
+        ("the id's other name", ["x", "y", {"id": "a", "item": "b", "text": "x"}], f"{ITEM_3}a text field cannot be"),
+        (
+            "a field named label",
+            ["x", "y", {"fields": {"label": "x"}}],
+            f"{ITEM_3}a text field cannot be named 'label'",
+        ),
+        ("prose", "I like films", "a profile's text is one JSON object a line, and line 1 is none; give texts of"),
+        ("a line of prose", '{"text": "a"}\nb', "a profile's text is one JSON object a line, and line 2 is none"),
+        ("a number", 7, "a history is a list of items; this is of type int"),
+        ("a class", Profile, "a history is a list of items; this is of type ModelMetaclass"),
+    ],
+)
+def test_unusable_history_in_one_line(why, given, message):
+    with pytest.raises(ConfigError) as caught:
         Profile.of(given)
-    assert named in str(caught.value)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_item_needs_text():
+    with pytest.raises(ValidationError, match="at least one field with text"):
+        Item(id="a", text=" ")
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.uuids(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@QUICK
+@given(st.lists(JSON_VALUES | st.dictionaries(NAMES | st.sampled_from(["id", "label", "date"]), JSON_VALUES)))
+def test_any_rows_become_items_or_one_line(rows):
+    try:
+        profile = Profile.of(rows)
+    except ConfigError as error:
+        assert str(error).startswith("item") and len(str(error).splitlines()) == 1
+    else:
+        assert len(profile) + profile.dropped == len(rows)
+        assert Profile.of(str(profile)).items == profile.items
 
 
 MARKED = "[[ ## tag ## ]]\nfantasy\n\n[[ ## completed ## ]]"

@@ -81,3 +81,20 @@ def test_invalid_templates(why, build, named):
 )
 def test_numbers_become_text(why, kind, value, read):
     assert kind.model_validate(value) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        *((written, "1") for written in ("1", " 1\n", "1.", "[1]", "#1", '"1"', "“1”", "item 1", "Item #1:", "１")),
+        *((written, written) for written in ("m7", "-1", "1.0", "1 2", "1, 2", "007", "the first", "item", "")),
+    ],
+)
+def test_the_number_of_an_item(written, read):
+    assert Evidence(item=written, quote="x").item == read
+    assert Preference(statement="s", items=[written]).items == [read]
+
+
+@pytest.mark.parametrize("written", ["", " ", "None", "null.", '"null"', "NULL", None])
+def test_no_label(written):
+    assert Preference(statement="s", items=[], label=written).label is None

@@ -1,11 +1,12 @@
-"""Check a folder with LaMP's files for what the loader refuses and for what would distort reported numbers."""
+"""Check LaMP's files, or a user's own rows, for what the loader refuses and for what would distort reported numbers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import dspy
 
+from programs.data.jsonl import is_jsonl, iter_examples, jsonl_files
 from programs.data.lamp.files import LampFile, read_rows
 from programs.data.lamp.row_errors import DATE, LEAK, REPEATED, SHARED, InvalidDataError, RowError
 from programs.data.splits import group_users, question_key, user_fingerprint
@@ -15,6 +16,7 @@ from programs.text import short_repr
 from r2p_dspy.errors import DataError
 
 _ORDER = ("train", "dev", "test")
+_Row = tuple[Sequence[RowError], dspy.Example | None]
 _PROGRESS_ROWS = 100  # rows between two reports of progress
 
 
@@ -33,19 +35,19 @@ class Split:
 
 
 class FolderCheck:
-    """The errors of a folder, found in one pass; memory holds one question at a time.
+    """The errors of LaMP's files or JSONL rows, found in one pass; memory holds one question at a time.
 
     Errors are what the loader refuses, and what distorts reported numbers: a gold in the profile of a reported
     question, or a user in two splits that are not by time. Notes are worth knowing: a gold in a profile of the training
     set, users that splits by time share, items without a date.
 
     Args:
-        directory: the folder with the files.
-        task: whose files they should be; None for the task that the first outputs file names.
+        directory: the folder with the files, or a JSONL file.
+        task: whose files they should be; None for the task that the first outputs file names. JSONL rows name none.
         progress: is called now and then with a split and the number of its rows read so far.
 
     Raises:
-        DataError: if there is no such directory, it has none of LaMP's files, or none of them names the task.
+        DataError: if there is no such directory, it has none of LaMP's files, or nothing names the task.
 
     Examples:
         >>> import json, tempfile
@@ -60,12 +62,19 @@ class FolderCheck:
         self, directory: Path, task: Task | None = None, progress: Callable[[str, int], None] = lambda split, rows: None
     ):
         self.directory, self.progress = directory, progress
+        self._read = self._lamp_rows
+        if is_jsonl(directory):
+            if task is None:
+                raise DataError(f"{directory} holds JSONL rows, which do not name their task; give --task")
+            own = [directory] if directory.is_file() else jsonl_files(directory)
+            self.task, self.splits, self._read = task, [Split(file.stem, file) for file in own], self._jsonl_rows
+            return
         if not directory.is_dir():
-            raise DataError(f"{directory}: no such directory; name the one with LaMP's files")
+            raise DataError(f"{directory}: no such file or directory; name JSONL rows, or the folder of LaMP's files")
         files = [path for kind in ("questions", "outputs") for path in directory.glob(f"*_{kind}.json")]
         if not files:
-            what = "it has no {train,dev}_{questions,outputs}.json"
-            raise DataError(f"{directory}: {what}; name the directory with LaMP's files")
+            what = "it has neither {train,dev}_{questions,outputs}.json nor {train,dev,test}.jsonl"
+            raise DataError(f"{directory}: {what}; name the directory with LaMP's files, or with your rows")
         names = {path.name.rsplit("_", 1)[0] for path in files}
         ordered = sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
         self.splits = [Split(name, directory / f"{name}_questions.json") for name in ordered]
@@ -92,14 +101,30 @@ class FolderCheck:
         return any(split.dated for split in self.splits)
 
     def _rows(self, split: Split, seen: dict[int, str]) -> Iterator[RowError]:
-        golds = split.name != "test" or (self.directory / "test_outputs.json").exists()  # LaMP keeps its test golds
-        for row in read_rows(self.task, self.directory, split.name, golds):
+        for errors, example in self._read(split):
             split.rows += 1
             if not split.rows % _PROGRESS_ROWS:
                 self.progress(split.name, split.rows)
-            yield from row.errors
-            if row.example is not None:
-                yield from self._example(split, row.example, seen)
+            yield from errors
+            if example is not None:
+                yield from self._example(split, example, seen)
+
+    def _lamp_rows(self, split: Split) -> Iterator[_Row]:
+        golds = split.name != "test" or (self.directory / "test_outputs.json").exists()  # LaMP keeps its test golds
+        for row in read_rows(self.task, self.directory, split.name, golds):
+            yield row.errors, row.example
+
+    def _jsonl_rows(self, split: Split) -> Iterator[_Row]:
+        errors: list[RowError] = []
+
+        def drained() -> Iterator[_Row]:
+            yield from (([error], None) for error in errors)
+            errors.clear()
+
+        for example in iter_examples(self.task, split.file, left_out=errors.append):
+            yield from drained()
+            yield [], example
+        yield from drained()
 
     def _example(self, split: Split, example: dspy.Example, seen: dict[int, str]) -> Iterator[RowError]:
         items = list(example[self.task.profile])
@@ -114,8 +139,9 @@ class FolderCheck:
         if first != split.name:
             yield _error(split, example.id, f"{first} has it too", "take it out of one of them", REPEATED)
         gold = _gold_title(self.task, example)
+        titles = self.task.fields[:1] if self.task.lamp else self.task.fields  # LaMP's items begin with their title
         for item in items:
-            if gold is not None and item.fields[self.task.fields[0]].strip() == gold:
+            if gold is not None and gold in (item.fields[name].strip() for name in titles):
                 what = f"its gold is in the profile, as item {item.id}: {short_repr(gold)}"
                 remedy = "take that item out, or leave the question out with --skip"
                 yield _error(split, example.id, what, remedy, LEAK, note=split.name == "train")

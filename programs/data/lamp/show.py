@@ -6,20 +6,24 @@ from pathlib import Path
 import dspy
 
 from programs.data.dataset import personas
+from programs.data.jsonl import is_jsonl, iter_examples
 from programs.data.lamp.files import read_rows
+from programs.data.lamp.row_errors import RowError
 from programs.data.personas import MAKERS
 from programs.data.personas.world import case
 from programs.data.personas.world import example as example_of
 from programs.tasks.task import Task
 from programs.text import one_line, short_repr
 from r2p_dspy import Profile, Recency
-from r2p_dspy.errors import DataError
+from r2p_dspy.errors import ConfigError, DataError
 
 _MAX_CHARACTERS = 400  # of a text
 
 
 def persona_example(task: Task, split: str, name: str | None = None) -> dspy.Example:
     """An example of the persona world (synthetic): the persona with this number, or the first of the split."""
+    if task.name not in MAKERS:
+        raise DataError(f"the persona world has no examples of {task.name}; give --data")
     data = personas(task, seed=0, limit=1)
     if name is None:
         return {"train": data.train, "dev": data.dev}[split][0]
@@ -29,9 +33,13 @@ def persona_example(task: Task, split: str, name: str | None = None) -> dspy.Exa
 
 
 def read_example(task: Task, directory: Path, split: str, name: str | None = None) -> dspy.Example:
-    """An example of LaMP's files: the one with this id, or the first without errors."""
+    """An example of LaMP's files or of JSONL rows: the one with this id, or the first without errors."""
+    if is_jsonl(directory):
+        return _jsonl_example(task, directory if directory.is_file() else directory / f"{split}.jsonl", name)
     if not directory.is_dir():
-        raise DataError(f"{directory}: no such directory; name the one with {task.lamp}'s files")
+        raise DataError(f"{directory}: no such file or directory; give a file of rows, or the folder of LaMP's files")
+    if not task.lamp:
+        raise DataError(f"{directory} has neither train.jsonl, dev.jsonl nor test.jsonl; give a file of rows")
     for row in read_rows(task, directory, split):
         if name in (None, row.id):
             if row.example is not None:
@@ -40,6 +48,17 @@ def read_example(task: Task, directory: Path, split: str, name: str | None = Non
                 raise DataError(" ".join(map(str, row.errors)))
     what = "no question without errors" if name is None else f"no question {name}"
     raise DataError(one_line(f"{directory / f'{split}_questions.json'} has {what}; see `data check {directory}`"))
+
+
+def _jsonl_example(task: Task, file: Path, name: str | None) -> dspy.Example:
+    errors: list[RowError] = []
+    for example in iter_examples(task, file, left_out=errors.append):
+        if name in (None, example.id):
+            return example
+    if own := [str(error) for error in errors if name is not None and error.id.endswith(f"row {name}")]:
+        raise DataError(" ".join(own))
+    what = "no row without errors" if name is None else f"no row {name}"
+    raise DataError(one_line(f"{file} has {what}; see `data check {file}`"))
 
 
 def text(task: Task, example: dspy.Example, width: int = 100, most: int | None = _MAX_CHARACTERS) -> str:
@@ -62,14 +81,18 @@ def text(task: Task, example: dspy.Example, width: int = 100, most: int | None =
         gold
           tag: psychology
     """
-    items = list(Recency(k=len(example[task.profile]))("", Profile.of(example[task.profile])))[::-1]
-    question = _field(task.question, example[task.question], 2, width, most)
-    plural, order = "" if len(items) == 1 else "s", ", oldest first" if len(items) > 1 else ""
+    profile = Profile.of(example[task.profile])
+    try:
+        items, order = Recency().rank("", profile)[::-1], ", oldest first"
+    except ConfigError as error:  # a date that cannot be read
+        items, order = list(profile), f", in the file's order ({error})"
+    question = [line for name in task.inputs for line in _field(name, example[name], 2, width, most)]
+    plural, order = "" if len(items) == 1 else "s", one_line(order) if len(items) > 1 else ""
     lines = [one_line(f"question {example.get('id')}"), *question, "", f"history: {len(items)} item{plural}{order}"]
     for item in items:
         lines.append("  " + one_line(" · ".join(filter(None, (item.date, f"item {item.id}", item.label)))))
         for name in task.fields:
-            lines += _field(name, item.fields[name], 4, width, most)
+            lines += _field(name, item.fields.get(name, ""), 4, width, most)
     gold = _field(task.answer, example[task.answer], 2, width, most)
     return "\n".join([*lines, "", "gold", *gold])
 

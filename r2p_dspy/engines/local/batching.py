@@ -177,6 +177,8 @@ class Batcher:
                     row.finish = "stop"
                 elif row.generated >= row.limit:
                     row.finish = "length"
+                elif row.loops is not None and row.loops(row.tokens):
+                    row.finish = "loop"
         except Exception as cause:
             self._finish(row, error=cause)
             return False

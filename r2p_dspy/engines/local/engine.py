@@ -16,7 +16,7 @@ from r2p_dspy.engines import weights
 from r2p_dspy.engines.answer import respond_steered
 from r2p_dspy.engines.chat import Chat
 from r2p_dspy.engines.local.batching import Batcher, BatchStatistics
-from r2p_dspy.engines.local.request import to_row
+from r2p_dspy.engines.local.request import loop_check, to_row
 from r2p_dspy.engines.local.rows import Row
 from r2p_dspy.engines.local.segment import LocalSegment
 from r2p_dspy.engines.local.stream import Answer, LocalStream, lm15_errors
@@ -28,9 +28,11 @@ class TransformersEngine:
 
     A DSPy engine: `complete(Request) -> Response`, `stream(Request)`, `close()`. `AsyncTransformersEngine` serves
     `dspy.LM(async_engine=…)`. It reads these settings of `Request.config`: `max_tokens` (default 1024; at most what
-    fits the context), `temperature` (0 takes the likeliest token; default 1), `top_p`, `seed`, `stop`, `reasoning`, and
-    of the extensions `continue_final_message` with `add_generation_prompt=False`, which continues the last message, an
-    assistant's, where it ends. It refuses other features with `UnsupportedFeatureError`.
+    fits the context), `temperature` (0 takes the likeliest token; default 1), `top_p`, `top_k`, `seed`, `stop`,
+    `reasoning`, and of the extensions `continue_final_message` with `add_generation_prompt=False`, which continues the
+    last message, an assistant's, where it ends. It refuses other features with `UnsupportedFeatureError`. An answer
+    that repeats itself for ever ends with the reason "length" before its limit, unless the call is steered or its LM
+    has `stop_loops=False`.
 
     The same request, seed and sample give the same text, whatever else runs: on a CPU to the bit (up to two query heads
     for each key), elsewhere up to rounding. Without a seed the prompt decides.
@@ -58,7 +60,7 @@ class TransformersEngine:
         9
     """
 
-    supported_params = frozenset({"temperature", "max_tokens", "top_p", "seed", "stop", "stream"})
+    supported_params = frozenset({"temperature", "max_tokens", "top_p", "top_k", "seed", "stop", "stream"})
 
     def __init__(
         self,
@@ -150,6 +152,7 @@ class TransformersEngine:
     def start(self, request: Request, emit: Callable[[int | None], object] | None = None) -> tuple[Row, Answer]:
         """Submit a request; return the row that runs, and the answer to make of it. `emit` is as for `Row`."""
         row, answer = self._plan(request, emit)
+        row.loops = loop_check(self._chat.decode)  # a steer sees to the loops of its answers itself
         with lm15_errors():
             self._batch.submit(row)
         return row, answer

@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 
 from dspy.lm15 import ContextLengthError, InvalidRequestError, Request, UnsupportedFeatureError
 
+from r2p_dspy.decoding.loops import WINDOW, repeats
 from r2p_dspy.engines.answer import Decode
 from r2p_dspy.engines.chat import Chat
-from r2p_dspy.engines.lm import seeded
+from r2p_dspy.engines.lm import seeded, stops_loops
 from r2p_dspy.engines.local.rows import Row
 
 DEFAULT_MAX_TOKENS = 1024  # of a request that sets none
+_LOOP_AFTER, _LOOP_EVERY = 256, 32  # tokens: an answer that is shorter is no loop worth a look
+_LOOP_TIMES, _LOOP_CHARACTERS = 12, 600
 
 _EXTENSIONS = {"continue_final_message", "add_generation_prompt"}
-_UNSUPPORTED = ("top_k", "response_format", "tool_choice", "logprobs", "probabilities")
+_UNSUPPORTED = ("response_format", "tool_choice", "logprobs", "probabilities")
 
 
 def to_row(
@@ -38,12 +41,29 @@ def to_row(
         limit=min(config.max_tokens or DEFAULT_MAX_TOKENS, room),
         temperature=1.0 if config.temperature is None else config.temperature,
         top_p=1.0 if config.top_p is None else config.top_p,
+        top_k=config.top_k,
         seed=seeded(config.seed, prompt),
         stop=_stop_check(chat.decode, config.stop) if config.stop else None,
         emit=emit,
         timeout=timeout,
     )
     return row, inside
+
+
+def loop_check(decode: Decode) -> Callable[[list[int]], bool] | None:
+    """A function that says whether some tokens repeat themselves for ever; None where the call wants no such end.
+
+    The bar is higher than the monitor's: lists, tables and refrains repeat too, and a cut text is lost.
+    """
+    if not stops_loops():
+        return None
+
+    def loops(tokens: list[int]) -> bool:
+        if len(tokens) < _LOOP_AFTER or len(tokens) % _LOOP_EVERY:
+            return False
+        return repeats(decode(tokens[-WINDOW:]), _LOOP_TIMES, _LOOP_CHARACTERS)
+
+    return loops
 
 
 def _stop_check(decode: Decode, strings: Sequence[str]) -> Callable[[list[int]], bool]:

@@ -30,13 +30,15 @@ class Row:
     top_p: float = 1.0  # draw from the smallest set of tokens whose probability reaches this
     seed: int = 0  # of this row's own random numbers
     stop: Callable[[list[int]], bool] | None = None  # gets the tokens so far after each token; True ends the row
+    loops: Callable[[list[int]], bool] | None = None  # the same; True ends the row as one that would go on for ever
+    top_k: int | None = None  # draw from this many of the likeliest tokens
     emit: Callable[[int | None], object] | None = None  # gets each token, then None; default: tokens are queued
     timeout: float | None = None  # seconds that it may run, from when it leaves the queue; None is no limit
     ends: float | None = None  # when it must have ended, by `time.monotonic`; set when it leaves the queue
 
     tokens: list[int] = field(default_factory=list)  # without the token that ended the turn
     generated: int = 0  # tokens computed, the one that ended the turn included
-    finish: str | None = None  # "stop", "length" or "cancelled"; None also for a row that failed
+    finish: str | None = None  # "stop", "length", "loop" or "cancelled"; None also for a row that failed
     done: Future[Row] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
@@ -88,6 +90,7 @@ class Row:
             self.top_p,
             seed=self.seed + 1,
             stop=self.stop,
+            top_k=self.top_k,
             timeout=self.timeout,
             ends=self.ends,
         )
@@ -122,6 +125,9 @@ def choose(logits: torch.Tensor, rows: list[Row]) -> list[int]:
         temperatures = torch.tensor([row.temperature for row in chosen], device=logits.device)
         weights = (logits[drawn].float() / temperatures[:, None]).softmax(-1)
         for i, row in enumerate(chosen):
+            if row.top_k is not None and row.top_k < weights.shape[-1]:
+                weights[i].masked_fill_(weights[i] < weights[i].topk(row.top_k).values[-1], 0)
+                weights[i] /= weights[i].sum()
             if row.top_p < 1:
                 ranked = weights[i].sort(descending=True).values
                 kept = (ranked.cumsum(-1) - ranked < row.top_p).sum().clamp(min=1)

@@ -45,7 +45,9 @@ class BoundedLM(dspy.LM):
     max_bytes = MAX_BYTES
 
     def __init__(self, model: str, *, timeout: float | None = TIMEOUT, **kwargs: Any) -> None:
-        super().__init__(model, **({} if timeout is None else {"timeout": timeout}), **kwargs)
+        if timeout is not None and isinstance(kwargs.get("engine", "auto"), str):  # a custom engine has its own
+            kwargs["timeout"] = timeout
+        super().__init__(model, **kwargs)
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         if is_on_loop():  # a callback of another call

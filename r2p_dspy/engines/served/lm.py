@@ -19,7 +19,7 @@ from r2p_dspy.engines.served.engine import ServedEngine, ThreadedEngine
 from r2p_dspy.engines.served.server import Server
 from r2p_dspy.engines.staged import StagedEngine
 
-_CONNECTION = ("api_base", "timeout", "extra_body")  # settings of the LM that its engine takes over
+_CONNECTION = ("api_base", "api_key", "timeout", "extra_body")  # settings of the LM that its engine takes over
 _LOOK_UP = 5.0  # seconds to ask a server for its context or the tokens of a text; a call waits longer
 
 
@@ -113,7 +113,7 @@ class ServedLM(LocalLM, BoundedLM):
         base = self.kwargs.get("api_base") or os.environ.get("HOSTED_VLLM_API_BASE")
         if not base or not self.model.startswith("hosted_vllm/"):
             return None
-        key = os.environ.get("HOSTED_VLLM_API_KEY") or "none"
+        key = self.kwargs.get("api_key") or os.environ.get("HOSTED_VLLM_API_KEY") or "none"
         server = _server_at(base, key, self.kwargs.get("timeout"))
         return server if server.tokenizes else None
 

@@ -12,6 +12,7 @@ from programs.calls.cache import CallCache, CallCacheFailed
 from programs.calls.recording import record_calls
 from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
 from r2p_dspy import Suggest, optimizing
+from tests.endpoint import Endpoint, Reply
 from tests.film import ask, program
 from tests.programs.calls.stored import stored_calls
 from tests.r2p_dspy.decoding.test_intervention import SteerableEngine
@@ -86,6 +87,18 @@ def test_thought_is_replayed(tmp_path):
     lm, _ = model(tmp_path, ("hm", "one"))
     assert lm("Hello") == lm("Hello") == [{"text": "one", "reasoning_content": "hm"}]
     assert lm("Hello")[0].text == "one", "as DSPy gives it"
+
+
+def test_reason_of_an_unreadable_answer_is_replayed(tmp_path):
+    """A replayed run must stop where the paid one stopped, and count the same causes."""
+    with Endpoint(Reply.refusal("I would rather not.")) as endpoint:
+        options = {"api_base": endpoint.api_base, "api_key": "none", "num_retries": 0}
+        for _ in range(2):
+            lm = record_calls(dspy.LM("openai/test", **options), CallCache(tmp_path), UsageLimiter())
+            with dspy.context(lm=lm, disable_history=True), optimizing():
+                (attempt,) = ask(program()).attempts
+            assert (attempt.unreadable.cause, attempt.unreadable.reply) == ("refused", "I would rather not.")
+        assert endpoint.asked == 1
 
 
 def test_async_and_sync_calls_share_the_cache(tmp_path):

@@ -127,9 +127,9 @@ def test_task_from_the_files_or_given(tmp_path):
             FolderCheck(tmp_path)
     for path in tmp_path.iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="it has no {train,dev}"):
+    with pytest.raises(DataError, match="it has neither {train,dev}"):
         FolderCheck(tmp_path)
-    with pytest.raises(DataError, match="no such directory"):
+    with pytest.raises(DataError, match="no such file or directory"):
         FolderCheck(tmp_path / "elsewhere")
 
 

@@ -1,5 +1,6 @@
 """An example as a person reads it."""
 
+import dspy
 import pytest
 
 from programs.data.dataset import personas
@@ -71,5 +72,12 @@ def test_rows_by_id_and_errors_of_flawed_ones(tmp_path):
         read_example(lamp4.TASK, tmp_path, "dev", "1")
     with pytest.raises(DataError, match="has no question 9"):
         read_example(lamp4.TASK, tmp_path, "dev", "9")
-    with pytest.raises(DataError, match="no such directory"):
+    with pytest.raises(DataError, match="no such file or directory"):
         read_example(lamp4.TASK, tmp_path / "elsewhere", "dev")
+
+
+def test_unreadable_dates_keep_the_order():
+    items = [{"id": key, "text": "x", "date": date} for key, date in (("a", "2020"), ("b", "5/1/2019"), ("c", "2018"))]
+    shown = text(lamp4.TASK, dspy.Example(id="1", article="x", headline="y", profile=items))
+    assert "history: 3 items, in the file's order (item 'b': its date '5/1/2019' cannot be read as a date;" in shown
+    assert [line.split()[-1] for line in shown.splitlines() if "· item" in line] == ["a", "b", "c"]

@@ -5,12 +5,13 @@ import pytest
 
 from metrics.intervals import of_difference
 from metrics.lamp import METRICS
-from programs.data.dataset import Data
+from programs.data.dataset import PERSONA_WORLD, Data
 from programs.evaluate.baselines import baselines, trivial_baselines
 from programs.evaluate.report import all_differences, build_report, differences, entry
 from programs.evaluate.runner import measure
-from programs.runs.configs import ModelConfig
+from programs.runs.cautions import cautions
 from programs.runs.directory import Rows
+from programs.runs.model import ModelConfig
 from programs.tasks import TASKS, lamp4
 from programs.tasks.program import R2PConfig
 from programs.tasks.retrievers import default_retriever
@@ -191,3 +192,34 @@ def test_all_differences_equal_single_ones():
             for metric, difference in by_metric.items():
                 pair = of_difference(METRICS[metric], answers[name], answers[base], golds, TASKS["lamp2"].labels)
                 assert difference == pair.rounded()
+
+
+def test_report_tells_its_cautions():
+    few, f1, pocket = built({"r2p": [row(0, "comedy", "comedy"), row(1, "action", "action")]})["warnings"]
+    assert few.startswith("only 2 examples: one answer moves a mean by 50 %")
+    assert f1.endswith("13 of them are no right answer here and count 0, so f1 is at most 0.133")
+    assert pocket.startswith("the pocket model knows only")
+
+
+CHINESE = ["雨天的公园散步", "新书评论", "春季旅行计划"] * 7
+
+
+OPENAI = ("openai/gpt-4o-mini", "rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("why", "task", "golds", "model", "said"),
+    [
+        ("enough examples, all labels", "lamp1", ["[1]", "[2]"] * 10, ("pocket", PERSONA_WORLD), []),
+        ("no examples, such as a run that was stopped", "lamp2", [], OPENAI, []),
+        ("one example", "lamp4", ["Rain"], OPENAI, ["only 1 example: one answer moves a mean by 100 %"]),
+        ("labels without f1", "lamp3", ["5"] * 20, OPENAI, []),
+        ("absent labels", "lamp1", ["[1]"] * 20, OPENAI, ["f1 is the mean over all 2 labels, as in LaMP; 1 of"]),
+        ("a script that ROUGE does not read", "lamp4", CHINESE, OPENAI, ["rouge1 gives 100 %", "rougeL gives 100 %"]),
+        ("a few answers in another script", "lamp4", [*CHINESE, *["Rain"] * 30], OPENAI, []),
+        ("pocket on other data", "lamp4", ["Rain"] * 20, ("pocket", "rows.jsonl"), ["the pocket model knows only its"]),
+    ],
+)
+def test_cautions(why, task, golds, model, said):
+    lines = cautions(TASKS[task], golds, *model)
+    assert [line.startswith(start) for line, start in zip(lines, said, strict=True)] == [True] * len(said), why

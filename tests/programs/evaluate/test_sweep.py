@@ -64,7 +64,7 @@ def models(monkeypatch):
     def connect(model, **options):
         return dspy.LM(f"scripted/{model}", engine=engines[model], cache=False, num_retries=0)
 
-    monkeypatch.setattr("programs.runs.configs.connect", connect)
+    monkeypatch.setattr("programs.runs.model.connect", connect)
     return engines
 
 
@@ -169,7 +169,7 @@ def test_resume_refuses_changed_model(models, tmp_path, monkeypatch):
     (tmp_path / "run" / "report.json").unlink()
     before = rows_of(tmp_path / "run")
     changed = dspy.LM("scripted/other", engine=models[GOOD], cache=False)
-    monkeypatch.setattr("programs.runs.configs.connect", lambda model, **options: changed)
+    monkeypatch.setattr("programs.runs.model.connect", lambda model, **options: changed)
     with pytest.raises(
         RunError, match=r"k0 was .* another model \(--model\): 'scripted/openai/good', not 'scripted/other'"
     ):
@@ -361,7 +361,7 @@ def test_sweep_command_with_two_models(small, tmp_path, monkeypatch):
     assert report["models"] == {"pocket": "pocket", "hf:small": f"hf:{small}"} and report["ks"] == [0, 1]
     cells = {(cell["model"], cell["k"]): cell for cell in report["tasks"]["lamp2"]["cells"]}
     assert len(cells) == 4 and cells["pocket", 1]["programs"]["r2p"]["compliance"] == 1
-    assert cells["hf:small", 1]["programs"]["predict"]["parse_failures"] == {"malformed": 2}
+    assert cells["hf:small", 1]["programs"]["predict"]["parse_failures"] == {"empty": 2}
     assert cells["hf:small", 1]["lm"] != cells["pocket", 1]["lm"]
     assert (directory / "lamp2.png").read_bytes().startswith(b"\x89PNG")
     for said in ("hf:small", "r2p − cot", "hf:small − pocket", f"hf:small is hf:{small}", str(directory)):

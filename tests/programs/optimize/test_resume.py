@@ -68,7 +68,7 @@ def engine(monkeypatch):
     monkeypatch.setattr(data, "_DEV", SMALL)
     engine = ScriptedEngine(knows(examples()))
     lm = dspy.LM("openai/scripted", engine=engine, cache=False, num_retries=0)
-    monkeypatch.setattr("programs.runs.configs.connect", lambda model, **options: lm.copy())
+    monkeypatch.setattr("programs.runs.model.connect", lambda model, **options: lm.copy())
     return engine
 
 
@@ -217,7 +217,7 @@ from pathlib import Path
 import dspy
 from functools import partial
 from programs.data import dataset as data
-from programs.runs import configs
+from programs.runs import configs, model
 configs.DataConfig = partial(data.DataConfig, train={small})
 data._DEV = {small}
 from tests.programs.optimize.test_resume import ScriptedEngine, compile_in, examples, knows
@@ -229,7 +229,7 @@ def slow(request):
     return write(request)
 
 lm = dspy.LM("openai/scripted", engine=ScriptedEngine(slow), cache=False, num_retries=0)
-configs.connect = lambda model, **options: lm.copy()
+model.connect = lambda name, **options: lm.copy()
 compile_in(Path(sys.argv[1]), resume=sys.argv[2] == "resume")
 """
 

@@ -269,7 +269,7 @@ def write(request):
 def engine(monkeypatch):
     engine = Counting(write)
     monkeypatch.setattr(
-        "programs.runs.configs.connect",
+        "programs.runs.model.connect",
         lambda model, **options: dspy.LM("scripted/x", engine=engine, cache=False, num_retries=0),
     )
     monkeypatch.setattr("programs.data.dataset._DEV", 12)

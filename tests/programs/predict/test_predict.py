@@ -113,6 +113,7 @@ def test_answer_row_has_evidence_and_usage(model, tmp_path):
         "tag": "romance",
         "evidence": [{"item": "m7", "quote": "a lighthouse"}],
         "violations": [],
+        "warnings": [],
         "usage": {"calls": 1, "prompt_tokens": 10, "completion_tokens": 5},
     }
     assert cited["evidence"] == [{"item": "m9", "quote": "a wizard"}], "the user's own ids, and no invented ones"
@@ -223,9 +224,9 @@ FLAWED = [
     (row(1, profile=None), "its profile is None, not a list"),
     (row(1, profile={"m": 1}), "not a list"),
     (row(1, profile=["text"]), "item 1: it has no id"),
+    (row(1, profile=[["text"]]), "item 1: it has no id"),
     (row(1, profile=[*HISTORY, HISTORY[0]]), "item m7: the profile has this id twice"),
     (row(1, profile=[{"id": "a", "label": "romance"}]), "item a: its text is None"),
-    (row(1, profile=[{"id": "a", "text": "", "label": "romance"}]), "item a: it has no text"),
     (row(1, profile=[{"id": "a", "text": "x", "label": "boring"}]), "item a: its label is 'boring'"),
     (row(1, id="skipped"), "row skipped is left out"),
 ]
@@ -242,6 +243,38 @@ def test_flawed_row_is_a_failed_row(model, tmp_path, flawed, why):
     assert why in failure["error"] and failure["error"].startswith("line 3") and "\n" not in failure["error"]
 
 
+FILMS = Task("lamp-like", Film, "film", "tag", ("title", "text"), ("accuracy",), label="mood", labels=("sad", "gay"))
+RAIN = {"id": "a", "title": "Rain", "text": "It rained.", "mood": "sad"}
+
+
+@pytest.mark.parametrize(
+    ("why", "history", "items"),
+    [
+        ("the task's names", {"profile": [RAIN]}, [("a", "Rain It rained.", "sad")]),
+        ("other names", {"history": [{"title": "Rain", "text": "Wet.", "label": "gay"}]}, [("1", "Rain Wet.", "gay")]),
+        ("a blank id", {"profile": [{**RAIN, "id": None}]}, [("1", "Rain It rained.", "sad")]),
+        ("a blank title", {"profile": [{**RAIN, "title": None}]}, [("a", " It rained.", "sad")]),
+        (
+            "blank items",
+            {"profile": [None, {**RAIN, "title": None, "text": " "}, RAIN]},
+            [("a", "Rain It rained.", "sad")],
+        ),
+    ],
+)
+def test_rows_of_other_shapes(tmp_path, why, history, items):
+    (row,) = read(FILMS, write(tmp_path, [{"id": 1, "film": "x", **history}]))
+    profile = arguments(FILMS, tmp_path / "rows.jsonl", row)["profile"]
+    assert [(item.id, item.text, item.label) for item in profile] == items
+    assert profile.dropped == sum(map(len, history.values())) - len(items)
+
+
+def test_warnings_of_an_answer(model, tmp_path):
+    model(completion())
+    go(write(tmp_path, [row(0), row(1, profile=[*HISTORY, None])]))
+    warnings = [answer["warnings"] for answer in lines(tmp_path / "out.jsonl")]
+    assert warnings == [[], ["entries of the history that hold no text were left out: 1"]]
+
+
 def test_rows_in_lamp_wording(tmp_path):
     task = lamp2.TASK
     item = {"id": "m1", "description": "A diver.", "tag": "romance"}
@@ -256,7 +289,7 @@ def test_rows_in_lamp_wording(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        ("I would rather not.", "the answer cannot be read: the field requirements is missing."),
+        ("I would rather not.", "the answer cannot be read: the field requirements is missing;"),
         (InvalidRequestError("content policy"), "content policy"),
         (ContextLengthError("too long"), "too long"),
     ],

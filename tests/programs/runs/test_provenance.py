@@ -48,7 +48,7 @@ def model(monkeypatch):
     def connect(model, **options):
         return dspy.LM(f"scripted/{model}", engine=engine, cache=False, num_retries=0)
 
-    monkeypatch.setattr("programs.runs.configs.connect", connect)
+    monkeypatch.setattr("programs.runs.model.connect", connect)
     monkeypatch.setattr("programs.data.dataset.personas", lambda task, **options: replace(DATA, **FEW))
     return engine
 

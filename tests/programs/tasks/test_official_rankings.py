@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from rank_bm25 import BM25Okapi
 
 from programs.tasks import TASKS
 from programs.tasks.retrievers import default_retriever
-from r2p_dspy import BM25, Recency
+from r2p_dspy import Recency
 from r2p_dspy.retrieval.retriever import query_text
 from tests.lamp import load
 
@@ -84,7 +85,7 @@ def folder(tmp_path_factory):
 def test_bm25(name, data, folder):
     task, (query, item) = TASKS[name], OFFICIAL[name]
     generated = data.draw(rows(task))
-    dated = BM25(k=99, query=task.query_text, text=lambda entry: f"{task.item_text(entry)} date: {entry.date}")
+    dated = replace(default_retriever(task, 99), text=lambda entry: f"{task.item_text(entry)} date: {entry.date}")
     for row, example in zip(generated, loaded(task, generated, folder), strict=True):
         official_query = query(row["input"])
         assert ranked(default_retriever(task, 99), task, example) == official(row, official_query, item)

@@ -7,10 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import programs
+from metrics.lamp import METRICS
 from programs.tasks.answer_checks import READY_CHECKS, CheckArguments
+from programs.tasks.retrievers import default_retriever
 from programs.tasks.task import TaskError
 from programs.tasks.task_file import task_of
 from r2p_dspy import Inputs, Outcome, Profile
+from r2p_dspy.values.words import turkish_words, words
 
 REUSED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 
@@ -263,7 +266,7 @@ PYTHON_FAULTS = [
     ("    mail: str", "    config: str", 17, "cannot be named 'config'"),
     ('fields=("subject", "text")', "fields=()", 17, "at least one field"),
     ("(Assert(calm),)", "(calm,)", 17, "wrap it in Assert(...)"),
-    ("subject: str =", 'subject: __import__("typing").Literal["a", "b"] =', 17, "the labels differ"),
+    ("subject: str =", 'subject: __import__("typing").Literal["a"] =', 17, "one label leaves nothing to choose"),
     ("TASK = Task(", "TASK = Task((", 17, "SyntaxError"),
     ("def calm", "1 / 0\ndef calm", 12, "ZeroDivisionError"),
     ("def calm", "raise SystemExit(3)\ndef calm", 12, "SystemExit"),
@@ -340,3 +343,40 @@ def test_ready_made_checks(rule, argument, good, bad, expected):
 
 def test_every_ready_made_check_has_arguments():
     assert list(READY_CHECKS) == list(CheckArguments.model_fields)
+
+
+class TestLanguages:
+    @pytest.mark.parametrize("language", ["", "language: ja\n", "language: zh-Hant\n", "language: any\n"])
+    def test_any_script_is_read(self, tmp_path, language):
+        task = task_of(written(tmp_path, GOOD + language))
+        assert default_retriever(task).tokenize is words
+        for title in ("雨の街", "비가 온다", "дождь", "बारिश"):
+            assert [task.metric(name).example(title, title, ()) for name in task.metrics] == [1.0, 1.0]
+        assert (
+            task.metric("rouge1").example("雨の街で", "雨の街", ())
+            > 0.5
+            > task.metric("rouge1").example("夏", "雨", ())
+        )
+
+    def test_turkish_has_its_own_capital_i(self, tmp_path):
+        task = task_of(written(tmp_path, GOOD + "language: tr\n"))
+        assert task.metric("rouge1").example("ILIK İZMİR", "ılık izmir", ()) == 1
+        assert default_retriever(task).tokenize is turkish_words
+
+    def test_lamp_keeps_its_rules(self):
+        task = programs.tasks.TASKS["lamp4"]
+        assert default_retriever(task).tokenize("Rain, again") == ["Rain,", "again"]
+        assert task.metric("rouge1") is METRICS["rouge1"] and task.metric("rouge1").example("雨", "雨", ()) == 0
+
+    def test_what_is_no_language_is_refused(self, tmp_path):
+        with pytest.raises(TaskError, match="line 7: a language is a code such as ja or pt-BR"):
+            task_of(written(tmp_path, GOOD + "language: Japanese\n"))
+
+    @pytest.mark.parametrize(("text", "words"), [("新しい傘を買いました", 10), ("비가 온다", 2), ("don't stop", 2)])
+    def test_word_limits_bind_in_any_script(self, text, words):
+        outcome = Outcome(fields={"subject": text}, answers=("subject",))
+        for name, limit in (("max_words", words), ("min_words", words)):
+            assert READY_CHECKS[name](limit)(Inputs(fields={}), outcome)[0]
+        holds, message = READY_CHECKS["max_words"](words - 1)(Inputs(fields={}), outcome)
+        assert not holds and f"it has {words}." in message
+        assert not READY_CHECKS["min_words"](words + 1)(Inputs(fields={}), outcome)[0]

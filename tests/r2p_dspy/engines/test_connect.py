@@ -1,16 +1,20 @@
 """`connect`: one string to a language model, or one line that says what is wrong with it."""
 
+import copy
 import gc
+import pickle
 import shutil
 import subprocess
 import sys
 import threading
 
+import cloudpickle
 import dspy
 import pytest
 
 from r2p_dspy.engines import connect, context_window, count_tokens, weights
 from r2p_dspy.engines.local.engine import TransformersEngine
+from tests.endpoint import Endpoint
 
 
 @pytest.fixture
@@ -33,7 +37,11 @@ def offline(monkeypatch):
         ("hf:", {}, "no such directory"),
         ("hf:no/such-model", {}, "'hf:no/such-model' cannot be loaded"),
         ("pocket", {"api_base": "http://localhost:8000/v1"}, "drop api_base"),
-        ("openai/gpt-4o", {"api_key": "sk-123"}, "OPENAI_API_KEY"),
+        ("pocket", {"api_key": "sk-123"}, "drop api_key"),
+        ("openai/o3", {"temperature": 0.7}, "takes no temperature but its own, which is 1"),
+        ("openrouter/openai/o4-mini", {"max_tokens": 500}, "at least 16000"),
+        ("openai/o3", {"reasoning": True}, "does not show its thoughts"),
+        ("openai/gpt-4o", {"reasoning": True}, "does not think natively"),
         ("openai/gpt-4o", {"temperature": -1}, "between 0 and 2, not -1"),
     ],
 )
@@ -77,13 +85,52 @@ def test_directory_without_model_is_named(tmp_path, content):
         ("ollama_chat/llama3", {"seed": 3}, {"seed": 3}),
         ("hosted_vllm/some/model", {"api_base": "http://x:8000/v1"}, {"api_base": "http://x:8000/v1"}),
         ("openai/gpt-5-mini", {}, {"temperature": None}),
+        ("openrouter/openai/o3", {}, {"temperature": None}),
+        ("litellm_proxy/o4-mini-2025-04-16", {"temperature": 0}, {"temperature": None}),
         ("openai/o3", {"temperature": 1.0, "max_tokens": 20_000}, {"temperature": 1.0}),
+        ("openrouter/deepseek/deepseek-r1", {}, {"temperature": 0.6, "top_p": 0.95}),
+        ("hosted_vllm/Qwen/Qwen3-8B", {}, {"temperature": 0.6, "top_p": 0.95, "extra_body": {"top_k": 20}}),
+        ("hosted_vllm/Qwen/Qwen3-8B", {"temperature": 0}, {"temperature": 0}),
+        ("hosted_vllm/Qwen/Qwen3-8B", {"temperature": None}, {"temperature": None}),
+        ("hosted_vllm/m", {"min_p": 0.1, "extra_body": {"a": 1}}, {"extra_body": {"min_p": 0.1, "a": 1}}),
     ],
 )
 def test_served_model_is_a_plain_lm(model, options, kwargs):
     lm = connect(model, cache=False, **options)
     assert isinstance(lm, dspy.LM) and lm.model == model and lm.cache is False and isinstance(lm.engine, str)
     assert {name: lm.kwargs[name] for name in kwargs} == kwargs
+
+
+class TestKeys:
+    KEY = "sk-very-secret"
+
+    @pytest.fixture(autouse=True)
+    def no_keys(self, monkeypatch):
+        for name in ("OPENAI_API_KEY", "HOSTED_VLLM_API_KEY", "LITELLM_PROXY_API_KEY"):
+            monkeypatch.delenv(name, raising=False)
+
+    @pytest.mark.parametrize("model", ["openai/m", "hosted_vllm/m", "litellm_proxy/m"])
+    def test_local_server_needs_none(self, model):
+        with Endpoint("hello") as endpoint:
+            assert connect(model, api_base=endpoint.api_base, cache=False)("Hi") == ["hello"]
+
+    @pytest.mark.parametrize("model", ["openai/m", "hosted_vllm/m"])
+    def test_given_key_is_sent_by_copies_too_and_stored_nowhere(self, model, monkeypatch):
+        with Endpoint("hello") as endpoint:
+            lm = connect(model, api_base=endpoint.api_base, api_key=self.KEY, cache=False)
+            for each in (lm, lm.copy(temperature=1.0), copy.deepcopy(lm)):
+                assert each("Hi") == ["hello"]
+            assert endpoint.keys == {f"Bearer {self.KEY}"}
+            program = dspy.Predict("question -> answer")
+            program.set_lm(lm)
+            stored = [pickle.dumps(lm), cloudpickle.dumps(program)]
+            assert not [text for text in stored if self.KEY.encode() in text]
+            assert self.KEY not in f"{lm.dump_state()} {program.dump_state()} {lm.history} {vars(lm)}"
+            endpoint.keys.clear()
+            monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+            monkeypatch.setenv("HOSTED_VLLM_API_KEY", "of-the-environment")
+            pickle.loads(stored[0])("Hi")
+            assert endpoint.keys == {"Bearer of-the-environment"}
 
 
 class TestOneModelInMemory:
@@ -150,6 +197,7 @@ def test_estimated_context_and_tokens_elsewhere(model, window):
     lm = connect(model)
     assert context_window(lm) == window
     assert count_tokens(lm, "a" * 35) == 10
+    assert count_tokens(lm, "灯" * 10) == 15 and count_tokens(None, "🎉" * 10) == 30
 
 
 def test_options_are_checked(tiny_model_dir):

@@ -302,8 +302,14 @@ class TestChoosing:
             ({"temperature": 1.0, "top_p": 0.8}, [0.625, 0.375, 0, 0]),
             ({"temperature": 1.0, "top_p": 0.81}, [0.526, 0.316, 0.158, 0]),
             ({"temperature": 1.0, "top_p": 0.0}, [1, 0, 0, 0]),
+            ({"temperature": 1.0, "top_k": 2}, [0.625, 0.375, 0, 0]),
+            ({"temperature": 1.0, "top_k": 9}, [0.5, 0.3, 0.15, 0.05]),
+            ({"temperature": 1.0, "top_k": 3, "top_p": 0.5}, [1, 0, 0, 0]),
         ],
-        ids=["greedy", "as good as greedy", "as is", "cooler", "nucleus", "nucleus rounded up", "empty nucleus"],
+        ids=[
+            *("greedy", "as good as greedy", "as is", "cooler", "nucleus", "nucleus rounded up", "empty nucleus"),
+            *("likeliest two", "more than there are", "nucleus of the likeliest"),
+        ],
     )
     def test_sampling_settings(self, settings, expected):
         assert self.draw(**settings).tolist() == pytest.approx(expected, abs=0.04)
@@ -541,7 +547,6 @@ class TestEngine:
     @pytest.mark.parametrize(
         "change, feature",
         [
-            ({"top_k": 5}, "config.top_k"),
             ({"logprobs": 0}, "config.logprobs"),
             ({"frequency_penalty": 0.5}, "config.frequency_penalty"),
             ({"response_format": {"type": "json_object"}}, "config.response_format"),

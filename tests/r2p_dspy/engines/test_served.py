@@ -424,9 +424,12 @@ class TestKeys:
             assert ask(program()).correction_mode == "stream"
         assert server.keys == {"Bearer of-the-environment"}
 
-    def test_key_argument_is_refused(self):
-        with pytest.raises(ValueError, match="api_key: set the key in the environment"):
-            connect("hosted_vllm/test", api_key="of-the-call")
+    def test_key_argument_wins(self, serve, monkeypatch):
+        monkeypatch.setenv("HOSTED_VLLM_API_KEY", "of-the-environment")
+        server = serve(GOOD)
+        with dspy.context(lm=connect("hosted_vllm/test", api_base=server.api_base, api_key="of-the-call", cache=False)):
+            assert ask(program()).correction_mode == "stream"
+        assert server.keys == {"Bearer of-the-call"}
 
 
 def test_threads_share_a_server(serve):

@@ -34,6 +34,18 @@ FORGED = completion(evidence='[{"item": "1", "quote": "a dragon"}]', draft="horr
 GARBLED = "no field at all"
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ("猫在窗边", "雨下了一天", "雨下了一整天"),
+        ("кошка спит", "дождь весь день", "дождь идёт весь день"),
+        ("강아지가 잔다", "비가 온다", "비는 온다"),
+    ],
+)
+def test_the_medoid_reads_any_script(answers):
+    assert choose(candidates_with(*answers), "tag", "medoid") in (1, 2)
+
+
 def candidates_with(*answers, **changes):
     return [Candidate(answer={"tag": answer}, **changes) for answer in answers]
 

@@ -248,8 +248,8 @@ class TestRelaxing:
         ("text", "own", "advice"),
         [
             (RIGHT, [Assert(lambda inputs, outcome: False, name="mine")], "(relax it with checks=[Suggest(mine)], "),
-            ("I think romance.", [], "is missing. (raise max_backtracks, "),
-            ("I think romance.", [Suggest(checks.parsed)], "'parsed' still fails: Write every field"),
+            ("I think romance.", [], "(raise max_backtracks, or try another adapter"),
+            ("I think romance.", [Suggest(checks.parsed)], "the field requirements is missing; it ends: "),
         ],
     )
     def test_advice_for_other_checks(self, scripted, text, own, advice):

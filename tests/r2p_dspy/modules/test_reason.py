@@ -7,7 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2p_dspy import R2P, Profile, Reason, Stage, Template, load_program, optimizing, save_program, shorten
+from r2p_dspy import (
+    BM25,
+    R2P,
+    AssertionFailed,
+    Budget,
+    Profile,
+    Reason,
+    Stage,
+    Template,
+    load_program,
+    optimizing,
+    save_program,
+    shorten,
+)
 from tests.film import FILM, HISTORY, Film, ask, fields, json_completion, program
 from tests.scripted import completion
 
@@ -215,6 +228,14 @@ class TestShortening:
         assert answer.truncated_chars > 0
         assert len(engine.prompts()[0]) < size + 1000
 
+    def test_a_script_without_spaces_is_cut_where_it_must(self, scripted):
+        """Not back to the last space, which may be far."""
+        size = self.room(scripted, [])
+        scripted(HONEST, **window(size + 1000))
+        with optimizing():
+            answer = ask(program(max_backtracks=0), profile=[{"id": "a", "text": "题目 " + "雨" * 2000}])
+        assert answer.truncated_chars > 0 and len(answer.retrieved[0].text) > 100
+
     def test_many_items_are_fast(self):
         rows = [{"id": str(n), "text": f"{n} {LONG * 20}"} for n in range(300)]
         signature = program().reason.signature
@@ -243,6 +264,37 @@ class TestShortening:
         with dspy.context(lm=dspy.utils.DummyLM(answers)):
             answer = ask(program(), profile=[*HISTORY, *FULL[:1]])
         assert (answer.tag, answer.truncated_chars, len(answer.retrieved)) == ("romance", 0, 3)
+
+
+class TestUnmatchedQueries:
+    WARNING = "no item shown has a word of the query, so the items were not chosen by what they say"
+
+    @pytest.mark.parametrize(
+        ("case", "film", "history", "warned"),
+        [
+            ("a word is shared", "the LIGHTHOUSE", HISTORY, False),
+            ("none is", "灯台守", HISTORY, True),
+            ("there is no item", "灯台守", [], False),
+        ],
+    )
+    def test_a_prediction_says_when_no_item_matched(self, scripted, case, film, history, warned):
+        engine = scripted(HONEST)
+        for retriever in (BM25(), Budget(BM25(), tokens=1000)):
+            with optimizing():
+                answer = R2P(Film, retriever=retriever, max_backtracks=0)(film=film, profile=history)
+            assert (self.WARNING in answer.warnings) == warned, case
+            assert (self.WARNING in answer.explain()) == warned
+        assert not [prompt for prompt in engine.prompts() if self.WARNING in prompt]
+
+    def test_a_failed_prediction_says_it_too(self, scripted):
+        scripted(completion(evidence="[]"))
+        with pytest.raises(AssertionFailed) as failure:
+            R2P(Film)(film="灯台守", profile=HISTORY)
+        assert self.WARNING in failure.value.prediction.warnings
+
+    def test_a_retriever_that_does_not_say_warns_of_nothing(self, scripted):
+        scripted(HONEST)
+        assert ask(R2P(Film, retriever=lambda query, profile: profile), film="灯台守").warnings == []
 
 
 class TestProfiles:

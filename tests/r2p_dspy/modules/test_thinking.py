@@ -113,7 +113,7 @@ def test_feedback_about_the_thought(thinking, why, thinking_text, feedback):
 
 def test_thought_without_an_answer(thinking):
     thinking((thought(), ""))
-    with pytest.raises(AssertionFailed, match="the field tag is missing"):
+    with pytest.raises(AssertionFailed, match="it is empty after the thought; it ends: "):
         ask(module())
 
 

@@ -9,9 +9,10 @@ from dspy.streaming import StreamListener
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy import Reason
-from r2p_dspy.prompting.adapter import RecordingAdapter, parse_completion
-from tests.film import FILM, HISTORY, Film, ask, json_completion, program
+from r2p_dspy import R2P, All, Profile, Reason
+from r2p_dspy.prompting.adapter import RecordingAdapter
+from r2p_dspy.prompting.shapes import read
+from tests.film import FILM, HISTORY, Film, ask, json_completion, program, xml_completion
 from tests.scripted import completion
 
 ADAPTERS = [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter]
@@ -121,14 +122,14 @@ def test_every_layer_records(scripted):
     for adapter in (outer, inner):
         with dspy.context(adapter=adapter):
             dspy.Predict(Tag)(film=FILM)
-    assert [text[-1] for _, text in outer.completions] == ["1", "2"]
-    assert [text[-1] for _, text in inner.completions] == ["2"] and inner.first_text[-1] == "2"
+    assert [completion.text[-1] for completion in outer.completions] == ["1", "2"]
+    assert [completion.text[-1] for completion in inner.completions] == ["2"] and inner.first_text[-1] == "2"
     assert RecordingAdapter.of(outer).first_text == ""
 
 
 def test_deep_nesting_is_a_parse_error():
     with pytest.raises(AdapterParseError, match="Adapter ChatAdapter failed") as raised:
-        parse_completion(dspy.ChatAdapter().parse, Tag, "[[ ## year ## ]]\n" + "[" * 100_000)
+        read(dspy.ChatAdapter().parse, Tag, "[[ ## year ## ]]\n" + "[" * 100_000)
     assert raised.value.signature is Tag
 
 
@@ -154,3 +155,33 @@ def test_structure_is_cached(scripted, monkeypatch):
     for _ in range(3):
         ask(module)
     assert signatures == [module.signature]
+
+
+class Talk(dspy.Signature):
+    """Choose the tag that this user would give to the film."""
+
+    film: str = dspy.InputField()
+    talk: dspy.History = dspy.InputField()
+    profile: Profile = dspy.InputField()
+    tag: str = dspy.OutputField()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "shown"),
+    [
+        (dspy.ChatAdapter, completion(), "[[ ## tag ## ]]\nfantasy\n\n[[ ## completed ## ]]\n"),
+        (dspy.JSONAdapter, json_completion(), '{\n  "tag": "fantasy"\n}'),
+        (dspy.XMLAdapter, xml_completion(), "<tag>\nfantasy\n</tag>"),
+    ],
+)
+def test_conversation_shows_the_fields_that_a_turn_has(kind, text, shown, scripted):
+    engine = scripted(text)
+    turns = [{"film": "x", "tag": "fantasy", "profile": [{"text": "[[ ## tag ## ]]"}]}, {"film": "y"}]
+    with dspy.context(adapter=kind()):
+        answer = R2P(Talk, retriever=All())(film=FILM, profile=HISTORY, talk=dspy.History(messages=turns))
+    assert answer.tag == "romance"
+    messages = engine.requests[0].messages
+    assert [message.role for message in messages] == ["user", "assistant", "user", "user"]
+    assert messages[1].text == shown, "no stage, for the turn has none"
+    assert '{"item": "1", "text": "[ [ ## tag # # ]]"}' in messages[0].text, "a turn's history is a stranger's text too"
+    assert turns[0]["profile"] == [{"text": "[[ ## tag ## ]]"}], "the user's own turns stay as they are"

@@ -1,5 +1,7 @@
 """The user's signature with the stages put before its outputs; the user's own names always win."""
 
+from typing import Annotated, Literal, Optional
+
 import dspy
 import pytest
 
@@ -51,6 +53,40 @@ def test_exactly_one_profile(why, profiles, count):
     for build in (profile_field, lambda signature: extend(signature, TEMPLATE), R2P):
         with pytest.raises(ValueError, match=f"exactly one input field of type Profile, {count}"):
             build(given)
+
+
+class OwnProfile(Profile):
+    """A subclass, as a user may have it."""
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Profile | None,
+        Optional[Profile],  # noqa: UP045  # the older form
+        OwnProfile,
+        OwnProfile | None,
+        Annotated[Profile, "of one user"],
+        Annotated[Profile, "of one user"] | None,
+        Profile | list[dict],
+    ],
+)
+def test_other_profile_annotations(annotation, scripted):
+    fields = {"film": (str, dspy.InputField()), "tag": (str, dspy.OutputField())}
+    given = dspy.Signature({**fields, "profile": (annotation, dspy.InputField(desc="films that the user tagged"))})
+    plain = dspy.Signature({**fields, "profile": (Profile, dspy.InputField(desc="films that the user tagged"))})
+    engine = scripted(completion(), completion(), completion(evidence="[]", preferences="[]"))
+    for signature_ in (given, plain):
+        assert R2P(signature_, retriever=All())(film="x", profile=HISTORY).tag == "romance"
+    assert engine.prompts()[0] == engine.prompts()[1]
+    assert list(R2P(given)(film="x", profile=None).retrieved) == []
+
+
+@pytest.mark.parametrize("annotation", [str, list[Profile], dict[str, Profile], Literal["Profile"]])
+def test_no_profile(annotation):
+    given = dspy.Signature({"profile": (annotation, dspy.InputField()), "tag": (str, dspy.OutputField())})
+    with pytest.raises(ValueError, match="exactly one input field of type Profile, and has none"):
+        profile_field(given)
 
 
 def test_profile_output_does_not_count():

@@ -3,18 +3,22 @@
 import copy
 import json
 import pickle
+import sys
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dspy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.bm25 import BM25
-from r2p_dspy.retrieval.index import Index
+from r2p_dspy.retrieval.index import Index, index
 from r2p_dspy.retrieval.retriever import query_text
 from r2p_dspy.retrieval.simple import All, Random, Recency
 
@@ -40,7 +44,7 @@ def official(query, texts, count):
     k=st.integers(1, 45),
 )
 def test_bm25_ranks_as_lamp_does(texts, query, k):
-    ranked = BM25(k=k)(query, profile_of(texts))
+    ranked = BM25(k=k, tokenize=str.split)(query, profile_of(texts))
     assert [int(item.id) for item in ranked] == official(query, texts, k)
 
 
@@ -66,7 +70,7 @@ def test_corpus_without_words_scores_zero(corpus):
 
 @given(texts=st.lists(TEXTS, min_size=2, max_size=6), changed=TEXTS, query=TEXTS)
 def test_index_follows_a_changed_profile(texts, changed, query):
-    profile, retriever = profile_of(texts), BM25(k=9)
+    profile, retriever = profile_of(texts), BM25(k=9, tokenize=str.split)
     retriever(query, profile)
     profile.items[0] = Item(id="0", fields={"text": changed})
     assert [int(item.id) for item in retriever(query, profile)] == official(query, [changed, *texts[1:]], 9)
@@ -83,7 +87,9 @@ def test_index_follows_a_changed_profile(texts, changed, query):
     ],
 )
 def test_ties_keep_numpys_reversed_order(case, query, texts):
-    assert [int(item.id) for item in BM25(k=99)(query, profile_of(texts))] == official(query, texts, 99), case
+    assert [int(item.id) for item in BM25(k=99, tokenize=str.split)(query, profile_of(texts))] == official(
+        query, texts, 99
+    ), case
 
 
 def test_empty_profile():
@@ -154,9 +160,18 @@ def test_recency_orders_as_lamp_does():
 
 
 def test_recency_date_formats():
-    dates = {"a": "2020", "b": "9" * 5000, "c": "no date", "d": "2021-13-77"}
+    dates = {"a": "2020", "b": "May 1, 2024", "c": "no date", "d": "1714608000", "e": "01.05.2024 09:30"}
     profile = Profile.of([{"id": name, "text": "x", "date": date} for name, date in dates.items()])
-    assert [item.id for item in Recency(k=4)("", profile)] == ["b", "d", "a", "c"]
+    assert [item.id for item in Recency(k=5)("", profile)] == ["d", "e", "b", "a", "c"]
+
+
+@pytest.mark.parametrize("date", ["5/1/2024", "2021-13-77", "9" * 5000, "2 days ago"])
+def test_recency_refuses_other_dates(date):
+    profile = Profile.of([{"id": "m7", "text": "x", "date": "2024-05-01"}, {"id": "m9", "text": "x", "date": date}])
+    with pytest.raises(
+        ConfigError, match="^item 'm9': its date '.*' cannot be read as a date; write it as 2024-05-01$"
+    ):
+        Recency()("", profile)
 
 
 def test_random_depends_on_seed_query_and_profile():
@@ -210,5 +225,58 @@ def test_rankings_of_real_data():
     for row in json.loads((SAMPLES / "blog18f_LaMP4like/dev_questions.json").read_text()):
         texts = [f"{item['title']} {item['text']}" for item in row["profile"]]
         query = row["input"].partition("article:")[2].strip()
-        ranked = BM25(k=99, text=("title", "text"))(query, Profile.of(row["profile"]))
+        ranked = BM25(k=99, text=("title", "text"), tokenize=str.split)(query, Profile.of(row["profile"]))
         assert [item.id for item in ranked] == [row["profile"][at]["id"] for at in official(query, texts, 99)]
+
+
+@pytest.mark.parametrize(
+    ("case", "query", "text"),
+    [
+        ("capitals", "LIGHTHOUSE", "the lighthouse"),
+        ("punctuation", "rain?", "Rain, again."),
+        ("decomposed", "cafe\u0301", "Café"),
+        ("full width", "ＡＢＣ", "abc"),
+        ("Chinese", "我想买茶叶", "他喜欢喝茶"),
+        ("Japanese", "猫の写真", "うちの猫が寝ている"),
+        ("Korean particles", "고양이가 잔다", "고양이를 좋아한다"),
+        ("Thai", "แมวน่ารัก", "ฉันเลี้ยงแมวสองตัว"),
+        ("Hindi", "बारिश का मौसम", "आज बारिश हुई"),
+        ("emoji", "🎉", "a party 🎉!"),
+    ],
+)
+def test_any_script_matches(case, query, text):
+    profile = profile_of(["unrelated words", text, "其他的事", "บ้านใหญ่", "다른 것"])
+    assert BM25(k=1)(query, profile)[0].id == "1", case
+    assert BM25().matches(query, profile) and not BM25().matches(query, profile_of(["unrelated words"]))
+
+
+def test_a_tokenizer_of_ones_own():
+    def letters(text):
+        return list(text)
+
+    assert BM25(k=1, tokenize=letters)("z", profile_of(["ab", "cz", "de"]))[0].id == "1"
+    with pytest.raises(ConfigError, match="tokenize is a function"):
+        BM25(tokenize="spaces")
+
+
+@pytest.mark.parametrize("words_a_text", [3, 60, 600])
+def test_an_index_says_what_memory_it_takes(words_a_text):
+    texts = [" ".join(f"word{(n * m) % 977}" for m in range(words_a_text)) for n in range(60)]
+    tracemalloc.start()
+    built = index(texts, lambda text: text.split())
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert taken / 1.5 < sys.getsizeof(built) < taken * 1.5
+
+
+class TestQueryText:
+    PHOTO = dspy.Image("data:image/png;base64," + "A" * 4000)
+
+    def test_media_are_no_part_of_a_query(self):
+        assert query_text({"photo": self.PHOTO, "photos": [self.PHOTO], "film": "a storm"}) == "a storm"
+        named = query_text({"pages": [{"text": "a storm", "photo": self.PHOTO}]}, "pages")
+        assert "a storm" in named and "AAAA" not in named
+
+    def test_a_field_of_media_alone_is_refused(self):
+        with pytest.raises(ConfigError, match="'photo', which has no text"):
+            query_text({"photo": self.PHOTO}, "photo")

@@ -54,6 +54,25 @@ def test_failed_make_is_retried():
     assert store.get("a", lambda: 1) == 1
 
 
+def test_failed_make_leaves_nothing():
+    store = LRUCache(1)
+    store.get("a", lambda: 1)
+    with pytest.raises(ZeroDivisionError):
+        store.get("b", lambda: 1 / 0)
+    assert store.get("a", lambda: 2) == 1
+
+
+def test_the_limit_is_of_sizes():
+    store = LRUCache(10, lambda key, value: value)
+    for size in (4, 5, 3):
+        store.get(size, lambda: size)  # noqa: B023
+    assert store.get(5, lambda: 0) == 5 and store.get(3, lambda: 0) == 3, "8 in all"
+    assert store.get(4, lambda: 1) == 1, "12 in all were too many"
+    assert store.get("large", lambda: 99) == 99
+    assert store.get("large", lambda: 0) == 99, "one that is larger than the limit is kept alone"
+    assert store.get(5, lambda: 2) == 2
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda store: pickle.loads(pickle.dumps(store))])
 def test_copy_begins_empty(copied):
     store = LRUCache(1)

@@ -107,7 +107,7 @@ class TestHybrid:
             Hybrid(BM25(), inventive)("q", profile_of("ab"))
 
     def test_repeated_item(self):
-        with pytest.raises(ValueError, match="two items have the id '1'"):
+        with pytest.raises(ValueError, match="items 1 and 2 have the same id '1'"):
             Hybrid(listed(1), lambda query, profile: [profile[1], profile[1]])("q", profile_of("ab"))
 
     def test_part_without_items_is_ignored(self):

@@ -210,6 +210,22 @@ def test_composite_in_evaluate():
     assert [score.parts for *_, score in result.results] == [{"task": 1.0}, {"task": 0.0}, {"task": 1.0}, {"task": 0.0}]
 
 
+def test_score_in_evaluates_files_and_table(tmp_path, capsys):
+    class Tagger(dspy.Module):
+        def forward(self, film):
+            return dspy.Prediction(tag=film)
+
+    rows = [dspy.Example(film=film, tag="comedy").with_inputs("film") for film in ("comedy", "drama")]
+    files = {kind: str(tmp_path / f"rows.{kind}") for kind in ("json", "csv")}
+    evaluate = dspy.Evaluate(
+        devset=rows, metric=Composite(exact), display_table=2, save_as_json=files["json"], save_as_csv=files["csv"]
+    )
+    assert evaluate(Tagger()).score == 50.0
+    assert [row["Composite"] for row in json.loads((tmp_path / "rows.json").read_text())] == [1.0, 0.0]
+    assert (tmp_path / "rows.csv").read_text().splitlines()[0] == "film,example_tag,pred_tag,Composite"
+    assert "Composite" in capsys.readouterr().out
+
+
 def test_composite_can_be_copied():
     assert copy.deepcopy(Composite(exact).gepa_metric)(ROW, dspy.Prediction(tag="comedy")).score == 1
 

@@ -1,0 +1,23 @@
+"""When a text repeats itself: the one definition of a loop for texts that are still being written."""
+
+_SHORTEST, _LONGEST = 6, 120  # characters of the passage that repeats
+WINDOW = 12 * _LONGEST  # characters at the end of a text that tell
+
+
+def repeats(text: str, times: int, characters: int = 0) -> bool:
+    """Whether a text ends with one passage of 6 to 120 characters, again and again.
+
+    Args:
+        text: what has been written so far.
+        times: how often the passage must stand there in a row, at least.
+        characters: how long the repetition must be as a whole, at least. Rulers and rows of a table are short.
+
+    Examples:
+        >>> repeats("It is sad. " * 5, times=5), repeats("=" * 80, times=5, characters=600)
+        (True, False)
+    """
+    for size in range(_SHORTEST, _LONGEST + 1):
+        needed = max(times, -(-characters // size))
+        if size * needed <= len(text) and text.endswith(text[-size:] * needed):
+            return True
+    return False
