@@ -12,6 +12,7 @@ import pytest
 
 import cli
 from tests.faulty import FaultyServer
+from tests.scripted import STAGES
 
 COMMANDS = {
     "predict": ["--input", "users.jsonl", "--output", "out.jsonl"],
@@ -20,7 +21,8 @@ COMMANDS = {
     "sweep": ["--limit", "40", "--task", "lamp2", "--task", "lamp3"],
     "finetune": ["--users", "40", "--method", "sft"],
 }
-TAG = "[[ ## reasoning ## ]]\nIt is funny.\n\n[[ ## tag ## ]]\ncomedy\n\n[[ ## completed ## ]]"
+ANSWER = {"reasoning": "It is a film.", **STAGES}
+TAG = "".join(f"[[ ## {name} ## ]]\n{text}\n\n" for name, text in ANSWER.items()) + "[[ ## completed ## ]]"
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def start(tmp_path):
         return processes[-1]
 
     users = [
-        {"id": f"u{n}", "description": "A film.", "profile": [{"id": "a", "description": "Fun.", "tag": "comedy"}]}
+        {"id": f"u{n}", "description": "A film.", "profile": [{"id": "a", "description": "a lighthouse", "tag": "romance"}]}
         for n in range(40)
     ]
     (tmp_path / "users.jsonl").write_text("".join(json.dumps(user) + "\n" for user in users))
@@ -92,7 +94,7 @@ def test_ctrl_c_keeps_answered_rows_and_fails_none(start, tmp_path):
         process.communicate(timeout=30)
         rows = [json.loads(line) for line in (tmp_path / "run/results/predict.jsonl").read_text().splitlines()]
     assert len(rows) >= 25
-    assert all(row["answer"] == "comedy" for row in rows)
+    assert all(row["answer"] == "romance" for row in rows)
 
 
 def test_time_limit_ends_a_compile_with_hung_calls(start, tmp_path):
@@ -109,9 +111,10 @@ def test_predict_fails_rows_that_are_not_answered_in_time(start, tmp_path):
     with FaultyServer(lambda number: "hang" if number == 7 else "", text=TAG) as server:
         process = start("predict", server, "--timeout", "2")
         _, said = process.communicate(timeout=60)
-    failures = [json.loads(line) for line in (tmp_path / "out.failed.jsonl").read_text().splitlines()]
     assert process.returncode == 3, said
-    assert sum("no answer within 2 s" in failure["error"] for failure in failures) == 1
+    (failure,) = [json.loads(line) for line in (tmp_path / "out.failed.jsonl").read_text().splitlines()]
+    assert "no answer within 2 s" in failure["error"]
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 39
 
 
 @pytest.mark.parametrize("threads", [16, 64])

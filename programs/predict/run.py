@@ -144,7 +144,7 @@ def _write(writer: PredictionWriter, row: InputRow, call: Future[dict[str, Any]]
     try:
         answer = call.result()
     except Exception as error:
-        if isinstance(error, CheckError) or (isinstance(error, LMError) and not _is_of_row(error, writer.answered)):
+        if isinstance(error, CheckError) or (isinstance(error, LMError) and not _is_of_row(error, writer.begun)):
             error.add_note(f"this was line {row.line}; --skip {row.id} leaves it out")
             raise
         plain = isinstance(error, ValueError | AssertionFailed | _UnreadableAnswer)
@@ -157,11 +157,11 @@ def _write(writer: PredictionWriter, row: InputRow, call: Future[dict[str, Any]]
         writer.answer(answer)
 
 
-def _is_of_row(error: LMError, answered: int) -> bool:
-    """Whether a model's failure may be one row's alone, after so many rows were answered."""
+def _is_of_row(error: LMError, begun: bool) -> bool:
+    """Whether a model's failure may be one row's alone; before it has answered any, it is the server's."""
     if isinstance(error, LMInvalidRequestError):
         return not isinstance(error, LMUnsupportedModelError)
-    return _is_of_server(error) and bool(answered)
+    return _is_of_server(error) and begun
 
 
 def _is_of_server(error: Exception) -> bool:

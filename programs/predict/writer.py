@@ -57,6 +57,11 @@ class PredictionWriter:
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
+    @property
+    def begun(self) -> bool:
+        """Whether any row is answered or failed, if only for now."""
+        return bool(self.answered or self.failed or self._held)
+
     def remaining(self, rows: Iterable[InputRow]) -> Iterator[InputRow]:
         """The rows that are not done yet, out of all rows of the input. Those that are done must be its beginning."""
         answers, failures = _objects(self.answers), _objects(self.failures)

@@ -1,5 +1,6 @@
 """Ctrl-C: the first one ends a command within seconds and keeps its results, a second one ends it at once."""
 
+import atexit
 import os
 import signal
 import sys
@@ -25,11 +26,12 @@ def prompt_interrupts() -> Iterator[None]:
 
     def interrupt(_: int, __: FrameType | None) -> None:
         if interrupted.is_set():
-            os._exit(INTERRUPTED)
+            _end()
         interrupted.set()
-        last_word = threading.Timer(_SECONDS, os._exit, [INTERRUPTED])
-        last_word.daemon = True
-        last_word.start()
+        atexit.register(_end)  # taking down torch and its like takes seconds
+        timer = threading.Timer(_SECONDS, _end)
+        timer.daemon = True
+        timer.start()
         deadline = sys.modules.get("r2p_dspy.engines.served.deadline")  # no call is in flight before it is imported
         if deadline is not None:
             deadline.give_up_all()
@@ -41,3 +43,9 @@ def prompt_interrupts() -> Iterator[None]:
     finally:
         if not interrupted.is_set():
             signal.signal(signal.SIGINT, before)
+
+
+def _end() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)

@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from typing import Any, TypeVar
 
 from dspy.utils.exceptions import LMError, LMProviderError, LMTimeoutError
@@ -86,7 +87,11 @@ class CallInFlight:
 
     def too_large(self) -> None:
         """End the call because of a response of more than `max_bytes`."""
-        self.give_up(LMProviderError(f"a response has more than {self.max_bytes / 1e6:g} MB, so it was given up"))
+        self.give_up(
+            LMProviderError(
+                f"a response has more than {self.max_bytes / 1e6:g} MB, so it was given up", code="response_too_large"
+            )
+        )
 
     def _submit(self, request: Request[T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(self._run(request), event_loop())
@@ -125,7 +130,7 @@ class CallInFlight:
             reason = f" (the last attempt: {' '.join(str(last).split())[:200]})" if isinstance(last, LMError) else ""
             raise LMTimeoutError(f"no answer {within}{reason}; raise the timeout (--timeout)") from last
         if self._failure is not None:
-            raise type(self._failure)(*self._failure.args)
+            raise copy(self._failure)
 
 
 @contextmanager
