@@ -35,13 +35,15 @@ def start(tmp_path):
         model = ["--model", "openai/m", "--api-base", server.api_base]
         arguments = [sys.executable, str(root / "cli.py"), command, *COMMANDS[command], *where, *model, *options]
         environment = {**os.environ, "OPENAI_API_KEY": "none", "DSPY_CACHEDIR": str(tmp_path / "cache")}
-        processes.append(
-            subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-        )
+        processes.append(subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True))
         return processes[-1]
 
     users = [
-        {"id": f"u{n}", "description": "A film.", "profile": [{"id": "a", "description": "a lighthouse", "tag": "romance"}]}
+        {
+            "id": f"u{n}",
+            "description": "A film.",
+            "profile": [{"id": "a", "description": "a lighthouse", "tag": "romance"}],
+        }
         for n in range(40)
     ]
     (tmp_path / "users.jsonl").write_text("".join(json.dumps(user) + "\n" for user in users))

@@ -84,9 +84,7 @@ class PredictionWriter:
         self._append(self.answers, row)
         self.answered += 1
 
-    def fail(
-        self, row: InputRow, reason: str, asked: bool, why: Unreadable | None = None, most: int = MOST
-    ) -> None:
+    def fail(self, row: InputRow, reason: str, asked: bool, why: Unreadable | None = None, most: int = MOST) -> None:
         """Write, now or later, why a row has no answer; raises `RunError` for the last of `most` failures in a row.
 
         An answer that cannot be read is written too, with the cause, `why`.
@@ -97,9 +95,9 @@ class PredictionWriter:
         self._held.append({"id": row.id, "line": row.line, "error": reason, **reply})
         self._failing += asked or not self.answered
         if self._failing >= most:
-            first = self._held[0]
+            first, failed = self._held[0], len(self._held)
             raise RunError(
-                f"{len(self._held)} rows failed one after another, the first at line {first['line']}: {first['error']}; "
+                f"{failed} rows failed one after another, the first at line {first['line']}: {first['error']}; "
                 "they do not count as done: correct this, then go on with --resume"
             )
         if not self._failing:

@@ -72,7 +72,7 @@ class BoundedLM(dspy.LM):
         return in_flight({**self.kwargs, **kwargs}.get("timeout"), self.max_bytes)
 
     async def _answer(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
-        """The answer, asked for again while the reply is none at all. DSPy retries every other failure that may pass."""
+        """The answer, asked for again while the reply is none at all. DSPy retries other failures that may pass."""
         for attempt in range(self.num_retries + 1):
             try:
                 return await super().acall(prompt, messages=messages, **kwargs)

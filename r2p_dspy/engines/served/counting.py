@@ -13,19 +13,16 @@ from typing import Any, Protocol
 
 
 class Receiver(Protocol):
-    """What receives responses: `max_bytes` bound each one, and `too_large` is called for one that exceeds them."""
+    """What receives responses, and says of each whether it may have so many bytes."""
 
-    @property
-    def max_bytes(self) -> int: ...
-
-    def too_large(self) -> None: ...
+    def accepts(self, size: int) -> bool: ...
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
-    """An event loop on which a response of more than its receiver's `max_bytes` is dropped as it comes.
+    """An event loop on which a response that its receiver does not accept is dropped as it comes.
 
     Args:
-        receiver: the receiver of the response to a request that is written now; None for no bound.
+        receiver: the receiver of the response to a request that is written now; None accepts everything.
     """
 
     def __init__(self, receiver: Callable[[], Receiver | None]) -> None:
@@ -59,9 +56,7 @@ class _CountingProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
-        if self._receiver is not None and self._received > self._receiver.max_bytes:
-            self._receiver.too_large()
-        else:
+        if self._receiver is None or self._receiver.accepts(self._received):
             self.protocol.data_received(data)
 
     def eof_received(self) -> bool | None:

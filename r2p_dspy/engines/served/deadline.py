@@ -26,7 +26,9 @@ from r2p_dspy.engines.served.counting import CountingLoop
 T = TypeVar("T")
 Request = Coroutine[Any, Any, T]
 
-MAX_BYTES = 8_000_000
+MAX_BYTES = 8_000_000  # of one response
+_MAX_TOGETHER = 200_000_000  # of all responses in flight
+_SMALL = 1_000_000  # a response that is given up for the others' sake is larger
 
 _current: ContextVar[CallInFlight | None] = ContextVar("r2p_call_in_flight", default=None)
 _until: ContextVar[float | None] = ContextVar("r2p_until", default=None)
@@ -49,7 +51,7 @@ class CallInFlight:
         now, until = time.monotonic(), _until.get()
         left = [limit for limit in (seconds, until and until - now) if limit is not None]
         self._ends = now + min(left) if left else None
-        self._tasks = set[asyncio.Task[Any]]()
+        self._tasks, self._size = set[asyncio.Task[Any]](), 0
         self._failure: BaseException | None = None
         self._last_attempt: BaseException | None = None
 
@@ -85,13 +87,19 @@ class CallInFlight:
         if self._tasks:
             event_loop().call_soon_threadsafe(self._cancel)
 
-    def too_large(self) -> None:
-        """End the call because of a response of more than `max_bytes`."""
-        self.give_up(
-            LMProviderError(
-                f"a response has more than {self.max_bytes / 1e6:g} MB, so it was given up", code="response_too_large"
-            )
-        )
+    def accepts(self, size: int) -> bool:
+        """Whether a response may have so many bytes; the call is given up if not."""
+        self._size = size
+        if size <= min(self.max_bytes, _SMALL):
+            return True
+        if size > self.max_bytes:
+            limit = f"more than {self.max_bytes / 1e6:g} MB"
+        elif sum(call._size for call in _open.copy()) > _MAX_TOGETHER:
+            limit = f"{size / 1e6:.1f} MB, and all in flight more than {_MAX_TOGETHER / 1e6:g} MB"
+        else:
+            return True
+        self.give_up(LMProviderError(f"a response has {limit}, so it was given up", code="response_too_large"))
+        return False
 
     def _submit(self, request: Request[T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(self._run(request), event_loop())

@@ -36,8 +36,9 @@ class ServedLM(LocalLM, BoundedLM):
             uses what DSPy knows about the model.
         prefix: settings with which the server continues an assistant's last message where it ends; `{}` if it needs
             none; None if it cannot.
-        **kwargs: as for `dspy.LM`. Steered calls use `api_base` (or `HOSTED_VLLM_API_BASE`), `timeout` (seconds, of
-            the whole answer with its corrections) and `extra_body` (vLLM's own settings; its `chat_template_kwargs` go to the chat template) too.
+        **kwargs: as for `dspy.LM`. Steered calls use `api_base` (or `HOSTED_VLLM_API_BASE`), `timeout` (seconds, of the
+            whole answer with its corrections) and `extra_body` (vLLM's own settings; its `chat_template_kwargs` go to
+            the chat template) too.
 
     Examples:
         >>> lm = ServedLM("hosted_vllm/Qwen/Qwen3-8B", api_base="http://localhost:8000/v1", reasoning=True)

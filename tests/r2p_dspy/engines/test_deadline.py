@@ -21,6 +21,7 @@ from dspy.utils.exceptions import (
 )
 
 from r2p_dspy import R2P, ConfigError, connect
+from r2p_dspy.engines.served import deadline
 from r2p_dspy.engines.served.bounded import BoundedLM
 from tests.faulty import FAULTS, FaultyServer
 
@@ -80,7 +81,10 @@ class TestFaults:
     @pytest.mark.parametrize("fault", FAULTS)
     def test_call_ends_in_time_with_an_error_of_dspy(self, fault, how):
         with FaultyServer(fault) as server:
-            lm, started = served(server, **how, timeout=1.5, num_retries=0 if fault != "retry-after" else 1), time.time()
+            lm, started = (
+                served(server, **how, timeout=1.5, num_retries=0 if fault != "retry-after" else 1),
+                time.time(),
+            )
             with pytest.raises(ERRORS[fault]) as error:
                 lm("2 + 2?")
             assert time.time() - started < 5
@@ -115,6 +119,14 @@ class TestFaults:
             with pytest.raises(LMProviderError, match=r"more than 0\.3 MB"):
                 lm("2 + 2?")
             assert len(server.requests) == 1
+
+    def test_large_responses_are_bounded_together(self, monkeypatch):
+        monkeypatch.setattr(deadline, "_MAX_TOGETHER", 5_000_000)
+        with FaultyServer("endless") as server, ThreadPoolExecutor(16) as pool:
+            lm = served(server, num_retries=0)
+            errors = [pool.submit(lm, "2 + 2?").exception for _ in range(16)]
+            assert any("all in flight more than 5 MB" in str(error()) for error in errors)
+            assert {error().code for error in errors} == {"response_too_large"}
 
     def test_large_response_within_the_bound_is_an_answer(self):
         with FaultyServer(text="é" * 1_000_000) as server:
@@ -168,8 +180,9 @@ class TestDeadline:
     def size_after_calls(lm, server, calls=150):
         """Open sockets and threads after calls that are all given up."""
         with ThreadPoolExecutor(50) as pool:
-            errors = list(pool.map(lambda _: pytest.raises(LMTimeoutError, lm, "2 + 2?"), range(calls)))
-        assert len(errors) == calls and server.hung_up()
+            errors = [pool.submit(lm, "2 + 2?").exception for _ in range(calls)]
+            assert all(isinstance(error(), LMTimeoutError) for error in errors)
+        assert server.hung_up()
         return sockets(), threading.active_count()
 
     def test_forked_process_makes_calls_of_its_own(self):
