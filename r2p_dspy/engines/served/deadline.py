@@ -17,6 +17,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 from dspy.utils.exceptions import LMError, LMProviderError, LMTimeoutError
@@ -117,6 +118,7 @@ class CallInFlight:
             return await request
         except asyncio.CancelledError as cancelled:
             self._last_attempt = cancelled.__context__  # what failed, if it was waiting to try again
+            clear_frames(cancelled.__traceback__)  # they hold what came of the response
             raise
         finally:
             self._tasks.discard(task)
