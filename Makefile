@@ -48,8 +48,8 @@ compiled: $(VENV)/.run  ## Compile the artifacts that ship, after the pocket mod
 		cp runs/compiled/$$task/program.json programs/compiled/$$task.json || exit 1; \
 	done
 
-test: $(VENV)/.dev  ## Run the tests, offline, on up to four cores (ARGS="-m slow" for the long ones)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+test: $(VENV)/.dev  ## Run the tests, offline, on up to four cores (ARGS="-m slow" for the long ones; ADAPTER=xml|json|baml)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(if $(ADAPTER),--adapter $(ADAPTER)) $(ARGS)
 
 lint: $(VENV)/.dev  ## Linters, type checker, security checks
 	@$(BIN)/ruff check .

@@ -24,7 +24,7 @@ _OWN = ("id", "label", "date", "ref", "fields")
 # Texts that could pass for the prompt's own structure: DSPy's field markers and custom-type markers, chat-template
 # tokens, and stage tags. A space inside breaks each of them.
 _MARKERS = re.compile(
-    r"\[(?=\[\s*##)|#(?=#\s*\]\])|<(?=<CUSTOM-TYPE|[|｜]|/?[A-Za-z_][\w:.-]*(\s[^<>]*)?/?>)"
+    r"\[(?=\[\s*##)|#(?=#\s*\]\])|<(?=<CUSTOM-TYPE|[|｜]|/?[^\W\d][\w:.-]*(\s[^<>]*)?/?>)"
     r"|\[(?=/?(INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\])"
 )
 _UNREADABLE = re.compile(r"[\ud800-\udfff]")  # halves of a character, as broken JSON has them; no tokenizer takes them

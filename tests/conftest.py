@@ -1,6 +1,7 @@
 """Shared by all tests: no network, no shared cache, and engines that say what a test wants."""
 
 import os
+from pathlib import Path
 
 # Before anything imports them: no prices and no models from the network, nothing from an earlier run's cache.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -9,6 +10,7 @@ os.environ["DSPY_CACHEDIR"] = os.environ.get("DSPY_CACHEDIR", os.path.join(os.pa
 
 import dspy
 import pytest
+from dspy.adapters.baml_adapter import BAMLAdapter
 from hypothesis import HealthCheck, settings
 
 from tests.endpoint import Endpoint
@@ -17,6 +19,44 @@ from tests.scripted import AsyncScriptedEngine, ScriptedEngine
 # How long an example takes says nothing on a machine that has other things to do.
 settings.register_profile("unhurried", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+ADAPTERS = {"chat": dspy.ChatAdapter, "xml": dspy.XMLAdapter, "json": dspy.JSONAdapter, "baml": BAMLAdapter}
+
+
+# The commands set the chat adapter themselves, and so do the examples' tests; frozen is the chat adapter's wording.
+_ABOUT_CHAT = {
+    "programs",
+    "finetune",
+    "metrics",
+    "test_examples.py",
+    "test_frozen_prompts.py",
+    "test_readme.py",
+    "test_your_task.py",
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--adapter", choices=[*ADAPTERS], default="chat", help="the adapter that all tests run under")
+
+
+def pytest_configure(config):
+    # Before the tests are imported: `tests.scripted.completion` writes the format of the adapter in use.
+    if config.getoption("--adapter") != "chat":
+        dspy.configure(adapter=ADAPTERS[config.getoption("--adapter")]())
+
+
+def pytest_collection_modifyitems(config, items):
+    adapter = config.getoption("--adapter")
+    for item in items:
+        where = item.path.relative_to(Path(__file__).parent)
+        if where.parts[0] in _ABOUT_CHAT or where.name.startswith("test_cli"):
+            item.add_marker(pytest.mark.chat)
+    skipped = {"chat": [], "xml": ["chat"]}.get(adapter, ["chat", "not_json"])
+    for item in items:
+        for name in skipped:
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=f"marked {name}, and this is {adapter}"))
 
 
 @pytest.fixture

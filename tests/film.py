@@ -5,7 +5,7 @@ import json
 import dspy
 
 from r2p_dspy import R2P, All, Profile
-from tests.scripted import STAGES
+from tests.scripted import STAGES, completion
 
 
 class Film(dspy.Signature):
@@ -40,22 +40,22 @@ def fields(**changes):
     return {**known, **changes}
 
 
+def chat_completion(**changes):
+    """The answer as DSPy's chat adapter wants it."""
+    with dspy.context(adapter=dspy.ChatAdapter()):
+        return completion(**changes)
+
+
 def json_completion(**changes):
     """The answer as DSPy's JSON adapter wants it."""
-    return json.dumps(fields(**changes))
+    with dspy.context(adapter=dspy.JSONAdapter()):
+        return completion(**changes)
 
 
 def xml_completion(**changes):
     """The answer as DSPy's XML adapter wants it."""
-
-    def element(name, value):
-        if isinstance(value, list):
-            return f"<{name}>{''.join(element('item', one) for one in value)}</{name}>"
-        if isinstance(value, dict):
-            return f"<{name}>{''.join(element(key, one) for key, one in value.items())}</{name}>"
-        return f"<{name}>{value}</{name}>"
-
-    return "\n".join(element(name, value) for name, value in fields(**changes).items())
+    with dspy.context(adapter=dspy.XMLAdapter()):
+        return completion(**changes)
 
 
 def markers(prompt):

@@ -1,8 +1,10 @@
 """A language model that says what it is told to: for faults, and for counting what it was asked."""
 
 import json
+import re
 import threading
 
+import dspy
 from dspy.lm15 import Message, Response, TextPart, ThinkingPart, Usage
 
 
@@ -65,11 +67,73 @@ STAGES = {
 }
 
 
+def written(**fields):
+    """An answer with these fields in the format of the adapter in use: texts, or values; None leaves a field out."""
+    fields = {name: value for name, value in fields.items() if value is not None}
+    adapter = dspy.settings.adapter
+    if isinstance(adapter, dspy.JSONAdapter):
+        return json.dumps({name: _typed(value) for name, value in fields.items()}, ensure_ascii=False)
+    if isinstance(adapter, dspy.XMLAdapter):
+        return "\n\n".join(_field(name, _typed(value)) for name, value in fields.items())
+    return "\n\n".join(
+        [*(f"[[ ## {name} ## ]]\n{_text(value)}" for name, value in fields.items()), "[[ ## completed ## ]]"]
+    )
+
+
 def completion(**changes):
-    """A completion of the film signature in the chat adapter's format; a field given as None is left out."""
-    fields = {**STAGES, **changes}
-    lines = [f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items() if value is not None]
-    return "\n\n".join([*lines, "[[ ## completed ## ]]"])
+    """A completion of the film signature in the format of the adapter in use; a field given as None is left out."""
+    return written(**{**STAGES, **changes})
+
+
+def wanted(request):
+    """The names of the fields that a request asks for."""
+    return re.findall(r"`(?:\[\[ ## |<)?(\w+)(?: ## ]]|>)?`", request.messages[-1].text)
+
+
+def opening(name):
+    """What the adapter in use has before the value of a field."""
+    if isinstance(dspy.settings.adapter, dspy.JSONAdapter):
+        return f'"{name}":'
+    return f"<{name}>" if isinstance(dspy.settings.adapter, dspy.XMLAdapter) else f"[[ ## {name} ## ]]"
+
+
+def ending(name):
+    """The mark at which the adapter in use ends a stage of the film signature; JSON has none."""
+    names = [*STAGES]
+    in_xml = isinstance(dspy.settings.adapter, dspy.XMLAdapter)
+    return f"</{name}>" if in_xml else opening(names[names.index(name) + 1])
+
+
+def after(name, text):
+    """What a completion says from the value of a field on."""
+    return text.partition(opening(name))[2].lstrip()
+
+
+def _text(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _typed(text):
+    """The value of a text that is a JSON object or list; any other text, or value, as it is."""
+    try:
+        return json.loads(text) if isinstance(text, str) and text.lstrip().startswith(("[", "{")) else text
+    except (json.JSONDecodeError, RecursionError):
+        return text
+
+
+def _field(name, value):
+    """A field as DSPy's XML adapter writes it."""
+    return _element(name, value if isinstance(value, list | dict) else f"\n{value}\n")
+
+
+def _element(name, value):
+    if isinstance(value, list):
+        return f"<{name}>{''.join(_element('item', entry) for entry in value)}</{name}>"
+    if isinstance(value, dict):
+        return f"<{name}>{''.join(_element(key, entry) for key, entry in value.items())}</{name}>"
+    if value is None:
+        return f"<{name} />"
+    return f"<{name}>{str(value).replace('&', '&amp;').replace('<', '&lt;')}</{name}>"
 
 
 def tagged(prompt, tag):

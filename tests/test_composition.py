@@ -11,7 +11,7 @@ from dspy.streaming import StreamListener, StreamResponse
 
 from r2p_dspy import load_program, save_program
 from tests.film import FILM, HISTORY, program
-from tests.scripted import AsyncScriptedEngine, ScriptedEngine, completion
+from tests.scripted import AsyncScriptedEngine, ScriptedEngine, completion, wanted, written
 
 INPUTS = {"film": FILM, "profile": HISTORY}
 EXAMPLES = [dspy.Example(**INPUTS, tag="romance").with_inputs("film", "profile") for _ in range(6)]
@@ -56,11 +56,11 @@ class StreamedEngine(ScriptedEngine):
 
 
 def answer(request):
-    prompt = request.messages[-1].text
-    if "`[[ ## why ## ]]`" in prompt:
-        return "[[ ## why ## ]]\nbecause"
-    if "`[[ ## comparison ## ]]`" in prompt:
-        return "[[ ## comparison ## ]]\nthey agree\n\n[[ ## tag ## ]]\nromance"
+    fields = wanted(request)
+    if "why" in fields:
+        return written(why="because")
+    if "comparison" in fields:
+        return written(comparison="they agree", tag="romance")
     return completion()
 
 
@@ -138,7 +138,11 @@ def test_streamify(lm, field, options, text):
 
     *pieces, prediction = asyncio.run(streamed())
     assert prediction.tag == "romance"
-    assert "".join(piece.chunk for piece in pieces if isinstance(piece, StreamResponse)).strip() == text
+    streamed = "".join(piece.chunk for piece in pieces if isinstance(piece, StreamResponse)).strip()
+    if isinstance(dspy.settings.adapter, dspy.JSONAdapter):  # DSPy passes quotes on, and what else is in a chunk
+        assert streamed.startswith(f'"{text}"')
+    else:
+        assert streamed == text
 
 
 class TestStates:

@@ -17,7 +17,7 @@ from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus
 
 from finetune.dspy_provider.jobs import Cancellable
 from finetune.dspy_provider.lm import TrainableLM
-from finetune.dspy_provider.rows import asks_for_xml
+from finetune.dspy_provider.rows import asks_for_xml, is_cut_off
 from r2p_dspy.errors import ConfigError
 
 if TYPE_CHECKING:  # loads TRL
@@ -27,7 +27,6 @@ if TYPE_CHECKING:  # loads TRL
 # batches that nearly every number of groups divides, and trains on each group once.
 _BATCHES = 840
 _batch_ids = itertools.count()  # an optimizer that is used twice must not meet an id again
-_END = "[[ ## completed ## ]]"
 
 
 class GRPOJob(Cancellable, ReinforceJob):
@@ -178,6 +177,6 @@ class GRPOJob(Cancellable, ReinforceJob):
         tokens, mask = encoded["input_ids"], encoded["completion_mask"]
         student.check_fits(len(tokens), 0)
         # An answer that was cut off has no end token that the reward could count for.
-        cut_off = f"`{_END}`" in call.prompt[-1]["content"] and not call.completion.endswith(_END)
+        cut_off = is_cut_off(call.prompt, call.completion)
         start = mask.index(1)
         return Rollout(tokens[:start], tokens[start : -1 if cut_off and call.completion else None], reward)

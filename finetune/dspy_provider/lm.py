@@ -19,11 +19,11 @@ class TrainableLM(LocalLM):
     finetuning_model: str
     rollouts: Iterator[int] | None = None  # set during training by reward: every call is another sample
 
-    def __call__(self, prompt=None, *, messages=None, **kwargs):
-        return super().__call__(prompt, messages=messages, **self._next_rollout(kwargs))
+    def __call__(self, *prompt: Any, **kwargs: Any) -> Any:
+        return super().__call__(*prompt, **self._next_rollout(kwargs))
 
-    async def acall(self, prompt=None, *, messages=None, **kwargs):
-        return await super().acall(prompt, messages=messages, **self._next_rollout(kwargs))
+    async def acall(self, *prompt: Any, **kwargs: Any) -> Any:
+        return await super().acall(*prompt, **self._next_rollout(kwargs))
 
     def copy(self, **kwargs: Any) -> TrainableLM:
         """A copy with other attributes or request parameters; see `dspy.LM.copy`."""

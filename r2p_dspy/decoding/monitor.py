@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, Self
 
-from dspy.adapters.utils import parse_value
 from pydantic import BaseModel
 
 from r2p_dspy.checks import Check
@@ -144,7 +143,7 @@ class Monitor:
                 return self._correct(section.start, text, name, "stages", f"The stage {name} must be short.")
             return None
         try:
-            value = parse_value(section.text, self._types[name])
+            value = self._marks.value(section.text, self._types[name])
         except Exception:  # pydantic, and the repair of broken JSON, raise errors of many kinds
             value = None
         if value is None or value == "":

@@ -29,17 +29,18 @@ class LocalLM(dspy.LM):
     Steered calls are not cached: the cache would return the corrected text as if nothing had been corrected.
     """
 
-    # Any: the arguments and outputs of `dspy.LM`, which are untyped.
+    # Any: the arguments and outputs of `dspy.LM`, which are untyped. What a call is given is passed on as it comes:
+    # DSPy's adapters give messages up to 3.4, and a typed prompt from 3.5 on.
 
     stop_loops = True  # a copy may differ: `lm.copy(stop_loops=False)`
 
-    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *prompt: Any, **kwargs: Any) -> Any:
         with self._sampling(kwargs):
-            return super().__call__(prompt, messages=messages, **self._uncached(kwargs))
+            return super().__call__(*prompt, **self._uncached(kwargs))
 
-    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+    async def acall(self, *prompt: Any, **kwargs: Any) -> Any:
         with self._sampling(kwargs):
-            return await super().acall(prompt, messages=messages, **self._uncached(kwargs))
+            return await super().acall(*prompt, **self._uncached(kwargs))
 
     def _uncached(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         # An engine known by its name alone is a served one, which is not steered.

@@ -8,7 +8,7 @@ from dspy.adapters import Adapter
 from dspy.adapters.utils import format_field_value
 
 from r2p_dspy.profile import Profile
-from r2p_dspy.prompting.adapter import active_adapter
+from r2p_dspy.prompting.adapter import active_adapter, suited
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import PicklableSignature, profile_field
 from r2p_dspy.values.media import MEDIUM_TOKENS, split_media
@@ -48,14 +48,22 @@ class ProfilePredict(dspy.Predict):
         self.demo_tokens = demo_tokens
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
-        shown, _ = self.prepared(inputs, active_adapter())
-        prediction: dspy.Prediction = super().forward(**shown)  # type: ignore[no-untyped-call]
+        adapter = suited(active_adapter(), self.model(inputs))
+        shown, _ = self.prepared(inputs, adapter)
+        with dspy.context(adapter=adapter):
+            prediction: dspy.Prediction = super().forward(**shown)  # type: ignore[no-untyped-call]
         return prediction
 
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
-        shown, _ = self.prepared(inputs, active_adapter())
-        prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
+        adapter = suited(active_adapter(), self.model(inputs))
+        shown, _ = self.prepared(inputs, adapter)
+        with dspy.context(adapter=adapter):
+            prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
         return prediction
+
+    def model(self, inputs: Mapping[str, Any]) -> Any:
+        """The LM of a call with these arguments."""
+        return inputs.get("lm") or self.lm or dspy.settings.lm
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
@@ -105,10 +113,11 @@ class ProfilePredict(dspy.Predict):
         demos = self.usable_demos(given)
         items = Profile.of(inputs.get(self.profile)).local()
         inputs = {name: self._local_turns(value) for name, value in inputs.items()}
-        lm = inputs.get("lm") or self.lm or dspy.settings.lm
         fields = {name: value for name, value in inputs.items() if name in self.signature.input_fields}
         limit = {**self.config, **inputs.get("config", {})}.get("max_tokens")
-        items, demos, truncated = shorten(lm, adapter, self.signature, demos, fields, self.profile, items, limit)
+        items, demos, truncated = shorten(
+            self.model(inputs), adapter, self.signature, demos, fields, self.profile, items, limit
+        )
         return {**inputs, "demos": demos, self.profile: items}, truncated
 
     def _local_turns(self, value: Any) -> Any:

@@ -10,7 +10,7 @@ from dspy.adapters import Adapter
 from dspy.signatures.signature import ensure_signature
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy.decoding.carriers import FieldMarkers, StageMarks, ThoughtTags
+from r2p_dspy.decoding.carriers import ThoughtTags, field_marks
 from r2p_dspy.decoding.monitor import Monitor, enforced
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.engines.families import hides_thoughts
@@ -20,7 +20,7 @@ from r2p_dspy.modules.steps import Call, Steps, arun, run
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.prediction import Details, R2PPrediction, Reasoning
 from r2p_dspy.profile import Profile
-from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter
+from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter, suited
 from r2p_dspy.prompting.causes import Unreadable, unread, unreadable_of
 from r2p_dspy.prompting.citations import as_shown
 from r2p_dspy.prompting.parsing import cited, read_thought, written_order
@@ -31,6 +31,7 @@ from r2p_dspy.template import TEMPLATE, Template
 from r2p_dspy.values.typed import labels_of
 
 CUT_OFF = "the answer was cut off at the token limit; what was read of it may lack its end"
+_CHAT_ONLY = "the model knows the chat adapter's format alone, so {} was not used"
 _HIDDEN = "the model hides its thoughts, so it was asked for the stages in the text of its answer"
 
 
@@ -125,8 +126,10 @@ class Reason(ProfilePredict):
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         inputs = {**inputs, self.profile: Profile.of(inputs.get(self.profile))}
-        adapter = RecordingAdapter.of(active_adapter(), guide="" if self.thought is None else guide(self.template))
-        hidden = self.thought is not None and hides_thoughts(inputs.get("lm") or self.lm or dspy.settings.lm)
+        lm, configured = self.model(inputs), active_adapter()
+        suiting = suited(configured, lm)
+        adapter = RecordingAdapter.of(suiting, guide="" if self.thought is None else guide(self.template))
+        hidden = self.thought is not None and hides_thoughts(lm)
         if hidden:  # the thought becomes an output in the text
             kinds = adapter.native_response_types
             adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
@@ -138,9 +141,10 @@ class Reason(ProfilePredict):
             seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
             plain = self.details_of(seen, outcome, completion)
             cut_off = bool(replies) and replies[-1].finish == "length"
+            other = [] if suiting is configured else [_CHAT_ONLY.format(type(configured).__name__)]
             return replace(
                 plain,
-                warnings=[*plain.warnings, *[_HIDDEN] * hidden, *[CUT_OFF] * cut_off],
+                warnings=[*plain.warnings, *other, *[_HIDDEN] * hidden, *[CUT_OFF] * cut_off],
                 interventions=[*monitors[0].interventions] if monitors else [],
                 correction_mode=monitors[0].correction_mode if monitors else "retry",
                 truncated_chars=truncated,
@@ -168,13 +172,9 @@ class Reason(ProfilePredict):
     ) -> Callable[[], Monitor] | None:
         """What makes a monitor for each answer of a call; None where nothing is to be monitored, or nothing can be."""
         checks, most = enforced()
-        marks: StageMarks = ThoughtTags(self.template)
-        if self.thought is None:
-            marks = FieldMarkers(self.stages, self.answers)
-            # The JSON and XML adapters are subclasses of the chat adapter, and write no such marks.
-            if not isinstance(adapter, dspy.ChatAdapter) or isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter):
-                return None
-        if most < 1:
+        in_thought = self.thought is not None
+        marks = ThoughtTags(self.template) if in_thought else field_marks(adapter, self.stages, self.answers)
+        if marks is None or most < 1:
             return None
         fields = {name: value for name, value in shown.items() if name in self.signature.input_fields}
         inputs = Inputs(fields=fields, items=shown[self.profile], labels=self.labels)

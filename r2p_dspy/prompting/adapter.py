@@ -52,7 +52,22 @@ class Completion(NamedTuple):
 
 def active_adapter() -> Adapter:
     """The adapter that a predictor would use now."""
-    return dspy.settings.adapter or dspy.ChatAdapter()
+    return dspy.settings.adapter or dspy.ChatAdapter()  # DSPy 3.4's own default; that of 3.5 is the XML adapter
+
+
+def writes_markers(adapter: Adapter) -> bool:
+    """Whether an adapter's answers have the chat adapter's field markers; not those of its JSON and XML subclasses."""
+    return isinstance(adapter, dspy.ChatAdapter) and not isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter)
+
+
+def suited(adapter: Adapter, lm: object) -> Adapter:
+    """The adapter itself, or a chat adapter for a model that was trained on that alone, such as the pocket model."""
+    knows_markers_only = getattr(getattr(lm, "engine", None), "knows_markers_only", False)
+    if not knows_markers_only or writes_markers(adapter):
+        return adapter
+    chat = RecordingAdapter.of(dspy.ChatAdapter(callbacks=adapter.callbacks))
+    chat._layers = adapter._layers if isinstance(adapter, RecordingAdapter) else chat._layers
+    return chat
 
 
 @dataclass(frozen=True)

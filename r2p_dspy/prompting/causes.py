@@ -155,7 +155,8 @@ def _problem(error: AdapterParseError) -> str:
     missing.sort(key=lambda name: signature.output_fields[name].annotation is dspy.Reasoning)
     if missing:
         return f"the field {missing[0]} is missing"
-    named = re.search(r"Failed to parse field (\w+)", str(error))
-    if named is None or named[1] not in signature.output_fields:
-        return "the answer cannot be read"
-    return f"the field {named[1]} is not of its type"
+    for name, info in signature.output_fields.items():
+        # The XML adapter says the field's definition, not its name.
+        if re.search(rf"Failed to parse field ({re.escape(name)}\b|{re.escape(str(info))} with)", str(error)):
+            return f"the field {name} is not of its type"
+    return "the answer cannot be read"

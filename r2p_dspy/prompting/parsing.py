@@ -12,10 +12,11 @@ from r2p_dspy.checks import evidence_of
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.prompting import tags
+from r2p_dspy.prompting.xml import elements
 from r2p_dspy.template import Template
 
-# How a field is marked by the Chat, XML and JSON adapters.
-_MARKS = (r"(?m)^[^\S\n]*\[\[ ## {} ## \]\]", r"<{}>", r'"{}"\s*:')
+# How a field is marked by the Chat and JSON adapters.
+_MARKS = (r"(?m)^[^\S\n]*\[\[ ## {} ## \]\]", r'"{}"\s*:')
 
 
 def given(fields: Mapping[str, Any]) -> Profile:
@@ -62,6 +63,10 @@ def written_order(text: str, names: dict[str, str]) -> tuple[str, ...]:
     for mark in _MARKS:
         places = {key: re.search(mark.format(name), text) for key, name in names.items()}
         by_format.append({place.start(): key for key, place in places.items() if place})
+    starts: dict[str, int] = {}
+    for element in elements(names.values(), text):
+        starts.setdefault(element.name, element.start)
+    by_format.append({starts[name]: key for key, name in names.items() if name in starts})
     first = min(filter(None, by_format), key=min, default={})
     return tuple(first[start] for start in sorted(first))
 

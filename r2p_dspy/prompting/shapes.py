@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +13,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.prompting.labels import Parse, parse_by_meaning
+from r2p_dspy.prompting.xml import parse_lenient
 from r2p_dspy.values.typed import allows_none
 
 # The formats of DSPy's adapters, and how each marks a field. BAML's answers are JSON.
@@ -87,7 +89,7 @@ def _other_formats(
 
 def _parse(parse: Parse, signature: type[dspy.Signature], text: str) -> dict[str, Any]:
     try:
-        return parse_by_meaning(parse, signature, text)
+        return parse_by_meaning(partial(parse_lenient, parse), signature, text)
     except RecursionError:  # the repair of JSON follows thousands of brackets down
         raise AdapterParseError(
             adapter_name=type(getattr(parse, "__self__", None)).__name__,

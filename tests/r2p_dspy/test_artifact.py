@@ -31,6 +31,7 @@ from r2p_dspy import (
     write_artifact,
 )
 from r2p_dspy.artifact_file import Predictor
+from r2p_dspy.prompting.adapter import active_adapter
 from tests.film import HISTORY, Film, ask, program
 from tests.scripted import completion
 
@@ -40,9 +41,7 @@ GENRE = Film.delete("tag").append("genre", dspy.OutputField(), str)
 def compiled():
     """A program with instructions and a demo that it had not when it was built."""
     module = program()
-    outputs = dspy.ChatAdapter().parse(
-        module.reason.signature, completion(requirements="a demo's «requirement»\u2028\n")
-    )
+    outputs = active_adapter().parse(module.reason.signature, completion(requirements="a demo's «requirement»\u2028\n"))
     module.reason.demos = [dspy.Example(film="demo film", profile=Profile.of(HISTORY).local(), **outputs)]
     module.reason.signature = module.reason.signature.with_instructions("Choose well.")
     return module

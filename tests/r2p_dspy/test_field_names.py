@@ -27,7 +27,7 @@ from r2p_dspy import (
 from r2p_dspy.checks import approved
 from r2p_dspy.outcome import RunningOutcome
 from tests.film import FILM, HISTORY
-from tests.scripted import STAGES
+from tests.scripted import STAGES, written
 
 KINDS = (Outcome, Inputs, R2PPrediction, dspy.Signature, str)
 PUBLIC = {name for kind in KINDS for name in dir(kind) if not name.startswith("_")}
@@ -49,7 +49,7 @@ def signature(name):
 def answering(module, name):
     """The right completion, with each stage in the field that it has beside an output of this name."""
     values = {**{field: STAGES[stage] for stage, field in module.reason.stages.items()}, name: "romance"}
-    return "\n\n".join(f"[[ ## {field} ## ]]\n{value}" for field, value in values.items())
+    return written(**values)
 
 
 @pytest.mark.parametrize("name", NAMES)

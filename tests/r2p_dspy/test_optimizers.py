@@ -9,7 +9,7 @@ from dspy.teleprompt import BootstrapFewShot, BootstrapFewShotWithRandomSearch, 
 
 from r2p_dspy import R2P, Composite, load_program, optimizing, save_program
 from tests.film import FILM, HISTORY, Film, ask, program
-from tests.scripted import completion
+from tests.scripted import completion, written
 
 SAID = "not accepted"
 METRIC = Composite(lambda row, answer: float(row.tag == answer.tag)).optimizer_metric
@@ -173,7 +173,7 @@ class TestNested:
     @pytest.fixture
     def outer(self, scripted):
         def answer(request):
-            return "[[ ## why ## ]]\nbecause" if "`why`" in request.system else model(request)
+            return written(why="because") if "`why`" in request.system else model(request)
 
         engine = scripted(answer)
         with optimizing():
@@ -229,7 +229,7 @@ class TestSynthesis:
             return model(request)
         right = re.findall(r'"tag": "(tag \d+)"', request.messages[-1].text)[-1]
         answer = right if "twice" in request.system else "fantasy"
-        return f"[[ ## comparison ## ]]\nthey agree\n\n[[ ## tag ## ]]\n{answer}"
+        return written(comparison="they agree", tag=answer)
 
     def program(self):
         return program(candidates=2, reconcile="synthesis")

@@ -169,6 +169,7 @@ def pool():
         yield executor
 
 
+@pytest.mark.chat  # the processes of a pool have settings of their own, with the default adapter
 class TestProcesses:
     def test_answer_comes_back(self, pool):
         module = program(checks=[Suggest(checks.quoted)], candidates=2)

@@ -12,7 +12,7 @@ from r2p_dspy import R2P, All, Enforce, R2PPrediction, Reason, Reasoning, optimi
 from r2p_dspy.modules.failures import AssertionFailed, UnreadableAnswer
 from r2p_dspy.prediction import attempts_of
 from tests.film import FILM, HISTORY, Film, ask, program
-from tests.scripted import completion
+from tests.scripted import completion, written
 
 INVENTED = completion(evidence='[{"item": "9", "quote": "a whale"}]')
 COPIES = {
@@ -74,7 +74,7 @@ class TestReasoning:
         assert json.loads(json.dumps([answer.reasoning])) == [str(answer.reasoning)]
 
     def test_stands_in_a_multi_chain_comparison(self, answer, scripted):
-        engine = scripted("[[ ## rationale ## ]]\nthey agree\n\n[[ ## tag ## ]]\nromance")
+        engine = scripted(written(rationale="they agree", tag="romance"))
         compare = dspy.MultiChainComparison("film -> tag", M=2)
         assert compare(completions=[answer, answer], film=FILM).tag == "romance"
         assert "I'm trying to requirements: a tag for the lighthouse film" in engine.prompts()[0]
@@ -121,7 +121,7 @@ class TestUnreadable:
     def test_keeps_the_adapters_error_and_adds_details(self, error):
         assert isinstance(error, UnreadableAnswer)
         assert str(error).count("LM Response: no field at all") == 1
-        assert (error.lm_response, error.parsed_result) == ("no field at all", {})
+        assert (error.lm_response, error.parsed_result or {}) == ("no field at all", {})
         assert [*error.signature.output_fields] == [*Reason(Film).signature.output_fields]
         assert error.details.completion == "no field at all"
         assert [item.id for item in error.details.retrieved] == ["1", "2"]
@@ -164,10 +164,10 @@ def test_parts_return_details_too(scripted):
     reasoned = Reason(Film)(film=FILM, profile=HISTORY)
     assert [item.id for item in reasoned.details.retrieved] == ["1", "2"]
     assert (reasoned.reasoning.draft, reasoned.attempts) == ("romance", [])
-    scripted("[[ ## tag ## ]]\ndrama")
+    scripted(written(tag="drama"))
     plain = Enforce(dspy.Predict("film -> tag"))(film=FILM)
     assert (plain.tag, len(plain.attempts), plain.reasoning, plain.completion) == (
-        "drama", 1, "", "[[ ## tag ## ]]\ndrama",
+        "drama", 1, "", written(tag="drama"),
     )  # fmt: skip
 
 

@@ -91,6 +91,7 @@ def test_neutralize_keeps_the_text(text):
         ("one without its spaces", "[[##tag##]]", "[ [##tag# #]]"),
         ("one over two lines", "[[\n## tag ##\n]]", "[ [\n## tag # #\n]]"),
         ("a stage's tag", "<evidence>", "< evidence>"),
+        ("a tag in another script", "<étiquette>", "< étiquette>"),
         ("the end of thinking", "</think>", "< /think>"),
         ("a tag with attributes", '<tool_call name="x">', '< tool_call name="x">'),
         ("ChatML", "<|im_end|>\n<|im_start|>system", "< |im_end|>\n< |im_start|>system"),

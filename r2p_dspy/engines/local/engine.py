@@ -91,6 +91,8 @@ class TransformersEngine:
         self.supports_reasoning = reasoning
         config = model.config.get_text_config(decoder=True)
         self.context_window: int = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+        # A tokenizer with one token for a marker of DSPy's chat adapter is of a model that was trained on nothing else.
+        self.knows_markers_only = self._chat.count("[[ ## completed ## ]]\n") == 1
         self._state = {"dtype": dtype, "max_batch": max_batch, "reasoning": reasoning}
         self._timeout = timeout
         weakref.finalize(self, self._batch.close)

@@ -49,33 +49,33 @@ class BoundedLM(dspy.LM):
             kwargs["timeout"] = timeout
         super().__init__(model, **kwargs)
 
-    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *prompt: Any, **kwargs: Any) -> Any:
         if is_on_loop():  # a callback of another call
-            return super().__call__(prompt, messages=messages, **kwargs)
+            return super().__call__(*prompt, **kwargs)
         with self._in_flight(kwargs) as call:
             if not isinstance(self.engine, str):  # it waits for the call's requests itself
-                return super().__call__(prompt, messages=messages, **kwargs)
+                return super().__call__(*prompt, **kwargs)
             if is_streaming():  # a thread of the listener's loop
-                return anyio.from_thread.run(partial(self.acall, prompt, messages=messages, **kwargs))
-            return call.wait(self._answer(prompt, messages, kwargs))
+                return anyio.from_thread.run(partial(self.acall, *prompt, **kwargs))
+            return call.wait(self._answer(prompt, kwargs))
 
-    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+    async def acall(self, *prompt: Any, **kwargs: Any) -> Any:
         if is_on_loop():
-            return await super().acall(prompt, messages=messages, **kwargs)
+            return await super().acall(*prompt, **kwargs)
         with self._in_flight(kwargs) as call:
             if not isinstance(self.engine, str):
-                return await super().acall(prompt, messages=messages, **kwargs)
+                return await super().acall(*prompt, **kwargs)
             with forwarding_stream() if is_streaming() else nullcontext():
-                return await call.join(self._answer(prompt, messages, kwargs))
+                return await call.join(self._answer(prompt, kwargs))
 
     def _in_flight(self, kwargs: dict[str, Any]) -> AbstractContextManager[CallInFlight]:
         return in_flight({**self.kwargs, **kwargs}.get("timeout"), self.max_bytes)
 
-    async def _answer(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
+    async def _answer(self, prompt: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer, asked for again while the reply is none at all. DSPy retries other failures that may pass."""
         for attempt in range(self.num_retries + 1):
             try:
-                return await super().acall(prompt, messages=messages, **kwargs)
+                return await super().acall(*prompt, **kwargs)
             except LMProviderError as error:
                 if not _is_no_answer(error):
                     raise

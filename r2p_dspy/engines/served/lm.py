@@ -74,23 +74,23 @@ class ServedLM(LocalLM, BoundedLM):
         except (LM15Error, LMError):
             return None
 
-    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *prompt: Any, **kwargs: Any) -> Any:
         with self._in_flight(kwargs):
             for lm in self._steerable():
                 try:
-                    return lm(prompt, messages=messages, **{**kwargs, "cache": False})
+                    return lm(*prompt, **{**kwargs, "cache": False})
                 except LMUnsupportedFeatureError:
                     pass  # raised before a steer was made
-            return super().__call__(prompt, messages=messages, **kwargs)
+            return super().__call__(*prompt, **kwargs)
 
-    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+    async def acall(self, *prompt: Any, **kwargs: Any) -> Any:
         with self._in_flight(kwargs):
             for lm in self._steerable():
                 try:
-                    return await lm.acall(prompt, messages=messages, **{**kwargs, "cache": False})
+                    return await lm.acall(*prompt, **{**kwargs, "cache": False})
                 except LMUnsupportedFeatureError:
                     pass
-            return await super().acall(prompt, messages=messages, **kwargs)
+            return await super().acall(*prompt, **kwargs)
 
     def dump_state(self) -> dict[str, Any]:
         own = {"reasoning": self.reasoning, "prefix": self.prefix}

@@ -17,16 +17,16 @@ from dspy.teleprompt.grpo import GRPO
 from cli import cli
 from finetune.dspy_provider.provider import trainable
 from finetune.dspy_provider.rollouts import Rollouts
-from finetune.dspy_provider.rows import normalize_exported_row
+from finetune.dspy_provider.rows import is_cut_off, normalize_exported_row
 from programs.data import dataset as data
 from programs.tasks.program import r2p
 from programs.tasks.task_file import task_of
 from r2p_dspy import connect, optimizing
 from r2p_dspy.prompting.tags import render
 from r2p_dspy.template import TEMPLATE
-from tests.film import FILM, HISTORY, ask, program
+from tests.film import FILM, HISTORY, Film, ask, program
 from tests.finetune.tiny import tiny_student
-from tests.scripted import STAGES, completion
+from tests.scripted import STAGES, completion, opening, written
 
 TASK = task_of("lamp2")
 THOUGHT = render(TEMPLATE, STAGES)
@@ -76,16 +76,21 @@ def logged(job):
 class TestRows:
     """What is trained on is what the model is asked and answers when the program runs."""
 
-    def exported(self, module, scripted, written, thinks, demos=()):
+    @pytest.fixture(params=[dspy.ChatAdapter(), dspy.XMLAdapter()], ids=["chat", "xml"], autouse=True)
+    def adapter(self, request):
+        with dspy.context(adapter=request.param):
+            yield request.param
+
+    def exported(self, module, scripted, text, thinks, demos=()):
         """A call's row as DSPy exports it, and the call itself."""
-        engine = scripted(written, supports_reasoning=thinks)
+        engine = scripted(text, supports_reasoning=thinks)
         predictor = module.predictors()[0]
         predictor.demos = list(demos)
         with dspy.context(trace=[]):
             ask(module)
             ((_, inputs, outputs),) = dspy.settings.trace
         called = predictor.signature
-        exported = dspy.ChatAdapter().format_finetune_data(called, predictor.demos, inputs, outputs)["messages"]
+        exported = dspy.settings.adapter.format_finetune_data(called, predictor.demos, inputs, outputs)["messages"]
         request = engine.requests[-1]
         prompt = [{"role": message.role, "content": message.text} for message in request.messages]
         return exported, [{"role": "system", "content": request.system}, *prompt] if request.system else prompt
@@ -94,16 +99,16 @@ class TestRows:
         return [message["content"] for message in messages]
 
     def test_thinking_carrier(self, scripted):
-        answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
+        answer = written(tag="romance")
         exported, prompt = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
-        assert "[[ ## reasoning ## ]]" in exported[-1]["content"] and "<think>" not in exported[-1]["content"]
+        assert opening("reasoning") in exported[-1]["content"] and "<think>" not in exported[-1]["content"]
         call = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=True)
         assert self.texts(call.prompt) == self.texts(prompt)
         assert call.completion == f"<think>\n{THOUGHT}\n</think>\n\n{answer}" and call.thinks
 
     def test_thinking_carrier_drops_demos(self, scripted):
         demo = dspy.Example(film="x", profile=HISTORY, reasoning=THOUGHT, tag="fantasy")
-        answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
+        answer = written(tag="romance")
         exported, prompt = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True, [demo])
         assert len(exported) == 5
         assert self.texts(
@@ -111,7 +116,9 @@ class TestRows:
         ) == self.texts(prompt)
 
     def test_model_without_thinking(self, scripted):
-        answer = f"[[ ## reasoning ## ]]\n{THOUGHT}\n\n[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
+        answer = dspy.settings.adapter.format_assistant_message_content(
+            program(carrier="thinking").reason.signature, {"reasoning": THOUGHT, "tag": "romance"}
+        ).rstrip()
         exported, prompt = self.exported(program(carrier="thinking"), scripted, answer, False)
         call = normalize_exported_row(exported[:-1], exported[-1]["content"], thinks=False)
         assert self.texts(call.prompt) == self.texts(prompt)
@@ -143,19 +150,16 @@ class TestRows:
         assert call.completion == f"<think>\nSo [[ ## answer ## ]] it is.\n</think>\n\n{text}"
 
     def test_unreadable_answer_is_kept(self, scripted):
-        answer = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
+        answer = written(tag="romance")
         exported, prompt = self.exported(program(carrier="thinking"), scripted, (THOUGHT, answer), True)
         call = normalize_exported_row(exported[:-1], "[[ ## tg ## ]] mad", thinks=True)
         assert self.texts(call.prompt) == self.texts(prompt)
         assert call.completion == "[[ ## tg ## ]] mad" and not call.thinks
 
-    def test_xml(self):
-        inputs = {"film": FILM, "profile": HISTORY}
-        thinking, fields = program(carrier="thinking").reason.signature, program().reason.signature
-        with pytest.raises(ValueError, match="use dspy.ChatAdapter"):
-            normalize_exported_row(dspy.XMLAdapter().format(thinking, [], inputs), "<tag>romance</tag>", thinks=True)
-        prompt = dspy.XMLAdapter().format(fields, [], inputs)
-        assert normalize_exported_row(prompt, "<tag>romance</tag>\n", thinks=True).prompt == prompt
+    def test_cut_off_answers(self, adapter):
+        prompt = adapter.format(Film, [], {"film": FILM, "profile": HISTORY})
+        whole = written(tag="romance")
+        assert not is_cut_off(prompt, whole) and is_cut_off(prompt, whole[:-4])
 
 
 class TestFinetuning:

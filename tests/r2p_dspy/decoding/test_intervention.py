@@ -8,16 +8,19 @@ from dspy.lm15 import Message, Response, TextPart, Usage
 
 from r2p_dspy import TEMPLATE, Assert, Evidence, optimizing
 from r2p_dspy.checks import BUILT_IN
-from r2p_dspy.decoding.carriers import FieldMarkers, ThoughtTags
+from r2p_dspy.decoding.carriers import ThoughtTags, field_marks
 from r2p_dspy.decoding.monitor import Monitor
 from r2p_dspy.decoding.steering import generate_steered, next_steer
 from r2p_dspy.errors import CheckError
 from r2p_dspy.outcome import Inputs, unshadowed
 from r2p_dspy.profile import Profile
+from r2p_dspy.prompting.adapter import active_adapter
 from tests.film import FILM, HISTORY, ask, program
 from tests.r2p_dspy.modules.test_thinking import ANSWER, thought
-from tests.scripted import STAGES, AsyncScriptedEngine, ScriptedEngine, completion
+from tests.scripted import STAGES, AsyncScriptedEngine, ScriptedEngine, after, completion, opening
 
+MARKS = field_marks(active_adapter(), {name: name for name in STAGES if name != "tag"}, ["tag"])
+pytestmark = pytest.mark.not_json  # JSON answers are corrected by a retry
 GOOD = completion()
 EVIDENCE = STAGES["evidence"]
 INPUTS = Inputs(fields={"film": FILM}, items=Profile.of(HISTORY).local())
@@ -74,13 +77,9 @@ def steerable():
         context.__exit__(None, None, None)
 
 
-def fields():
-    return FieldMarkers({name: name for name in STAGES if name != "tag"}, ["tag"])
-
-
 def read(text, running=None, checks=BUILT_IN, most=2, **options):
     """What a monitor says of a text that comes letter by letter, and how much of it there was then."""
-    monitor = Monitor(running or fields(), TEMPLATE, checks, INPUTS, most, **options)
+    monitor = Monitor(running or MARKS, TEMPLATE, checks, INPUTS, most, **options)
     for end in range(1, len(text) + 1):
         if (correction := monitor(text[:end])) is not None:
             return correction, text[:end], monitor
@@ -120,15 +119,15 @@ def test_mistake_is_corrected_at_once(why, changes, stage, check, message):
     (intervention,) = monitor.interventions
     assert (intervention.stage, intervention.check) == (stage, check) and message in intervention.message
     assert message in correction.note
-    good = [f"[[ ## {name} ## ]]\n{value}" for name, value in STAGES.items()][: list(STAGES).index(stage)]
+    good = GOOD.split("\n\n")[: list(STAGES).index(stage)]
     assert so_far[: correction.kept] == "\n\n".join(good)
-    assert correction.opening == f"\n\n[[ ## {stage} ## ]]\n"
-    assert len(so_far) < len(completion(**changes)) - 20, "long before the end"
+    assert correction.opening == f"\n\n{opening(stage)}\n"
+    assert len(so_far) < len(completion(**changes)) - 10, "before the end"
 
 
 def test_long_preamble_is_cut_short():
     correction, so_far, _ = read("Okay, let me think about what this user may want of me. " * 60, stage_tokens=50)
-    assert correction.kept <= len(so_far) and correction.opening == "\n\n[[ ## requirements ## ]]\n"
+    assert correction.kept <= len(so_far) and correction.opening == f"\n\n{opening('requirements')}\n"
     assert len(so_far) < 50 * 4 + 100
 
 
@@ -156,7 +155,8 @@ def test_no_correction_after_the_last_intervention():
     bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
     assert read(bad, most=0)[0] is None
     correction, so_far, monitor = read(bad, most=1)
-    text = so_far[: correction.kept] + correction.opening + '[{"item": "8", "quote": "x"}]\n\n[[ ## preferences ## ]]\n'
+    still_bad = completion(evidence=EVIDENCE.replace('"1"', '"8"'))
+    text = so_far[: correction.kept] + correction.opening + after("evidence", still_bad)
     assert monitor(text) is None
 
 
@@ -200,14 +200,14 @@ class TestR2P:
 
     def test_corrected_answer_shows_no_trace(self, steerable):
         bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
-        rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
+        rest = after("evidence", GOOD)
         engine = steerable(bad, rest)
         answer = ask(program())
         assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stream")
         assert len(engine.requests) == 1
-        stopped, (_, note, opening), ended = engine.log
+        stopped, (_, note, opened), ended = engine.log
         assert stopped < len(bad) and ended == len(rest)
-        assert note == "\n(Wait. There is no item 7; cite only 1, 2.)" and opening == "\n\n[[ ## evidence ## ]]\n"
+        assert note == "\n(Wait. There is no item 7; cite only 1, 2.)" and opened == f"\n\n{opening('evidence')}\n"
         (intervention,) = answer.interventions
         assert (intervention.stage, intervention.check) == ("evidence", "cited")
         first, second = answer.attempts
@@ -225,16 +225,10 @@ class TestR2P:
 
     def test_async_too(self, steerable):
         bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
-        rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
+        rest = after("evidence", GOOD)
         steerable(bad, rest)
         answer = asyncio.run(program().acall(film=FILM, profile=HISTORY))
         assert (answer.tag, len(answer.interventions)) == ("romance", 1)
-
-    @pytest.mark.parametrize("adapter", [dspy.JSONAdapter(), dspy.XMLAdapter()])
-    def test_other_adapters_fall_back_to_retry(self, steerable, adapter):
-        steerable(GOOD)
-        with dspy.context(adapter=adapter), optimizing():
-            assert ask(program(max_backtracks=0)).correction_mode == "retry"
 
     def test_max_interventions_zero(self, steerable):
         steerable(completion(evidence=EVIDENCE.replace('"1"', '"7"')))
@@ -244,7 +238,7 @@ class TestR2P:
 
     def test_trace_holds_the_corrected_answer(self, steerable):
         bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
-        rest = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
+        rest = after("evidence", GOOD)
         steerable(bad, rest)
         with dspy.context(trace=[]):
             ask(program())

@@ -16,14 +16,15 @@ from r2p_dspy.engines.served.server import Server
 from tests.film import FILM, HISTORY, ask, program
 from tests.r2p_dspy.decoding.test_steering import Once
 from tests.r2p_dspy.modules.test_thinking import ANSWER, thought
-from tests.scripted import STAGES, completion
+from tests.scripted import STAGES, after, completion, ending, opening
 from tests.served import Dies, Ends, Hangs, Refuses, ScriptedServer, Stalls
 
 EVIDENCE = STAGES["evidence"]
 GOOD = completion()
 BAD = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
-REST = f"{EVIDENCE}\n\n" + GOOD[GOOD.index("[[ ## preferences") :]
-CUT = BAD[: BAD.index("[[ ## preferences ## ]]") + len("[[ ## preferences ## ]]")]  # where the mistake shows
+REST = after("evidence", GOOD)
+CUT = BAD[: BAD.index(ending("evidence")) + len(ending("evidence"))]  # where the mistake shows
+pytestmark = pytest.mark.not_json  # JSON answers are corrected by a retry
 
 
 @pytest.fixture
@@ -143,7 +144,8 @@ class TestR2P:
         ]
         assert server.hangs_up()
         assert server.prompts()[1].endswith(
-            f"{STAGES['requirements']}\n(Wait. There is no item 7; cite only 1, 2.)\n\n[[ ## evidence ## ]]\n"
+            f"{GOOD[: GOOD.index(opening('evidence'))].rstrip()}"
+            f"\n(Wait. There is no item 7; cite only 1, 2.)\n\n{opening('evidence')}\n"
         )
         (used,) = answer.get_lm_usage().values()
         assert used["completion_tokens"] == len(CUT) + len(REST) + 1
@@ -225,7 +227,7 @@ def _complete(server):
         return ServedEngine(Server(server.api_base, "none", 60.0), {}).complete(request)
 
 
-MARKS = [f"[[ ## {name} ## ]]" for name in list(STAGES)[1:]]  # each ends a stage
+MARKS = [ending(name) for name in STAGES if name != "tag"]
 
 
 class Continues:
@@ -280,7 +282,7 @@ class TestStages:
             ("evidence", "cited")
         ]
         beginnings = [body["messages"][-1]["content"] for body in server.bodies("/v1/chat/completions")[1:]]
-        assert beginnings[1].endswith("cite only 1, 2.)\n\n[[ ## evidence ## ]]\n")
+        assert beginnings[1].endswith(f"cite only 1, 2.)\n\n{opening('evidence')}\n")
         assert not any("preferences" in text for text in beginnings[:2]), "no stage was written in vain"
         assert "Wait" not in str(answer.outcome)
 
@@ -293,7 +295,7 @@ class TestStages:
         assert server.bodies("/v1/chat/completions")[0]["stop"] == ["</requirements>"]
 
     def test_missing_stage_is_noticed(self, serve):
-        bad = GOOD.replace(f"[[ ## evidence ## ]]\n{EVIDENCE}\n\n", "")
+        bad = completion(evidence=None)
         answer, _ = self.answers(serve, bad, REST)
         assert (answer.tag, answer.violations, answer.correction_mode) == ("romance", [], "stages")
         assert [(intervention.stage, intervention.check) for intervention in answer.interventions] == [

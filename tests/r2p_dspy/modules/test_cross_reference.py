@@ -21,7 +21,7 @@ from r2p_dspy import (
 )
 from r2p_dspy.modules.voting import choose, due
 from tests.film import FILM, HISTORY, ask, program
-from tests.scripted import completion
+from tests.scripted import completion, written
 
 ROMANCE = completion()
 FANTASY = completion(
@@ -51,7 +51,7 @@ def candidates_with(*answers, **changes):
 
 
 def compared(tag, comparison="they agree"):
-    return f"[[ ## comparison ## ]]\n{comparison}\n\n[[ ## tag ## ]]\n{tag}\n\n[[ ## completed ## ]]"
+    return written(comparison=comparison, tag=tag)
 
 
 class TestChoose:
@@ -278,7 +278,7 @@ class TestFailures:
 
 
 def test_around_any_module(scripted):
-    scripted(*[f"[[ ## reasoning ## ]]\nhm\n\n[[ ## tag ## ]]\n{tag}" for tag in ("sad", "glad", "sad")])
+    scripted(*[written(reasoning="hm", tag=tag) for tag in ("sad", "glad", "sad")])
     answer = CrossReference(dspy.ChainOfThought("film -> tag"), "tag", n=3)(film="x")
     assert answer.tag == "sad"
     assert [candidate.support for candidate in answer.candidates if candidate.chosen] == [2]

@@ -9,8 +9,9 @@ import dspy
 import pytest
 
 from r2p_dspy import BUILT_IN, Assert, AssertionFailed, Enforce, Profile, Reason, Suggest, optimizing
-from tests.film import FILM, HISTORY, Film, ask, json_completion, program, xml_completion
-from tests.scripted import completion
+from r2p_dspy.prompting.adapter import active_adapter
+from tests.film import FILM, HISTORY, Film, ask, chat_completion, json_completion, program, xml_completion
+from tests.scripted import completion, written
 
 RIGHT = completion()
 INVENTED = completion(evidence='[{"item": "9", "quote": "a whale"}]')  # asserts fail
@@ -19,7 +20,7 @@ UNREADABLE = "I think romance."
 SAID = "This answer is not accepted yet:"
 
 ADAPTERS = [
-    ("chat", dspy.ChatAdapter(), completion),
+    ("chat", dspy.ChatAdapter(), chat_completion),
     ("json", dspy.JSONAdapter(), json_completion),
     ("xml", dspy.XMLAdapter(), xml_completion),
 ]
@@ -203,7 +204,12 @@ class TestUnreadable:
             ("a field left out", completion(tag=None), "the field tag is missing."),
             ("a field not of its type", completion(verification="yes"), "the field verification is not of its type."),
             ("nothing", "", "the field requirements is missing."),
-            ("a marker within a line", RIGHT.replace("\n\n[[ ## tag", " [[ ## tag"), "the field tag is missing."),
+            pytest.param(
+                "a marker within a line",
+                RIGHT.replace("\n\n[[ ## tag", " [[ ## tag"),
+                "the field tag is missing.",
+                marks=pytest.mark.chat,
+            ),
         ],
     )
     def test_feedback_names_the_fault(self, scripted, why, text, fault):
@@ -240,7 +246,8 @@ class TestUnreadable:
         with optimizing():
             ask(program(max_backtracks=most))
         assert len(engine.requests) == most + 1
-        assert not any("JSON object" in prompt for prompt in engine.prompts())
+        reminders = {prompt.splitlines()[-1] for prompt in engine.prompts()}
+        assert reminders == {active_adapter().user_message_output_requirements(Reason(Film).signature)}
 
     def test_long_attempt_is_shortened(self, scripted):
         engine = scripted("x" * 9000, RIGHT)
@@ -278,16 +285,15 @@ class TestAdapters:
         with dspy.context(adapter=adapter):
             assert ask(program()).tag == "romance"
         fault = re.search("each of its type: (.*)", engine.prompts()[1])[1]
-        assert fault in ("the field verification is not of its type.", "the answer cannot be read.")
+        assert fault == "the field verification is not of its type."
 
     def test_out_of_order(self, scripted, name, adapter, write):
         if name == "json":
             held = json.loads(write())
             wrong = json.dumps({"draft": held.pop("draft"), **held})
         else:
-            between = {"chat": "\n\n", "xml": "\n"}[name]
-            parts = write().split(between)
-            wrong = between.join([parts[3], *parts[:3], *parts[4:]])
+            parts = write().split("\n\n")
+            wrong = "\n\n".join([parts[3], *parts[:3], *parts[4:]])
         scripted(wrong, write())
         with dspy.context(adapter=adapter):
             assert unmet(ask(program())) == [["stages"], []]
@@ -323,10 +329,9 @@ class TestTrace:
         assert module.reason.demos == []
 
     def test_two_predictors_keep_two_steps(self, scripted):
-        def says(**fields):
-            return "\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
-
-        engine = scripted(says(mood="sad"), says(tag="a very long tag"), says(mood="grave"), says(tag="drama"))
+        engine = scripted(
+            written(mood="sad"), written(tag="a very long tag"), written(mood="grave"), written(tag="drama")
+        )
         two = Two()
         module = Enforce(
             two, [Assert(lambda inputs, outcome: (len(outcome.tag) < 9, "Shorten the tag."), name="short")]
@@ -341,8 +346,8 @@ class TestTrace:
         ]
         assert [dict(entry[2]) for entry in trace] == [{"mood": "grave"}, {"tag": "drama"}]
         assert [SAID in prompt for prompt in engine.prompts()] == [False, False, True, True]
-        assert engine.requests[2].messages[1].text == says(mood="sad"), "each sees its own failed attempt"
-        assert engine.requests[3].messages[1].text == says(tag="a very long tag")
+        assert engine.requests[2].messages[1].text == written(mood="sad"), "each sees its own failed attempt"
+        assert engine.requests[3].messages[1].text == written(tag="a very long tag")
 
     def test_check_compares_predictors(self, scripted):
         def agree(inputs, outcome):
@@ -350,10 +355,10 @@ class TestTrace:
             return first["mood"] in second["tag"], f"Let the tag tell of the mood {first['mood']}."
 
         texts = (
-            "[[ ## mood ## ]]\nsad",
-            "[[ ## tag ## ]]\ndrama",
-            "[[ ## mood ## ]]\nsad",
-            "[[ ## tag ## ]]\nsad drama",
+            written(mood="sad"),
+            written(tag="drama"),
+            written(mood="sad"),
+            written(tag="sad drama"),
         )
         engine = scripted(*texts)
         assert Enforce(Two(), [Assert(agree)])(film=FILM).tag == "sad drama"
@@ -368,7 +373,7 @@ class TestTrace:
         assert "attempts" not in step
 
     def test_failed_attempt_leaves_no_step(self, scripted):
-        scripted("[[ ## mood ## ]]\nsad", "no field", "[[ ## mood ## ]]\ngrave", "[[ ## tag ## ]]\ndrama")
+        scripted(written(mood="sad"), "no field", written(mood="grave"), written(tag="drama"))
         with dspy.context(trace=[]):
             assert Enforce(Two())(film=FILM).tag == "drama"
             assert [dict(entry[2]) for entry in dspy.settings.trace] == [{"mood": "grave"}, {"tag": "drama"}]
@@ -446,7 +451,7 @@ class TestAsync:
         assert caught.value.prediction.tag == "romance"
 
     def test_around_other_modules(self, scripted):
-        scripted("[[ ## mood ## ]]\nsad", "[[ ## tag ## ]]\ndrama")
+        scripted(written(mood="sad"), written(tag="drama"))
         assert asyncio.run(Enforce(Two()).acall(film=FILM)).tag == "drama"
 
 

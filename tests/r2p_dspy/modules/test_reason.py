@@ -21,8 +21,9 @@ from r2p_dspy import (
     save_program,
     shorten,
 )
+from r2p_dspy.prompting.adapter import active_adapter
 from tests.film import FILM, HISTORY, Film, ask, fields, json_completion, program
-from tests.scripted import completion
+from tests.scripted import completion, written
 
 LONG = "many words that say little "
 
@@ -30,7 +31,7 @@ LONG = "many words that say little "
 def demo(number=0, **changes):
     """A demo as an optimizer makes it of a trace."""
     shown = Profile.of([{"id": f"d{number}", "text": f"film {number}", "label": "classic"}]).local()
-    fields = dspy.ChatAdapter().parse(Reason(Film).signature, completion(requirements=f"demo number {number}"))
+    fields = active_adapter().parse(Reason(Film).signature, completion(requirements=f"demo number {number}"))
     return dspy.Example({"augmented": True, "film": f"demo film {number}", "profile": shown, **fields, **changes})
 
 
@@ -261,7 +262,7 @@ class TestShortening:
 
     def test_unknown_window_cuts_nothing(self):
         answers = [{name: value if isinstance(value, str) else json.dumps(value) for name, value in fields().items()}]
-        with dspy.context(lm=dspy.utils.DummyLM(answers)):
+        with dspy.context(lm=dspy.utils.DummyLM(answers, adapter=active_adapter())):
             answer = ask(program(), profile=[*HISTORY, *FULL[:1]])
         assert (answer.tag, answer.truncated_chars, len(answer.retrieved)) == ("romance", 0, 3)
 
@@ -374,7 +375,7 @@ class TestProfiles:
 class TestTemplates:
     def test_custom_template(self, scripted):
         template = Template((Stage("plan", "Say how.", list[str]), Stage("doubt", "Say what speaks against it.", str)))
-        engine = scripted('[[ ## plan ## ]]\n["a", "b"]\n[[ ## doubt ## ]]\nnone\n[[ ## tag ## ]]\nclassic')
+        engine = scripted(written(plan='["a", "b"]', doubt="none", tag="classic"))
         answer = ask(program(template=template))
         assert (answer.tag, answer.violations, answer.reasoning.cited) == ("classic", [], ())
         assert (answer.reasoning.plan, answer.reasoning.doubt) == (["a", "b"], "none")
@@ -382,7 +383,7 @@ class TestTemplates:
 
     def test_evidence_stage_of_another_type(self, scripted):
         template = Template((Stage("evidence", "Say why.", str), Stage("draft", "Try.", int)))
-        scripted("[[ ## evidence ## ]]\nrain\n[[ ## draft ## ]]\n4\n[[ ## tag ## ]]\nclassic")
+        scripted(written(evidence="rain", draft="4", tag="classic"))
         answer = ask(program(template=template))
         assert (answer.violations, answer.reasoning.evidence, answer.reasoning.cited) == ([], "rain", ())
 

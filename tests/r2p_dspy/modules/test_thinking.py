@@ -17,6 +17,7 @@ from r2p_dspy import (
 )
 from r2p_dspy.prompting.tags import render
 from tests.film import FILM, HISTORY, Film, ask, program
+from tests.scripted import opening, written
 
 STAGES = {
     "requirements": "a tag for the lighthouse film",
@@ -25,7 +26,7 @@ STAGES = {
     "draft": "romance",
     "verification": Verification(approved=True, reason="item 1"),
 }
-ANSWER = "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
+ANSWER = written(tag="romance")
 
 
 def thought(**changes):
@@ -65,9 +66,9 @@ def test_thinking_in_the_text(thinking, why, reply):
 
 
 def test_thinking_as_a_field(thinking):
-    engine = thinking(f"[[ ## reasoning ## ]]\n{thought()}\n\n{ANSWER}", supports_reasoning=False)
+    engine = thinking(written(reasoning=thought(), tag="romance"), supports_reasoning=False)
     assert ask(module()).reasoning.stages == STAGES
-    assert "[[ ## reasoning ## ]]" in engine.requests[0].system
+    assert opening("reasoning") in engine.requests[0].system
 
 
 def test_native_thinking_instead_of_a_field(thinking):
@@ -79,7 +80,7 @@ def test_native_thinking_instead_of_a_field(thinking):
 
 def test_field_wins_over_thinking(thinking):
     wrong = thought(draft="comedy", verification=Verification(approved=False, reason="no"))
-    thinking(f"<think>\n{wrong}\n</think>\n\n[[ ## reasoning ## ]]\n{thought()}\n\n{ANSWER}", supports_reasoning=False)
+    thinking(f"<think>\n{wrong}\n</think>\n\n{written(reasoning=thought(), tag='romance')}", supports_reasoning=False)
     assert ask(module()).reasoning.stages == STAGES
 
 
@@ -90,7 +91,7 @@ def test_prompt_always_shows_the_template(thinking):
     ask(program)
     system = engine.requests[0].system
     assert "Be quick." in system and "<synthesise>\n<evidence>\nThe items of the history" in system
-    assert "[[ ## evidence ## ]]" not in system and "[[ ## reasoning ## ]]" not in system
+    assert "`evidence`" not in system and opening("reasoning") not in system
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_users_reasoning_field_keeps_its_name(thinking):
     class Explained(Film):
         reasoning: str = dspy.OutputField()
 
-    engine = thinking((thought(), f"[[ ## reasoning ## ]]\nbecause\n\n{ANSWER}"))
+    engine = thinking((thought(), written(reasoning="because", tag="romance")))
     answer = ask(R2P(Explained, retriever=All(), carrier="thinking"))
     assert answer.reasoning == "because"
     assert answer.outcome.stages == STAGES

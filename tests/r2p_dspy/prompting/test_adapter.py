@@ -143,6 +143,7 @@ def test_json_adapters_sync_and_async(scripted, kind):
     assert answers[0].details == answers[1].details
 
 
+@pytest.mark.chat
 def test_structure_is_cached(scripted, monkeypatch):
     scripted(completion())
     signatures, stock = [], dspy.ChatAdapter.format_field_structure

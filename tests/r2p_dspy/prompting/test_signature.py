@@ -8,7 +8,7 @@ import pytest
 from r2p_dspy import R2P, TEMPLATE, All, Profile, Stage, Template
 from r2p_dspy.prompting.signature import extend, profile_field
 from tests.film import HISTORY, Film
-from tests.scripted import STAGES, completion
+from tests.scripted import STAGES, completion, written
 
 LEAVES = [stage.name for stage in TEMPLATE.leaves()]
 
@@ -111,8 +111,8 @@ def test_users_fields_keep_their_names(scripted, why, inputs, outputs, renamed):
     assert extended.stages == {name: renamed.get(name, name) for name in LEAVES}
     assert [*extended.signature.output_fields] == [*extended.stages.values(), *outputs]
 
-    written = {extended.stages[name]: STAGES[name] for name in LEAVES} | dict.fromkeys(outputs, "romance")
-    scripted("\n\n".join(f"[[ ## {name} ## ]]\n{text}" for name, text in written.items()))
+    texts = {extended.stages[name]: STAGES[name] for name in LEAVES} | dict.fromkeys(outputs, "romance")
+    scripted(written(**texts))
     answer = R2P(given, retriever=All())(**dict.fromkeys(inputs, "x"), profile=HISTORY)
     assert [answer[name] for name in outputs] == ["romance"] * len(outputs)
     assert answer.reasoning.requirements == STAGES["requirements"], "the stage is found under its own name"
@@ -141,7 +141,7 @@ def test_users_output_wins_over_details(scripted, name):
 
 @pytest.mark.parametrize("name", ["instructions", "fields", "signature", "copy"])
 def test_stage_named_as_a_signature_attribute(scripted, name):
-    scripted(f"[[ ## stage_{name} ## ]]\nall of it\n[[ ## tag ## ]]\nromance")
+    scripted(written(**{f"stage_{name}": "all of it", "tag": "romance"}))
     template = Template((Stage(name, "Do it.", str),))
     answer = R2P(Film, template=template)(film="x", profile=HISTORY)
     assert getattr(answer.reasoning, name) == "all of it"
