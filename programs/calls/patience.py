@@ -85,14 +85,14 @@ class CallFailures:
                     self.causes[failure.cause] += 1
                     self._unanswered += 1
                 unreachable = failure.cause in _SILENT and not self._answered
-                reason = error if unreachable or failure.cause in _STOPPING else self._too_many(failure.reason)
+                reason = error if unreachable or failure.cause in _STOPPING else self._too_many()
             if reason is not None:
                 self._limiter.close(RunStopped(reason))
                 raise RunStopped(reason) from error
             if number == ASKS:
                 raise
 
-    def _too_many(self, latest: str) -> RunError | None:
+    def _too_many(self) -> RunError | None:
         """The error that ends the run; None while the failures are few."""
         failed = self.causes.total()
         calls = self._answered + self._unanswered
@@ -104,7 +104,7 @@ class CallFailures:
             which = f"{self._model} failed {self._in_a_row} times in a row"
         else:
             return None
-        return RunError(f"{which} ({causes}; the last: {latest}); what was answered is kept: go on with --resume")
+        return RunError(f"{which} ({causes}); what was answered is kept: go on with --resume")
 
     def __deepcopy__(self, memo: dict[int, object]) -> "CallFailures":
         return self  # optimizers copy programs, and with them their models

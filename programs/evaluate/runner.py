@@ -124,9 +124,9 @@ def collect(
         if len(failed) > max_failures * max(len(examples), _FEW) or len(failed) == len(examples):
             causes = ", ".join(f"{count} {cause}" for cause, count in Counter(row["failed"] for row in failed).items())
             raise RunError(
-                f"{len(failed)} of {len(examples)} rows of {rows.path.stem} failed ({causes}; example {row['id']}: "
-                f"{row['error']}), and --max-failures is {max_failures:g}; what was answered is kept: go on with "
-                "--resume, and leave rows out with --skip ID"
+                f"{len(failed)} of {len(examples)} rows of {rows.path.stem} failed ({causes}; the last: {row['id']}), "
+                f"and --max-failures is {max_failures:g}; the server's words are in {rows.path}; what was answered is "
+                "kept: go on with --resume, and leave rows out with --skip ID"
             )
 
     def run(example: dspy.Example) -> None:

@@ -117,7 +117,7 @@ def test_failed_rows_are_asked_again_by_resume_and_left_out_by_skip(served, tmp_
     """Two of the rows always fail, which is one too many; one of them is left out."""
     served.fault = lambda number, call: errors.LMInvalidRequestError("bad schema") if number in (3, 7) else None
     result = evaluate(tmp_path / "run")
-    assert result.exit_code == 2 and "rows of predict failed (2 invalid; example" in result.stderr, result.stderr
+    assert result.exit_code == 2 and "rows of predict failed (2 invalid; the last: " in result.stderr, result.stderr
     assert evaluate(tmp_path / "run", "--resume", "--skip", "nobody").exit_code == 2
     assert evaluate(tmp_path / "run", "--resume", "--skip", EXAMPLES[3].id).exit_code == 3
     report, config = report_of(tmp_path / "run"), json.loads((tmp_path / "run/config.json").read_text())

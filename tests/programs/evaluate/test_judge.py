@@ -87,7 +87,7 @@ def test_kept_judgement_is_not_asked_again(tmp_path):
 
 def test_judge_that_always_fails_stops_resumable_run(tmp_path):
     run = Run(tmp_path / "run", {})
-    with pytest.raises(RunError, match=r"2 of 3 rows of judge-cot failed \(2 malformed; example 2: .*--resume"):
+    with pytest.raises(RunError, match=r"2 of 3 rows of judge-cot failed \(2 malformed; the last: 2.*--resume"):
         judged(ANSWERS, judge_of("I like it."), run, threads=1)
     good = judge_of(either(likes("Dry"), ratings()))
     assert judged(ANSWERS, good, run)["programs"]["cot"]["value"] == pytest.approx(2 / 3, abs=1e-4)
