@@ -212,7 +212,8 @@ def test_unparsable_judgement_is_one_line(tmp_path, headlines, served):
     options = ["--task", "lamp4", "--data", headlines, *served[:4], "--judge", "pocket", "--num-threads", 1]
     result = run("evaluate", *options, "--output", tmp_path / "run")
     assert result.exit_code == 2
-    assert "rows of judge-predict failed (2 malformed" in result.stderr.splitlines()[-1] and "--resume" in result.stderr.splitlines()[-1]
+    line = result.stderr.splitlines()[-1]
+    assert "rows of judge-predict failed (2 malformed" in line and "--resume" in line
     assert not (tmp_path / "run" / "report.json").exists()
 
 
