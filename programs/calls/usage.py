@@ -71,8 +71,7 @@ class UsageLimiter:
     def admit(self) -> None:
         """Count a call that is about to begin; UsageLimitReached if it must not begin."""
         with self._condition:
-            if self._closed is not None:
-                raise type(self._closed)(*self._closed.args)
+            self.raise_if_closed()
             for name, limit in self.limits.given.items():
                 reserved = self._reserved.get(name, 0)
                 if self._used(name) >= limit - reserved:
@@ -99,6 +98,11 @@ class UsageLimiter:
         """Let no further call begin: `admit` raises this exception from now on."""
         with self._condition:
             self._closed = self._closed or reason
+
+    def raise_if_closed(self) -> None:
+        """Raise the exception that the limiter was closed with, if it was."""
+        if self._closed is not None:
+            raise type(self._closed)(*self._closed.args)
 
     def drain(self) -> None:
         """Wait until the calls under way have ended: they are paid for, and their answers are stored."""

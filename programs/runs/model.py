@@ -14,6 +14,7 @@ from r2p_dspy import active_adapter, connect
 from r2p_dspy.dspy_internals import model_info
 from r2p_dspy.engines.connect import context_window, in_process
 from r2p_dspy.engines.families import family_of, recommended_sampling
+from r2p_dspy.engines.keys import without_credentials
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.prompting.signature import Carrier
 
@@ -178,6 +179,7 @@ class ModelConfig:
 def lm_settings(lm: dspy.LM, adapter: str | None = None) -> dict[str, Any]:
     """How a language model is asked, as reports tell it: its sampling, its limit, its adapter; never its key."""
     told = {name: value for name, value in lm.kwargs.items() if value is not None and name != "api_key"}
+    told |= {name: without_credentials(told[name]) for name in ("api_base", "base_url") if name in told}
     active = type(active_adapter())
     name = next((name for name, kind in ADAPTERS.items() if kind is active), active.__name__)
     return {**told, "adapter": adapter or name, "reasoning": bool(lm.supports_reasoning)}

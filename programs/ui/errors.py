@@ -85,6 +85,9 @@ def _explain(error: Exception) -> NoReturn:
 
 
 def _stop(message: str) -> NoReturn:
+    from r2p_dspy.engines.keys import without_credentials
+
+    message = without_credentials(message)
     click.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(BAD_INPUT)
 

@@ -13,7 +13,7 @@ import dspy
 
 from r2p_dspy.dspy_internals import is_known_provider, model_info
 from r2p_dspy.engines.families import family_of, recommended_sampling
-from r2p_dspy.engines.keys import ApiKey, key_of
+from r2p_dspy.engines.keys import ApiKey, key_of, refuse_login
 from r2p_dspy.engines.lm import LocalLM
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.values.tokens import estimate_tokens
@@ -111,6 +111,8 @@ def in_process(model: str) -> bool:
 def check_name(model: str, api_base: str | None = None) -> None:
     """Refuse a name or an address that `connect` refuses, without loading or calling anything."""
     refuse_address(f"model {model!r}", model)
+    if api_base is not None:
+        refuse_login(api_base)
     if in_process(model):
         from r2p_dspy.engines.weights import locate
 

@@ -23,7 +23,7 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter, suited
 from r2p_dspy.prompting.causes import Unreadable, unread, unreadable_of
 from r2p_dspy.prompting.citations import as_shown
-from r2p_dspy.prompting.parsing import cited, read_thought, written_order
+from r2p_dspy.prompting.parsing import cited, read_thought, without_thought, written_order
 from r2p_dspy.prompting.replies import Reply, collect_replies
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
@@ -107,7 +107,7 @@ class Reason(ProfilePredict):
             thought = fields.get(self.thought)
             return read_thought(self.template, str(thought) if thought else completion, answers)
         stages = {stage: fields[name] for stage, name in self.stages.items()}
-        order = written_order(completion, self.stages)
+        order = written_order(without_thought(completion), self.stages)
         return Outcome(fields=answers, stages=stages, order=order, answers=self.answers)
 
     def stage_fields(self, outcome: Outcome) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def ask(tmp_path, monkeypatch):
         def connect(model, **settings):
             return dspy.LM("scripted/x", engine=engine, cache=False, num_retries=0)
 
-        monkeypatch.setattr("programs.runs.configs.connect", connect)
+        monkeypatch.setattr("programs.runs.model.connect", connect)
         source = ("--data", "rows.jsonl", "--output", "run")
         if command == "predict":
             source = ("--input", "rows.jsonl", "--output", "out.jsonl")
