@@ -22,7 +22,7 @@ Method = Literal["sft", "grpo", "sft+grpo"]
 STUDENT = Path(__file__).parent / "student"
 METHOD: Method = "sft+grpo"
 CANDIDATES, USERS = 5, 400
-_FREE = ("num_threads", "calls", "cache")  # options that a resumed run may change
+_FREE = ("num_threads", "calls", "cache", "timeout")  # options that a resumed run may change
 _SMALL = 50_000_000  # parameters
 _REQUIRED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate")
 
@@ -173,7 +173,7 @@ class FinetuneConfig:
             carrier=given.get("carrier"),
             tokens=given["tokens"],
             teacher=ModelConfig(
-                **part("api_base", "seed", "answer_tokens", "adapter", "reasoning", name="model"),
+                **part("api_base", "seed", "answer_tokens", "adapter", "reasoning", "timeout", name="model"),
                 settings=read_settings(given.get("lm", ())),
             ),
             program=program,

@@ -11,6 +11,7 @@ from typing import Any
 import dspy
 from dspy.lm15 import Request
 from dspy.utils.callback import with_callbacks
+from dspy.utils.exceptions import LMTimeoutError
 from dspy.utils.usage_tracker import UsageTracker
 
 from programs.calls.cache import Call, CallCache, CallCacheFailed, Usage
@@ -21,6 +22,7 @@ from programs.calls.usage import UsageLimiter
 from r2p_dspy.decoding.replay import Reading, record_readings, replay_readings
 from r2p_dspy.decoding.steering import Steer, steer_factory
 from r2p_dspy.dspy_internals import attribute_outputs, copy_as, is_streaming, plain_outputs
+from r2p_dspy.engines.served.deadline import until
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.prompting.replies import ListeningLM, Reply, collect_replies, report_reply
 
@@ -163,10 +165,14 @@ class _RecordingLM(ListeningLM, dspy.LM):
         started, token = time.monotonic(), _model_under_way.set(self.model)
         try:
             tracking = dspy.context(usage_tracker=tracker)
-            with tracking, record_readings(readings, readers), collect_replies() as replies:
+            reading = record_readings(readings, readers)
+            with tracking, reading, collect_replies() as replies, until(self.limiter.ends):
                 yield record
             if self.failures is not None:
                 self.failures.answered()
+        except LMTimeoutError:
+            self.limiter.check_time()
+            raise
         finally:
             _model_under_way.reset(token)
             dspy_usage = plain_outputs(tracker.get_total_tokens().get(self.model, {}))

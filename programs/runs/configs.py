@@ -216,7 +216,7 @@ class PredictConfig:
 
 def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
     """The parts that configs share. Their options are taken out of `options`; the others stay."""
-    take, seed = options.pop, options.pop("seed", 0)
+    take, seed, timeout = options.pop, options.pop("seed", 0), options.pop("timeout", None)
     settings = {name: take(name, None) for name in R2PConfig.model_fields}
     explicit = {name: value for name, value in settings.items() if value is not None}
     artifact, tokens = take("program", None), take("retriever_tokens", None)
@@ -231,6 +231,7 @@ def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
         take("answer_tokens", None),
         take("adapter", None),
         take("reasoning", None),
+        timeout,
         read_settings(take("lm", ())),
     )
     return {"program": program, "data": data, "model": model, "seed": seed}
@@ -239,7 +240,9 @@ def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
 def _model(options: dict[str, Any], name: str, api_base: str, temperature: float | None = None) -> ModelConfig | None:
     """The second model of a command, by the names of its options, which are taken out; None if there is none."""
     model, address = options.pop(name, None), options.pop(api_base, None)
-    return None if model is None else ModelConfig(model, address, temperature, options.get("seed", 0))
+    if model is None:
+        return None
+    return ModelConfig(model, address, temperature, options.get("seed", 0), timeout=options.get("timeout"))
 
 
 def _model_options(model: ModelConfig | None, name: str, api_base: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ _OWN_OPTIONS = {  # settings of `connect` that have options of their own
     "reasoning": "--reasoning",
     "adapter": "--adapter",
     "cache": "--no-cache",
+    "timeout": "--timeout",
 }
 _SECRET = re.compile(
     r"api[-_]?key|access[-_]?key|secret|passw|credential|authorization|(?:^|[-_])token$", re.IGNORECASE
@@ -55,6 +56,7 @@ class ModelConfig:
         answer_tokens: limit of an answer with its thought, in tokens; None takes one that fits the task's answers.
         adapter: one of `ADAPTERS`; None takes DSPy's configured one.
         reasoning: whether the model thinks natively, and shows its thoughts; None takes what is known of it.
+        timeout: seconds that one call may take; None for `connect`'s own default.
         settings: others that `r2p_dspy.connect` takes; they hold no key.
 
     Examples:
@@ -69,6 +71,7 @@ class ModelConfig:
     answer_tokens: int | None = None
     adapter: str | None = None
     reasoning: bool | None = None
+    timeout: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -114,6 +117,8 @@ class ModelConfig:
             how["temperature"] = self.temperature
         if reasoning is not None:
             how["reasoning"] = reasoning
+        if self.timeout is not None:
+            how["timeout"] = self.timeout
         how.setdefault("max_tokens", self.answer_limit(needed, thinks=carrier == "thinking"))
         try:
             lm = connect(self.name, api_base=self.api_base, **(how | settings))

@@ -46,6 +46,7 @@ _LM = (
     "Set anything else of the model's calls, such as top_p=0.9 or "
     "extra_body.chat_template_kwargs.enable_thinking=false (docs/models.md). Repeatable."
 )
+_TIMEOUT = "Give up a call of a served model after so many seconds, retries included, and fail its row; default: 120."
 _THRESHOLD = "Make demos only of answers with at least this task score; default: the task's own."
 _FRONTIER = (
     "Let gepa keep candidates that are best at an example (instance), at a part of the score (objective), at either "
@@ -108,6 +109,7 @@ _define("answer_tokens", _ANSWER_TOKENS, type=_AT_LEAST_ONE, metavar="N")
 _define("adapter", _ADAPTER, type=click.Choice(["chat", "json", "xml", "baml"]))
 _define("reasoning", _REASONING, "--reasoning/--no-reasoning", default=None)
 _define("lm", _LM, metavar="KEY=VALUE", multiple=True)
+_define("timeout", _TIMEOUT, type=click.FloatRange(0, min_open=True), metavar="SECONDS")
 _define("optimizer", _OPTIMIZER, metavar="NAME", default="random", show_default=True)
 _define("reflection_model", "Let this model write instructions; gepa, mipro and copro need it.", metavar="MODEL")
 _define("reflection_api_base", "Set the address of a served --reflection-model.", metavar="URL")
@@ -135,7 +137,7 @@ _define("verbose", "Show first prompts, and the optimizer's log.", is_flag=True)
 
 SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier", "retriever_tokens")
 SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
-SERVED = ("api_base", "answer_tokens", "adapter", "reasoning", "lm")
+SERVED = ("api_base", "answer_tokens", "adapter", "reasoning", "timeout", "lm")
 DATA = ("data", "skip", "skip_bad", "limit", "seed")
 RUN = ("num_threads", "temperature", "max_failures", "output", "resume", "mlflow", "verbose")
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")

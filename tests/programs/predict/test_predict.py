@@ -20,6 +20,7 @@ from dspy.lm15 import (
     BillingError,
     ContextLengthError,
     InvalidRequestError,
+    ProviderError,
     RateLimitError,
     ServerError,
     TimeoutError,
@@ -308,8 +309,6 @@ STOPS = [
     AuthError,
     BillingError,
     RateLimitError,
-    ServerError,
-    TimeoutError,
     TransportError,
     UnsupportedModelError,
     RuntimeError,
@@ -380,6 +379,31 @@ def test_row_that_blocks_is_skipped_and_recorded(model, tmp_path):
     assert results(tmp_path) == ([f"r{n}" for n in (1, *range(3, 9))], [1, 3])
     go(source, resume=True)
     assert json.loads((tmp_path / "out.run.json").read_text())["skipped"] == ["r0", "r2"], "of every resumed run"
+
+
+@pytest.mark.parametrize("kind", [ServerError, TimeoutError, ProviderError])
+def test_call_without_an_answer_is_a_failed_row(model, tmp_path, kind):
+    model(lambda request: kind("no answer within 120 s") if number_of(request) in (3, 5) else answer(request))
+    assert go(write(tmp_path, map(row, range(9)))).failed == 2
+    failure, _ = lines(tmp_path / "out.failed.jsonl")
+    assert failure["line"] == 4 and "no answer within 120 s" in failure["error"]
+
+
+@pytest.mark.parametrize("kind", [ServerError, TimeoutError, ProviderError])
+def test_server_that_answers_no_row_any_more_fails_no_row(model, tmp_path, kind):
+    model(lambda request: kind("not now") if number_of(request) >= 5 else answer(request))
+    source = write(tmp_path, map(row, range(99)))
+    with pytest.raises(LMError, match="not now"):
+        go(source, threads=16)
+    assert results(tmp_path) == ([f"r{n}" for n in range(5)], [])
+
+
+@pytest.mark.parametrize("kind", [ServerError, TimeoutError, ProviderError])
+def test_server_that_never_answered_fails_no_row(model, tmp_path, kind):
+    model(lambda request: kind("not now"))
+    with pytest.raises(LMError, match="not now"):
+        go(write(tmp_path, map(row, range(9))))
+    assert results(tmp_path) == ([], [])
 
 
 def test_retries_server_that_has_answered(tmp_path, monkeypatch):
