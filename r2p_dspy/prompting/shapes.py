@@ -26,6 +26,9 @@ _FORMATS: Mapping[str, tuple[type[dspy.ChatAdapter], str, str]] = MappingProxyTy
     }
 )
 _CLOSE = "</think>"
+# More than newlines ends a line for the chat adapter. Within JSON that is no JSON any more, and a model that repeats an
+# item may write them.
+_LINE_ENDS = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 def read(parse: Parse, signature: type[dspy.Signature], completion: str) -> tuple[dict[str, Any], str]:
@@ -107,6 +110,8 @@ def _other_formats(
 
 
 def _parse(parse: Parse, signature: type[dspy.Signature], text: str) -> dict[str, Any]:
+    if writes_markers(getattr(parse, "__self__", None)):
+        text = _LINE_ENDS.sub(" ", text)
     try:
         return parse_by_meaning(partial(parse_lenient, parse), signature, text)
     except RecursionError:  # the repair of JSON follows thousands of brackets down
@@ -116,6 +121,11 @@ def _parse(parse: Parse, signature: type[dspy.Signature], text: str) -> dict[str
 def _error(parse: Parse, signature: type[dspy.Signature], text: str, message: str) -> AdapterParseError:
     name = type(getattr(parse, "__self__", None)).__name__
     return AdapterParseError(adapter_name=name, signature=signature, lm_response=text, message=message)
+
+
+def writes_markers(adapter: object) -> bool:
+    """Whether an adapter's answers have the chat adapter's field markers; not those of its JSON and XML subclasses."""
+    return isinstance(adapter, dspy.ChatAdapter) and not isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter)
 
 
 def thought_field(signature: type[dspy.Signature]) -> str | None:

@@ -94,7 +94,7 @@ def _patterns(names: tuple[str, ...], headers: tuple[str, ...], elements: tuple[
         *([r"<(?=[!?])"] if elements else []),
         # The field markers of the chat adapter, in which each space is exactly one.
         rf"\[(?=\[\s*##\s*(?:{fields})\b|\[\s*##?\s*(?:(?:{begun})\s*)?\Z)",
-        rf"#(?=#\s*(?:{fields})\s*##| (?:{begun})(?: ##? ?\]?)?\Z)",
+        rf"#(?=#\s*(?:{fields})\s*##| (?:{begun})(?: (?:##? ?\]?)?)?\Z)",
         rf"\A(?:#?#? )?(?:{ended}) (?=#)",
         rf"{_QUOTES}(?=(?:{known}){_QUOTES}\s*:)",
         rf"\A(?=/?(?:{ended})(?:\s[^<>]*)?/?>|(?:{known}){_QUOTES}\s*:)",
