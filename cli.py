@@ -12,7 +12,7 @@ import click
 
 from finetune.cli_options import training_options
 from programs.ui.errors import FAILED_ROWS, CommandGroup
-from programs.ui.options import COMPILING, DATA, MEASURES, RUN, SERVED, SETTINGS, SWEPT_SETTINGS, options
+from programs.ui.options import CALLS, COMPILING, DATA, MEASURES, RUN, SERVED, SETTINGS, SWEPT_SETTINGS, options
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -33,6 +33,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **given: An
     from programs.optimize.run import run_compile
     from programs.runs.configs import CompileConfig
     from programs.ui.console import Console
+    from programs.ui.report_table import failed_line
 
     console, directory = Console(verbose), _directory("compile", [given["task"]], output, resume)
     with console:
@@ -41,6 +42,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **given: An
         report = run_compile(config, directory, resume, console, trainable)
     console.table(report, directory)
     _next(given["task"], directory / "program.json")
+    _exit_with_failed_rows(failed_line(report, directory))
 
 
 @cli.command()
@@ -51,12 +53,14 @@ def evaluate(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
     from programs.evaluate.run import run_evaluate
     from programs.runs.configs import EvaluateConfig
     from programs.ui.console import Console
+    from programs.ui.report_table import failed_line
 
     console, directory = Console(verbose), _directory("evaluate", [given["task"]], output, resume)
     with console:
         report = run_evaluate(EvaluateConfig.of(**given), directory, resume, console)
     console.table(report, directory)
     _next(given["task"], given["program"])
+    _exit_with_failed_rows(failed_line(report, directory))
 
 
 @cli.command()
@@ -70,19 +74,20 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
     from programs.evaluate.sweep import run_sweep
     from programs.runs.configs import SweepConfig
     from programs.ui.console import Console
-    from programs.ui.sweep_table import print_sweep
+    from programs.ui.sweep_table import failed_cells, print_sweep
 
     directory = _directory("sweep", given["tasks"], output, resume)
     with Console(verbose) as console:
         report = run_sweep(SweepConfig.of(**given), directory, resume, console)
     print_sweep(report, directory)
+    _exit_with_failed_rows(failed_cells(report, directory))
 
 
 @cli.command()
 @options("tasks")
 @training_options
 @options("data", "model", *SERVED, "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
-@options("output", "resume", "verbose")
+@options(*CALLS, "output", "resume", "verbose")
 def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Distill a program on a large model into a small open model that answers in one call: traces, SFT, then GRPO.
 
@@ -113,7 +118,7 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 @click.option("--input", "source", metavar="FILE", required=True, help="Read JSONL rows with id, question and profile.")
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
 @options("program", "task", "model", *SERVED, *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
-@options("resume")
+@options(*CALLS, "resume")
 def predict(source: str, target: str, resume: bool, **given: Any) -> None:
     """Answer the rows of a file, each with the evidence that the answer rests on.
 
@@ -122,11 +127,13 @@ def predict(source: str, target: str, resume: bool, **given: Any) -> None:
     raise, an answer that fails an assert is none: its row fails.
 
     Rows that cannot be answered go to NAME.failed.jsonl beside the output, with line and reason: flawed rows, answers
-    that cannot be read, requests that the model refuses. They count as done, and the exit code is 3. To try them again,
-    copy their rows into a new input. A row left out by --skip goes there too.
+    that cannot be read, requests that the model refuses, requests that the server fails to answer although it answers
+    others. They count as done, and the exit code is 3. To try them again, copy their rows into a new input. A row left
+    out by --skip goes there too, also when the run is resumed.
 
-    If the model cannot be reached, no row fails: the run stops, and --resume goes on with the first row that is not
-    done. The run stops too when a check of the task itself fails, and when 50 rows fail one after another.
+    If the server is away, no row fails: the run stops, and --resume goes on. It repeats no completed call: until the
+    run is finished, these are kept in NAME.calls. The run stops too when a check of the task itself fails, and when 50
+    rows fail one after another.
     """
     from programs.predict.run import run_predict
     from programs.runs.configs import PredictConfig
@@ -230,6 +237,13 @@ def _next(task: str, program: Any) -> None:
     """Say what to do after measuring a compiled program, or none."""
     use = f"predict --task {task} --program {program} --input ROWS.jsonl --output ANSWERS.jsonl"
     click.echo(f"next: python cli.py {use if program else f'compile --task {task}'}")
+
+
+def _exit_with_failed_rows(line: str | None) -> None:
+    """Exit with a line that says how many rows failed and where they are, if any did."""
+    if line is not None:
+        click.echo(line)
+        sys.exit(FAILED_ROWS)
 
 
 def _trainable(directory: Path) -> Callable[[Any], Any]:

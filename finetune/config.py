@@ -22,6 +22,7 @@ Method = Literal["sft", "grpo", "sft+grpo"]
 STUDENT = Path(__file__).parent / "student"
 METHOD: Method = "sft+grpo"
 CANDIDATES, USERS = 5, 400
+_FREE = ("num_threads", "calls", "cache", "timeout")  # options that a resumed run may change
 _SMALL = 50_000_000  # parameters
 _REQUIRED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate")
 
@@ -103,6 +104,8 @@ class FinetuneConfig:
         sft: settings of the first training.
         grpo: settings of the second training.
         num_threads: calls in flight.
+        calls: directory of the call cache of the traces; None for `calls` among them, until they are complete.
+        cache: keep the teacher's completed calls.
         options: the command's options, as the run's `config.json` records them.
     """
 
@@ -120,6 +123,8 @@ class FinetuneConfig:
     grpo: GRPOConfig
     num_threads: int
     options: Mapping[str, Any]
+    calls: str | None = None
+    cache: bool = True
 
     @classmethod
     def of(cls, **options: Any) -> FinetuneConfig:
@@ -136,6 +141,7 @@ class FinetuneConfig:
         from programs.data.dataset import DataConfig
         from programs.runs.model import ModelConfig, read_settings
         from programs.tasks.program import resolve
+        from r2p_dspy.engines.keys import without_credentials
 
         given = {name: value for name, value in options.items() if value is not None}
         defaults: dict[str, Any] = {
@@ -157,6 +163,9 @@ class FinetuneConfig:
 
         shared = part("every", "patience", "lora", "seed")
         trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
+        recorded = {name: value for name, value in {**options, **given}.items() if name not in _FREE}
+        if recorded.get("api_base"):
+            recorded["api_base"] = without_credentials(recorded["api_base"])
         return cls(
             tasks=tasks,
             method=method,
@@ -164,7 +173,7 @@ class FinetuneConfig:
             carrier=given.get("carrier"),
             tokens=given["tokens"],
             teacher=ModelConfig(
-                **part("api_base", "seed", "answer_tokens", "adapter", "reasoning", name="model"),
+                **part("api_base", "seed", "answer_tokens", "adapter", "reasoning", "timeout", name="model"),
                 settings=read_settings(given.get("lm", ())),
             ),
             program=program,
@@ -174,7 +183,9 @@ class FinetuneConfig:
             sft=SFTConfig(**part("epochs", "batch", rate="learning_rate"), **shared),
             grpo=GRPOConfig(**trl_options, **shared),
             num_threads=given["num_threads"],
-            options={name: value for name, value in {**options, **given}.items() if name != "num_threads"},
+            options=recorded,
+            calls=given.get("calls"),
+            cache=given.get("cache", True),
         )
 
     @property

@@ -26,7 +26,10 @@ from finetune.student import Student
 from finetune.task_setup import TaskSetup
 from finetune.traces import collect_traces, write_questions
 from finetune.training import OnStep, student_identity
+from programs.calls.keeping import CallKeeping
+from programs.calls.recording import record_calls
 from programs.evaluate.runner import ResultRow
+from programs.runs.active import open_calls
 from programs.runs.configs import digest
 from programs.runs.directory import Rows, Run, read_json, write_json
 from programs.runs.reporter import Reporter
@@ -166,9 +169,14 @@ def _teacher_lm(config: FinetuneConfig, setups: Sequence[TaskSetup]) -> dspy.LM:
 
 def _traces(work: Work) -> Path:
     source, directory = {"model": work.config.teacher.name, "carrier": work.carrier}, work.directory / "traces"
-    teacher = _teacher_lm(work.config, work.setups)
-    with work.config.teacher.asking(teacher):
-        return collect_traces(work.setups, teacher, source, directory, work.config.num_threads, work.reporter)
+    config, teacher = work.config, _teacher_lm(work.config, work.setups)
+    calls = CallKeeping.of(config.calls, config.cache, directory / "calls")
+    with open_calls(calls, "traces") as (limiter, cache):
+        asked = record_calls(teacher, cache, limiter)
+        with config.teacher.asking(asked):
+            traces = collect_traces(work.setups, asked, source, directory, config.num_threads, work.reporter)
+    calls.finish()
+    return traces
 
 
 def _sft(work: Work, student: str, rows: Dataset) -> Path:

@@ -1,6 +1,5 @@
 """A language model as judge of free text: by a rubric against the user's own text, or pairwise in both orders."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from pydantic import BaseModel, Field, field_validator
 from r2p_dspy import BM25, AssertionFailed, Enforce, Profile, Retriever, optimizing
 from r2p_dspy.errors import ConfigError, R2PError
 from r2p_dspy.modules.profile_predict import ProfilePredict
-from r2p_dspy.profile import neutralize
+from r2p_dspy.values.neutral import json_line, neutralize
 from r2p_dspy.values.typed import as_text
 
 CRITERIA: Mapping[str, str] = MappingProxyType(
@@ -208,4 +207,4 @@ def _text(answer: object) -> str:
 
 def _quoted(text: str) -> str:
     """A stranger's text as one line of JSON, which can end neither itself nor a field."""
-    return json.dumps(neutralize(text), ensure_ascii=False)
+    return json_line(neutralize(text))

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dspy
@@ -50,6 +52,22 @@ def async_engine(lm: dspy.LM) -> Any:
 def is_streaming() -> bool:
     """Whether the running call streams to a listener of `dspy.streamify`."""
     return dspy.settings.send_stream is not None
+
+
+@contextmanager
+def forwarding_stream() -> Iterator[None]:
+    """Let calls in the block run on another loop than the running one, where the listener of `dspy.streamify` waits.
+
+    DSPy's stream belongs to the loop of its listener.
+    """
+    stream, listener = dspy.settings.send_stream, asyncio.get_running_loop()
+
+    class Forwarding:
+        async def send(self, chunk: Any) -> None:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(stream.send(chunk), listener))
+
+    with dspy.context(send_stream=Forwarding()):
+        yield
 
 
 def plain_outputs(outputs: Any) -> Any:

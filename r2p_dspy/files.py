@@ -1,10 +1,14 @@
 """Write files whole or not at all, and tell contents apart by a digest."""
 
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_MOST_BYTES = 256 << 20  # of a file that is held in memory as a whole; parsed JSON takes several times that
 
 
 @contextmanager
@@ -27,16 +31,41 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield part
         if part.is_dir():
             _remove(path)  # a directory takes the place of nothing but an empty one
+        elif part.exists():
+            with part.open("rb") as file:
+                os.fsync(file.fileno())  # else a power failure may leave an empty file under the name
         part.replace(path)
     except BaseException:
         _remove(part)
         raise
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file, whole or not at all. Half of a surrogate pair, which models do write, becomes its escape."""
+def write_atomic(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a file, whole or not at all. Half of a surrogate pair, which models do write, becomes its escape.
+
+    Only its owner can read a private file.
+    """
     with atomic_path(path) as part:
+        if private:
+            part.touch(0o600)
         part.write_text(text, "utf-8", "backslashreplace", "\n")
+
+
+def read_bounded(path: Path, most: int = _MOST_BYTES) -> bytes:
+    """The bytes of a file that is to be held in memory; OSError (EFBIG) if there are more than `most`.
+
+    Examples:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "golds.json"
+        >>> _ = file.write_text("[1, 2]")
+        >>> read_bounded(file)
+        b'[1, 2]'
+    """
+    with path.open("rb") as file:  # a size that a pipe or a device tells means nothing
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 20} MB", str(path))
+    return content
 
 
 def digest(content: str | bytes | Path | Iterable[bytes]) -> str:

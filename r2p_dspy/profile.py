@@ -1,7 +1,6 @@
 """A user's history: the profile and its items, written into a prompt and read back."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,23 +15,11 @@ from pydantic import (
 )
 
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.values.neutral import Neutral, json_line, neutralize
 from r2p_dspy.values.rows import columns_of, is_missing, rows_of, text_of, without_fraction
 
 _EMPTY = "(empty)"
 _OWN = ("id", "label", "date", "ref", "fields")
-
-# Texts that could pass for the prompt's own structure: DSPy's field markers and custom-type markers, chat-template
-# tokens, and stage tags. A space inside breaks each of them.
-_MARKERS = re.compile(
-    r"\[(?=\[\s*##)|#(?=#\s*\]\])|<(?=<CUSTOM-TYPE|[|｜]|/?[^\W\d][\w:.-]*(\s[^<>]*)?/?>)"
-    r"|\[(?=/?(INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\])"
-)
-_UNREADABLE = re.compile(r"[\ud800-\udfff]")  # halves of a character, as broken JSON has them; no tokenizer takes them
-
-
-def neutralize(text: str) -> str:
-    """Break every field marker, stage tag and chat-template token in a stranger's text with a space."""
-    return _MARKERS.sub(r"\g<0> ", _UNREADABLE.sub("\ufffd", text))
 
 
 class Item(BaseModel, extra="forbid"):
@@ -117,7 +104,7 @@ class Item(BaseModel, extra="forbid"):
     def __str__(self) -> str:
         row = {"item": self.id, **self.fields}
         row |= {key: value for key, value in (("label", self.label), ("date", self.date)) if value is not None}
-        return json.dumps(row, ensure_ascii=False)
+        return json_line(row)
 
 
 class Profile(BaseModel, extra="forbid"):
@@ -181,14 +168,22 @@ class Profile(BaseModel, extra="forbid"):
         """The item of that id, or None."""
         return next((item for item in self.items if item.id == item_id), None)
 
-    def local(self) -> "Profile":
-        """The profile as a prompt shows it: ids `1`, `2`, …, texts neutralized, the original ids as `ref`."""
+    def local(self, neutral: Neutral = str) -> "Profile":
+        """The profile as a prompt shows it: ids `1`, `2`, …, texts neutralized, the original ids as `ref`.
+
+        Args:
+            neutral: breaks what else could pass for the structure of the program at hand, see `neutralizer`.
+        """
+
+        def shown(text: str) -> str:
+            return neutral(neutralize(text))
+
         items = [
             Item(
                 id=str(index),
-                fields={neutralize(name): neutralize(text) for name, text in item.fields.items()},
-                label=item.label and neutralize(item.label),
-                date=item.date and neutralize(item.date),
+                fields={shown(name): shown(text) for name, text in item.fields.items()},
+                label=item.label and shown(item.label),
+                date=item.date and shown(item.date),
                 ref=item.id if item.ref is None else item.ref,
             )
             for index, item in enumerate(self.items, start=1)

@@ -21,6 +21,7 @@ settings.register_profile("unhurried", deadline=None, derandomize=True, suppress
 settings.load_profile("unhurried")
 
 
+_TESTS = Path(__file__).parent
 ADAPTERS = {"chat": dspy.ChatAdapter, "xml": dspy.XMLAdapter, "json": dspy.JSONAdapter, "baml": BAMLAdapter}
 
 
@@ -29,6 +30,7 @@ _ABOUT_CHAT = {
     "programs",
     "finetune",
     "metrics",
+    "test_compatibility.py",
     "test_examples.py",
     "test_frozen_prompts.py",
     "test_readme.py",
@@ -49,7 +51,9 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     adapter = config.getoption("--adapter")
     for item in items:
-        where = item.path.relative_to(Path(__file__).parent)
+        if not item.path.is_relative_to(_TESTS):  # a doctest
+            continue
+        where = item.path.relative_to(_TESTS)
         if where.parts[0] in _ABOUT_CHAT or where.name.startswith("test_cli"):
             item.add_marker(pytest.mark.chat)
     skipped = {"chat": [], "xml": ["chat"]}.get(adapter, ["chat", "not_json"])

@@ -47,15 +47,14 @@ def chat_completion(**changes):
 
 
 def json_completion(**changes):
-    """The answer as DSPy's JSON adapter wants it."""
-    with dspy.context(adapter=dspy.JSONAdapter()):
-        return completion(**changes)
+    """The answer as DSPy's JSON adapter wants it; None is null."""
+    return json.dumps(fields(**changes))
 
 
 def xml_completion(**changes):
-    """The answer as DSPy's XML adapter wants it."""
+    """The answer as DSPy's XML adapter wants it; None is a text."""
     with dspy.context(adapter=dspy.XMLAdapter()):
-        return completion(**changes)
+        return completion(**{name: "None" if value is None else value for name, value in changes.items()})
 
 
 def markers(prompt):

@@ -72,9 +72,9 @@ def written(**fields):
     fields = {name: value for name, value in fields.items() if value is not None}
     adapter = dspy.settings.adapter
     if isinstance(adapter, dspy.JSONAdapter):
-        return json.dumps({name: _typed(value) for name, value in fields.items()}, ensure_ascii=False)
+        return json.dumps({name: _typed(name, value) for name, value in fields.items()}, ensure_ascii=False)
     if isinstance(adapter, dspy.XMLAdapter):
-        return "\n\n".join(_field(name, _typed(value)) for name, value in fields.items())
+        return "\n\n".join(xml_field(name, _typed(name, value)) for name, value in fields.items())
     return "\n\n".join(
         [*(f"[[ ## {name} ## ]]\n{_text(value)}" for name, value in fields.items()), "[[ ## completed ## ]]"]
     )
@@ -113,15 +113,17 @@ def _text(value):
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _typed(text):
-    """The value of a text that is a JSON object or list; any other text, or value, as it is."""
+def _typed(name, text):
+    """The value of a JSON object or list, if the field is no text; anything else as it is."""
+    if name in ("requirements", "draft") or not str(text).lstrip().startswith(("[", "{")):
+        return text
     try:
-        return json.loads(text) if isinstance(text, str) and text.lstrip().startswith(("[", "{")) else text
+        return json.loads(text) if isinstance(text, str) else text
     except (json.JSONDecodeError, RecursionError):
         return text
 
 
-def _field(name, value):
+def xml_field(name, value):
     """A field as DSPy's XML adapter writes it."""
     return _element(name, value if isinstance(value, list | dict) else f"\n{value}\n")
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import dspy
 import pytest
 
-from r2p_dspy import Attempt, Verdict
+from r2p_dspy import Attempt, R2PPrediction, Verdict
 from r2p_dspy.errors import ConfigError, DataError, R2PError
 from r2p_dspy.modules.failures import AssertionFailed
+from r2p_dspy.prompting.causes import Unreadable
 
 HERE = Path(__file__).parents[1]
 CLASS = re.compile(r"^class \w+\(.*(Error|Exception|Failed)\b.*\):", re.MULTILINE)
@@ -22,6 +23,7 @@ ARGUMENTS = {  # of those that take more than a message
     "AssertionFailed": (FAILED.prediction, FAILED.attempts, FAILED.completion),
     "MetricError": ("a line", "a traceback"),
     "TaskError": ("a line", "labels", 0),
+    "_UnreadableAnswer": (R2PPrediction(tag=None), Unreadable(cause="empty", reason="it is empty")),
 }
 
 

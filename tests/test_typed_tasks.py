@@ -7,7 +7,7 @@ from pathlib import Path
 import dspy
 import pytest
 
-from programs.runs import configs as options
+from programs.runs import model as options
 from r2p_dspy.values.typed import same
 from tests.scripted import STAGES, ScriptedEngine
 from tests.test_cli import report_of, run

@@ -11,7 +11,7 @@ import pytest
 from programs.data.dataset import DataConfig
 from programs.data.jsonl import iter_examples, jsonl
 from programs.evaluate.baselines import trivial_baselines
-from programs.runs import configs as options
+from programs.runs import model as options
 from programs.tasks.task import TaskError
 from programs.tasks.task_file import task_of
 from tests.scripted import STAGES, ScriptedEngine

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,14 +11,18 @@ from typing import Any
 import dspy
 from dspy.lm15 import Request
 from dspy.utils.callback import with_callbacks
+from dspy.utils.exceptions import LMTimeoutError
 from dspy.utils.usage_tracker import UsageTracker
 
 from programs.calls.cache import Call, CallCache, CallCacheFailed, Usage
+from programs.calls.patience import CallFailures
 from programs.calls.prices import cost, priced
+from programs.calls.rows import current_row
 from programs.calls.usage import UsageLimiter
 from r2p_dspy.decoding.replay import Reading, record_readings, replay_readings
 from r2p_dspy.decoding.steering import Steer, steer_factory
 from r2p_dspy.dspy_internals import attribute_outputs, copy_as, is_streaming, plain_outputs
+from r2p_dspy.engines.served.deadline import until
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.prompting.replies import ListeningLM, Reply, collect_replies, report_reply
 
@@ -26,15 +30,19 @@ _NOT_IN_KEY = ("api_key", "cache", "timeout")  # settings that change no answer
 _model_under_way: ContextVar[str | None] = ContextVar("r2p_recorded", default=None)
 
 
-def record_calls(lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimiter) -> dspy.LM:
+def record_calls(
+    lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimiter, failures: CallFailures | None = None
+) -> dspy.LM:
     """A copy of a language model that caches its calls on disk, counts them, and stops at the usage limits.
 
     A call that was completed before is answered from the cache, with the usage that it had then and at no cost. Checks
     that read its answer while it is generated read it again. Two calls are the same if model, address, messages,
-    settings, seed and rollout are. In the usage that DSPy tracks, each call also has `seconds`, `usd` and `replayed`.
+    settings, seed and rollout are; in a cache `by_row`, also their row and how often it made the request before. In the
+    usage that DSPy tracks, each call also has `seconds`, `usd` and `replayed`. With `failures`, a call that fails is
+    asked again, and too many failures end the run.
 
-    The copy is an instance of a subclass of the model's own class, with the attributes `call_cache` and `limiter`. A
-    limit in dollars needs a model whose price is known, else ConfigError.
+    The copy is an instance of a subclass of the model's own class, with the arguments as attributes. A limit in dollars
+    needs a model whose price is known, else ConfigError.
     """
     if limiter.limits.usd is not None and not priced(lm.model):
         raise ConfigError(f"the price of {lm.model} is not known, so --max-usd cannot hold; give --max-tokens instead")
@@ -42,7 +50,7 @@ def record_calls(lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimite
     source = lm if call_cache is None else lm.copy(cache=False)
     kind: Any = type(lm)  # the type checker takes no class for hashable
     recording = copy_as(source, _recording_class(kind))
-    recording.call_cache, recording.limiter = call_cache, limiter
+    recording.call_cache, recording.limiter, recording.failures = call_cache, limiter, failures
     return recording
 
 
@@ -64,32 +72,45 @@ class _RecordingLM(ListeningLM, dspy.LM):
 
     call_cache: CallCache | None
     limiter: UsageLimiter
+    failures: CallFailures | None
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        with self._recording(prompt, messages, kwargs) as record:
-            if not record.replayed:
-                record.outputs = super().__call__(prompt, messages=messages, **kwargs)
-        return record.outputs
+        for attempt in self._attempts(prompt, messages, kwargs):
+            with attempt as record:
+                if not record.replayed:
+                    record.outputs = super().__call__(prompt, messages=messages, **kwargs)
+                return record.outputs
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        with self._recording(prompt, messages, kwargs) as record:
-            if not record.replayed:
-                record.outputs = await super().acall(prompt, messages=messages, **kwargs)
-        return record.outputs
+        for attempt in self._attempts(prompt, messages, kwargs):
+            with attempt as record:
+                if not record.replayed:
+                    record.outputs = await super().acall(prompt, messages=messages, **kwargs)
+                return record.outputs
+
+    def _attempts(
+        self, prompt: Any, messages: Any, kwargs: dict[str, Any]
+    ) -> Iterator[AbstractContextManager[_Record]]:
+        """Contexts to replay the call in, or to make it in until it is answered or given up."""
+        if _model_under_way.get() == self.model:  # a part of a call that is recorded
+            yield nullcontext(_Record())
+            return
+        key = self._key(prompt, messages, kwargs)  # once: in a cache by row, the next key is another call's
+        for ask in (nullcontext(),) if self.failures is None else self.failures.asks():
+            yield self._attempt(ask, key, prompt, messages, kwargs)
 
     @contextmanager
-    def _recording(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Iterator[_Record]:
+    def _attempt(
+        self, ask: AbstractContextManager[None], key: str | None, prompt: Any, messages: Any, kwargs: dict[str, Any]
+    ) -> Iterator[_Record]:
         """Replay a call, or record the one that is made in the block."""
-        if _model_under_way.get() == self.model:  # a part of a call that is recorded
-            yield _Record()
-            return
-        key = self._key(prompt, messages, kwargs)
-        call, readers = self._look_up(key)
-        if call is not None:
-            yield _Record(self._replay(call, prompt, messages, kwargs), replayed=True)
-            return
-        with self._recording_new(key, readers) as record:
-            yield record
+        with ask:
+            call, readers = self._look_up(key)
+            if call is not None:
+                yield _Record(self._replay(call, prompt, messages, kwargs), replayed=True)
+                return
+            with self._recording_new(key, readers) as record:
+                yield record
 
     def _key(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> str | None:
         """A digest of the request; None for what is not cached: streams, and requests that are typed already."""
@@ -105,9 +126,12 @@ class _RecordingLM(ListeningLM, dspy.LM):
             "read_along": steer_factory() is not None,
         }
         try:
-            return dspy.cache.cache_key(request)
+            key: str = dspy.cache.cache_key(request)
         except Exception:  # a setting without JSON, such as a type of the user's
             return None
+        by_row = self.call_cache is not None and self.call_cache.by_row
+        row = current_row() if by_row else None
+        return key if row is None else row.key(key)
 
     def _look_up(self, key: str | None) -> tuple[Call | None, Sequence[Steer]]:
         """The completed call to answer with, or None and the readers that already stand ready for the new call."""
@@ -141,8 +165,14 @@ class _RecordingLM(ListeningLM, dspy.LM):
         started, token = time.monotonic(), _model_under_way.set(self.model)
         try:
             tracking = dspy.context(usage_tracker=tracker)
-            with tracking, record_readings(readings, readers), collect_replies() as replies:
+            reading = record_readings(readings, readers)
+            with tracking, reading, collect_replies() as replies, until(self.limiter.ends):
                 yield record
+            if self.failures is not None:
+                self.failures.answered()
+        except LMTimeoutError:
+            self.limiter.check_time()
+            raise
         finally:
             _model_under_way.reset(token)
             dspy_usage = plain_outputs(tracker.get_total_tokens().get(self.model, {}))
@@ -152,9 +182,9 @@ class _RecordingLM(ListeningLM, dspy.LM):
             try:
                 if self.call_cache is not None and key is not None and record.outputs is not None:
                     with self._closing_on_failure():
-                        stored = [asdict(reply) for reply in replies]
+                        stored, row = [asdict(reply) for reply in replies], current_row()
                         call = Call(plain_outputs(record.outputs), dspy_usage, usage, readings, stored)
-                        self.call_cache.put(key, self.model, call)
+                        self.call_cache.put(key, self.model, call, user=None if row is None else row.user)
             finally:
                 self.limiter.done(usage)
                 if dspy_usage or record.outputs is not None:

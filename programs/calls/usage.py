@@ -54,7 +54,8 @@ class UsageLimits:
 class UsageLimiter:
     """Counts what calls take, and lets no call begin once a limit is reached. Threads may share it.
 
-    Calls that are under way when a limit is reached still finish: usage may exceed a limit by as much as they take.
+    Calls that are under way when a limit is reached still finish, for they are paid: usage may exceed a limit by as
+    much as they take. Only the time limit gives up the calls of served models.
     `before` is what the same run spent before it was resumed, `usage` what new calls took since then, and `replayed`
     what the calls that the call cache answered took when they were made.
     """
@@ -71,8 +72,7 @@ class UsageLimiter:
     def admit(self) -> None:
         """Count a call that is about to begin; UsageLimitReached if it must not begin."""
         with self._condition:
-            if self._closed is not None:
-                raise type(self._closed)(*self._closed.args)
+            self.raise_if_closed()
             for name, limit in self.limits.given.items():
                 reserved = self._reserved.get(name, 0)
                 if self._used(name) >= limit - reserved:
@@ -80,6 +80,18 @@ class UsageLimiter:
                     raise UsageLimitReached(f"the usage limit is reached (--max-{name} {limit:.10g}{note})")
             self.usage += Usage(calls=1)
             self._under_way += 1
+
+    @property
+    def ends(self) -> float | None:
+        """When calls must have ended, by `time.monotonic`; None without a time limit."""
+        if self.limits.minutes is None:
+            return None
+        return self._started + 60 * (self.limits.minutes - self._reserved.get("minutes", 0))
+
+    def check_time(self) -> None:
+        """UsageLimitReached if the time is over."""
+        if self.ends is not None and time.monotonic() >= self.ends:
+            raise UsageLimitReached(f"the usage limit is reached (--max-minutes {self.limits.minutes:.10g})")
 
     def done(self, usage: Usage) -> None:
         """Count what an admitted call took, whether it succeeded or not."""
@@ -99,6 +111,11 @@ class UsageLimiter:
         """Let no further call begin: `admit` raises this exception from now on."""
         with self._condition:
             self._closed = self._closed or reason
+
+    def raise_if_closed(self) -> None:
+        """Raise the exception that the limiter was closed with, if it was."""
+        if self._closed is not None:
+            raise type(self._closed)(*self._closed.args)
 
     def drain(self) -> None:
         """Wait until the calls under way have ended: they are paid for, and their answers are stored."""

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from programs.tasks.task import Task
+from r2p_dspy.files import read_bounded
 
 ROOTS = (Path("lamp"), Path("data"))  # where `python cli.py data get` puts files, and where people do
 _DEPTHS = ("", "*/", "*/*/")  # LaMP's own folders are up to two deep: LaMP_2/new
@@ -19,7 +20,7 @@ def folders(task: Task, *roots: Path) -> list[Path]:
 def _lamp_name(path: Path) -> str | None:
     """The task that an outputs file names; None if it names none."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_bounded(path))
     except (OSError, ValueError, RecursionError):
         return None
     return data.get("task") if isinstance(data, dict) else None

@@ -1,7 +1,8 @@
 """Which examples a command works on: the persona world's by default, or LaMP's files from a directory."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,17 @@ class Data:
     split: str
     shared_users: int = 0
     skipped: dict[str, list[str]] = field(default_factory=dict)
+
+    def without(self, ids: Collection[str]) -> "Data":
+        """These data without some of the reported examples, which `skipped` then names; DataError for unknown ids."""
+        unknown = sorted(set(ids) - {example.id for example in self.test})
+        if unknown:
+            raise DataError(f"--skip names {unknown[0]!r}, but no reported example has that id")
+        if not ids:
+            return self
+        test = [example for example in self.test if example.id not in ids]
+        skipped = {**self.skipped, self.split: [*self.skipped.get(self.split, ()), *ids]}
+        return replace(self, test=test, skipped=skipped)
 
     @property
     def digest(self) -> str:

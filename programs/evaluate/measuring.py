@@ -1,8 +1,11 @@
 """Measuring programs in a run, and writing the run's report."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dspy
@@ -11,12 +14,15 @@ from programs.calls.prices import priced
 from programs.calls.usage import UsageLimitReached
 from programs.evaluate.first_call import FirstCall
 from programs.evaluate.report import Row, build_report
-from programs.evaluate.runner import measure
+from programs.evaluate.runner import finished, measure
 from programs.evaluate.setup import Setup
 from programs.evaluate.submission import submission
 from programs.runs.active import ActiveRun
 from programs.runs.model import ModelConfig
 from programs.runs.reporter import Reporter
+from r2p_dspy.files import write_atomic
+
+FAILED = "failed.jsonl"  # in a run's directory
 
 
 class Measurer:
@@ -30,22 +36,32 @@ class Measurer:
     def measure(self, name: str, program: dspy.Module) -> None:
         """Run a program on the reported examples. If the run's limits stop it before the last, it is `unmeasured`."""
         rows, examples = self.run.directory.rows(name), self.setup.data.test
-        tick = self.reporter.start(name, len(examples), len({row["id"] for row in rows}))
+        tick = self.reporter.start(name, len(examples), len(finished(rows)))
         first = FirstCall(partial(self.reporter.call, name))
         # Answers from DSPy's cache have no tokens and no price.
         with dspy.context(lm=self.run.lm.copy(cache=False), callbacks=[*dspy.settings.callbacks, first]):
             try:
-                self.rows[name] = measure(program, examples, self.setup.task, rows, self.threads, tick)
+                self.rows[name] = measure(
+                    program, examples, self.setup.task, rows, self.threads, tick, self.run.max_failures
+                )
             except UsageLimitReached as reached:
                 self.run.limiter.drain()
-                done = len({row["id"] for row in rows})
+                done = len(finished(rows))
                 self.unmeasured[name] = f"{reached}; {done} of {len(examples)} examples were asked by then"
                 self.reporter.say(f"{name} is not measured: {self.unmeasured[name]}")
 
     def write_report(
-        self, command: str, model: ModelConfig, started: float, extra: Mapping[str, Any]
+        self,
+        command: str,
+        model: ModelConfig,
+        started: float,
+        extra: Mapping[str, Any],
+        judgements: Mapping[str, Sequence[Row]] = MappingProxyType({}),
     ) -> dict[str, Any]:
-        """Write the report, with the command's own parts in `extra`, and the submissions; return the report."""
+        """Write the report, the submissions, and the file of failed rows and judgements; return the report.
+
+        The command's own parts of the report are in `extra`.
+        """
         task, config, lm, directory = self.setup.task, self.setup.config, self.run.lm, self.run.directory
         calls = self.run.limiter.report(priced=priced(lm.model))
         report = build_report(
@@ -62,6 +78,20 @@ class Measurer:
         )
         for name, rows in self.rows.items():
             directory.save(f"submissions/{name}", submission(task, rows))
+        write_failed(directory.path / FAILED, {**self.rows, **judgements})
         self.reporter.finish(report, directory.path)
         directory.finish(report)
         return report
+
+
+def write_failed(path: Path, rows: Mapping[str, Sequence[Row]]) -> None:
+    """Write the failed rows of all programs into one file, with cause and reason; no file if there are none."""
+    failed = [
+        {"program": name, **{key: row[key] for key in ("id", "failed", "error")}}
+        for name, results in rows.items()
+        for row in results
+        if row.get("failed")
+    ]
+    path.unlink(missing_ok=True)
+    if failed:
+        write_atomic(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in failed))

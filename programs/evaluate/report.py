@@ -13,12 +13,13 @@ from programs.calls.usage import latency
 from programs.data.dataset import Data
 from programs.evaluate.ablation import FULL, TEMPLATE
 from programs.evaluate.baselines import trivial_baselines
-from programs.evaluate.runner import MALFORMED
+from programs.evaluate.runner import MALFORMED, is_scored
 from programs.runs.cautions import cautions
 from programs.runs.model import ModelConfig, lm_settings
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
 from r2p_dspy import __version__
+from r2p_dspy.values.typed import as_text
 
 BASES = ("cot", "predict", "r2p")  # every report compares the other programs with these
 
@@ -65,7 +66,7 @@ def build_report(
         "retriever_tokens": retriever_tokens,
         "shared_users": data.shared_users,
         "skipped": data.skipped,
-        "warnings": cautions(task, [example[task.answer] for example in data.test], model.name, data.source),
+        "warnings": cautions(task, [as_text(example[task.answer]) for example in data.test], model.name, data.source),
         **extra,
     }
 
@@ -85,8 +86,10 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         - `baselines`: as given;
         - `compliance`, `evidence_validity` and the same with `_first`: shares in [0, 1] of the final and the first
           attempts; None for a program without a template or without evidence;
-        - `parse_failures`, `failed_rows`: counts by cause, that of an unreadable answer being a `Cause` of
-          `r2p_dspy.prompting.causes`; `violations`, `violations_first`: counts by check;
+        - `parse_failures`: unanswered rows by `Cause` of `r2p_dspy.prompting.causes`; they score as no answer;
+        - `failed_rows`: rows with a failed call, by `Cause` of `programs.calls.failures`. Those whose server failed are
+          left out of everything but the sums of `calls`, `tokens` and `seconds`;
+        - `violations`, `violations_first`: counts by check;
         - `calls`, `tokens`, `seconds`: sums over the examples. A call that the cache answered counts as it did when it
           was made;
         - `forward_passes`: None, no engine counts them yet;
@@ -95,8 +98,9 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         - `cost_usd`: 0 for a local model, None where the price is unknown; `cost_per_correct`: per exact label, None
           for free text and where no answer is correct.
     """
-    used = usage(rows, lm)
+    used, failed_rows = usage(rows, lm), _count(row["failed"] for row in rows if row.get("failed"))
     tokens, cost_usd = used["tokens"], used["cost_usd"]
+    rows = scored(rows)
     compliant, correct = sum(row["compliant"] is True for row in rows), _correct(task, rows)
     return {
         "metrics": metrics(task, rows),
@@ -111,7 +115,7 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
             for row in rows
             if (cause := row["parse_failure"])
         ),
-        "failed_rows": {},  # the first call that fails stops the run, so a report has none
+        "failed_rows": failed_rows,
         "violations": _count(check for row in rows for check in row["violations"]),
         "violations_first": _count(check for row in rows for check in row["violations_first"]),
         "interventions": sum(row["interventions"] for row in rows),
@@ -125,7 +129,8 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
 
 
 def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """The task's metrics of one program's rows, each with its 95 % interval."""
+    """The task's metrics of one program's rows, each with its 95 % interval; see `scored`."""
+    rows = scored(rows)
     answers, golds = list(map(answer_of, rows)), _column(rows, "gold")
     return {
         name: of_metric(task.metric(name), answers, golds, task.labels, users=users(rows)).rounded()
@@ -133,8 +138,16 @@ def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     }
 
 
+def scored(rows: Sequence[Row]) -> list[Row]:
+    """The rows that count in metrics: all but those whose server failed."""
+    return [row for row in rows if is_scored(row)]
+
+
 def differences(task: Task, rows: Mapping[str, Sequence[Row]], base: str) -> dict[str, dict[str, float]]:
-    """How much each program exceeds the program `base` in the task's first metric, paired by example."""
+    """How much each program exceeds the program `base` in the task's first metric, paired by example.
+
+    A pair is compared on the rows that count for both of its programs, see `scored`.
+    """
     by_program = _differences(task, rows, task.metrics[0], [base])[base]
     return {name: difference.rounded() for name, difference in by_program.items()}
 
@@ -184,9 +197,30 @@ def _column(rows: Sequence[Row], name: str) -> list[Any]:
 def _differences(
     task: Task, rows: Mapping[str, Sequence[Row]], metric: str, bases: Sequence[str]
 ) -> dict[str, dict[str, Interval]]:
-    answers = {name: list(map(answer_of, results)) for name, results in rows.items()}
-    first = rows[bases[0]]
-    return of_differences(task.metric(metric), answers, _column(first, "gold"), task.labels, bases, users=users(first))
+    by_base: dict[str, dict[str, Interval]] = {base: {} for base in bases}
+    for left_out, pairs in _pairs(rows, bases).items():
+        names = dict.fromkeys(name for pair in pairs for name in pair)
+        common = {name: [row for row in rows[name] if row["id"] not in left_out] for name in names}
+        answers = {name: list(map(answer_of, results)) for name, results in common.items()}
+        first = next(iter(common.values()))
+        wanted = dict.fromkeys(base for base, _ in pairs)
+        compared = of_differences(
+            task.metric(metric), answers, _column(first, "gold"), task.labels, wanted, users=users(first)
+        )
+        for base, name in pairs:
+            by_base[base][name] = compared[base][name]
+    return by_base
+
+
+def _pairs(rows: Mapping[str, Sequence[Row]], bases: Sequence[str]) -> dict[frozenset[Any], list[tuple[str, str]]]:
+    """The pairs of a base and a program, by the ids of the rows that do not count for one of the two."""
+    missing = {name: frozenset(row["id"] for row in results if not is_scored(row)) for name, results in rows.items()}
+    pairs: dict[frozenset[Any], list[tuple[str, str]]] = {}
+    for base in bases:
+        for name in rows:
+            if name != base:
+                pairs.setdefault(missing[base] | missing[name], []).append((base, name))
+    return pairs
 
 
 def _per_user(task: Task, rows: Sequence[Row]) -> dict[str, Any]:

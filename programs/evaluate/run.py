@@ -1,12 +1,14 @@
 """`evaluate`: measure programs side by side on the same users and items. Fills a run directory."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import dspy
 
+from programs.calls.keeping import CallKeeping
 from programs.evaluate import judge as judging
 from programs.evaluate.ablation import ablation, not_runnable
 from programs.evaluate.controls import controls
@@ -16,6 +18,7 @@ from programs.evaluate.setup import Setup
 from programs.runs.active import open_run
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import EvaluateConfig
+from programs.runs.directory import SKIPPED_LATER, read_json
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
 
@@ -35,7 +38,7 @@ def run_evaluate(config: EvaluateConfig, output: Path, resume: bool, reporter: R
     Args:
         config: what to measure.
         output: the run's directory.
-        resume: go on with the run that is there.
+        resume: go on with the run that is there. The examples of `--skip` are left out from now on.
         reporter: shows progress.
 
     Returns:
@@ -46,8 +49,12 @@ def run_evaluate(config: EvaluateConfig, output: Path, resume: bool, reporter: R
         LMError: what the language model raises. What was measured until then is kept.
     """
     started = time.monotonic()
+    skipped: list[str] = []
+    if resume:
+        config, skipped = _with_earlier_skips(config, output)
     setup = Setup.of(config.program, config.data, reporter)
-    return evaluate(config, setup, config.connect(setup.tokens_needed()), output, resume, reporter, started).report
+    lm = config.connect(setup.tokens_needed())
+    return evaluate(config, setup, lm, output, resume, reporter, started, skipped).report
 
 
 def evaluate(
@@ -58,18 +65,34 @@ def evaluate(
     resume: bool,
     reporter: Reporter,
     started: float | None = None,
+    skipped: Collection[str] = (),
 ) -> Evaluation:
-    """Evaluate with a program that is built and a model that is connected, both of `config`; see `run_evaluate`."""
+    """Evaluate with a program that is built and a model that is connected, both of `config`; see `run_evaluate`.
+
+    `skipped` are the ids of examples that are left out since the run was started.
+    """
     started = time.monotonic() if started is None else started
-    task, data = setup.task, setup.data
+    task, data = setup.task, setup.data.without(skipped)
     judge, programs = judging.connected(task, config.judge), _programs(config, setup)
-    identity = setup.identity(lm, judge)
+    identity = setup.identity(lm, judge) | {SKIPPED_LATER: [*skipped]}
+    setup = replace(setup, data=data)
+    calls = CallKeeping.of(config.calls, config.cache, output / "calls")
     with open_run(
-        output, "evaluate", config.options(), identity, lm, reporter, resume=resume, mlflow=config.mlflow
+        output,
+        "evaluate",
+        config.options(),
+        identity,
+        lm,
+        reporter,
+        resume=resume,
+        calls=calls,
+        mlflow=config.mlflow,
+        max_failures=config.max_failures,
     ) as run:
         for caution in foreign_text(config.model.name, data.source):
             reporter.say(caution)
-        measurer, extra = Measurer(run, setup, config.num_threads, reporter), dict[str, Any]()
+        measurer = Measurer(run, setup, config.num_threads, reporter)
+        extra, judgements = dict[str, Any](), dict[str, list[Row]]()
         with config.model.asking(run.lm):
             if config.ablate:
                 trial = (data.train or data.test)[0]
@@ -80,10 +103,26 @@ def evaluate(
                 measurer.measure(name, program)
         rows = measurer.rows
         if judge is not None:
-            asked = run.recorded(judge)
-            threads = config.num_threads
-            extra["judge"] = judging.judge(task, data.test, rows, asked, run.directory, threads, reporter.start)
-        return Evaluation(measurer.write_report("evaluate", config.model, started, extra), rows)
+            extra["judge"], judgements = judging.judge(
+                task,
+                data.test,
+                rows,
+                run.recorded(judge),
+                run.directory,
+                config.num_threads,
+                reporter.start,
+                config.max_failures,
+            )
+        return Evaluation(measurer.write_report("evaluate", config.model, started, extra, judgements), rows)
+
+
+def _with_earlier_skips(config: EvaluateConfig, output: Path) -> tuple[EvaluateConfig, list[str]]:
+    """The config with the `--skip` that the run was started with, and the ids that were added since."""
+    file = output / "config.json"
+    earlier = read_json(file) if file.exists() else {}
+    first = tuple(earlier.get("skip", ()))
+    later = dict.fromkeys([*earlier.get(SKIPPED_LATER, ()), *config.data.skip])
+    return replace(config, data=replace(config.data, skip=first)), [row for row in later if row not in first]
 
 
 def _programs(config: EvaluateConfig, setup: Setup) -> dict[str, dspy.Module]:

@@ -1,26 +1,37 @@
-"""Run a program over examples. Each example gives a row, which is written as soon as it is there."""
+"""Run a program over examples. Each example gives a row, which is written as soon as it is there.
+
+A row is answered; or unanswered, where the model wrote nothing that can be read, or a filter kept the prompt from it;
+or failed, with the cause (`programs.calls.failures`). An unanswered row scores as no answer. A failed row has no score
+if its server failed: that says nothing about the program.
+"""
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, cast
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, LMError
 from dspy.utils.parallelizer import ParallelExecutor
 from dspy.utils.usage_tracker import UsageTracker
 
 from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
+from programs.calls.failures import SCOPES, Failure, failure_of
+from programs.calls.patience import MAX_FAILURES
+from programs.calls.rows import answering
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
 from r2p_dspy import Details, R2PPrediction, optimizing
+from r2p_dspy.errors import RunError
 from r2p_dspy.prediction import attempts_of
 from r2p_dspy.prompting.causes import Cause, Unreadable, explaining, unreadable_of
 from r2p_dspy.prompting.replies import listening
 from r2p_dspy.values.typed import allows_none, plain
 
 MALFORMED: Cause = "malformed"  # why an answer could not be read: it does not have the requested format
+_FEW = 20  # the share of fewer rows says nothing, so it is that of so many
 
 Progress = Callable[[], None]
 RowT = TypeVar("RowT", bound=Mapping[str, Any])
@@ -45,6 +56,8 @@ class ResultRow(UsageFields):
     gold: Any
     parse_failure: str | None  # the cause
     completion: str | None  # what the model wrote, where it cannot be read
+    failed: str | None  # the cause, if a call failed
+    error: str | None  # the reason in the provider's words, if a call failed
     compliant_first: bool | None
     compliant: bool | None
     evidence_first: bool | None
@@ -57,7 +70,13 @@ class ResultRow(UsageFields):
 
 
 def measure(
-    program: dspy.Module, examples: Sequence[dspy.Example], task: Task, rows: Rows, threads: int, progress: Progress
+    program: dspy.Module,
+    examples: Sequence[dspy.Example],
+    task: Task,
+    rows: Rows,
+    threads: int,
+    progress: Progress,
+    max_failures: float = MAX_FAILURES,
 ) -> list[ResultRow]:
     """Run a program over the examples that have no row yet.
 
@@ -68,14 +87,16 @@ def measure(
         rows: where rows are written; earlier ones are read from it.
         threads: calls in flight.
         progress: called after each example.
+        max_failures: the share of the rows that may fail, see `collect`.
 
     Returns:
         A row for each example, in the order of the examples.
 
     Raises:
-        Exception: the language model's first failure. An answer that cannot be read is no failure.
+        RunError: if more rows fail.
+        Exception: a failure that every row would meet, such as that of a check.
     """
-    return collect(lambda example: _row(program, example, task), examples, rows, threads, progress)
+    return collect(lambda example: _row(program, example, task), examples, rows, threads, progress, max_failures)
 
 
 def collect(
@@ -84,23 +105,40 @@ def collect(
     rows: Rows,
     threads: int,
     progress: Progress,
+    max_failures: float = MAX_FAILURES,
 ) -> list[RowT]:
     """Make a row for each example that has none yet, in threads, and write it as soon as it is there; see `measure`.
 
-    `ask` makes an example's row, which has the example's `id`. The first failure of it, or of writing, is raised.
+    `ask` makes an example's row, which has the example's `id`, and as `failed` the cause if a call failed. Calls are
+    kept under the example, its user and the name of the rows. Rows whose server failed are asked again when a run is
+    resumed. RunError if no row is answered, or more than `max_failures` of them fail, of 20 at least. The first
+    exception of `ask`, or of writing, is raised.
     """
-    done: dict[Any, RowT] = {row["id"]: cast(RowT, row) for row in rows}
+    done = finished(cast("Iterable[RowT]", rows))
     todo = [example for example in examples if example.id not in done]
     lock = threading.Lock()
     failures: list[Exception] = []
 
+    def check_failures(row: RowT) -> None:
+        failed = [row for row in done.values() if row.get("failed")]
+        if len(failed) > max_failures * max(len(examples), _FEW) or len(failed) == len(examples):
+            causes = ", ".join(f"{count} {cause}" for cause, count in Counter(row["failed"] for row in failed).items())
+            raise RunError(
+                f"{len(failed)} of {len(examples)} rows of {rows.path.stem} failed ({causes}; the last: {row['id']}), "
+                f"and --max-failures is {max_failures:g}; the server's words are in {rows.path}; what was answered is "
+                "kept: go on with --resume, and leave rows out with --skip ID"
+            )
+
     def run(example: dspy.Example) -> None:
         try:
-            row = ask(example)
+            with answering(rows.path.stem, example.id, user=example.get("user") or example.id):
+                row = ask(example)
             with lock:
                 rows.append(dict(row))
                 done[row["id"]] = row
                 progress()
+                if row.get("failed"):
+                    check_failures(row)
         except Exception as error:
             failures.append(error)
             raise
@@ -114,7 +152,19 @@ def collect(
     except Exception as stopped:
         first = failures[0] if failures else stopped
         raise first from first.__cause__  # which is the user's own failure, if a check failed
+    finally:
+        rows.sync()
     return [done[example.id] for example in examples]
+
+
+def finished(rows: Iterable[RowT]) -> dict[Any, RowT]:
+    """The rows that need not be asked again, by id: the latest of each example, if it counts."""
+    return {row_id: row for row_id, row in {row["id"]: row for row in rows}.items() if is_scored(row)}
+
+
+def is_scored(row: Mapping[str, Any]) -> bool:
+    """Whether a row counts in metrics: it did not fail, or by its own request, so that asking again cannot help."""
+    return row.get("failed") is None or SCOPES.get(row["failed"]) == "row"
 
 
 def usage_fields(usage: UsageTracker, started: float) -> UsageFields:
@@ -136,6 +186,7 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
     # Each row has a trace and a history of its own, which would else grow with the examples.
     isolated = dspy.context(lm=lm, adapter=adapter, trace=[], disable_history=True)
     why: Unreadable | None = None
+    failure: Failure | None = None
     with dspy.track_usage() as usage, optimizing(), isolated:
         try:
             with explaining(getattr(lm, "kwargs", {}), task.signature):
@@ -144,11 +195,18 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
             prediction, why = dspy.Prediction(), unreadable_of(error)
         except RecursionError:  # a model that repeats "[" gives JSON that is too deep to read
             prediction, why = dspy.Prediction(), Unreadable(cause=MALFORMED, reason="it is nested too deeply")
+        except LMError as error:
+            prediction, failure = dspy.Prediction(), failure_of_row(error)
     answer = prediction.get(task.answer)
     # Not the prediction's own attributes, which an output of such a name hides.
     details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
     attempts, why = attempts_of(prediction), why or details.unreadable
-    if why is None and answer is None and not allows_none(task.signature.output_fields[task.answer].annotation):
+    if (
+        failure is None
+        and why is None
+        and answer is None
+        and not allows_none(task.signature.output_fields[task.answer].annotation)
+    ):
         why = Unreadable(cause=MALFORMED, reason="there is no answer")
     return {
         "id": example.id,
@@ -157,6 +215,8 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
         "gold": plain(example[task.answer]),
         "parse_failure": why.cause if why else None,
         "completion": why.reply if why else None,
+        "failed": failure.cause if failure else None,
+        "error": failure.reason if failure else None,
         "compliant_first": compliant_first(prediction),
         "compliant": compliant_final(prediction),
         "evidence_first": valid(prediction, first=True) if attempts else None,
@@ -168,3 +228,11 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
         "interventions": len(details.interventions),
         **usage_fields(usage, started),
     }
+
+
+def failure_of_row(error: LMError) -> Failure:
+    """Why a row's call failed; raises a failure that every row would meet."""
+    failure = failure_of(error)
+    if failure is None or failure.scope == "run":
+        raise error
+    return failure

@@ -12,6 +12,7 @@ from metrics.intervals import Interval, of_metric
 from programs.tasks import TASKS
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
+from r2p_dspy.files import read_bounded
 from r2p_dspy.values.typed import as_text
 
 
@@ -67,7 +68,7 @@ def score(predictions: Path, golds: Path) -> tuple[Task, int, dict[str, Interval
 def _read(path: Path) -> tuple[Task, dict[Any, Any]]:
     """The task of a file, and its outputs by id. Ids are compared as written: 110 is not "110"."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_bounded(path))
     except OSError as error:
         _refuse(path, f"it cannot be read ({error.strerror})")
     except (ValueError, RecursionError) as error:

@@ -11,13 +11,13 @@ import dspy
 import numpy as np
 
 from programs.data.splits import check_apart
+from programs.optimize.best_candidate import RatedCandidates, copy_learned_state, scores_of
 from programs.optimize.context import CompileContext, Frontier
 from programs.optimize.optimizers import check_optimizer
-from programs.optimize.safe_metric import FailureCounter, SafeMetric
+from programs.optimize.safe_metric import SafeMetric
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, optimizing
 from r2p_dspy.errors import ConfigError
-from r2p_dspy.modules.profile_predict import is_whole
 from r2p_dspy.scoring.composite import WEIGHTS
 
 
@@ -83,6 +83,8 @@ def compile_program(
 ) -> tuple[R2P, dict[str, Any]]:
     """Compile a program, and keep the result only if its composite score on dev is higher than before.
 
+    A dev example on which the model's server failed, for any candidate, counts for none.
+
     Args:
         program: the uncompiled program; it is not changed.
         train: the examples that demos and instructions are made from.
@@ -105,7 +107,9 @@ def compile_program(
         - `objectives`: for `gepa`, by part of the score: the best value on dev and the candidates that have it (0 is
           the uncompiled program); else empty;
         - `metric`: the task metric, the weights and the threshold of the composite score;
-        - `failures`: how often the program and the metric raised;
+        - `failures`: how often the program raised through its own or the model's fault, how often the metric did, and
+          how often the model's `server` failed; the last are no scores;
+        - `unanswered`: the number of dev examples that were left out, because the server failed on them;
         - `trained`: the model that was trained, as `connect` takes it, or None.
 
     Raises:
@@ -120,7 +124,8 @@ def compile_program(
             f"not {len(train)} and {len(dev)}; give more data, or raise --limit"
         )
     check_apart(train, dev)
-    shuffled, failures = [*train], FailureCounter()
+    shuffled, rated = [*train], RatedCandidates(dev)
+    failures = rated.failures
     random.Random(seed).shuffle(shuffled)
     score = composite(task, weights, threshold)
     evaluate = dspy.Evaluate(devset=[*dev], metric=score.metric, num_threads=threads, display_progress=False)
@@ -130,14 +135,18 @@ def compile_program(
         program, task, score, shuffled, dev, threads, seed, reflection, frontier, trainable, progress
     )
     compiled = None
-    with _optimizer_settings(failures, seed, progress):
-        dev_scores = {"uncompiled": float(evaluate(program).score)}
+    with _optimizer_settings(rated, seed, progress):
+        results = {"uncompiled": scores_of(evaluate(program).results)}
         metric.check()
         failures.check(len(dev))
         optimized = chosen_optimizer.run(context)
         if optimized is not None:
+            if rated.unanswered:  # the optimizer took failures for scores of 0
+                optimized = rated.best(first=1) or optimized
             compiled = copy_learned_state(program, optimized)
-            dev_scores |= context.candidate_scores or {optimizer: float(evaluate(compiled).score)}
+            results |= context.candidate_scores or {optimizer: scores_of(evaluate(compiled).results)}
+        failures.check_run()
+    dev_scores = {name: rated.score(scores) for name, scores in results.items()}
     # On a tie the uncompiled program wins: its prompts are shorter.
     improved = compiled is not None and dev_scores["uncompiled"] < max(dev_scores.values())
     winner = compiled if compiled is not None and improved else program.deepcopy()
@@ -153,38 +162,19 @@ def compile_program(
         "passing": context.passing_counts,
         "objectives": context.objectives,
         "metric": {"task": task.metrics[0], "weights": dict(score.weights), "threshold": score.threshold},
-        "failures": {"program": failures.count, "metric": metric.failed},
+        "failures": {"program": failures.count, "metric": metric.failed, "server": failures.server},
+        "unanswered": rated.unanswered,
         "trained": trained_lm and (trained_lm.finetuning_model or trained_lm.model),
     }
     return winner, summary
 
 
-def copy_learned_state(program: R2P, optimized: dspy.Module) -> R2P:
-    """A copy of a program with what an optimizer learned: instructions, whole demos, and a trained model.
-
-    Everything else that optimizers leave on a program stays behind: candidates, logs, COPRO's field prefixes, demos
-    that lack a stage, and repeated demos.
-    """
-    clean = program.deepcopy()
-    learned = dict(optimized.named_predictors())
-    for name, predictor in clean.named_predictors():
-        predictor.signature = predictor.signature.with_instructions(learned[name].signature.instructions)
-        predictor.lm = learned[name].lm or predictor.lm
-        predictor.demos = []
-        for demo in learned[name].demos:
-            fields = {field: demo[field] for field in predictor.signature.fields if field in demo}
-            whole = dspy.Example(augmented=True, **fields)
-            if is_whole(fields, predictor.signature) and whole not in predictor.demos:
-                predictor.demos.append(whole)
-    return clean
-
-
 @contextlib.contextmanager
-def _optimizer_settings(failures: FailureCounter, seed: int, progress: Callable[[str], None]) -> Iterator[None]:
+def _optimizer_settings(rated: RatedCandidates, seed: int, progress: Callable[[str], None]) -> Iterator[None]:
     """Settings for an optimizer: score unmet asserts, count failures, capture prints, seed the global generators."""
     random.seed(seed)  # for DSPy's draws that have no seed of their own
     np.random.seed(seed % 2**32)
-    callbacks = [*(dspy.settings.callbacks or []), failures]
+    callbacks, failures = [*(dspy.settings.callbacks or []), rated, rated.failures], rated.failures
     try:
         with optimizing(), dspy.context(callbacks=callbacks), contextlib.redirect_stdout(_LineWriter(progress)):
             yield

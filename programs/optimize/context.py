@@ -21,7 +21,7 @@ ENOUGH = 12  # examples to choose demos from
 class CompileContext:
     """What an optimizer compiles with; see `compiling.compile_program`.
 
-    An optimizer that rates its candidates on all of dev writes their scores (0 to 100) into `candidate_scores`. One
+    An optimizer that rates its candidates on all of dev writes their scores, by example, into `candidate_scores`. One
     that keeps candidates for parts of the score writes the best value of each part, and whose it is, into `objectives`.
     """
 
@@ -36,7 +36,7 @@ class CompileContext:
     frontier: Frontier = "instance"
     trainable: Callable[[dspy.LM], dspy.LM] | None = None
     progress: Callable[[str], None] = lambda line: None
-    candidate_scores: dict[str, float] = field(default_factory=dict)
+    candidate_scores: dict[str, list[tuple[dspy.Example, float]]] = field(default_factory=dict)
     objectives: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property

@@ -32,7 +32,7 @@ def random_search(context: CompileContext) -> dspy.Module | None:
     best = search.compile(context.program, trainset=passing, valset=[*context.dev], restrict=[-1, *range(CANDIDATES)])
     for candidate in best.candidate_programs:
         name = "unshuffled" if candidate["seed"] == -1 else f"shuffled {candidate['seed']}"
-        context.candidate_scores[name] = candidate["score"]
+        context.candidate_scores[name] = [*zip(context.dev, map(float, candidate["subscores"]), strict=True)]
     return best
 
 

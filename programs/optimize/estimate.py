@@ -5,7 +5,6 @@ from typing import Any
 
 from programs.calls.cache import Usage
 from programs.calls.prices import cost
-from programs.calls.usage import UsageLimiter
 
 
 def usage_of_rows(rows: Sequence[Mapping[str, Any]], model: str) -> Usage:
@@ -31,14 +30,18 @@ def estimate(measured: Usage, examples: int, runs: int, threads: int) -> dict[st
     }
 
 
-def actual(limiter: UsageLimiter, before: Usage, minutes: float) -> dict[str, float]:
-    """What calls took since `before`, to stand beside the estimate. Replayed calls count too."""
-    now = limiter.usage + limiter.replayed
+def actual(took: Usage, threads: int) -> dict[str, float]:
+    """What calls took, to stand beside the estimate; those that the call cache answered count as they did when made.
+
+    Examples:
+        >>> actual(Usage(calls=120, prompt=54000, completion=6000, usd=0.6, seconds=480), threads=16)
+        {'calls': 120, 'tokens': 60000, 'usd': 0.6, 'minutes': 0.5}
+    """
     return {
-        "calls": now.calls - before.calls,
-        "tokens": now.tokens - before.tokens,
-        "usd": round(now.usd - before.usd, 4),
-        "minutes": round(minutes, 2),
+        "calls": took.calls,
+        "tokens": int(took.tokens),
+        "usd": round(took.usd, 4),
+        "minutes": round(took.seconds / threads / 60, 2),
     }
 
 

@@ -7,6 +7,7 @@ from dspy.teleprompt import GEPA
 from dspy.teleprompt.gepa import InstructionProposer
 from gepa.utils import ScoreThresholdStopper
 
+from programs.calls.failures import failure_of
 from programs.optimize.context import CompileContext
 from r2p_dspy import R2P, Attempt, Details, R2PPrediction, Verdict
 
@@ -51,7 +52,7 @@ class EveryRow(dspy.Module):
     """A program whose failures are answers too: without outputs, with every check unmet.
 
     GEPA averages an objective over the rows that report it. A row that raises reports none, so a candidate that fails
-    on hard rows would look better than it is.
+    on hard rows would look better than it is. A failure of the model's server is raised: it is no answer.
     """
 
     def __init__(self, program: R2P) -> None:
@@ -65,7 +66,10 @@ class EveryRow(dspy.Module):
     def forward(self, **inputs: Any) -> R2PPrediction:
         try:
             return cast(R2PPrediction, self.program(**inputs))
-        except Exception:  # `FailureCounter` has counted it
+        except Exception as error:  # `FailureCounter` has counted it
+            failure = failure_of(error)
+            if failure is not None and failure.scope != "row":  # it says nothing about the program
+                raise
             unmet = [Verdict(check=check.name, kind=check.kind, ok=False) for check in self.program.enforce.checks]
             details = Details(attempts=[Attempt(verdicts=unmet, accepted=True)])
             return R2PPrediction(dict.fromkeys(self.program.reason.answers), details=details)

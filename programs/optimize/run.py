@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 
 from programs.calls.cache import Usage
+from programs.calls.keeping import CallKeeping
 from programs.calls.usage import UsageLimitReached
 from programs.evaluate import report
 from programs.evaluate.measuring import Measurer
@@ -21,7 +22,7 @@ from programs.optimize.tuning_run import compared, run_tuning
 from programs.runs.active import open_run
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import CompileConfig
-from programs.runs.directory import read_json, write_json
+from programs.runs.directory import Rows, Run, read_json, write_json
 from programs.runs.model import ModelConfig
 from programs.runs.provenance import complete, provenance
 from programs.runs.reporter import Reporter
@@ -61,7 +62,8 @@ def run_compile(
     scored = composite(setup.task, parse_weights(config.weights), config.threshold)
     reflection, lm = connect_reflection(config.reflection), config.connect(setup.tokens_needed())
     identity = setup.identity(lm) | ({"given": sorted(config.program.explicit)} if config.tune else {})
-    calls = (output.parent / "calls" if config.calls is None else Path(config.calls)) if config.cache else None
+    # Shared with the runs beside it, whatever their rows: an optimizer asks much again that another has asked.
+    calls = Path(config.calls) if config.calls is not None else output.parent / "calls"
     with open_run(
         output,
         "compile",
@@ -71,8 +73,9 @@ def run_compile(
         reporter,
         resume=resume,
         limits=config.limits,
-        calls=calls,
+        calls=CallKeeping(calls if config.cache else None, by_row=False),
         mlflow=config.mlflow,
+        max_failures=config.max_failures,
     ) as run:
         for caution in foreign_text(config.model.name, setup.data.source):
             reporter.say(caution)
@@ -102,7 +105,6 @@ def _compile_and_measure(
     # Kept for measuring the compiled program: half as much again as R2P took.
     reserve = Usage(*(round(1.5 * value, 6) for value in vars(measured).values()))
     reserving = partial(limiter.reserving, reserve, reserve.seconds / config.num_threads / 60)
-    began, before = limiter.minutes, limiter.usage + limiter.replayed
     expected = None
     if rows:
         trials = config.trials if config.tune else 0
@@ -120,26 +122,36 @@ def _compile_and_measure(
         elif "r2p" in measurer.rows:  # the same program on the same users: its rows are reused
             measurer.rows["tuned"] = measurer.rows["r2p"]
     saved, summary_file = run.directory.path / "program.json", run.directory.path / "compiling.json"
-    summary = read_json(summary_file) if summary_file.exists() else {"stopped": "not yet begun"}
-    compiled = setup.builder.build(settings)
+    summary: dict[str, Any] = read_json(summary_file) if summary_file.exists() else {"stopped": "not yet begun"}
+    compiled, took = setup.builder.build(settings), Usage(**summary.pop("took", {}))
     if "stopped" not in summary:  # the summary is written after the program, so compiling was done before a stop
         load_program(compiled, saved, task=setup.task.name)
         if summary.get("trained") and trainable is not None:  # a program's file holds no weights
             compiled.set_lm(trainable(run.lm).copy(model=summary["trained"]))
     else:
+        before = limiter.usage + limiter.replayed
         with reserving():
             compiled, summary = _compile(config, measurer, compiled, reflection, trainable)
+        took = limiter.usage + limiter.replayed - before
         notes = provenance(config.model, run.lm, setup.data, setup.task, scored, summary)
         save_program(compiled, saved, task=setup.task.name, notes=notes, settings=settings.model_dump())
-        write_json(summary_file, summary)
+        write_json(summary_file, {**summary, "took": vars(took)})
+        limiter.raise_if_closed()  # the best program so far is kept
     if summary["winner"] != "uncompiled":
         measurer.measure("compiled", compiled)
     elif start in measurer.rows:
         measurer.rows["compiled"] = measurer.rows[start]
     if config.tune:
         extra["tuning"]["test"] = compared(setup.task, measurer.rows, ["tuned", "compiled"])
-    plan = {"estimate": expected, "actual": actual(limiter, before, limiter.minutes - began)}
+    took += usage_of_rows(_planned_rows(run.directory), run.lm.model)
+    plan = {"estimate": expected, "actual": actual(took, config.num_threads)}
     return {**extra, "compiling": summary, "plan": plan, "program": "program.json"}
+
+
+def _planned_rows(directory: Run) -> list[dict[str, Any]]:
+    """The rows of all that the plan covers: trials of `--tune`, and what was measured of the programs they led to."""
+    trials = [Rows(path) for path in (directory.path / "results").glob("tune-*.jsonl")]
+    return [row for rows in (*trials, directory.rows("tuned"), directory.rows("compiled")) for row in rows]
 
 
 def connect_reflection(model: ModelConfig | None) -> dspy.LM | None:
@@ -179,7 +191,7 @@ def _compile(
         setup.data.train,
         setup.data.dev,
         optimizer=config.optimizer,
-        reflection=reflection and run.recorded(reflection),
+        reflection=reflection and run.advising(reflection),
         trainable=trainable,
         weights=parse_weights(config.weights),
         threshold=config.threshold,

@@ -2,11 +2,14 @@
 
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import dspy
 from dspy.utils.callback import BaseCallback
 
+from programs.calls.failures import failure_of
+from programs.calls.patience import RunStopped
 from r2p_dspy import R2P
 from r2p_dspy.errors import ConfigError, R2PError
 
@@ -66,27 +69,56 @@ class SafeMetric:
 
 
 class FailureCounter(BaseCallback):
-    """Counts calls of a program that raise. DSPy's evaluations score them 0, and its optimizers only log them."""
+    """Counts calls of a program that raise. DSPy's evaluations score them 0, and its optimizers only log them.
+
+    Where the server failed, the 0 is no score, so nothing can be compared on that example; see `failed_on`.
+    """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.server = 0  # failures of the program or the model, and of its server
         self.first_error: BaseException | None = None
-        self._running: set[str] = set()
+        self.first_of_run: BaseException | None = None  # the first error that every later call meets too
+        self._running: dict[str, str] = {}
+        self._failed: set[str] = set()
         self._lock = threading.Lock()
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         if isinstance(instance, R2P):
             with self._lock:
-                self._running.add(call_id)
+                self._running[call_id] = _question(inputs.get("kwargs", inputs))
 
     def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         with self._lock:
-            if call_id in self._running:
-                self._running.discard(call_id)
-                self.count += exception is not None
-                self.first_error = self.first_error or exception
+            question = self._running.pop(call_id, None)
+            if question is None or exception is None or isinstance(exception, RunStopped):
+                return
+            self.first_error = self.first_error or exception
+            failure = failure_of(exception)
+            scope = failure.scope if failure else None
+            if scope == "server":
+                self.server += 1
+                self._failed.add(question)
+            else:
+                self.count += 1
+            if scope == "run":
+                self.first_of_run = self.first_of_run or exception
+
+    def failed_on(self, example: dspy.Example) -> bool:
+        """Whether the server failed, in any call of the program so far, on an example."""
+        return _question(example.inputs()) in self._failed
 
     def check(self, examples: int) -> None:
-        """Raise the program's first error if the program failed on all of so many examples."""
-        if self.first_error is not None and self.count >= examples:
+        """Raise the first error if the program failed on all of so many examples; see `check_run` too."""
+        self.check_run()
+        if self.first_error is not None and self.count + self.server >= examples:
             raise self.first_error
+
+    def check_run(self) -> None:
+        """Raise an error that every call meets, so that no score means anything."""
+        if self.first_of_run is not None:
+            raise self.first_of_run
+
+
+def _question(inputs: Mapping[str, Any]) -> str:
+    """An example by its texts, without the history; the same for copies of it."""
+    return str(sorted((name, value) for name, value in inputs.items() if isinstance(value, str)))

@@ -1,7 +1,7 @@
 """Settings that were measured: which one wins, and the frontier of quality against tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -18,7 +18,8 @@ class Trial:
     """Settings that were measured."""
 
     settings: R2PConfig
-    rows: Sequence[TrialRow]  # by example: `score` in [0, 1], `user`, `calls`, `prompt_tokens`, `completion_tokens`
+    # By example: `score` in [0, 1], `user`, `calls`, `prompt_tokens`, `completion_tokens`; `failed` if it has no score.
+    rows: Sequence[TrialRow]
     complete: bool  # whether all examples were measured; if not, the trial was given up
 
     @property
@@ -33,12 +34,17 @@ class Trial:
 
     def per_answer(self, key: str) -> float:
         """The mean of one number of the rows."""
-        return fmean(row[key] for row in self.rows)
+        return fmean(row[key] for row in self.answered)
+
+    @property
+    def answered(self) -> list[TrialRow]:
+        """The rows with a score."""
+        return [row for row in self.rows if not row.get("failed")]
 
     def difference(self, other: "Trial") -> Interval:
-        """This score minus another's, paired on the examples that both measured (95 % interval)."""
-        differences = self._differences(other)
-        return of_mean(differences, users=users(self.rows[: len(differences)]))
+        """This score minus another's, paired on the examples that both answered (95 % interval)."""
+        own = [mine for mine, _ in self._pairs(other)]
+        return of_mean(self._differences(other), users=users(own))
 
     def is_behind(self, other: "Trial") -> bool:
         """Whether this score is lower than another's by more than one standard error of the paired difference."""
@@ -47,7 +53,11 @@ class Trial:
         return fmean(differences) > error + 1e-9
 
     def _differences(self, other: "Trial") -> list[float]:
-        return [mine["score"] - theirs["score"] for mine, theirs in zip(self.rows, other.rows, strict=False)]
+        return [mine["score"] - theirs["score"] for mine, theirs in self._pairs(other)]
+
+    def _pairs(self, other: "Trial") -> list[tuple[TrialRow, TrialRow]]:
+        pairs = zip(self.rows, other.rows, strict=False)
+        return [(mine, theirs) for mine, theirs in pairs if not (mine.get("failed") or theirs.get("failed"))]
 
 
 @dataclass(frozen=True)
@@ -71,12 +81,12 @@ class Tuning:
     @property
     def winner(self) -> Trial:
         """The cheapest trial within one standard error of the best, among the finals if there are any."""
-        return _cheapest(self.finals or self._complete)[0]
+        return _cheapest(_comparable(self.finals) or self._complete)[0]
 
     @property
     def finalists(self) -> list[Trial]:
         """The three cheapest trials within one standard error of the best, the best one and the start."""
-        finalists = [*_cheapest(self._complete)[:_FINALISTS], self.best, self.trials[0]]
+        finalists = [*_cheapest(self._complete)[:_FINALISTS], self.best, self._complete[0]]
         return [trial for place, trial in enumerate(finalists) if trial not in finalists[:place]]
 
     def frontier(self, tokens: Callable[[Trial], float]) -> list[Trial]:
@@ -93,7 +103,19 @@ class Tuning:
 
     @property
     def _complete(self) -> list[Trial]:
-        return [trial for trial in self.trials if trial.complete]
+        return _comparable([trial for trial in self.trials if trial.complete])
+
+
+def _comparable(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials of the same examples without the scores of those that one of them failed to answer."""
+    failed = {place for trial in trials for place, row in enumerate(trial.rows) if row.get("failed")}
+    if not failed:
+        return [*trials]
+    left_out = {"failed": "in another trial"}
+    return [
+        replace(trial, rows=[{**left_out, **row} if place in failed else row for place, row in enumerate(trial.rows)])
+        for trial in trials
+    ]
 
 
 def _best(trials: Sequence[Trial]) -> Trial:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, LMInvalidRequestError, LMUnsupportedModelError
+from dspy.utils.exceptions import AdapterParseError, LMError
 
 from metrics.intervals import of_mean
+from programs.calls.failures import Failure
 from programs.evaluate import report
 from programs.evaluate.measuring import Measurer
-from programs.evaluate.runner import collect, usage_fields
+from programs.evaluate.runner import collect, failure_of_row, finished, usage_fields
 from programs.optimize.safe_metric import SafeMetric
 from programs.optimize.trials import Trial, TrialRow, Tuning
 from programs.optimize.tuning import search_space, tune
@@ -40,10 +41,12 @@ def run_tuning(
     def measure(settings: R2PConfig, count: int) -> Sequence[TrialRow]:
         program = setup.builder.build(settings)
         rows = run.directory.rows("tune-" + re.sub(r"[^A-Za-z0-9.]+", "-", str(settings))[-100:])
-        missing = {example.id for example in examples[:count]} - {row["id"] for row in rows}
+        missing = {example.id for example in examples[:count]} - finished(rows).keys()
         tick = reporter.start(f"tune {settings}", count, count - len(missing)) if missing else lambda: None
         with dspy.context(lm=run.lm.copy(cache=False)):  # as in `Measurer.measure`
-            measured = collect(lambda example: _row(program, example, scored), examples[:count], rows, threads, tick)
+            measured = collect(
+                lambda example: _row(program, example, scored), examples[:count], rows, threads, tick, run.max_failures
+            )
         if isinstance(scored.task, SafeMetric):
             scored.task.check()
         return measured
@@ -61,17 +64,20 @@ def run_tuning(
 
 def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, Any]:
     started = time.monotonic()
+    failure: Failure | None = None
     adapter = dspy.settings.adapter or dspy.ChatAdapter()  # as in `measure`
     with dspy.track_usage() as usage, optimizing(), dspy.context(adapter=adapter):
         try:
             score = scored.metric(example, program(**example.inputs()))
         except AdapterParseError:
             score = 0.0
-        except LMInvalidRequestError as error:  # the model refuses these settings; it may take others
-            if isinstance(error, LMUnsupportedModelError):
-                raise
-            score = 0.0
-    return {"id": example.id, "user": example.get("user"), "score": score, **usage_fields(usage, started)}
+        except LMError as error:
+            failure = failure_of_row(error)
+            score = 0.0  # the model refuses these settings; it may take others
+    known = {"id": example.id, "user": example.get("user"), "score": score}
+    if failure is not None and failure.scope == "server":  # that says nothing about the settings
+        known |= {"failed": failure.cause, "error": failure.reason}
+    return {**known, **usage_fields(usage, started)}
 
 
 def summarize(tuning: Tuning) -> dict[str, Any]:
@@ -88,13 +94,13 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
     frontiers = {name: tuning.frontier(tokens) for name, tokens in _TOKENS.items()}
 
     def entry(trial: Trial) -> dict[str, Any]:
-        scores = [row["score"] for row in trial.rows]
+        rows = trial.answered
         return {
             "setting": str(trial.settings),
             "settings": trial.settings.model_dump(),
-            "examples": len(trial.rows),
+            "examples": len(rows),
             "given_up": not trial.complete,
-            "score": of_mean(scores, users=report.users(trial.rows)).rounded(),
+            "score": of_mean([row["score"] for row in rows], users=report.users(rows)).rounded(),
             "difference": trial.difference(start).rounded(),
             "calls": round(trial.per_answer("calls"), 2),
             "tokens": {name: round(tokens(trial), 1) for name, tokens in _TOKENS.items()},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from programs.data.jsonl_rows import Reader
+from programs.data.values import row_id
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
 from r2p_dspy.files import digest
@@ -53,6 +54,11 @@ def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[Input
             if name is not None:
                 seen.setdefault(name, number)
             yield InputRow(number, name, fields, fault)
+
+
+def user_of(row: InputRow) -> str:
+    """The user that a row is of; a row that names none is of a user of its own."""
+    return row_id({"id": row.fields.get("user")}) or str(row.id)
 
 
 def arguments(task: Task, source: Path, row: InputRow) -> dict[str, Any]:

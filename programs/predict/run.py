@@ -3,20 +3,23 @@
 answers:  {"id": "7", "tag": "comedy", "evidence": [{"item": "m1", "quote": "…"}], "violations": [], "usage": {…}, …}
 failures: {"id": "8", "line": 12, "error": "line 12: its profile is None, not a list of items; it has id, description"}
           {"id": "9", "line": 13, "error": "the answer cannot be read: …", "cause": "cut_off", "completion": "[[ ## …"}
+          {"id": "8", "line": 14, "error": "LMInvalidRequestError: …", "cause": "too_long"}
 """
 
-from collections import deque
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import LMError, LMInvalidRequestError, LMUnsupportedModelError
 
-from programs.predict.input_rows import InputRow, arguments, read, survey
+from programs.calls.failures import failure_of
+from programs.calls.keeping import CallKeeping
+from programs.calls.recording import record_calls
+from programs.calls.rows import answering
+from programs.predict.in_flight import EndedRow, InFlight
+from programs.predict.input_rows import InputRow, arguments, read, survey, user_of
 from programs.predict.writer import PredictionWriter
+from programs.runs.active import open_calls
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import PredictConfig, digest
 from programs.runs.reporter import Reporter
@@ -26,11 +29,14 @@ from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from programs.text import one_line
 from r2p_dspy import R2P, AssertionFailed, R2PPrediction
-from r2p_dspy.errors import CheckError, DataError, R2PError
+from r2p_dspy.engines.keys import without_credentials
+from r2p_dspy.errors import DataError, R2PError
 from r2p_dspy.prompting.causes import REMEDIES, Unreadable
 from r2p_dspy.values.typed import plain
 
-_AHEAD = 8  # rows that may be ahead of the slowest one, for each call in flight
+# Rows that may have ended behind a slower one, for each call in flight. Where calls are kept, a kill does not lose
+# them, so a slow row need not stop the others.
+_AHEAD, _AHEAD_WITHOUT_CACHE = 256, 8
 
 
 class _UnreadableAnswer(R2PError):
@@ -38,7 +44,10 @@ class _UnreadableAnswer(R2PError):
 
     def __init__(self, prediction: R2PPrediction, why: Unreadable):
         super().__init__(f"the answer cannot be read: {why.explain()} ({REMEDIES[why.cause]})")
-        self.prediction = prediction
+        self.prediction, self.why = prediction, why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.prediction, self.why)
 
 
 def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> PredictionWriter:
@@ -64,12 +73,22 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
     lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier, needed=needed)
     files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
     record = {"input": fingerprint, "lm": lm.model, **config.options(), **files}
-    with PredictionWriter(config.target, record, source, resume) as writer, config.model.asking(lm):
-        for caution in foreign_text(config.model.name, str(source)):
-            reporter.say(caution)
-        progress = reporter.start("predict", total, writer.answered + writer.failed)
-        predict(program, task, source, writer, threads=config.num_threads, skip=config.skip, progress=progress)
+    calls = CallKeeping.of(config.calls, config.cache, calls_beside(config.target))
+    threads, skip = config.num_threads, config.skip
+    with PredictionWriter(config.target, record, source, resume, skip) as writer:
+        with open_calls(calls, fingerprint) as (limiter, cache), config.model.asking(record_calls(lm, cache, limiter)):
+            for caution in foreign_text(config.model.name, str(source)):
+                reporter.say(caution)
+            progress = reporter.start("predict", total, writer.answered + writer.failed)
+            ahead = _AHEAD_WITHOUT_CACHE if cache is None else _AHEAD
+            predict(program, task, source, writer, threads=threads, ahead=ahead, skip=skip, progress=progress)
+        calls.finish()
     return writer
+
+
+def calls_beside(target: Path) -> Path:
+    """The directory of the call cache beside a file of answers: `NAME.calls`."""
+    return target.with_name(f"{target.name.removesuffix('.jsonl')}.calls")
 
 
 def predict(
@@ -79,72 +98,70 @@ def predict(
     writer: PredictionWriter,
     *,
     threads: int = 16,
+    ahead: int = _AHEAD_WITHOUT_CACHE,
     skip: Collection[str] = (),
     progress: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer the rows of a file that are not done yet, with the configured LM.
 
     An answer that fails an assert after the last backtrack is written with its violations, or fails its row where the
-    program has `on_unmet="raise"`. A row fails too if it is flawed, if its answer cannot be read, or if the model
-    refuses its request.
+    program has `on_unmet="raise"`. A row fails too if it is flawed, if its answer cannot be read, if the model refuses
+    its request, and if the server fails to answer it although it answers others.
 
     Args:
         program: the task's program.
         task: the task of the rows.
         source: the file of rows.
         writer: where answers and failures go.
-        threads: calls in flight. At most eight times as many rows are in memory.
+        threads: calls in flight.
+        ahead: rows that may have ended behind a slower one, for each call in flight. They wait in memory, without their
+            profiles, until the slower one is written.
         skip: ids of rows to leave out.
         progress: called after each row.
 
     Raises:
-        LMError: if the model cannot be reached, does not answer in time, or refuses the user. No row is at fault then,
-            so no row is marked as failed. A note names the row that was asked.
+        LMError: if the server is away (see `InFlight`), or refuses the user or the model. No row is at fault then, so
+            no row is marked as failed. A note names the row that was asked.
         CheckError: if a check of the task fails itself, which is no row's fault either.
         RunError: see `PredictionWriter`.
     """
     lm = dspy.settings.lm
     # Do not wait for a server that was never there; a server that has answered may be away for a minute.
     patient = lm.copy(num_retries=2 * lm.num_retries)
-    waiting = deque[tuple[InputRow, Future[dict[str, Any]]]]()
 
     def answer(row: InputRow) -> dict[str, Any]:
         inputs = arguments(task, source, row)
-        with dspy.context(lm=patient if writer.answered else lm):
+        with dspy.context(lm=patient if writer.answered else lm), answering(str(row.id), user=user_of(row)):
             return {"id": row.id, **_answer(program, task, inputs)}
 
-    pool = ThreadPoolExecutor(threads)
+    in_flight = InFlight(threads, ahead)
     try:
         # History and trace would grow with the input.
         with dspy.context(trace=None, disable_history=True):
-            for row in writer.remaining(read(task, source, skip)):
-                call = pool.submit(copy_context().run, answer, row)
-                waiting.append((row._replace(fields={}), call))
-                if len(waiting) == _AHEAD * threads:
-                    _write(writer, *waiting.popleft())
-                    progress()
-            while waiting:
-                _write(writer, *waiting.popleft())
+            for ended in in_flight.results(writer.remaining(read(task, source, skip)), answer):
+                _write(writer, ended)
                 progress()
         writer.finish()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        in_flight.close()
 
 
-def _write(writer: PredictionWriter, row: InputRow, call: Future[dict[str, Any]]) -> None:
-    try:
-        answer = call.result()
-    except Exception as error:
-        refused = isinstance(error, LMInvalidRequestError) and not isinstance(error, LMUnsupportedModelError)
-        if isinstance(error, CheckError) or (isinstance(error, LMError) and not refused):
+def _write(writer: PredictionWriter, ended: EndedRow) -> None:
+    row, error = ended.row, ended.error
+    if error is None:
+        writer.answer(ended.answer)
+        return
+    if ended.ends_run:
+        if isinstance(error, Exception):
             error.add_note(f"this was line {row.line}; --skip {row.id} leaves it out")
-            raise
-        plain = isinstance(error, ValueError | AssertionFailed | _UnreadableAnswer)
-        reason = one_line(str(error) if plain else f"{type(error).__name__}: {error}")[:500]
-        why = error.prediction.details.unreadable if isinstance(error, AssertionFailed | _UnreadableAnswer) else None
-        writer.fail(row, reason, asked=not isinstance(error, DataError), why=why)
-    else:
-        writer.answer(answer)
+        raise error
+    is_plain = isinstance(error, ValueError | AssertionFailed | _UnreadableAnswer)
+    reason = without_credentials(one_line(str(error) if is_plain else f"{type(error).__name__}: {error}"))[:500]
+    why = error.prediction.details.unreadable if isinstance(error, AssertionFailed | _UnreadableAnswer) else None
+    more = {} if why is None else {"cause": why.cause, "completion": why.reply}
+    if (failure := failure_of(error)) is not None:
+        more = {"cause": failure.cause}
+    writer.fail(row, reason, asked=not isinstance(error, DataError), **more)
 
 
 def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """Writing predictions: every row of the input goes into one of two files, in order, whatever stops the run."""
 
 import fcntl
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from programs.predict.input_rows import InputRow
 from programs.runs.directory import Rows, check_same, read_json, write_json
 from r2p_dspy.errors import RunError
-from r2p_dspy.prompting.causes import Unreadable
 
 MOST = 50  # failures one after another that stop a run
 
@@ -27,14 +26,17 @@ class PredictionWriter:
         config: what decides the answers. A resumed run must have the same config.
         source: the input; `config["input"]` is its digest.
         resume: go on with the answers that are there. If no row is done yet, the run begins anew.
+        skip: ids of rows that are left out. A resumed run may leave out further ones; its record names them all.
 
     Raises:
         RunError: for answers that are there already, answers of another input or of other options, nothing to resume,
             and a file that cannot be written or that another process writes.
     """
 
-    def __init__(self, target: Path, config: dict[str, Any], source: Path, resume: bool = False):
-        self.source = source
+    def __init__(
+        self, target: Path, config: dict[str, Any], source: Path, resume: bool = False, skip: Collection[str] = ()
+    ):
+        self.source, self._skip = source, skip
         self.answered = self.failed = 0
         self._failing, self._held = 0, list[dict[str, Any]]()
         name = target.name.removesuffix(".jsonl")
@@ -42,6 +44,7 @@ class PredictionWriter:
         try:
             self.answers, self.failures = Rows(target), Rows(target.with_name(f"{name}.failed.jsonl"))
             self._check_files(resume)
+            target.touch(0o600)
             self._lock = target.open("ab")
             try:
                 self._begin(config, resume)
@@ -55,6 +58,8 @@ class PredictionWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for rows in (self.answers, self.failures):
+            rows.sync()
         self._lock.close()
 
     def remaining(self, rows: Iterable[InputRow]) -> Iterator[InputRow]:
@@ -79,15 +84,13 @@ class PredictionWriter:
         self._append(self.answers, row)
         self.answered += 1
 
-    def fail(self, row: InputRow, reason: str, asked: bool, why: Unreadable | None = None) -> None:
+    def fail(self, row: InputRow, reason: str, asked: bool, **more: str) -> None:
         """Write, now or later, why a row has no answer; raises `RunError` for one failure too many.
 
-        An answer that cannot be read is written too, with the cause, `why`.
-
-        Flawed rows, for which no model was asked, stop a run only if no row is answered yet.
+        Flawed rows, for which no model was asked, stop a run only if no row is answered yet. `more` is what else the
+        failure's line says, such as its cause.
         """
-        reply = {} if why is None else {"cause": why.cause, "completion": why.reply}
-        self._held.append({"id": row.id, "line": row.line, "error": reason, **reply})
+        self._held.append({"id": row.id, "line": row.line, "error": reason, **more})
         self._failing += asked or not self.answered
         if self._failing == MOST:
             first = self._held[0]
@@ -114,7 +117,7 @@ class PredictionWriter:
             raise RunError(f"there is no run of {self.answers.path} to resume; leave out --resume")
 
     def _begin(self, config: dict[str, Any], resume: bool) -> None:
-        target = self.answers.path
+        target, skipped = self.answers.path, {*self._skip}
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -123,6 +126,7 @@ class PredictionWriter:
             if not resume:
                 raise RunError(f"{target} is there already; add --resume to go on with it, or give another --output")
             before = read_json(self._record)
+            skipped |= {*before.pop("skipped", ())}
             if before.get("input") != config["input"]:
                 raise RunError(
                     f"{self.source} is not the input that {target} was begun with, or has changed since; "
@@ -130,7 +134,7 @@ class PredictionWriter:
                 )
             check_same(target, before, config)
         self.answered, self.failed = self.answers.drop_partial_line(), self.failures.drop_partial_line()
-        write_json(self._record, config)
+        write_json(self._record, {**config, "skipped": sorted(skipped)})
 
     def _append(self, rows: Rows, row: dict[str, Any]) -> None:
         try:

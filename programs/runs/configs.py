@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 import dspy
 
+from programs.calls.patience import MAX_FAILURES
 from programs.calls.usage import UsageLimits
 from programs.data.dataset import DataConfig
 from programs.runs.model import ModelConfig, read_settings
 from programs.tasks.program import ProgramConfig, R2PConfig, resolve
 from r2p_dspy import files
+from r2p_dspy.engines.keys import without_credentials
 
 _LIMITS = ("calls", "tokens", "usd", "minutes")
 
@@ -26,6 +28,9 @@ class MeasuringConfig:
         seed: of everything that is drawn.
         num_threads: calls in flight.
         mlflow: where MLflow keeps the run; None for nowhere.
+        max_failures: the share of calls, and of a program's rows, that may fail, in [0, 1]; more end the run.
+        calls: directory of the call cache; None for the command's own.
+        cache: answer completed calls from the call cache, and keep new ones.
     """
 
     program: ProgramConfig
@@ -34,6 +39,9 @@ class MeasuringConfig:
     seed: int = 0
     num_threads: int = 16
     mlflow: str | None = None
+    max_failures: float = MAX_FAILURES
+    calls: str | None = None
+    cache: bool = True
 
     def options(self) -> dict[str, Any]:
         """The options that decide the result, by name. A resumed run must have the same."""
@@ -60,8 +68,6 @@ class CompileConfig(MeasuringConfig):
         tune: search R2P's settings before compiling.
         trials: number of settings that tuning measures.
         limits: the most that the run may spend.
-        calls: directory of the call cache; None for `calls` beside the run.
-        cache: answer completed calls from the call cache, and keep new ones.
     """
 
     optimizer: str = "random"
@@ -73,8 +79,6 @@ class CompileConfig(MeasuringConfig):
     tune: bool = False
     trials: int = 24
     limits: UsageLimits = field(default_factory=UsageLimits)
-    calls: str | None = None
-    cache: bool = True
 
     @classmethod
     def of(cls, **options: Any) -> "CompileConfig":
@@ -184,6 +188,8 @@ class PredictConfig:
         target: the file of answers.
         skip: ids of rows to leave out.
         num_threads: calls in flight.
+        calls: directory of the call cache; None for one beside the answers, which is removed when they are whole.
+        cache: answer completed calls from the call cache, and keep new ones.
     """
 
     program: ProgramConfig
@@ -192,6 +198,8 @@ class PredictConfig:
     target: Path
     skip: tuple[str, ...] = ()
     num_threads: int = 16
+    calls: str | None = None
+    cache: bool = True
 
     @classmethod
     def of(cls, source: str | Path, target: str | Path, **options: Any) -> "PredictConfig":
@@ -208,7 +216,7 @@ class PredictConfig:
 
 def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
     """The parts that configs share. Their options are taken out of `options`; the others stay."""
-    take, seed = options.pop, options.pop("seed", 0)
+    take, seed, timeout = options.pop, options.pop("seed", 0), options.pop("timeout", None)
     settings = {name: take(name, None) for name in R2PConfig.model_fields}
     explicit = {name: value for name, value in settings.items() if value is not None}
     artifact, tokens = take("program", None), take("retriever_tokens", None)
@@ -223,6 +231,7 @@ def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
         take("answer_tokens", None),
         take("adapter", None),
         take("reasoning", None),
+        timeout,
         read_settings(take("lm", ())),
     )
     return {"program": program, "data": data, "model": model, "seed": seed}
@@ -231,11 +240,14 @@ def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
 def _model(options: dict[str, Any], name: str, api_base: str, temperature: float | None = None) -> ModelConfig | None:
     """The second model of a command, by the names of its options, which are taken out; None if there is none."""
     model, address = options.pop(name, None), options.pop(api_base, None)
-    return None if model is None else ModelConfig(model, address, temperature, options.get("seed", 0))
+    if model is None:
+        return None
+    return ModelConfig(model, address, temperature, options.get("seed", 0), timeout=options.get("timeout"))
 
 
 def _model_options(model: ModelConfig | None, name: str, api_base: str) -> dict[str, Any]:
-    return {name: model and model.name, api_base: model and model.api_base}
+    address = model and model.api_base
+    return {name: model and model.name, api_base: address and without_credentials(address)}
 
 
 def digest(path: str | None) -> str | None:

@@ -1,11 +1,16 @@
-"""Run directories: `config.json` first, results as they come, `report.json` last, which marks a run complete."""
+"""Run directories: `config.json` first, results as they come, `report.json` last, which marks a run complete.
+
+They hold users' texts: only their owner can read the files.
+"""
 
 import json
 import os
+import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -13,6 +18,9 @@ from r2p_dspy.errors import RunError
 from r2p_dspy.files import write_atomic
 
 _LOCK = ".lock"
+SKIPPED_LATER = "skipped_later"  # in the config: ids of examples that are left out since the run was resumed
+_MAY_CHANGE = ("id", SKIPPED_LATER)
+_SYNC_SECONDS = 1.0  # a power failure loses the rows of at most so many seconds; a killed process loses none
 # What a run's config holds beside options, in the words of `check_same`.
 _IDENTITY = {
     "command": "another command",
@@ -57,7 +65,8 @@ class Run:
 
     def _begin(self, config: dict[str, Any], resume: bool) -> None:
         self._earlier_config(config, resume)  # before anything is written
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(0o700, exist_ok=True)
         self._lock.acquire()
         try:
             earlier = self._earlier_config(config, resume)  # another process may have begun or finished meanwhile
@@ -77,7 +86,7 @@ class Run:
             if not resume:
                 raise RunError(f"{self.path} holds an unfinished run; add --resume to go on, or give another --output")
             earlier = read_json(file)
-            check_same(self.path, {name: value for name, value in earlier.items() if name != "id"}, config)
+            check_same(self.path, *(_deciding(entries) for entries in (earlier, config)))
             return earlier
         if resume:
             raise RunError(f"{self.path} holds no run to resume; leave out --resume")
@@ -134,6 +143,10 @@ def default_directory(command: str, name: str, resume: bool) -> Path:
     return unfinished[-1]
 
 
+def _deciding(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in _MAY_CHANGE}
+
+
 def check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
     """Refuse to resume a run with another config; the error names the first entry that differs."""
     now = json.loads(json.dumps(config))
@@ -158,10 +171,13 @@ def _as_typed(key: str, value: Any) -> str:
 
 
 class Rows:
-    """A file of JSON lines, appended one by one so that a stopped run loses nothing. Its folder is made."""
+    """A file of JSON lines, appended one by one so that a stopped run loses nothing. Its folder is made.
+
+    Each line is handed to the operating system at once, and to the disk once a second at most, and by `sync`.
+    """
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self._synced = path, 0.0
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -177,13 +193,23 @@ class Rows:
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row on a line of its own, also after half a line that a killed run left."""
-        with self.path.open("ab+") as file:
+        with open(self.path, "ab+", opener=_private) as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     file.write(b"\n")
             # Models write halves of surrogate pairs; they become JSON escapes.
             file.write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+            if time.monotonic() - self._synced >= _SYNC_SECONDS:
+                file.flush()
+                _sync(file)
+                self._synced = time.monotonic()
+
+    def sync(self) -> None:
+        """Wait until the disk has every line."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                _sync(file)
 
     def drop_partial_line(self) -> int:
         """Remove the half line that a killed run left at the end, and return the number of lines."""
@@ -197,7 +223,18 @@ class Rows:
 
 def write_json(path: Path, data: Any) -> None:
     """Write a JSON file, whole or not at all."""
-    write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n", private=True)
+
+
+def _sync(file: BinaryIO) -> None:
+    """Wait until the disk has a file; a pipe or a device has none."""
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        os.fsync(file.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    """An opener of files that only their owner can read."""
+    return os.open(path, flags, 0o600)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from r2p_dspy import active_adapter, connect
 from r2p_dspy.dspy_internals import model_info
 from r2p_dspy.engines.connect import context_window, in_process
 from r2p_dspy.engines.families import family_of, recommended_sampling
+from r2p_dspy.engines.keys import without_credentials
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.prompting.signature import Carrier
 
@@ -36,6 +37,7 @@ _OWN_OPTIONS = {  # settings of `connect` that have options of their own
     "reasoning": "--reasoning",
     "adapter": "--adapter",
     "cache": "--no-cache",
+    "timeout": "--timeout",
 }
 _SECRET = re.compile(
     r"api[-_]?key|access[-_]?key|secret|passw|credential|authorization|(?:^|[-_])token$", re.IGNORECASE
@@ -54,6 +56,7 @@ class ModelConfig:
         answer_tokens: limit of an answer with its thought, in tokens; None takes one that fits the task's answers.
         adapter: one of `ADAPTERS`; None takes DSPy's configured one.
         reasoning: whether the model thinks natively, and shows its thoughts; None takes what is known of it.
+        timeout: seconds that one call may take; None for `connect`'s own default.
         settings: others that `r2p_dspy.connect` takes; they hold no key.
 
     Examples:
@@ -68,6 +71,7 @@ class ModelConfig:
     answer_tokens: int | None = None
     adapter: str | None = None
     reasoning: bool | None = None
+    timeout: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -113,6 +117,8 @@ class ModelConfig:
             how["temperature"] = self.temperature
         if reasoning is not None:
             how["reasoning"] = reasoning
+        if self.timeout is not None:
+            how["timeout"] = self.timeout
         how.setdefault("max_tokens", self.answer_limit(needed, thinks=carrier == "thinking"))
         try:
             lm = connect(self.name, api_base=self.api_base, **(how | settings))
@@ -178,6 +184,7 @@ class ModelConfig:
 def lm_settings(lm: dspy.LM, adapter: str | None = None) -> dict[str, Any]:
     """How a language model is asked, as reports tell it: its sampling, its limit, its adapter; never its key."""
     told = {name: value for name, value in lm.kwargs.items() if value is not None and name != "api_key"}
+    told |= {name: without_credentials(told[name]) for name in ("api_base", "base_url") if name in told}
     active = type(active_adapter())
     name = next((name for name, kind in ADAPTERS.items() if kind is active), active.__name__)
     return {**told, "adapter": adapter or name, "reasoning": bool(lm.supports_reasoning)}

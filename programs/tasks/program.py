@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from programs.tasks.retrievers import MODEL_FREE, default_retriever, retriever
+from programs.tasks.retrievers import MODEL_FREE, RETRIEVERS, default_retriever, retriever
 from programs.tasks.task import Task
 from r2p_dspy import R2P, ArtifactError, Retriever, load_program, read_artifact
 from r2p_dspy.errors import ConfigError
@@ -78,6 +78,11 @@ class R2PConfig(BaseModel):
         if retriever is not None:
             return saved.model_copy(update={"retriever": retriever})
         if saved.retriever not in MODEL_FREE:
+            if not saved.retriever.startswith(("dense:", "hybrid:")):
+                raise ArtifactError(
+                    f"{path} has an unknown retriever {saved.retriever[:80]!r}; name one with --retriever: "
+                    f"{', '.join(RETRIEVERS)}"
+                )
             raise ArtifactError(
                 f"{path} was compiled with the retriever {saved.retriever[:80]!r}, which uses an embedding model that "
                 "no file may choose; name it yourself with --retriever if you trust it, or choose --retriever bm25"

@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 
 import click
 
+from programs.ui.interrupts import INTERRUPTED, prompt_interrupts
 from programs.ui.private_logs import public_message
 
-FAULT, BAD_INPUT, FAILED_ROWS, INTERRUPTED = 1, 2, 3, 130
+FAULT, BAD_INPUT, FAILED_ROWS = 1, 2, 3
 _CHECKOUT = Path(__file__).parents[2]
 _OURS = tuple(str(_CHECKOUT / name) for name in ("cli.py", "finetune/", "programs/", "metrics/", "r2p_dspy/"))
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -41,7 +42,8 @@ class CommandGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with prompt_interrupts():
+                return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
@@ -85,6 +87,9 @@ def _explain(error: Exception) -> NoReturn:
 
 
 def _stop(message: str) -> NoReturn:
+    from r2p_dspy.engines.keys import without_credentials
+
+    message = without_credentials(message)
     click.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(BAD_INPUT)
 

@@ -46,12 +46,18 @@ _LM = (
     "Set anything else of the model's calls, such as top_p=0.9 or "
     "extra_body.chat_template_kwargs.enable_thinking=false (docs/models.md). Repeatable."
 )
+_TIMEOUT = "Give up a call of a served model after so many seconds, retries included, and fail its row; default: 120."
 _THRESHOLD = "Make demos only of answers with at least this task score; default: the task's own."
 _FRONTIER = (
     "Let gepa keep candidates that are best at an example (instance), at a part of the score (objective), at either "
     "(hybrid), or at a part on an example (cartesian)."
 )
 _FRONTIERS = ("instance", "objective", "hybrid", "cartesian")
+_MAX_FAILURES = "Stop when more than this share of the calls, or of a program's rows, fails (docs/production.md)."
+_CALLS = (
+    "Keep completed calls here for this and other runs. Default: of compile, calls/ beside the run; of other commands, "
+    "a directory that is removed when the run is finished."
+)
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -93,7 +99,7 @@ _define("template", "Choose the stages of reasoning.", type=click.Choice(["full"
 _define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
 _define("on_unmet", _ON_UNMET, type=click.Choice(["raise", "return"]), show_default="return")
 _define("retriever_tokens", "Limit the tokens of all items in a prompt; default: no limit.", type=_AT_LEAST_ONE)
-_define("skip", "Leave out a row. Repeatable.", metavar="ID", multiple=True)
+_define("skip", "Leave out a row; of `evaluate`, also when a run is resumed. Repeatable.", metavar="ID", multiple=True)
 _define("skip_bad", "Leave out flawed rows of --data, and name them.", is_flag=True)
 _define("limit", "Report on this many examples (persona world: 200); of files, also limits training and dev.", type=int)
 _define("seed", "Seed everything that is drawn, the persona users included.", default=0, show_default=True)
@@ -103,6 +109,7 @@ _define("answer_tokens", _ANSWER_TOKENS, type=_AT_LEAST_ONE, metavar="N")
 _define("adapter", _ADAPTER, type=click.Choice(["chat", "json", "xml", "baml"]))
 _define("reasoning", _REASONING, "--reasoning/--no-reasoning", default=None)
 _define("lm", _LM, metavar="KEY=VALUE", multiple=True)
+_define("timeout", _TIMEOUT, type=click.FloatRange(0, min_open=True), metavar="SECONDS")
 _define("optimizer", _OPTIMIZER, metavar="NAME", default="random", show_default=True)
 _define("reflection_model", "Let this model write instructions; gepa, mipro and copro need it.", metavar="MODEL")
 _define("reflection_api_base", "Set the address of a served --reflection-model.", metavar="URL")
@@ -116,8 +123,9 @@ _define("max_calls", "Stop after N calls; keep the best program so far.", type=i
 _define("max_tokens", "Stop after N tokens of prompts and answers.", type=int, metavar="N")
 _define("max_usd", "Stop after X US dollars.", type=float, metavar="X")
 _define("max_minutes", "Stop after X minutes.", type=float, metavar="X")
-_define("calls", "Keep completed calls here; default: calls/ beside the run.", metavar="DIR")
-_define("cache", "Do not use the call cache.", "--no-cache", flag_value=False, default=True)
+_define("max_failures", _MAX_FAILURES, default=0.05, show_default=True, type=click.FloatRange(0, 1))
+_define("calls", _CALLS, metavar="DIR")
+_define("cache", "Do not keep completed calls.", "--no-cache", flag_value=False, default=True)
 _define("controls", "Also measure without a profile, with another user's, and with random items.", is_flag=True)
 _define("ablate", "Add R2P's parts one by one, beside DSPy's BestOfN, Refine and MultiChainComparison.", is_flag=True)
 _define("judge", "Let this model judge free text beside the metrics.", metavar="MODEL")
@@ -129,12 +137,13 @@ _define("verbose", "Show first prompts, and the optimizer's log.", is_flag=True)
 
 SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier", "retriever_tokens")
 SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
-SERVED = ("api_base", "answer_tokens", "adapter", "reasoning", "lm")
+SERVED = ("api_base", "answer_tokens", "adapter", "reasoning", "timeout", "lm")
 DATA = ("data", "skip", "skip_bad", "limit", "seed")
-RUN = ("num_threads", "temperature", "output", "resume", "mlflow", "verbose")
+RUN = ("num_threads", "temperature", "max_failures", "output", "resume", "mlflow", "verbose")
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
-COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", "calls", "cache")
-MEASURES = ("program", "ablate", "controls", "judge", "judge_api_base")
+CALLS = ("calls", "cache")
+COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", *CALLS)
+MEASURES = ("program", "ablate", "controls", "judge", "judge_api_base", *CALLS)
 
 
 def options(*names: str) -> Decorator:

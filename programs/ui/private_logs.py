@@ -66,7 +66,9 @@ def public_text(text: str) -> str:
         >>> public_text("no model 'gpt-4o' for 'a night in May'\\nPrompt: …")
         "no model 'gpt-4o' for …"
     """
-    first = text.strip().partition("\n")[0]
+    from r2p_dspy.engines.keys import without_credentials
+
+    first = without_credentials(text.strip().partition("\n")[0])
     return truncate(one_line(_QUOTED.sub(_name_or_ellipsis, first)), _MOST)
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from metrics.intervals import Interval
 from programs.evaluate.ablation import FULL, TEMPLATE
+from programs.evaluate.measuring import FAILED
 from programs.optimize.estimate import in_words
 from programs.tasks.task import Task
 from programs.ui.terminal import interval_text, output, print_texts
@@ -47,7 +48,9 @@ def _table(report: Report) -> Table:
     for name in [*first["metrics"], *(["judge"] if judged else [])]:
         table.add_column(f"{name} (95 %)", justify="right", no_wrap=True)
     columns = ["compliance first/final", "evidence first/final", "unparsed", "calls", "tokens in/out", "seconds"]
-    for column in [*columns, *(["tokens for a compliant answer"] if _ablated(report) else [])]:
+    any_failed = any(entry["failed_rows"] for entry in report["programs"].values())
+    columns += ["failed"] * any_failed + ["tokens for a compliant answer"] * _ablated(report)
+    for column in columns:
         table.add_column(column, justify="right")
     for name, entry in report["programs"].items():
         intervals = [*entry["metrics"].values(), *([judged[name]] if judged else [])]
@@ -61,6 +64,7 @@ def _table(report: Report) -> Table:
             str(entry["calls"]),
             f"{entry['tokens']['prompt']}/{entry['tokens']['completion']}",
             f"{entry['seconds']:.0f}",
+            *([str(sum(entry["failed_rows"].values()))] if any_failed else []),
             *([f"{per_compliant:.0f}" if per_compliant else "–"] if _ablated(report) else []),
         )
     return table
@@ -81,6 +85,8 @@ def _comparisons(report: Report) -> Iterator[str]:
         means = ", ".join(f"{name} {interval_text(entry['per_user'][metric])}" for name, entry in programs.items())
         yield f"{metric}, mean of the means of {first['users']} users (95 %): {means}"
     for name, entry in programs.items():
+        if entry["failed_rows"]:
+            yield f"{name}: {failed_in_words(entry['failed_rows'])}; docs/production.md says which have a score"
         for cause, count in entry["parse_failures"].items():
             advice = f"; {REMEDIES[cause]}" if cause in REMEDIES else ""
             yield f"{name}: {count} answers cannot be read ({cause}){advice}"
@@ -97,10 +103,30 @@ def _comparisons(report: Report) -> Iterator[str]:
         yield f"{program} cannot run here: {reason}"
 
 
+def failed_line(report: Report, directory: Path) -> str | None:
+    """How many rows of a report failed, and the file that lists them; None if no row did."""
+    entries = [*report["programs"].values(), report.get("judge", {})]
+    count = sum(sum(entry.get("failed_rows", {}).values()) for entry in entries)
+    return f"{count} rows failed, see {directory / FAILED}" if count else None
+
+
+def failed_in_words(causes: Mapping[str, int]) -> str:
+    """How many rows failed, and why.
+
+    Examples:
+        >>> failed_in_words({"timeout": 2, "server": 1})
+        '3 rows failed (2 timeout, 1 server)'
+    """
+    counts = ", ".join(f"{count} {cause}" for cause, count in causes.items())
+    return f"{sum(causes.values())} rows failed ({counts})"
+
+
 def _judge(judge: Mapping[str, Any]) -> Iterator[str]:
     for pair, result in judge["pairwise"].items():
         first = "" if result["first_place"] is None else f", the first place {100 * result['first_place']:.0f} %"
         yield f"judge, {pair}: wins {interval_text(result)}, ties {100 * result['ties']:.0f} %{first}"
+    if judge.get("failed_rows"):
+        yield f"judge: {failed_in_words(judge['failed_rows'])}; they have no judgement"
     tokens = f"{judge['tokens']['prompt']}/{judge['tokens']['completion']}"
     yield f"judge {judge['lm']}: {judge['calls']} calls, tokens in/out {tokens}, {judge['seconds']:.0f} s"
 
@@ -122,7 +148,9 @@ def _compiling(compiling: Mapping[str, Any]) -> Iterator[str]:
             for part, kept in objectives.items()
         )
         yield f"best on dev by part of the score, 0 being the uncompiled program: {parts}"
-    failures = {what: count for what, count in compiling.get("failures", {}).items() if count}
+    if unanswered := compiling.get("unanswered"):
+        yield f"{unanswered} dev examples count for no candidate, because the model's server failed on them"
+    failures = {what: count for what, count in compiling.get("failures", {}).items() if count and what != "server"}
     if failures:
         counts = ", ".join(f"{count} of the {what}" for what, count in failures.items())
         yield f"failed while compiling, each scored 0: {counts}"

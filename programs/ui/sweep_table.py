@@ -9,6 +9,7 @@ from rich.table import Table
 
 from metrics.lamp import METRICS
 from programs.evaluate import published
+from programs.ui.report_table import failed_in_words, failed_line
 from programs.ui.terminal import interval_text, output, print_texts
 from programs.ui.terminal import table as new_table
 
@@ -24,6 +25,13 @@ def print_sweep(report: Mapping[str, Any], directory: Path) -> None:
     print_texts([f"{report['seconds']:.0f} s; everything is in {directory}"])
 
 
+def failed_cells(report: Mapping[str, Any], directory: Path) -> str | None:
+    """How many cells of a sweep have failed rows, how many the first one has, and its file; None if no row failed."""
+    cells = [cell for result in report["tasks"].values() for cell in result["cells"]]
+    lines = [line for cell in cells if (line := failed_line(cell, directory / cell["directory"]))]
+    return f"rows of {len(lines)} cells failed, first {lines[0]}" if lines else None
+
+
 def _notes(result: Result) -> Iterator[str]:
     """A task's trivial baselines, what could not run, and published results."""
     baselines = ", ".join(f"{name} {value:.3f}" for name, value in result["baselines"].items())
@@ -33,6 +41,9 @@ def _notes(result: Result) -> Iterator[str]:
     for cell in result["cells"]:
         for program, reason in cell.get("not_runnable", {}).items():
             yield f"{program} cannot run with {cell['model']} at k={cell['k']}: {reason}"
+        for program, entry in cell["programs"].items():
+            if entry["failed_rows"]:
+                yield f"{program} with {cell['model']} at k={cell['k']}: {failed_in_words(entry['failed_rows'])}"
     for line in published.lines(result["published"]):
         yield f"published for LaMP at k={published.K}: {line}"
 

@@ -11,7 +11,7 @@ from dspy.adapters import Adapter
 from dspy.adapters.utils import parse_value
 
 from r2p_dspy.prompting import tags
-from r2p_dspy.prompting.adapter import writes_markers
+from r2p_dspy.prompting.shapes import writes_markers
 from r2p_dspy.prompting.tags import Section
 from r2p_dspy.prompting.xml import elements, parse_lenient
 from r2p_dspy.template import Template

@@ -13,7 +13,7 @@ import dspy
 
 from r2p_dspy.dspy_internals import is_known_provider, model_info
 from r2p_dspy.engines.families import family_of, recommended_sampling
-from r2p_dspy.engines.keys import ApiKey, key_of
+from r2p_dspy.engines.keys import ApiKey, key_of, refuse_login
 from r2p_dspy.engines.lm import LocalLM
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.values.tokens import estimate_tokens
@@ -36,6 +36,7 @@ def connect(
     api_key: str | None = None,
     temperature: float | Literal["auto"] | None = "auto",
     max_tokens: int | None = None,
+    timeout: float | Literal["auto"] | None = "auto",
     seed: int | None = None,
     cache: bool = True,
     **kwargs: Any,  # those of `dspy.LM`, which are untyped
@@ -52,6 +53,9 @@ def connect(
             the model's makers recommend where they advise against 0 (DeepSeek-R1, Qwen3, QwQ: 0.6, with their `top_p`
             and `top_k`), the model's own where it takes no other (OpenAI's reasoning models), else 0.
         max_tokens: tokens of one answer, with its thought; default: the provider's; in-process 1024.
+        timeout: seconds that one call may take. On a server that is the whole call, retries and their pauses included;
+            default 120. In this process it counts from where the call begins to run, not from the queue; default none.
+            None is no limit.
         seed: makes drawing repeatable. In-process models always repeat; another seed gives another sample.
         cache: answer a repeated request from DSPy's cache.
         **kwargs: for in-process models `device`, `dtype`, `max_batch`, `cache_bytes`, `reasoning`, `threads` and
@@ -81,6 +85,10 @@ def connect(
     sampling = recommended_sampling(model, kwargs) if temperature == "auto" else {"temperature": temperature}
     if temperature == 0 and family_of(model).own_temperature:
         sampling = {"temperature": None}
+    if timeout != "auto":
+        if timeout is not None and not timeout > 0:
+            raise ConfigError(f"timeout must be above 0 seconds, not {timeout}; None is no limit")
+        kwargs["timeout"] = timeout
     if seed is not None:
         kwargs["seed"] = seed
     kwargs = {**sampling, **kwargs, "max_tokens": max_tokens, "cache": cache}
@@ -111,6 +119,8 @@ def in_process(model: str) -> bool:
 def check_name(model: str, api_base: str | None = None) -> None:
     """Refuse a name or an address that `connect` refuses, without loading or calling anything."""
     refuse_address(f"model {model!r}", model)
+    if api_base is not None:
+        refuse_login(api_base)
     if in_process(model):
         from r2p_dspy.engines.weights import locate
 
@@ -198,7 +208,9 @@ def _served(model: str, api_base: str | None, api_key: str | None, kwargs: dict[
         from r2p_dspy.engines.served.lm import ServedLM
 
         return ServedLM(model, **kwargs)
-    return dspy.LM(model, **kwargs)
+    from r2p_dspy.engines.served.bounded import BoundedLM
+
+    return BoundedLM(model, **kwargs)
 
 
 def _local(source: str, **kwargs: Any) -> LocalLM:

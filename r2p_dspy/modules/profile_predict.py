@@ -1,7 +1,7 @@
 """A predictor that shows a profile: items under local ids, whole demos within a budget, a prompt that fits."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import dspy
 from dspy.adapters import Adapter
@@ -11,7 +11,9 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import active_adapter, suited
 from r2p_dspy.prompting.fit import shorten
 from r2p_dspy.prompting.signature import PicklableSignature, profile_field
+from r2p_dspy.prompting.strangers import neutral_for, neutral_inputs
 from r2p_dspy.values.media import MEDIUM_TOKENS, split_media
+from r2p_dspy.values.neutral import Neutral
 from r2p_dspy.values.tokens import estimate_tokens
 from r2p_dspy.values.typed import allows_none
 
@@ -40,6 +42,8 @@ class ProfilePredict(dspy.Predict):
     """
 
     signature: type[dspy.Signature]  # DSPy's annotation allows None
+    reserved: tuple[str, ...] = ()  # names that mark the structure of answers, beside the outputs'
+    own_inputs: ClassVar[tuple[str, ...]] = ()  # inputs that the program writes itself, neutral already
 
     def __init__(self, signature: type[dspy.Signature], *, demo_tokens: int = 2000, **config: Any) -> None:
         super().__init__(signature, **config)
@@ -83,7 +87,7 @@ class ProfilePredict(dspy.Predict):
         super().load_state(state, **options)
         return self
 
-    def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
+    def usable_demos(self, demos: list[Any], neutral: Neutral = str) -> list[dict[str, Any]]:
         """The demos that a prompt gets: those with every field, from the first on, within the budget."""
         chosen: list[dict[str, Any]] = []
         budget: float = self.demo_tokens
@@ -91,7 +95,7 @@ class ProfilePredict(dspy.Predict):
             values = dict(demo)
             if not is_whole(values, self.signature):
                 continue
-            values[self.profile] = Profile.of(values[self.profile]).local()
+            values |= self._shown(values, neutral)
             # As rendered, so that a demo read back from a file takes as much as it took before.
             rendered = {
                 name: str(format_field_value(info, values[name])) for name, info in self.signature.fields.items()
@@ -110,15 +114,22 @@ class ProfilePredict(dspy.Predict):
     def prepared(self, inputs: dict[str, Any], adapter: Adapter) -> tuple[dict[str, Any], int]:
         """A call's arguments with the items and demos to show, and the number of characters cut from the items."""
         given: Any = inputs.get("demos", self.demos)  # DSPy takes any kind of rows
-        demos = self.usable_demos(given)
-        items = Profile.of(inputs.get(self.profile)).local()
-        inputs = {name: self._local_turns(value) for name, value in inputs.items()}
+        neutral = neutral_for(self.signature, self.reserved, adapter)
+        inputs = {**inputs, **self._shown(inputs, neutral)}
+        demos, items = self.usable_demos(given, neutral), inputs[self.profile]
         fields = {name: value for name, value in inputs.items() if name in self.signature.input_fields}
         limit = {**self.config, **inputs.get("config", {})}.get("max_tokens")
         items, demos, truncated = shorten(
             self.model(inputs), adapter, self.signature, demos, fields, self.profile, items, limit
         )
         return {**inputs, "demos": demos, self.profile: items}, truncated
+
+    def _shown(self, values: Mapping[str, Any], neutral: Neutral) -> dict[str, Any]:
+        """A signature's inputs as a prompt shows them."""
+        known = {*self.signature.input_fields} - {self.profile, *self.own_inputs}
+        texts = {name: self._local_turns(value) for name, value in values.items() if name in known}
+        items = Profile.of(values.get(self.profile)).local(neutral)
+        return {**neutral_inputs(self.signature, texts, neutral), self.profile: items}
 
     def _local_turns(self, value: Any) -> Any:
         """A conversation with the items of its turns as prompts show them; any other input as it is."""

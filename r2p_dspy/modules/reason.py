@@ -23,11 +23,12 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter, suited
 from r2p_dspy.prompting.causes import Unreadable, unread, unreadable_of
 from r2p_dspy.prompting.citations import as_shown
-from r2p_dspy.prompting.parsing import cited, read_thought, written_order
+from r2p_dspy.prompting.parsing import cited, read_thought, without_thought, written_order
 from r2p_dspy.prompting.replies import Reply, collect_replies
 from r2p_dspy.prompting.signature import Carrier, extend
 from r2p_dspy.prompting.tags import guide
 from r2p_dspy.template import TEMPLATE, Template
+from r2p_dspy.values.neutral import Neutral
 from r2p_dspy.values.typed import labels_of
 
 CUT_OFF = "the answer was cut off at the token limit; what was read of it may lack its end"
@@ -83,6 +84,7 @@ class Reason(ProfilePredict):
         self.stages = extended.stages
         self.thought = extended.thought
         self.answers = extended.answers
+        self.reserved = tuple(stage.name for stage, _ in template.walk())
 
     def forward(self, **inputs: Any) -> R2PPrediction:
         return run(self._steps(inputs))
@@ -90,8 +92,8 @@ class Reason(ProfilePredict):
     async def aforward(self, **inputs: Any) -> R2PPrediction:
         return await arun(self._steps(inputs))
 
-    def usable_demos(self, demos: list[Any]) -> list[dict[str, Any]]:
-        return [] if self.thought is not None else super().usable_demos(demos)
+    def usable_demos(self, demos: list[Any], neutral: Neutral = str) -> list[dict[str, Any]]:
+        return [] if self.thought is not None else super().usable_demos(demos, neutral)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -105,7 +107,7 @@ class Reason(ProfilePredict):
             thought = fields.get(self.thought)
             return read_thought(self.template, str(thought) if thought else completion, answers)
         stages = {stage: fields[name] for stage, name in self.stages.items()}
-        order = written_order(completion, self.stages)
+        order = written_order(without_thought(completion), self.stages)
         return Outcome(fields=answers, stages=stages, order=order, answers=self.answers)
 
     def stage_fields(self, outcome: Outcome) -> dict[str, Any]:
@@ -134,11 +136,11 @@ class Reason(ProfilePredict):
             kinds = adapter.native_response_types
             adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
         shown, truncated = self.prepared(inputs, adapter)
+        seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
         monitors: list[Monitor] = []
         replies: list[Reply] = []
 
         def details(outcome: Outcome, completion: str) -> Details:
-            seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
             plain = self.details_of(seen, outcome, completion)
             cut_off = bool(replies) and replies[-1].finish == "length"
             other = [] if suiting is configured else [_CHAT_ONLY.format(type(configured).__name__)]
@@ -151,7 +153,7 @@ class Reason(ProfilePredict):
             )
 
         try:
-            monitoring = steering(self._monitoring(shown, adapter, monitors))
+            monitoring = steering(self._monitoring(seen, adapter, monitors))
             with dspy.context(adapter=adapter), monitoring, collect_replies(replies):
                 # Not `super()`, which would prepare the items again.
                 forward, aforward = partial(dspy.Predict.forward, self), partial(dspy.Predict.aforward, self)
@@ -167,17 +169,13 @@ class Reason(ProfilePredict):
             prediction[name] = value
         return R2PPrediction(prediction, details=answer)
 
-    def _monitoring(
-        self, shown: Mapping[str, Any], adapter: Adapter, monitors: list[Monitor]
-    ) -> Callable[[], Monitor] | None:
+    def _monitoring(self, inputs: Inputs, adapter: Adapter, monitors: list[Monitor]) -> Callable[[], Monitor] | None:
         """What makes a monitor for each answer of a call; None where nothing is to be monitored, or nothing can be."""
         checks, most = enforced()
         in_thought = self.thought is not None
         marks = ThoughtTags(self.template) if in_thought else field_marks(adapter, self.stages, self.answers)
         if marks is None or most < 1:
             return None
-        fields = {name: value for name, value in shown.items() if name in self.signature.input_fields}
-        inputs = Inputs(fields=fields, items=shown[self.profile], labels=self.labels)
 
         def monitor() -> Monitor:
             monitors.append(Monitor(marks, self.template, checks, inputs, most, outputs=self.answers))

@@ -1,6 +1,6 @@
 """The predictor that reads several candidates and writes the answer."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import dspy
 
@@ -27,6 +27,8 @@ class Synthesize(ProfilePredict):
         >>> list(Synthesize(Tag).signature.fields)
         ['film', 'profile', 'candidates', 'comparison', 'tag']
     """
+
+    own_inputs: ClassVar[tuple[str, ...]] = ("candidates",)
 
     def __init__(self, signature: type[dspy.Signature], **config: Any) -> None:
         super().__init__(comparing(signature), **config)

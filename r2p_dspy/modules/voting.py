@@ -1,6 +1,5 @@
 """Voting among sampled outcomes: who has a vote, who wins, and when no further sample can change that."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,8 @@ from dspy.adapters.utils import serialize_for_json
 from r2p_dspy.checks import evidence_of
 from r2p_dspy.outcome import Outcome
 from r2p_dspy.prediction import Candidate
-from r2p_dspy.profile import neutralize
 from r2p_dspy.values.folding import fold
+from r2p_dspy.values.neutral import json_line, neutralize
 from r2p_dspy.values.typed import as_text
 from r2p_dspy.values.words import words
 
@@ -24,7 +23,7 @@ Reconcile = Literal["auto", "vote", "median", "medoid", "synthesis"]
 def line(number: int, answer: Mapping[str, Any], stages: Mapping[str, Any]) -> str:
     """A candidate as the synthesizing predictor reads it: number, answer and evidence as one JSON object."""
     shown = {name: stages[name] for name in ("evidence", "preferences") if stages.get(name) is not None}
-    written = json.dumps(serialize_for_json({"candidate": number, **answer, **shown}), ensure_ascii=False)
+    written = json_line(serialize_for_json({"candidate": number, **answer, **shown}))
     return neutralize(written)  # a candidate quotes the user's own items
 
 

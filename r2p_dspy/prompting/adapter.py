@@ -30,7 +30,7 @@ from pydantic import RootModel
 from r2p_dspy.prompting.causes import explaining
 from r2p_dspy.prompting.feedback_turns import turns
 from r2p_dspy.prompting.replies import listening
-from r2p_dspy.prompting.shapes import read, thought_field
+from r2p_dspy.prompting.shapes import read, thought_field, writes_markers
 from r2p_dspy.values.typed import allows_none
 
 _NULL = RootModel[None](None)  # every adapter writes it as it writes None
@@ -53,11 +53,6 @@ class Completion(NamedTuple):
 def active_adapter() -> Adapter:
     """The adapter that a predictor would use now."""
     return dspy.settings.adapter or dspy.ChatAdapter()  # DSPy 3.4's own default; that of 3.5 is the XML adapter
-
-
-def writes_markers(adapter: Adapter) -> bool:
-    """Whether an adapter's answers have the chat adapter's field markers; not those of its JSON and XML subclasses."""
-    return isinstance(adapter, dspy.ChatAdapter) and not isinstance(adapter, dspy.JSONAdapter | dspy.XMLAdapter)
 
 
 def suited(adapter: Adapter, lm: object) -> Adapter:

@@ -26,6 +26,8 @@ REMEDIES: Mapping[Cause, str] = {
     "empty": "look at the server's answer with dspy.inspect_history(), or use another model",
     "malformed": "raise max_backtracks, or try another adapter (on the command line --adapter)",
 }
+# What providers answer a filtered prompt with: error codes, and words of messages that come without one.
+_FILTERS = ("content_filter", "content_policy", "content management policy", "content filter", "content policy")
 _SHOWN = 120  # characters of a reply's end in a message
 _ONLY_THOUGHT = re.compile(r"\s*<think>(?!.*</think>)", re.DOTALL)
 
@@ -88,12 +90,24 @@ def explaining(options: Mapping[str, Any], signature: type[dspy.Signature]) -> I
     except AdapterParseError as error:
         raise _explained(error, replies, options).with_traceback(error.__traceback__) from error.__cause__
     except LMInvalidRequestError as error:
-        if error.provider_code not in ("content_filter", "content_policy_violation"):
+        if not is_filtered(error):
             raise
         why = Unreadable(cause="filtered", reason="a content filter keeps the prompt from the model")
         message = f"The provider filtered the prompt: {error.message}"
         parse_error = AdapterParseError("", cast(Any, signature), "", message)  # DSPy's annotation says an instance
         raise UnreadableReply(parse_error, why) from error
+
+
+def is_filtered(error: LMInvalidRequestError) -> bool:
+    """Whether a provider refuses a prompt for its content, as its error code or its message says.
+
+    Examples:
+        >>> is_filtered(LMInvalidRequestError("blocked by the content management policy"))
+        True
+        >>> is_filtered(LMInvalidRequestError("temperature must be at most 2"))
+        False
+    """
+    return any(word in f"{error.provider_code} {error}".lower() for word in _FILTERS)
 
 
 def unreadable_of(error: AdapterParseError) -> Unreadable:

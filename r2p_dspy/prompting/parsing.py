@@ -71,6 +71,17 @@ def written_order(text: str, names: dict[str, str]) -> tuple[str, ...]:
     return tuple(first[start] for start in sorted(first))
 
 
+def without_thought(text: str) -> str:
+    """A completion without the thought that it begins with, which may rehearse the answer.
+
+    Examples:
+        >>> without_thought("<think>[[ ## tag ## ]] or so</think>comedy")
+        'comedy'
+    """
+    before, closed, after = text.partition("</think>")
+    return after if closed and before.lstrip().startswith("<think>") else text
+
+
 def unread_step(
     parameters: Sequence[tuple[str, Any]], inputs: Inputs, signature: type[dspy.Signature], text: str
 ) -> tuple[dspy.Predict, dict[str, Any], FailedPrediction]:

@@ -145,7 +145,8 @@ def shape(annotation: Any) -> str:
 def _tags(template: Template) -> re.Pattern[str]:
     names = "|".join(re.escape(stage.name) for stage, _ in template.walk())
     dressed = r"(?:^[ \t]*#{1,6}[ \t]+)?(?P<dress>\*\*|__|`)?"
-    tag = rf"<[ \t]*(?P<closes>/)?[ \t]*(?P<name>{names})[ \t]*(?P<empty>/)?>"
+    # No space after the `<`: that is how `neutralize` breaks the tags of strangers, which a model may repeat.
+    tag = rf"<(?P<closes>/)?(?P<name>{names})[ \t]*(?P<empty>/)?>"
     return re.compile(rf"{dressed}{tag}(?(dress)(?P=dress))?", re.IGNORECASE | re.MULTILINE)
 
 

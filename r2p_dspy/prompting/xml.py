@@ -84,14 +84,20 @@ def _closing(name: str, text: str, start: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def _not_an_element(signature: type[dspy.Signature]) -> re.Pattern[str]:
-    names = {"item", "entry"}  # DSPy's own, of lists and of keys that are no names
+def element_names(signature: type[dspy.Signature]) -> tuple[str, ...]:
+    """The names of all elements that an answer may have."""
+    names = ["item", "entry"]  # DSPy's own, of lists and of keys that are no names
     for name, info in signature.output_fields.items():
-        names.add(name)
         annotation: Any = info.annotation  # pydantic's says that it may be None
-        names.update(_properties(TypeAdapter(annotation).json_schema(by_alias=False)))
+        names += [name, *_properties(TypeAdapter(annotation).json_schema(by_alias=False))]
+    return tuple(dict.fromkeys(names))
+
+
+@lru_cache(maxsize=64)
+def _not_an_element(signature: type[dspy.Signature]) -> re.Pattern[str]:
+    names = "|".join(map(re.escape, element_names(signature)))
     # An entry may have its key as an attribute.
-    return re.compile(rf"<(?!/?(?:{'|'.join(map(re.escape, sorted(names)))})(?:\s+key=(?:\"[^\"]*\"|'[^']*'))?\s*/?>)")
+    return re.compile(rf"<(?!/?(?:{names})(?:\s+key=(?:\"[^\"]*\"|'[^']*'))?\s*/?>)")
 
 
 def _properties(schema: Any) -> Iterator[str]:

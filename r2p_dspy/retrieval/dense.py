@@ -1,5 +1,6 @@
 """Dense retrieval: choose the items whose vectors are most similar to the query's."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.cache import LRUCache
 from r2p_dspy.retrieval.retriever import Query, Text, check_k, item_text
 
+_CACHE_BYTES = 256 * 2**20
 Embedder = Callable[[list[str]], Any]  # returns what numpy reads as an array (texts, d)
 
 
@@ -18,8 +20,8 @@ Embedder = Callable[[list[str]], Any]  # returns what numpy reads as an array (t
 class Dense:
     """Retrieve the items whose meaning is most similar to the query's. On a tie, the earlier item comes first.
 
-    The vectors of a profile are made once and kept for the last 512 profiles. Copies of the retriever share them. They
-    take a quarter of a megabyte for 80 items of 768 numbers.
+    The vectors of a profile are made once, and kept while the last used ones take at most 256 MiB with their texts.
+    That is enough for a thousand profiles of 80 items of 768 numbers. Copies of the retriever share them.
 
     Args:
         embedder: a function from a list of texts to an array (texts, d) of numbers: a `dspy.Embedder`, the `encode` of
@@ -47,7 +49,9 @@ class Dense:
     query: Query | None = None
     text: Text | None = None
     normalize: bool = True
-    _vectors: LRUCache[np.ndarray] = field(default_factory=lambda: LRUCache(512), init=False, repr=False, compare=False)
+    _vectors: LRUCache[np.ndarray] = field(
+        default_factory=lambda: LRUCache(_CACHE_BYTES, _bytes), init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         check_k(self.k)
@@ -109,3 +113,7 @@ class Dense:
             return vectors
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def _bytes(texts: tuple[str, ...], vectors: np.ndarray) -> int:
+    return vectors.nbytes + sum(map(sys.getsizeof, texts))

@@ -5,6 +5,7 @@ import json
 import math
 import types
 from collections.abc import Iterable, Mapping
+from datetime import date, time, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -19,6 +20,7 @@ from r2p_dspy.values.folding import meant
 # Annotations and values are `Any`: the user's signature decides them.
 
 _UNIONS = (Union, types.UnionType)
+_SCALARS = (int, float, Decimal, date, time, timedelta)
 
 
 def labels_of(annotation: Any) -> tuple[str, ...]:
@@ -42,6 +44,21 @@ def has_labels(annotation: Any) -> bool:
         (True, False)
     """
     return bool(_choices(annotation)) or any(map(has_labels, get_args(annotation)))
+
+
+def is_scalar(annotation: Any) -> bool:
+    """Whether the values of a type are labels, numbers or dates, which fit in a line; None may be allowed too.
+
+    Examples:
+        >>> is_scalar(Literal["a", 2]), is_scalar(int | None), is_scalar(str), is_scalar(list[int])
+        (True, True, False, False)
+    """
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return is_scalar(parts[0])
+    if origin in _UNIONS:
+        return all(part is types.NoneType or is_scalar(part) for part in parts)
+    return bool(_choices(annotation)) or (isinstance(annotation, type) and issubclass(annotation, _SCALARS))
 
 
 def allows_none(annotation: Any) -> bool:

@@ -63,7 +63,7 @@ def test_saved_program_loads(saved):
     module = program()
     about = load_program(module, saved, task="film")
     assert module.reason.signature.instructions == "Choose well."
-    assert module.reason.demos[0]["requirements"] == "a demo's «requirement»"
+    assert module.reason.demos[0]["requirements"].strip() == "a demo's «requirement»"
     assert {key: about[key] for key in ("format", "kind", "task", "notes", "settings", "redacted")} == {
         "format": 2,
         "kind": "r2p-dspy program",

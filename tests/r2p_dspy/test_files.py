@@ -1,10 +1,12 @@
 """Atomic writes and digests."""
 
+import errno
 import hashlib
+from pathlib import Path
 
 import pytest
 
-from r2p_dspy.files import atomic_path, digest, write_atomic
+from r2p_dspy.files import atomic_path, digest, read_bounded, write_atomic
 
 
 def test_failed_write_keeps_only_the_old_file(tmp_path):
@@ -40,3 +42,14 @@ def test_digest_is_the_start_of_sha256(content, tmp_path):
     file.write_bytes(content)
     expected = hashlib.sha256(content).hexdigest()[:16]
     assert digest(content) == digest(file) == digest([content[:3], content[3:]]) == expected
+
+
+def test_file_is_read_whole_up_to_a_size(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_bounded(path, 5) == b"12345"
+    with pytest.raises(OSError, match="larger than") as caught:
+        read_bounded(path, 4)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    with pytest.raises(OSError, match="larger than"):
+        read_bounded(Path("/dev/zero"), 1 << 20)

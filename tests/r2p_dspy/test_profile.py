@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from r2p_dspy import Item, Profile
 from r2p_dspy.errors import ConfigError
-from r2p_dspy.profile import neutralize
+from r2p_dspy.values.neutral import neutralize
 from tests.film import HISTORY, Film, ask, markers, program
 from tests.scripted import completion
 

@@ -7,7 +7,7 @@ import dspy
 import pytest
 
 from finetune.task_setup import completion_text
-from r2p_dspy import Composite, load_program, save_program
+from r2p_dspy import AssertionFailed, Composite, load_program, save_program
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.scoring.completions import CompletionReader
@@ -34,6 +34,27 @@ def test_right_answer_takes_one_call(scripted, annotation, value, text, other):
     answer = ask(typed_program(annotation))
     assert is_typed(answer.tag, value)
     assert len(engine.requests) == 1 and answer.violations == []
+
+
+@each_type
+@pytest.mark.parametrize("prose", ["\n\nAnything else?", "\nThis user likes such films.", "\n\n---\nSo the user says."])
+def test_prose_after_the_answer(scripted, prose, annotation, value, text, other):
+    """Some models leave out the last marker and go on to talk."""
+    if annotation in (str, str | None):
+        pytest.skip("nobody knows where a text ends")
+    engine = scripted(written(text).removesuffix("\n\n[[ ## completed ## ]]") + prose)
+    answer = ask(typed_program(annotation))
+    assert is_typed(answer.tag, value) and len(engine.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [(Literal["happy", "sad"], "happy\nsad"), (int, "4\n\n5"), (int | None, "None\n4"), (bool, "I think:\nTrue")],
+)
+def test_unclear_answer_is_no_answer(scripted, annotation, text):
+    scripted(written(text))
+    with pytest.raises(AssertionFailed, match="the field tag is not of its type"):
+        ask(typed_program(annotation, max_backtracks=0))
 
 
 @each_type

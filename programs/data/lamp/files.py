@@ -18,6 +18,7 @@ from programs.data.lamp.row_errors import DUPLICATE, UNUSABLE, InvalidDataError,
 from programs.data.values import row_id
 from programs.tasks.task import Task
 from programs.text import short_repr
+from r2p_dspy.files import read_bounded
 
 _MAX_DEPTH = 1000  # brackets that a block may open and not close; LaMP's files have three
 
@@ -94,7 +95,7 @@ class LampFile:
     def read(self) -> Any:
         """The file's JSON as a whole."""
         try:
-            return json.loads(self.path.read_bytes())
+            return json.loads(read_bounded(self.path))
         except OSError as error:
             self._fail_unreadable(error)
         except (ValueError, RecursionError) as error:

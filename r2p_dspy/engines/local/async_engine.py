@@ -31,7 +31,7 @@ class AsyncTransformersEngine:
                 raise
         row, answer = self.engine.start(request)
         with lm15_errors(), row:
-            await asyncio.wait_for(asyncio.wrap_future(row.done), row.timeout)
+            await asyncio.wrap_future(row.done)
         return answer.response(row)
 
     async def stream(self, request: Request) -> AsyncIterator[Event]:
@@ -42,7 +42,7 @@ class AsyncTransformersEngine:
         try:
             with lm15_errors(), row:
                 yield answer.start()
-                while (token := await asyncio.wait_for(tokens.get(), row.timeout)) is not None:
+                while (token := await tokens.get()) is not None:
                     for event in answer.push(token):
                         yield event
                 row.wait()  # it has ended; this raises what failed it
@@ -50,7 +50,7 @@ class AsyncTransformersEngine:
                     yield event
         finally:
             while not row.done.done():  # closed early: the row reports its end to this event loop
-                await asyncio.wait_for(tokens.get(), row.timeout)
+                await tokens.get()
 
     def dump_state(self) -> dict[str, Any]:
         return self.engine.dump_state()

@@ -118,6 +118,9 @@ class Batcher:
                     self._admit()
                 for row in [row for row in self._running if row.cancelled]:
                     self._leave(row, "cancelled")
+                for row in [row for row in self._running if row.is_late]:
+                    self._leave(row)
+                    self._finish(row, error=TimeoutError(f"no answer within {row.timeout:g} s; raise the timeout"))
                 while self._admitted:
                     self._prefill(self._admitted[0])
                     self._admitted.popleft()
@@ -138,6 +141,7 @@ class Batcher:
             if rows > 1 and self._cache.slots_for(rows) * widest > self.max_tokens:
                 break
             self._admitted.append(self._waiting.popleft())
+            self._admitted[-1].begin()
 
     def _prefill(self, row: Row) -> None:
         """Run the forward pass over a row's prompt, which gives its first token."""

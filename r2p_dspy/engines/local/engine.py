@@ -47,7 +47,7 @@ class TransformersEngine:
         reasoning: whether the model thinks between `<think>` tags. Its thought becomes a `ThinkingPart`, from which
             DSPy fills `dspy.Reasoning` fields. Otherwise the tags are part of the text.
         threads: cores for one forward pass; default: one for a small model on a CPU, else torch's own choice.
-        timeout: seconds to wait for an answer; in a stream, for the next token.
+        timeout: seconds that an answer may take, from where it leaves the queue; None is no limit.
 
     Raises:
         ConfigError: there is no such model, or it cannot run in this process.
@@ -72,7 +72,7 @@ class TransformersEngine:
         cache_bytes: int | None = None,
         reasoning: bool = False,
         threads: int | None = None,
-        timeout: float = 600.0,
+        timeout: float | None = None,
     ) -> None:
         if max_batch < 1:
             raise ConfigError(f"max_batch must be at least 1, not {max_batch}")

@@ -21,7 +21,12 @@ _UNSUPPORTED = ("response_format", "tool_choice", "logprobs", "probabilities")
 
 
 def to_row(
-    request: Request, chat: Chat, *, context: int, timeout: float, emit: Callable[[int | None], object] | None = None
+    request: Request,
+    chat: Chat,
+    *,
+    context: int,
+    timeout: float | None,
+    emit: Callable[[int | None], object] | None = None,
 ) -> tuple[Row, bool]:
     """The row that answers a request, and whether its prompt ends inside a thought.
 

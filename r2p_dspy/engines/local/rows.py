@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 import torch
 from dspy.lm15 import Usage
@@ -32,7 +33,8 @@ class Row:
     loops: Callable[[list[int]], bool] | None = None  # the same; True ends the row as one that would go on for ever
     top_k: int | None = None  # draw from this many of the likeliest tokens
     emit: Callable[[int | None], object] | None = None  # gets each token, then None; default: tokens are queued
-    timeout: float = 600.0  # seconds to wait for the end; when iterating, for the next token
+    timeout: float | None = None  # seconds that it may run, from when it leaves the queue; None is no limit
+    ends: float | None = None  # when it must have ended, by `time.monotonic`; set when it leaves the queue
 
     tokens: list[int] = field(default_factory=list)  # without the token that ended the turn
     generated: int = 0  # tokens computed, the one that ended the turn included
@@ -56,20 +58,24 @@ class Row:
         (self.emit or self._queue.put)(token)
 
     def __iter__(self) -> Iterator[int]:
-        """Tokens as they come. Raises what failed the row, and TimeoutError after `timeout` seconds without a token."""
-        while True:
-            try:
-                token = self._queue.get(timeout=self.timeout)
-            except Empty:
-                raise TimeoutError(f"no token within {self.timeout:g} s") from None
-            if token is None:
-                break
+        """Tokens as they come. Raises what failed the row."""
+        while (token := self._queue.get()) is not None:
             yield token
-        self.done.result(timeout=self.timeout)
+        self.done.result()
 
     def wait(self) -> Row:
-        """Wait for the end, at most `timeout` seconds (TimeoutError), and return the row; raises what failed it."""
-        return self.done.result(timeout=self.timeout)
+        """Wait for the end, and return the row; raises what failed it, TimeoutError after `timeout` seconds."""
+        return self.done.result()
+
+    def begin(self) -> None:
+        """The row leaves the queue: its time begins, unless it continues a row whose time has begun."""
+        if self.timeout is not None and self.ends is None:
+            self.ends = time.monotonic() + self.timeout
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is over."""
+        return self.ends is not None and time.monotonic() > self.ends
 
     def cancel(self) -> None:
         """Leave the batch before its next step; what was generated stays in `tokens`."""
@@ -86,6 +92,7 @@ class Row:
             stop=self.stop,
             top_k=self.top_k,
             timeout=self.timeout,
+            ends=self.ends,
         )
 
     @property

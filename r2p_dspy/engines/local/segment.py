@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from dspy.lm15 import Usage
 
@@ -30,10 +30,7 @@ class LocalSegment(ResumableSegment[list[int]]):
     def __iter__(self) -> Iterator[str]:
         text, over = TextStream(self._chat.decode), False
         while not over:
-            try:
-                tokens = self._arrived.get(timeout=self._row.timeout)
-            except Empty:
-                raise TimeoutError(f"no token within {self._row.timeout:g} s") from None
+            tokens = self._arrived.get()
             over = tokens[-1] is None
             self._read += len(tokens)
             piece = "".join(text.finish() if token is None else text.push(token) for token in tokens)

@@ -8,19 +8,22 @@ from functools import lru_cache
 from typing import Any
 
 from dspy.lm15 import LM15Error
-from dspy.utils.exceptions import LMUnsupportedFeatureError
+from dspy.utils.exceptions import LMError, LMUnsupportedFeatureError
 
 from r2p_dspy.decoding.steering import steer_factory
 from r2p_dspy.dspy_internals import is_streaming
 from r2p_dspy.engines.lm import LocalLM
+from r2p_dspy.engines.served.bounded import BoundedLM
+from r2p_dspy.engines.served.deadline import in_flight
 from r2p_dspy.engines.served.engine import ServedEngine, ThreadedEngine
 from r2p_dspy.engines.served.server import Server
 from r2p_dspy.engines.staged import StagedEngine
 
 _CONNECTION = ("api_base", "api_key", "timeout", "extra_body")  # settings of the LM that its engine takes over
+_LOOK_UP = 5.0  # seconds to ask a server for its context or the tokens of a text; a call waits longer
 
 
-class ServedLM(LocalLM):
+class ServedLM(LocalLM, BoundedLM):
     """A `dspy.LM` of a vLLM server, or of a server that continues an assistant's beginning.
 
     Steered calls (`r2p_dspy.decoding.steering`) are not cached. On a vLLM server they go over raw completions, without
@@ -33,8 +36,9 @@ class ServedLM(LocalLM):
             uses what DSPy knows about the model.
         prefix: settings with which the server continues an assistant's last message where it ends; `{}` if it needs
             none; None if it cannot.
-        **kwargs: as for `dspy.LM`. Steered calls use `api_base` (or `HOSTED_VLLM_API_BASE`), `timeout` (seconds) and
-            `extra_body` (vLLM's own settings; its `chat_template_kwargs` go to the chat template) too.
+        **kwargs: as for `dspy.LM`. Steered calls use `api_base` (or `HOSTED_VLLM_API_BASE`), `timeout` (seconds, of the
+            whole answer with its corrections) and `extra_body` (vLLM's own settings; its `chat_template_kwargs` go to
+            the chat template) too.
 
     Examples:
         >>> lm = ServedLM("hosted_vllm/Qwen/Qwen3-8B", api_base="http://localhost:8000/v1", reasoning=True)
@@ -57,32 +61,36 @@ class ServedLM(LocalLM):
     def context_window(self) -> int | None:
         """Tokens that prompt and answer may have together; None without a vLLM server that answers."""
         try:
-            return self._server.context(self._name) if self._server is not None else None
-        except LM15Error:  # the call will say what is wrong
+            with in_flight(_LOOK_UP):
+                return self._server.context(self._name) if self._server is not None else None
+        except (LM15Error, LMError):  # the call will say what is wrong
             return None
 
     def count_tokens(self, text: str) -> int | None:
         """Tokens of a text by the model's tokenizer; None without a vLLM server that answers."""
         try:
-            return len(self._server.encode(self._name, text)) if self._server is not None else None
-        except LM15Error:
+            with in_flight(_LOOK_UP):
+                return len(self._server.encode(self._name, text)) if self._server is not None else None
+        except (LM15Error, LMError):
             return None
 
     def __call__(self, *prompt: Any, **kwargs: Any) -> Any:
-        for lm in self._steerable():
-            try:
-                return lm(*prompt, **{**kwargs, "cache": False})
-            except LMUnsupportedFeatureError:
-                pass  # raised before a steer was made
-        return super().__call__(*prompt, **kwargs)
+        with self._in_flight(kwargs):
+            for lm in self._steerable():
+                try:
+                    return lm(*prompt, **{**kwargs, "cache": False})
+                except LMUnsupportedFeatureError:
+                    pass  # raised before a steer was made
+            return super().__call__(*prompt, **kwargs)
 
     async def acall(self, *prompt: Any, **kwargs: Any) -> Any:
-        for lm in self._steerable():
-            try:
-                return await lm.acall(*prompt, **{**kwargs, "cache": False})
-            except LMUnsupportedFeatureError:
-                pass
-        return await super().acall(*prompt, **kwargs)
+        with self._in_flight(kwargs):
+            for lm in self._steerable():
+                try:
+                    return await lm.acall(*prompt, **{**kwargs, "cache": False})
+                except LMUnsupportedFeatureError:
+                    pass
+            return await super().acall(*prompt, **kwargs)
 
     def dump_state(self) -> dict[str, Any]:
         own = {"reasoning": self.reasoning, "prefix": self.prefix}
@@ -107,7 +115,7 @@ class ServedLM(LocalLM):
         if not base or not self.model.startswith("hosted_vllm/"):
             return None
         key = self.kwargs.get("api_key") or os.environ.get("HOSTED_VLLM_API_KEY") or "none"
-        server = _server_at(base, key, self.kwargs.get("timeout") or 600.0)
+        server = _server_at(base, key, self.kwargs.get("timeout"))
         return server if server.tokenizes else None
 
     @property
@@ -123,5 +131,5 @@ class ServedLM(LocalLM):
 
 
 @lru_cache(maxsize=32)
-def _server_at(api_base: str, key: str, timeout: float) -> Server:
+def _server_at(api_base: str, key: str, timeout: float | None) -> Server:
     return Server(api_base, key, timeout)

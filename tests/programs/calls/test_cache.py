@@ -1,9 +1,11 @@
 """The call cache: a completed call is stored whatever happens, and comes back as it was."""
 
 import json
+import random
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from programs.calls.cache import Call, CallCache, CallCacheFailed, Usage
 from r2p_dspy.errors import RunError
 from tests.programs.calls.stored import stored_calls
 
+LONG = random.Random(0).randbytes(20_000).hex()  # what zlib cannot make small
 CALLS = [
     Call(["plain"], {"prompt_tokens": 3, "completion_tokens": 1}, Usage(1, 3, 1, 0.25, 1.5)),
     Call([{"text": "answer", "reasoning_content": "thought"}]),
@@ -44,19 +47,75 @@ def test_repeated_call_is_counted(tmp_path):
     assert cache.get("key").outputs == ["new"] and stored_calls(tmp_path) == (1, 1)
 
 
-def test_first_format_is_read(tmp_path):
-    spent = {"calls": 1, "prompt": 3, "completion": 1, "usd": 0.25, "seconds": 1.5}
-    answer = {"outputs": ["plain"], "usage": {"prompt_tokens": 3}, "spent": spent, "readings": [[["pause", None]]]}
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as file:
+SPENT = {"calls": 1, "prompt": 3, "completion": 1, "usd": 0.25, "seconds": 1.5}
+
+
+def first_format(folder, calls=1):
+    """Make a file of the first format with so many calls."""
+    answer = {"outputs": ["plain"], "usage": {"prompt_tokens": 3}, "spent": SPENT, "readings": [[["pause", None]]]}
+    with sqlite3.connect(folder / "ledger.sqlite") as file:
         file.execute(
             "CREATE TABLE calls (key TEXT PRIMARY KEY, run TEXT, model TEXT, made REAL, times INTEGER, prompt INTEGER, "
             "completion INTEGER, usd REAL, seconds REAL, answer TEXT) WITHOUT ROWID"
         )
-        file.execute("INSERT INTO calls VALUES ('k', 'r', 'm', 0, 1, 3, 1, 0.25, 1.5, ?)", (json.dumps(answer),))
+        for number in range(calls):
+            values = (f"k{number}", json.dumps(answer))
+            file.execute("INSERT INTO calls VALUES (?, 'r', 'm', 0, 1, 3, 1, 0.25, 1.5, ?)", values)
         file.execute("PRAGMA user_version = 1")
+
+
+def test_first_format_is_upgraded(tmp_path):
+    first_format(tmp_path)
+    for cache in (CallCache(tmp_path), CallCache(tmp_path)):
+        assert cache.get("k0") == Call(["plain"], {"prompt_tokens": 3}, Usage(**SPENT), [[["pause", None]]])
+        assert cache.usage("r") == Usage(**SPENT)
+    assert stored_calls(tmp_path) == (1, 0)
+
+
+def test_processes_upgrade_a_file_once(tmp_path):
+    first_format(tmp_path, calls=500)
+    with ThreadPoolExecutor(4) as pool:
+        caches = list(pool.map(CallCache, [tmp_path] * 4))
+    assert all(cache.get("k499").outputs == ["plain"] for cache in caches) and stored_calls(tmp_path) == (500, 0)
+
+
+def test_failed_upgrade_changes_nothing(tmp_path):
+    first_format(tmp_path)
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as file:
+        file.execute("UPDATE calls SET answer = 'no JSON'")
+    for _ in range(2):
+        with pytest.raises(RunError, match="ledger.sqlite cannot be used"):
+            CallCache(tmp_path)
+
+
+def test_forget_deletes_a_users_calls(tmp_path):
     cache = CallCache(tmp_path)
-    assert cache.get("k") == Call(["plain"], {"prompt_tokens": 3}, Usage(**spent), [[["pause", None]]])
-    assert cache.usage("r") == Usage(**spent)
+    for name in ("ada", "bob", "no one"):
+        text = f"words of {name} {random.Random(name).randbytes(3000).hex()}"
+        cache.put(name, "m", Call([text]), user=None if name == "no one" else name)
+    stored = [answer for (answer,) in cache._connection.execute("SELECT answer FROM calls ORDER BY rowid")]
+    assert cache.forget("ada") == 2, "hers, and what may quote her"
+    cache.close()
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.name != "reserve")
+    assert [answer[100:200] in files for answer in stored] == [False, True, False]
+    assert b"ada" not in files and b"bob" not in files, "ids are kept as digests"
+    again = CallCache(tmp_path)
+    assert again.forget("ada") == 0 and again.get("bob") is not None
+
+
+def test_only_its_owner_can_read_it(tmp_path):
+    cache = CallCache(tmp_path / "calls")
+    cache.put("key", "m", Call(["text"]))
+    modes = {path.name: path.stat().st_mode & 0o077 for path in cache.path.parent.glob("ledger*")}
+    assert {"ledger.sqlite", "ledger.sqlite-wal"} <= modes.keys() and not any(modes.values())
+
+
+def test_damaged_answer(tmp_path):
+    cache = CallCache(tmp_path)
+    cache.put("key", "m", Call(["text"]))
+    cache._connection.execute("UPDATE calls SET answer = ?", (b"no zlib",))
+    with pytest.raises(CallCacheFailed, match=r"cannot read .*ledger.sqlite \(.*remove it"):
+        cache.get("key")
 
 
 KILLED = """
@@ -94,7 +153,7 @@ def test_full_disk_uses_the_reserve(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "unlink", unlink)
     with pytest.raises(CallCacheFailed, match=r"full.*all paid answers are stored; free some space.*--resume"):
-        cache.put("key", "m", Call(["x" * 20_000]))
+        cache.put("key", "m", Call([LONG]))
     assert cache.get("key") is not None
     assert not (tmp_path / "reserve").exists()
     assert (CallCache(tmp_path).path.parent / "reserve").stat().st_size == 1 << 20, "made again for the next time"
@@ -104,7 +163,7 @@ def test_full_disk_without_reserve(tmp_path):
     cache = CallCache(tmp_path)
     fill(cache)
     with pytest.raises(CallCacheFailed, match="an answer could not be stored"):
-        cache.put("key", "m", Call(["x" * 20_000]))
+        cache.put("key", "m", Call([LONG]))
     assert cache.get("key") is None and len(str(cache.path)) > 0
 
 

@@ -10,6 +10,7 @@ from dspy.utils.callback import BaseCallback
 
 from programs.calls.cache import CallCache, CallCacheFailed
 from programs.calls.recording import record_calls
+from programs.calls.rows import answering
 from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
 from r2p_dspy import Suggest, optimizing
 from tests.endpoint import Endpoint, Reply
@@ -87,6 +88,31 @@ def test_thought_is_replayed(tmp_path):
     lm, _ = model(tmp_path, ("hm", "one"))
     assert lm("Hello") == lm("Hello") == [{"text": "one", "reasoning_content": "hm"}]
     assert lm("Hello")[0].text == "one", "as DSPy gives it"
+
+
+def test_rows_have_calls_of_their_own(tmp_path):
+    engine = ScriptedEngine("one", "two", "three", "four")
+    lm = dspy.LM("scripted/test", engine=engine, temperature=1.0)
+
+    def asked(row, times=1):
+        """What a row is told in a process of its own."""
+        cached = record_calls(lm, CallCache(tmp_path, by_row=True), UsageLimiter())
+        with answering("r2p", row, user="ada"):
+            return [cached("Hello")[0] for _ in range(times)]
+
+    assert asked("1", 2) == ["one", "two"], "a repeated request is another draw"
+    assert asked("2") == ["three"], "and so is that of another row"
+    assert asked("1", 2) == ["one", "two"] and asked("1", 3) == ["one", "two", "four"]
+    assert len(engine.requests) == 4
+
+
+def test_calls_have_their_user(tmp_path):
+    lm, engine = model(tmp_path, "one")
+    with answering("r2p", "1", user="ada"):
+        lm("Hello")
+    with answering("r2p", "2", user="bob"):
+        assert lm("Hello") == ["one"] and len(engine.requests) == 1, "shared, where the cache is not by row"
+    assert (lm.call_cache.forget("bob"), lm.call_cache.forget("ada")) == (0, 1)
 
 
 def test_reason_of_an_unreadable_answer_is_replayed(tmp_path):
@@ -209,7 +235,7 @@ def test_dollar_limit_needs_a_price():
 
 
 def test_full_disk_stops_further_calls(tmp_path, monkeypatch):
-    def full(self, key, model, call):
+    def full(self, key, model, call, **_):
         raise CallCacheFailed("full")
 
     lm, engine = model(tmp_path, "one")

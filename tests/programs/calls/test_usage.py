@@ -9,7 +9,7 @@ import pytest
 from programs.calls.cache import Usage
 from programs.calls.recording import record_calls
 from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
-from programs.optimize.best_candidate import BestCandidate, compile_within_limits
+from programs.optimize.best_candidate import RatedCandidates, compile_within_limits
 from programs.optimize.estimate import estimate
 from programs.optimize.optimizers import program_runs
 from tests.film import FILM, HISTORY, program
@@ -175,20 +175,20 @@ def test_limit_keeps_the_best_candidate(scripted, scores, winner, best):
 
 def test_ratings_on_part_of_dev_are_ignored(scripted):
     scripted(completion())
-    best = BestCandidate(DEV)
+    best = RatedCandidates(DEV)
     with dspy.context(callbacks=[best]):
         rate(rated(0.9), DEV[:2])
         rate(rated(0.5), DEV[::-1])
-    assert best.scores == [50.0] and score_of(best.program) == 0.5
+    assert best.scores == [50.0] and score_of(best.best()) == 0.5
 
 
 def test_candidate_is_kept_as_rated(scripted):
     scripted(completion())
-    best, candidate = BestCandidate(DEV), rated(0.9)
+    best, candidate = RatedCandidates(DEV), rated(0.9)
     with dspy.context(callbacks=[best]):
         rate(candidate)
         candidate.reason.demos = []
-    assert score_of(best.program) == 0.9
+    assert score_of(best.best()) == 0.9
 
 
 def test_estimate_scales_with_runs_and_threads():

@@ -5,13 +5,14 @@ import json
 import dspy
 import pytest
 from click.testing import CliRunner
+from dspy.utils import exceptions as errors
 
 import cli
-from metrics.judge import JudgeError
 from programs.evaluate import judge as judging
 from programs.runs.directory import Run
 from programs.tasks import lamp4
 from r2p_dspy import Profile
+from r2p_dspy.errors import RunError
 from tests.metrics.test_judge import likes, ratings
 from tests.scripted import ScriptedEngine
 from tests.served import ScriptedServer
@@ -40,7 +41,8 @@ def either(pair, rubric):
 
 
 def judged(answers, lm, run, threads=2, start=lambda *started: lambda: None):
-    return judging.judge(lamp4.TASK, EXAMPLES, answers, lm, run, threads, start)
+    report, _ = judging.judge(lamp4.TASK, EXAMPLES, answers, lm, run, threads, start)
+    return report
 
 
 ANSWERS = {
@@ -83,12 +85,41 @@ def test_kept_judgement_is_not_asked_again(tmp_path):
     assert len(lm.engine.requests) == calls
 
 
-def test_failed_judge_stops_resumable_run(tmp_path):
+def test_judge_that_always_fails_stops_resumable_run(tmp_path):
     run = Run(tmp_path / "run", {})
-    with pytest.raises(JudgeError, match=r"cot, example 1: the judge's answer cannot be read.*--resume"):
+    with pytest.raises(RunError, match=r"2 of 3 rows of judge-cot failed \(2 malformed; the last: 2.*--resume"):
         judged(ANSWERS, judge_of("I like it."), run, threads=1)
     good = judge_of(either(likes("Dry"), ratings()))
     assert judged(ANSWERS, good, run)["programs"]["cot"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "fault, cause",
+    [
+        ("I like it.", "malformed"),
+        (errors.LMTimeoutError("no answer"), "timeout"),
+        (errors.LMInvalidRequestError("no", provider_code="content_filter"), "filtered"),
+    ],
+)
+def test_failed_judgement_is_no_score(tmp_path, fault, cause):
+    def faulty(request):
+        return fault if "Dry" in request.messages[0].text else ratings(4, 2)
+
+    answers = {"r2p": rows("Rain On Monday", "Dry", "Off")}
+    report, judgements = judging.judge(
+        lamp4.TASK, EXAMPLES, answers, judge_of(faulty), Run(tmp_path / "run", {}), 2, lambda *started: lambda: None
+    )
+    assert report["programs"]["r2p"]["value"] == pytest.approx((1 + 0.5) / 2)
+    assert report["failed_rows"] == {cause: 1}
+    assert [row.get("failed") for row in judgements["judge:r2p"]] == [None, cause, None]
+
+
+def test_text_that_failed_is_not_judged(tmp_path):
+    failed = {"id": "1", "answer": None, "failed": "timeout"}
+    answers = {"cot": [ANSWERS["cot"][0], failed, ANSWERS["cot"][2]], "r2p": ANSWERS["r2p"]}
+    report = judged(answers, judge_of(either(likes("Dry"), ratings(4, 2))), Run(tmp_path / "run", {}))
+    assert report["programs"]["cot"]["value"] == pytest.approx((1 + 0.5) / 2)
+    assert report["pairwise"]["r2p against cot"]["value"] == pytest.approx((0.5 + 0) / 2)
 
 
 def test_no_pairs_without_cot(tmp_path):

@@ -2,6 +2,7 @@
 
 import dspy
 import pytest
+from dspy.utils.exceptions import LMInvalidRequestError, LMServerError
 
 from programs.optimize.compiling import compile_program, composite
 from programs.optimize.gepa import EveryRow
@@ -68,7 +69,7 @@ def test_a_row_that_fails_reports_every_objective():
 
     def fail(request):
         if asked_example(request)[0].id == failing.id:
-            raise RuntimeError("the server is gone")
+            raise LMInvalidRequestError("too many tools")
         return answer(request, True)
 
     program = r2p(TASK)
@@ -77,6 +78,11 @@ def test_a_row_that_fails_reports_every_objective():
     objectives = [score.gepa_metric(row, prediction).objective_scores for row, prediction in rows]
     assert objectives == [dict.fromkeys(WEIGHTS, 0.0), dict.fromkeys(WEIGHTS, 1.0)]
     assert score.gepa_metric(*rows[0]).score == 0
+
+
+def test_a_failing_server_is_no_row():
+    with dspy.context(lm=model(lambda request: LMServerError("500"))), optimizing(), pytest.raises(LMServerError):
+        EveryRow(r2p(TASK))(**DEV[0].inputs())
 
 
 def test_an_unreadable_row_reports_every_objective():

@@ -99,6 +99,23 @@ def test_second_run_replays_every_call(engine, tmp_path):
     assert again["plan"]["actual"]["calls"] == first["plan"]["actual"]["calls"]
 
 
+def test_resumed_run_tells_the_whole_plan(engine, tmp_path, monkeypatch):
+    """The plan's usage is that of all calls, whichever process made them."""
+    whole = compile_in(tmp_path / "whole")["plan"]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("programs.optimize.run.complete", killed)  # all is measured, and no report is written
+        compile_in(tmp_path / "run")
+    plan = compile_in(tmp_path / "run", resume=True)["plan"]
+    assert {name: plan["actual"][name] for name in ("calls", "tokens", "usd")} == {
+        name: whole["actual"][name] for name in ("calls", "tokens", "usd")
+    }
+    assert plan["actual"]["calls"] > 0 and plan["estimate"]["calls"] == whole["estimate"]["calls"]
+
+
 def test_no_cache_stores_no_calls(engine, tmp_path):
     compile_in(tmp_path / "a", cache=False)
     paid = len(engine.requests)
@@ -154,13 +171,13 @@ def test_unknown_price_is_refused_before_writing(engine, tmp_path):
 def test_run_resumes_after_a_full_disk(engine, tmp_path, monkeypatch):
     kept, put = [], CallCache.put
 
-    def until_full(self, key, model, call):
+    def until_full(self, key, model, call, **owner):
         kept.append(key)
         if len(kept) == 20:
             (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
             self._connection.execute(f"PRAGMA max_page_count = {pages}")
-            call = type(call)(["x" * 50_000], call.dspy_usage, call.usage)
-        return put(self, key, model, call)
+            call = type(call)([random.Random(0).randbytes(50_000).hex()], call.dspy_usage, call.usage)
+        return put(self, key, model, call, **owner)
 
     with monkeypatch.context() as patched:
         patched.setattr(CallCache, "put", until_full)

@@ -20,6 +20,7 @@ from dspy.lm15 import (
     BillingError,
     ContextLengthError,
     InvalidRequestError,
+    ProviderError,
     RateLimitError,
     ServerError,
     TimeoutError,
@@ -68,7 +69,8 @@ def write(folder, rows):
 def go(source, *, resume=False, config=(), module=None, **options):
     """Predict with the model that is configured."""
     known = {"input": survey(source)[1], **dict(config)}
-    with PredictionWriter(source.with_name("out.jsonl"), known, source, resume) as settled:
+    skip = options.get("skip", ())
+    with PredictionWriter(source.with_name("out.jsonl"), known, source, resume, skip) as settled:
         predict(module or program(on_unmet="return"), TASK, source, settled, **{"threads": 4, **options})
     return settled
 
@@ -289,8 +291,9 @@ def test_rows_in_lamp_wording(tmp_path):
     ("fault", "why"),
     [
         ("I would rather not.", "the answer cannot be read: the field requirements is missing;"),
-        (InvalidRequestError("content policy"), "content policy"),
+        (InvalidRequestError("content policy"), "a content filter keeps the prompt from the model"),
         (ContextLengthError("too long"), "too long"),
+        (InvalidRequestError("no such parameter"), "no such parameter"),
     ],
 )
 def test_row_fault_is_a_failed_row(model, tmp_path, fault, why):
@@ -298,7 +301,7 @@ def test_row_fault_is_a_failed_row(model, tmp_path, fault, why):
     source = write(tmp_path, map(row, range(6)))
     assert go(source).failed == 1
     (failure,) = lines(tmp_path / "out.failed.jsonl")
-    assert failure["line"] == 4 and why in failure["error"]
+    assert (failure["line"], failure["id"]) == (4, "r3") and why in failure["error"]
     assert results(tmp_path) == (["r0", "r1", "r2", "r4", "r5"], [4])
 
 
@@ -306,8 +309,6 @@ STOPS = [
     AuthError,
     BillingError,
     RateLimitError,
-    ServerError,
-    TimeoutError,
     TransportError,
     UnsupportedModelError,
     RuntimeError,
@@ -315,16 +316,94 @@ STOPS = [
 
 
 @pytest.mark.parametrize("kind", STOPS)
-def test_model_failure_fails_no_row(model, tmp_path, kind):
+def test_model_that_is_away_fails_no_row(model, tmp_path, kind):
     model(lambda request: kind("not now") if number_of(request) >= 5 else answer(request))
-    source = write(tmp_path, map(row, range(9)))
+    source = write(tmp_path, map(row, range(30)))
     with pytest.raises(LMError, match="not now") as caught:
         go(source)
     assert caught.value.__notes__ == ["this was line 6; --skip r5 leaves it out"]
     assert results(tmp_path) == ([f"r{n}" for n in range(5)], [])
     model(answer)
     go(source, resume=True)
-    assert results(tmp_path) == ([f"r{n}" for n in range(9)], [])
+    assert results(tmp_path) == ([f"r{n}" for n in range(30)], [])
+
+
+@pytest.mark.parametrize("kind", [RateLimitError, ServerError, TimeoutError, TransportError])
+@pytest.mark.parametrize("failing", [{0}, {4}, {2, 3, 11}])
+def test_server_that_fails_one_row_answers_the_others(model, tmp_path, kind, failing):
+    model(lambda request: kind("not you") if number_of(request) in failing else answer(request))
+    assert go(write(tmp_path, map(row, range(20)))).answered == 20 - len(failing)
+    failures = lines(tmp_path / "out.failed.jsonl")
+    assert [failure["id"] for failure in failures] == [f"r{n}" for n in sorted(failing)]
+    causes = {RateLimitError: "rate_limit", ServerError: "server", TimeoutError: "timeout"}
+    assert {failure["cause"] for failure in failures} == {causes.get(kind, "connection")}
+    assert all("not you" in failure["error"] for failure in failures)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 100])
+def test_server_that_was_never_there(model, tmp_path, count):
+    model(TransportError("refused"))
+    with pytest.raises(LMError, match="refused"):
+        go(write(tmp_path, map(row, range(count))))
+    assert results(tmp_path) == ([], [])
+
+
+@pytest.mark.parametrize(("kind", "blamed"), [(TransportError, False), (TimeoutError, True)])
+def test_failure_of_the_last_row(model, tmp_path, kind, blamed):
+    """A server that cannot be reached any more is away; one that does not answer this row may answer others."""
+    done = threading.Event()
+
+    def last(request):
+        if number_of(request) == 5:
+            assert done.wait(30)
+            return kind("not now")
+        return answer(request)
+
+    model(last)
+    source = write(tmp_path, map(row, range(6)))
+    threading.Thread(target=lambda: (until(lambda: len(results(tmp_path)[0]) == 5), done.set())).start()
+    if blamed:
+        assert go(source).failed == 1
+    else:
+        with pytest.raises(LMError, match="not now"):
+            go(source)
+    assert results(tmp_path) == ([f"r{n}" for n in range(5)], [6] if blamed else [])
+
+
+def test_row_that_blocks_is_skipped_and_recorded(model, tmp_path):
+    model(lambda request: AuthError("no") if number_of(request) == 2 else answer(request))
+    source = write(tmp_path, map(row, range(9)))
+    with pytest.raises(LMError):
+        go(source, skip={"r0"})
+    go(source, resume=True, skip={"r0", "r2"})
+    assert results(tmp_path) == ([f"r{n}" for n in (1, *range(3, 9))], [1, 3])
+    go(source, resume=True)
+    assert json.loads((tmp_path / "out.run.json").read_text())["skipped"] == ["r0", "r2"], "of every resumed run"
+
+
+@pytest.mark.parametrize("kind", [ServerError, TimeoutError, ProviderError])
+def test_call_without_an_answer_is_a_failed_row(model, tmp_path, kind):
+    model(lambda request: kind("no answer within 120 s") if number_of(request) in (3, 5) else answer(request))
+    assert go(write(tmp_path, map(row, range(9)))).failed == 2
+    failure, _ = lines(tmp_path / "out.failed.jsonl")
+    assert failure["line"] == 4 and "no answer within 120 s" in failure["error"]
+
+
+@pytest.mark.parametrize("kind", [ServerError, TimeoutError, ProviderError])
+def test_server_that_answers_no_row_any_more_fails_no_row(model, tmp_path, kind):
+    model(lambda request: kind("not now") if number_of(request) >= 5 else answer(request))
+    source = write(tmp_path, map(row, range(99)))
+    with pytest.raises(LMError, match="not now"):
+        go(source, threads=16)
+    assert results(tmp_path) == ([f"r{n}" for n in range(5)], [])
+
+
+@pytest.mark.parametrize("kind", [ServerError, TimeoutError, ProviderError])
+def test_server_that_never_answered_fails_no_row(model, tmp_path, kind):
+    model(lambda request: kind("not now"))
+    with pytest.raises(LMError, match="not now"):
+        go(write(tmp_path, map(row, range(9))))
+    assert results(tmp_path) == ([], [])
 
 
 def test_retries_server_that_has_answered(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Run directories: never overwritten, resumed only as what they were, and never half read."""
 
 import json
+import os
 
 import pytest
 
@@ -160,3 +161,14 @@ def test_saved_file_names_are_portable(tmp_path):
     run = Run(tmp_path, CONFIG)
     run.save("submissions/r2p:no_profile", {"output": "half \ud83d"})
     assert json.loads((tmp_path / "submissions" / "r2p-no_profile.json").read_text()) == {"output": "half \ud83d"}
+
+
+def test_rows_reach_the_disk_once_a_second_and_at_the_end(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    rows = Rows(tmp_path / "rows.jsonl")
+    for number in range(50):
+        rows.append({"id": number})
+    assert len(synced) <= 5, "once, where appending them takes less than a second"
+    rows.sync()
+    assert synced[0] > 0 and synced[-1] == rows.path.stat().st_size

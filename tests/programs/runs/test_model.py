@@ -153,7 +153,7 @@ def test_options_are_recorded_without_keys():
     lm = ModelConfig("hosted_vllm/Qwen/Qwen3-8B", "http://localhost:1/v1").connect(cache=False)
     assert lm_settings(lm.copy(api_key="sk-123"), "xml") == {
         "temperature": 0.6, "top_p": 0.95, "extra_body": {"top_k": 20}, "api_base": "http://localhost:1/v1", "seed": 0,
-        "adapter": "xml", "reasoning": False,
+        "adapter": "xml", "reasoning": False, "timeout": 120.0,
     }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def ask(tmp_path, monkeypatch):
         def connect(model, **settings):
             return dspy.LM("scripted/x", engine=engine, cache=False, num_retries=0)
 
-        monkeypatch.setattr("programs.runs.configs.connect", connect)
+        monkeypatch.setattr("programs.runs.model.connect", connect)
         source = ("--data", "rows.jsonl", "--output", "run")
         if command == "predict":
             source = ("--input", "rows.jsonl", "--output", "out.jsonl")
@@ -84,8 +84,12 @@ def test_commands_show_no_text(ask, command, failure):
 
 
 def test_evaluate_names_row_and_reason(ask):
-    result = ask("evaluate", FAILURES["a missing key"], "--num-threads", "1")
-    assert "row row-" in result.stderr and "LMAuthError: " in result.stderr and "no key" in result.stderr
+    result = ask("evaluate", lambda request: RuntimeError("no memory"), "--num-threads", "1")
+    assert "row row-" in result.stderr and "LMUnexpectedError: " in result.stderr and "no memory" in result.stderr
+
+
+def test_stopped_run_says_why(ask):
+    assert "no key" in ask("evaluate", FAILURES["a missing key"]).stderr
 
 
 def test_verbose_shows_what_is_logged(ask):

@@ -357,7 +357,7 @@ FAULTS = [
     ("it breaks off", Dies(GOOD[:50]), "broke off"),
     ("it ends without an end", Ends(GOOD[:50]), "broke off within an answer"),
     ("it ends within a tag", Ends("[[ ## requi"), "broke off within an answer"),
-    ("it stalls", Stalls(GOOD[:50]), "sent nothing for 0.1 s"),
+    ("it stalls", Stalls(GOOD[:50]), "no answer within 0.5 s"),
     ("it refuses", Refuses("temperature must be\nnon-negative"), "refused: .*temperature must be non-negative"),
 ]
 
@@ -367,7 +367,7 @@ class TestFaults:
     def test_server_fault_is_a_one_line_error(self, serve, why, text, message):
         server = serve(text)
         with (
-            dspy.context(lm=lm(server, timeout=0.1 if isinstance(text, Stalls) else 60.0)),
+            dspy.context(lm=lm(server, timeout=0.5 if isinstance(text, Stalls) else 60.0)),
             pytest.raises(dspy.LMError, match=message) as fault,
         ):
             ask(program())
@@ -377,7 +377,7 @@ class TestFaults:
     def test_unreachable_server_is_a_one_line_error(self, serve):
         server = serve(GOOD)
         server.stop()
-        with dspy.context(lm=lm(server)), pytest.raises(dspy.LMError, match="broke off: .*refused"):
+        with dspy.context(lm=lm(server)), pytest.raises(dspy.LMError, match="broke off: .*Connect call failed"):
             ask(program())
 
     def test_long_history_is_shortened(self, serve):

@@ -23,6 +23,7 @@ from tests.film import FILM, HISTORY, Film, ask, fields, json_completion, progra
 from tests.r2p_dspy.modules.test_thinking import thought
 from tests.scripted import completion
 
+pytestmark = pytest.mark.chat  # each test names the adapter that asks, or means the chat adapter
 CHAT, JSON, XML = completion(), json_completion(), xml_completion()
 SHAPES = [
     # (asked, the answer, its shape where it is not the one asked for)
@@ -80,6 +81,40 @@ class TestShapes:
         answer = ask(program())
         assert (answer.tag, server.asked) == ("romance", 2)
         assert not answer.attempts[0].shape and answer.attempts[0].unreadable.cause == "malformed"
+
+    @pytest.mark.parametrize("adapter", [dspy.ChatAdapter(), dspy.XMLAdapter(), dspy.JSONAdapter()])
+    @pytest.mark.parametrize(
+        ("text", "year"),
+        [
+            ('{"year": 1999}', 1999),
+            ('{"year": null}', None),
+            ("<year>1999</year>", 1999),
+            ("[[ ## year ## ]]\n1999", 1999),
+            ("[[ ## year ## ]]\nNone", None),
+        ],
+    )
+    def test_answer_that_may_be_none(self, endpoint, adapter, text, year):
+        """DSPy reads None where the field does not stand in the format that it asked for."""
+        endpoint(text)
+        with dspy.context(adapter=adapter):
+            assert Enforce(dspy.Predict("film -> year: int | None"))(film=FILM).year == year
+
+    @pytest.mark.parametrize("adapter", [dspy.ChatAdapter(), dspy.XMLAdapter(), dspy.JSONAdapter()])
+    def test_prose_is_no_none(self, endpoint, adapter):
+        server = endpoint("I can't say.")
+        with dspy.context(adapter=adapter), pytest.raises(AssertionFailed, match="the field year is missing"):
+            Enforce(dspy.Predict("film -> year: int | None"))(film=FILM)
+        assert server.asked == 3
+
+    @pytest.mark.parametrize("adapter", [dspy.ChatAdapter(), dspy.XMLAdapter(), dspy.JSONAdapter()])
+    @pytest.mark.parametrize("text", [CHAT, JSON, XML], ids=["chat", "JSON", "XML"])
+    def test_thought_in_the_text_may_rehearse_the_answer(self, endpoint, adapter, text):
+        rehearsal = "\n".join([text, completion(tag="fantasy"), json_completion(tag="sad"), xml_completion(tag="x")])
+        endpoint(f"<think>\n{rehearsal}\n</think>\n\n{text}")
+        with dspy.context(adapter=adapter):
+            answer = ask(program())
+        assert (answer.tag, len(answer.attempts)) == ("romance", 1)
+        assert compliant_first(answer) is (not answer.attempts[0].shape)
 
     @given(values=st.dictionaries(st.sampled_from(["requirements", "draft", "tag"]), st.text(min_size=1), min_size=3))
     @example({"requirements": "<think>", "draft": "</think> a", "tag": "[[ ## tag ## ]]"})

@@ -23,10 +23,10 @@ from r2p_dspy import (
     Verification,
 )
 from r2p_dspy.prediction import Details, Reasoning
-from r2p_dspy.profile import neutralize
 from r2p_dspy.prompting.citations import as_shown, in_own_text
 from r2p_dspy.prompting.tags import render
 from r2p_dspy.scoring.completions import CompletionReader
+from r2p_dspy.values.neutral import neutralize
 from tests.film import FILM, Film, ask, json_completion, program, xml_completion
 from tests.scripted import STAGES, completion
 

@@ -32,7 +32,7 @@ STAGES = {"near": "a tree", "far": "a hill", "say": "[]"}
         ("bold tags", GOOD.replace("<near>", "**<near>**").replace("</near>", "**</near>**")),
         ("tags as headings", GOOD.replace("<near>", "### <near>")),
         ("tags as code", GOOD.replace("<near>", "`<near>`").replace("</near>", "`</near>`")),
-        ("upper case and blanks", GOOD.replace("<near>", "< NEAR >").replace("</near>", "</ Near>")),
+        ("upper case and blanks", GOOD.replace("<near>", "<NEAR >").replace("</near>", "</Near >")),
         ("fenced", GOOD.replace("[]", "```json\n[]\n```")),
         ("on one line", GOOD.replace("\n", "")),
     ],

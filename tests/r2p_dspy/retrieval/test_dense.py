@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2p_dspy import R2P, Dense, Profile
+from r2p_dspy.retrieval import dense
 from r2p_dspy.retrieval.embedders import MeanPooling, embedder
 from tests.embedders import build_encoder, hashed
 from tests.film import Film
@@ -52,6 +53,17 @@ def test_order_is_by_similarity_then_position(texts, query, k, normalize):
     assert np.allclose(likeness[ranking], sorted(likeness, reverse=True)[:k])
     places = {text: [at for at in ranking if texts[at] == text] for text in texts}
     assert all(places[text] == sorted(places[text]) for text in texts)
+
+
+def test_vectors_are_bounded_by_their_bytes(monkeypatch):
+    monkeypatch.setattr(dense, "_CACHE_BYTES", 100_000)
+    short, long = profile_of(["rain", "sea"]), profile_of([f"{n} rain" for n in range(2000)])
+    embedder = Counted()
+    retriever = Dense(embedder, k=1)
+    for profile in (short, long, long, short):
+        retriever("rain", profile)
+    sizes = [len(texts) for texts in embedder.calls if texts != ["rain"]]
+    assert sizes == [2, 2000, 2], "the long one is used twice, and drives the short one out"
 
 
 def test_only_inner_product_counts_length():

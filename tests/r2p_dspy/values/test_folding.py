@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from r2p_dspy.profile import neutralize
 from r2p_dspy.values.folding import find_quote, fold, meant, same_label
+from r2p_dspy.values.neutral import neutralize
 
 QUICK = settings(max_examples=150)
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=30)  # halves of surrogate pairs too

@@ -1,5 +1,6 @@
 """Words of any script: one tokenizer for search, likeness, limits and redaction."""
 
+import time
 import unicodedata
 
 import pytest
@@ -120,3 +121,12 @@ def test_has_phrase(text, phrase, there):
 @given(TEXTS, TEXTS.filter(fold))
 def test_a_phrase_between_spaces_is_there(text, phrase):
     assert has_phrase(f"{text} {phrase} {text}", phrase)
+
+
+@pytest.mark.parametrize("joiner", ["", "\u200d", "\u034f"])
+def test_endless_marks_take_linear_time(joiner):
+    marks = [chr(mark) for mark in range(0x300, 0x36F)]
+    text = "a" + "".join(f"{marks[place * 7 % len(marks)]}{joiner}" for place in range(200_000))
+    started = time.process_time()
+    assert len(words(text)) == len(units(text)) == count_words(text) == 1
+    assert time.process_time() - started < 5
