@@ -130,7 +130,8 @@ def campaign(name: str, kills: int, server: FaultyServer, draws: random.Random) 
         different += command.results() != wanted
         lost += len(kept - command.answered())
     met = not different and not lost and repeated <= kills * THREADS
-    yield f"{'met   ' if met else 'MISSED'} {name}: {done} kills in {runs} runs of {takes:.0f} s, {time.monotonic() - began:.0f} s in all"
+    took = time.monotonic() - began
+    yield f"{'met   ' if met else 'MISSED'} {name}: {done} kills in {runs} runs of {takes:.0f} s, {took:.0f} s in all"
     yield f"       results that differ: {different}; answered rows lost: {lost}"
     yield f"       requests sent again: {repeated}, at most {most:.1f} for a kill ({THREADS} are in flight)"
 
