@@ -107,6 +107,7 @@ class Endpoint(LocalServer):
             and again.
 
     Examples:
+        >>> import dspy
         >>> with Endpoint("comedy") as endpoint:
         ...     lm = dspy.LM("openai/x", api_base=endpoint.api_base, api_key="none", cache=False)
     """
