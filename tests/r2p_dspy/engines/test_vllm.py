@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dspy
+import httpx
 import pytest
 from dspy.lm15 import Config, Message, Request
 
@@ -242,15 +243,14 @@ def test_routes_that_continue_a_thought(server, name, honoured):
     path = Path(trl.submodule_search_locations[0]) / "chat_templates" / f"{name}.jinja" if trl else None
     if path is None or not path.exists():
         pytest.skip("TRL and its chat templates are not installed")
-    client = Server(server.api_base, "none", 60.0)
     began = "<think>\n<analyse>\nA film"
     messages = [{"role": "user", "content": "Which?"}]
 
     def rendered(messages, **how):
         how = {"chat_template": path.read_text(), "messages": messages, "model": "pocket", **how}
-        ids = client._client.post(f"{server.url}/tokenize", body=how, cast_to=object)["tokens"]
+        ids = httpx.post(f"{server.url}/tokenize", json=how, timeout=60).json()["tokens"]
         body = {"model": "pocket", "tokens": ids}
-        return client._client.post(f"{server.url}/detokenize", body=body, cast_to=object)["prompt"]
+        return httpx.post(f"{server.url}/detokenize", json=body, timeout=60).json()["prompt"]
 
     prompt = rendered(messages, add_generation_prompt=True)
     by_ids = prompt + (began.removeprefix("<think>\n") if prompt.endswith("<think>\n") else began)
