@@ -34,6 +34,7 @@ from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.prompting.tags import render
 from r2p_dspy.scoring.completions import CompletionReader
 from r2p_dspy.values.folding import find_quote, fold
+from r2p_dspy.values.neutral import neutralizer
 
 
 class Film(dspy.Signature):
@@ -90,7 +91,7 @@ class Case:
         return " ".join(self.texts[place] for place in ("text", "title") if place in self.texts)
 
     def twin(self) -> Case:
-        """The same call with names that mean nothing."""
+        """The same call with texts that look alike in a prompt, and names that mean nothing."""
         return replace(self, texts={place: _harmless(text) for place, text in self.texts.items()})
 
 
@@ -146,7 +147,8 @@ def _split(draw: random.Random) -> tuple[str, str, str] | None:
 
 def _harmless(text: str) -> str:
     names = "|".join(sorted(map(re.escape, NAMES), key=len, reverse=True))
-    return re.sub(names, lambda name: f"x{name[0][1:]}", text, flags=re.IGNORECASE)
+    shown = neutralizer(tuple(NAMES))(text)
+    return re.sub(names, lambda name: f"x{name[0][1:]}", shown, flags=re.IGNORECASE)
 
 
 class EchoEngine:
@@ -287,11 +289,13 @@ def faults(case: Case) -> list[str]:
         _, plain = run(case.twin())
         if isinstance(plain, Exception):
             return [*found, f"crash of the twin: {type(plain).__name__}: {plain}"]
+        if answer.interventions and plain.interventions:
+            return found  # the rest of a corrected answer would be a model's own, and the engine knows none
         if cost > _cost(plain):
             why = [verdict.message for attempt in answer.attempts for verdict in attempt.unmet if verdict.message]
             found.append(f"more calls: {cost} instead of {_cost(plain)}: {why}")
-        if answer.interventions or any(verdict.kind == "assert" for verdict in answer.violations):
-            return found  # the engine did not write this answer alone, or nothing was accepted
+        if any(verdict.kind == "assert" for verdict in answer.violations):
+            return found  # nothing was accepted
     read = {**answer.reasoning.stages, "tag": answer.tag}
     quotes = [evidence.quote for evidence in read.pop("evidence")]
     if any(find_quote(quote, case.own_text) is None for quote in quotes):
