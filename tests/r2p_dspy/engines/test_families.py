@@ -59,6 +59,7 @@ def hiding(body):
     return Reply.text(thought + TAG)
 
 
+@pytest.mark.chat  # its model writes the chat adapter's markers
 @pytest.mark.parametrize("model", ["openai/o3", "openrouter/openai/o3", "litellm_proxy/o4-mini", "openai/gpt-5-mini"])
 def test_hidden_thought_is_asked_for_in_the_text(model):
     with Endpoint(hiding) as endpoint:

@@ -69,6 +69,7 @@ def test_media_take_a_flat_allowance_of_the_window(adapter):
         assert len(kept) == shown
 
 
+@pytest.mark.chat  # its demo is read from an answer in the chat adapter's format
 def test_demos_with_media_are_shown(scripted):
     engine = scripted(completion(), completion())
     module = R2P(Tag, retriever=All())
