@@ -47,14 +47,14 @@ class Unit(NamedTuple):
     unspaced: bool
 
 
-def fold(text: str) -> str:
+def fold_case(text: str) -> str:
     """Fold what does not change a word: case, Unicode's normal and compatibility forms, invisible characters.
 
     Source: Unicode's compatibility caseless matching (section 3.13, D146), without default-ignorable characters, and
     without marks beyond thirty on one letter.
 
     Examples:
-        >>> fold("Ｓtraße") == fold("STRASSE"), fold("cafe\\u0301") == fold("CAFÉ")
+        >>> fold_case("Ｓtraße") == fold_case("STRASSE"), fold_case("cafe\\u0301") == fold_case("CAFÉ")
         (True, True)
     """
     if text.isascii():
@@ -65,7 +65,7 @@ def fold(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text in any script, folded (see `fold`), in order.
+    """Return the words of a text in any script, folded (see `fold_case`), in order.
 
     A word is a run of letters, digits and their marks, or an emoji. Scripts without spaces (Chinese, Japanese, Thai,
     Lao, Khmer, Myanmar) give every two neighbouring characters, and each Chinese character. Korean words of more than
@@ -82,7 +82,7 @@ def words(text: str) -> list[str]:
     if text.isascii():
         found += _ASCII_WORD.findall(text.lower())
         return found
-    for match in _RUN.finditer(fold(text)):
+    for match in _RUN.finditer(fold_case(text)):
         run = match[0]
         if match["unspaced"]:
             found += _grams(_CHARACTER.findall(run))
@@ -113,7 +113,7 @@ def count_words(text: str) -> int:
         >>> count_words("Don't stop - it's well-made!"), count_words("我爱你。"), count_words("iPhone 手机")
         (4, 3, 3)
     """
-    rest, characters = _UNSPACED_CHARACTER.subn(" ", fold(text))
+    rest, characters = _UNSPACED_CHARACTER.subn(" ", fold_case(text))
     return int(characters) + sum(_RUN.search(piece) is not None for piece in rest.split())
 
 
@@ -124,10 +124,10 @@ def has_phrase(text: str, phrase: str) -> bool:
         >>> has_phrase("Keys, ASAP!", "asap"), has_phrase("a soapy asapx", "asap"), has_phrase("这是垃圾邮件", "垃圾")
         (True, False, True)
     """
-    folded = fold(phrase)
+    folded = fold_case(phrase)
     behind = "" if _UNSPACED_CHARACTER.match(folded) else f"(?<!{_LETTER})"
     ahead = "" if _UNSPACED_END.search(folded) else f"(?!{_LETTER})"
-    return regex.search(behind + regex.escape(folded) + ahead, fold(text), regex.V1) is not None
+    return regex.search(behind + regex.escape(folded) + ahead, fold_case(text), regex.V1) is not None
 
 
 def units(text: str) -> list[Unit]:
@@ -171,4 +171,4 @@ def _placed(text: str) -> tuple[str, list[tuple[int, int]]]:
     return "".join(pieces), places
 
 
-_fold_cluster = lru_cache(maxsize=4096)(fold)
+_fold_cluster = lru_cache(maxsize=4096)(fold_case)

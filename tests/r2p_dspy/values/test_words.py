@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize as rouge_words
 
-from r2p_dspy.values.words import count_words, fold, has_phrase, turkish_words, units, words
+from r2p_dspy.values.words import count_words, fold_case, has_phrase, turkish_words, units, words
 
 # Any character, and among few of them those that meet in odd ways: marks, joiners, jamo, ligatures, emoji.
 ODD = (
@@ -20,7 +20,7 @@ TEXTS = st.text(st.characters(), max_size=12) | st.text(st.sampled_from(ODD), ma
 
 @given(TEXTS)
 def test_case_and_unicode_form_do_not_change_words(text):
-    assert words(fold(text)) == words(text) and fold(fold(text)) == fold(text)
+    assert words(fold_case(text)) == words(text) and fold_case(fold_case(text)) == fold_case(text)
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         normal = unicodedata.normalize(form, text)
         assert words(normal) == words(text) and count_words(normal) == count_words(text)
@@ -118,7 +118,7 @@ def test_has_phrase(text, phrase, there):
     assert has_phrase(text, phrase) == there
 
 
-@given(TEXTS, TEXTS.filter(fold))
+@given(TEXTS, TEXTS.filter(fold_case))
 def test_a_phrase_between_spaces_is_there(text, phrase):
     assert has_phrase(f"{text} {phrase} {text}", phrase)
 
