@@ -132,7 +132,8 @@ class Details:
         attempts: every attempt, first to last; of the chosen candidate, where there are several. An attempt that was
             corrected while it ran counts as two, without and with the corrections.
         interventions: the corrections of the accepted attempt while it ran.
-        correction_mode: how a failed check would reach the model: "stream" (during the generation), "stages" (between
+        correction_mode: how a failed check would reach the model: "constrained" (not at all where the form was at
+            fault, for a grammar prevents that; what it means is checked as "stream" or "retry" does), "stream" (during the generation), "stages" (between
             two stages) or "retry" (after the generation).
         candidates: the reconciled candidates; empty without cross-referencing.
         decision: why the chosen candidate won, in words.

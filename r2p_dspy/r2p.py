@@ -8,6 +8,7 @@ import dspy
 from dspy.signatures.signature import ensure_signature
 
 from r2p_dspy.checks import BUILT_IN, Check, combined, validated
+from r2p_dspy.decoding.constraining import Constrain
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce
@@ -41,6 +42,8 @@ class R2P(dspy.Module):
         carrier: what the stages travel in: "fields" or "thinking" (see `Reason`).
         max_backtracks: the most retries of one call, when a check fails.
         max_interventions: the most corrections of one running attempt, where the engine can be steered.
+        constrain: whether answers are written under a grammar, which the template and the shown items make: "auto"
+            where the engine can, "on" with a warning where it cannot, "off".
         on_unmet: what to do when an assert fails after the last retry. "raise": raise `AssertionFailed`; "return":
             return the best attempt, whose `violations` say what is unmet; a function: it is called with the
             `AssertionFailed` and returns the answer, as a dict or a prediction. It may be async where the call is.
@@ -79,6 +82,7 @@ class R2P(dspy.Module):
         checks: Sequence[Check] = (),
         template: Template = TEMPLATE,
         carrier: Carrier = "fields",
+        constrain: Constrain = "auto",
         max_backtracks: int = 2,
         max_interventions: int = 2,
         on_unmet: OnUnmet = "raise",
@@ -100,6 +104,7 @@ class R2P(dspy.Module):
         self.checks = combined(BUILT_IN, checks)
         self.on_unmet = checked_policy(on_unmet)
         self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
+        self.constrain = constrain
         self.candidates, self.reconcile, self.adaptive = candidates, reconcile, adaptive
         if reconcile == "synthesis":
             if candidates < 2:
@@ -110,7 +115,9 @@ class R2P(dspy.Module):
     @property
     def enforce(self) -> Enforce:
         """The checks around `reason`; built anew at each use, so that no copy of this module holds `reason` twice."""
-        return Enforce(self.reason, self.checks, self.max_backtracks, self.max_interventions)
+        return Enforce(
+            self.reason, self.checks, self.max_backtracks, self.max_interventions, constrain=self.constrain
+        )
 
     @property
     def inner(self) -> dspy.Module:

@@ -56,7 +56,7 @@ def build_report(
         "retriever": settings.retriever,
         "k": settings.k,
         "temperature": model.used_temperature,
-        "constrain": None,  # constrained decoding does not exist yet
+        "constrain": settings.constrain,
         "seed": model.seed,
         "examples": len(data.test),
         "seconds": round(seconds, 1),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from programs.tasks.retrievers import MODEL_FREE, RETRIEVERS, default_retriever, retriever
 from programs.tasks.task import Task
 from r2p_dspy import R2P, ArtifactError, Retriever, load_program, read_artifact
+from r2p_dspy.decoding.constraining import Constrain
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.voting import Reconcile
 from r2p_dspy.prompting.signature import Carrier
@@ -25,6 +26,7 @@ class R2PConfig(BaseModel):
         candidates, reconcile, adaptive: see `R2P`; 1 to 100 candidates.
         template: one of `r2p_dspy.template.TEMPLATES`.
         carrier: see `R2P`.
+        constrain: see `R2P`.
         on_unmet: see `R2P`. It decides what `predict` does; measuring and compiling record unmet asserts.
 
     Examples:
@@ -41,12 +43,14 @@ class R2PConfig(BaseModel):
     adaptive: bool = False
     template: str = "full"
     carrier: Carrier = "fields"
+    constrain: Constrain = "auto"
     on_unmet: Literal["raise", "return"] = "return"
 
     def __str__(self) -> str:
         """The settings in words. Settings that make the same program have the same words."""
         k = "" if self.retriever == "all" else f" k={self.k}"
-        words = f"{self.retriever}{k} {self.template} {self.carrier}"
+        constrained = "" if self.constrain == "auto" else f" constrain={self.constrain}"
+        words = f"{self.retriever}{k} {self.template} {self.carrier}{constrained}"
         if self.candidates == 1:
             return words
         return f"{words}, {'up to ' * self.adaptive}{self.candidates} candidates ({self.reconcile})"
@@ -195,5 +199,6 @@ def build(
         candidates=settings.candidates,
         reconcile=settings.reconcile,
         adaptive=settings.adaptive,
+        constrain=settings.constrain,
         on_unmet=settings.on_unmet,
     )

@@ -33,6 +33,10 @@ _TUNE = (
 _MLFLOW = "Keep the run, with prompts and answers, in MLflow: a directory, or the address of a server."
 _CARRIER = "Carry R2P's stages in output fields, or in tags inside the model's own thinking."
 _RECONCILE = "Choose how several candidates become one answer."
+_CONSTRAIN = (
+    "Write answers under a grammar, made from the template and the items that are shown, where the model can be "
+    "constrained (docs/constraints.md)."
+)
 _ON_UNMET = "Let `predict` write an answer that breaks an assert with its violations (return), or fail its row (raise)."
 _RULES = ("auto", "vote", "median", "medoid", "synthesis")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
@@ -97,6 +101,7 @@ _define("reconcile", _RECONCILE, type=click.Choice(_RULES), show_default="auto")
 _define("adaptive", _ADAPTIVE, "--adaptive/--no-adaptive", default=None)
 _define("template", "Choose the stages of reasoning.", type=click.Choice(["full", "brief"]), show_default="full")
 _define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
+_define("constrain", _CONSTRAIN, type=click.Choice(["auto", "on", "off"]), show_default="auto")
 _define("on_unmet", _ON_UNMET, type=click.Choice(["raise", "return"]), show_default="return")
 _define("retriever_tokens", "Limit the tokens of all items in a prompt; default: no limit.", type=_AT_LEAST_ONE)
 _define("skip", "Leave out a row; of `evaluate`, also when a run is resumed. Repeatable.", metavar="ID", multiple=True)
@@ -135,7 +140,7 @@ _define("resume", "Go on with an unfinished run: that of --output, or the latest
 _define("mlflow", _MLFLOW, metavar="URI")
 _define("verbose", "Show first prompts, and the optimizer's log.", is_flag=True)
 
-SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier", "retriever_tokens")
+SETTINGS = ("retriever", "k", "candidates", "reconcile", "adaptive", "template", "carrier", "constrain", "retriever_tokens")
 SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
 SERVED = ("api_base", "answer_tokens", "adapter", "reasoning", "timeout", "lm")
 DATA = ("data", "skip", "skip_bad", "limit", "seed")

@@ -7,12 +7,13 @@ a correction into the reasoning in the model's own words, and resume.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel
 
 from r2p_dspy.checks import Check
 from r2p_dspy.decoding.carriers import ANSWER, StageMarks
+from r2p_dspy.decoding.constraining import Constrain
 from r2p_dspy.decoding.loops import repeats
 from r2p_dspy.decoding.steering import Correction
 from r2p_dspy.errors import CheckError
@@ -25,7 +26,7 @@ _CHARACTERS_PER_TOKEN = 4  # of English, about
 _LOOP = 5  # times a passage may stand in a row, less one
 _READ_EVERY = 64  # characters after which the text is read even without a mark
 
-CorrectionMode = Literal["stream", "stages", "retry"]
+CorrectionMode = Literal["constrained", "stream", "stages", "retry"]
 
 
 class Intervention(BaseModel):
@@ -42,21 +43,29 @@ class Intervention(BaseModel):
     message: str
 
 
-_enforced: ContextVar[tuple[Sequence[Check], int]] = ContextVar("r2p_enforced", default=((), 0))
+class Enforced(NamedTuple):
+    """What is enforced while an answer is written."""
+
+    checks: Sequence[Check] = ()
+    max_interventions: int = 0  # in one answer
+    constrain: Constrain = "off"
+
+
+_enforced: ContextVar[Enforced] = ContextVar("r2p_enforced", default=Enforced())
 
 
 @contextmanager
-def enforcing(checks: Sequence[Check], max_interventions: int) -> Iterator[None]:
-    """Let every `Reason` within monitor its answers with these checks, where the engine can be steered."""
-    token = _enforced.set((checks, max_interventions))
+def enforcing(enforced: Enforced) -> Iterator[None]:
+    """Let every `Reason` within monitor and constrain its answers, where the engine can be steered and constrained."""
+    token = _enforced.set(enforced)
     try:
         yield
     finally:
         _enforced.reset(token)
 
 
-def enforced() -> tuple[Sequence[Check], int]:
-    """The checks to monitor with, and the largest number of interventions in an answer."""
+def enforced() -> Enforced:
+    """What is enforced here."""
     return _enforced.get()
 
 

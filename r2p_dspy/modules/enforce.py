@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.checks import PARSED, Assert, Check, Verdict, feedback, judge, parsed, validated
-from r2p_dspy.decoding.monitor import Intervention, enforcing
+from r2p_dspy.decoding.constraining import Constrain
+from r2p_dspy.decoding.monitor import Enforced, Intervention, enforcing
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.failures import AssertionFailed, UnreadableAnswer
 from r2p_dspy.modules.on_unmet import OnUnmet, checked_policy, settle
@@ -71,6 +72,8 @@ class Enforce(dspy.Module):
         max_backtracks: the most retries of one call, at least 0; a check may have a maximum of its own.
         max_interventions: the most corrections of one running attempt, at least 0; for a `Reason` whose engine can be
             steered.
+        constrain: whether a `Reason` writes under a grammar, which its template and the shown items make: "auto" where
+            the engine can, "on" with a warning where it cannot, "off".
         on_unmet: what to do when an assert fails after the last retry. "raise": raise `AssertionFailed`; "return":
             return the best attempt, whose `violations` say what is unmet; a function: it is called with the
             `AssertionFailed` and returns the answer, as a dict or a prediction. It may be async where the call is.
@@ -96,6 +99,7 @@ class Enforce(dspy.Module):
         max_backtracks: int = 2,
         max_interventions: int = 2,
         on_unmet: OnUnmet = "raise",
+        constrain: Constrain = "auto",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         for name, most in (("max_backtracks", max_backtracks), ("max_interventions", max_interventions)):
@@ -108,6 +112,9 @@ class Enforce(dspy.Module):
         self.max_backtracks = max_backtracks
         self.max_interventions = max_interventions if isinstance(module, Reason) else 0
         self.on_unmet = checked_policy(on_unmet)
+        if constrain not in get_args(Constrain):
+            raise ConfigError(f"unknown constrain {constrain!r}; it is one of {', '.join(get_args(Constrain))}")
+        self.constrain = constrain
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         return inner_parameters(self.module)
@@ -120,11 +127,12 @@ class Enforce(dspy.Module):
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         tries: list[_Try] = []
+        enforced = Enforced(self.checks, self.max_interventions, self.constrain)
         while self._goes_on(tries):
             trace: Trace = []
             failed, message = (tries[-1].completions, feedback(tries[-1].attempt.verdicts)) if tries else ((), "")
             adapter = RecordingAdapter.of(active_adapter(), failed, message)
-            with dspy.context(adapter=adapter, trace=trace), enforcing(self.checks, self.max_interventions):
+            with dspy.context(adapter=adapter, trace=trace), enforcing(enforced):
                 try:
                     result = yield call(self.module, inputs)
                 except AdapterParseError as error:

@@ -33,6 +33,8 @@ from r2p_dspy.values.typed import labels_of
 
 CUT_OFF = "the answer was cut off at the token limit; what was read of it may lack its end"
 _CHAT_ONLY = "the model knows the chat adapter's format alone, so {} was not used"
+_FREE = "the model cannot be constrained, so the form of its answer was checked, not enforced"
+_PARTLY = "the grammar of the answer leaves the form of {} to its type's own check"
 _HIDDEN = "the model hides its thoughts, so it was asked for the stages in the text of its answer"
 
 
@@ -137,6 +139,7 @@ class Reason(ProfilePredict):
             adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
         shown, truncated = self.prepared(inputs, adapter)
         seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
+        constraint = self._constraint(seen, adapter, lm)
         monitors: list[Monitor] = []
         replies: list[Reply] = []
 
@@ -146,9 +149,11 @@ class Reason(ProfilePredict):
             other = [] if suiting is configured else [_CHAT_ONLY.format(type(configured).__name__)]
             return replace(
                 plain,
-                warnings=[*plain.warnings, *other, *[_HIDDEN] * hidden, *[CUT_OFF] * cut_off],
+                warnings=[
+                    *plain.warnings, *other, *[_HIDDEN] * hidden, *[CUT_OFF] * cut_off, *self._unenforced(constraint, lm)
+                ],
                 interventions=[*monitors[0].interventions] if monitors else [],
-                correction_mode=monitors[0].correction_mode if monitors else "retry",
+                correction_mode=mode,
                 truncated_chars=truncated,
             )
 
