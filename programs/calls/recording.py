@@ -19,6 +19,7 @@ from programs.calls.patience import CallFailures
 from programs.calls.prices import cost, priced
 from programs.calls.rows import current_row
 from programs.calls.usage import UsageLimiter
+from r2p_dspy.decoding.constraining import active_constraint
 from r2p_dspy.decoding.replay import Reading, record_readings, replay_readings
 from r2p_dspy.decoding.steering import Steer, steer_factory
 from r2p_dspy.dspy_internals import attribute_outputs, copy_as, is_streaming, plain_outputs
@@ -37,9 +38,9 @@ def record_calls(
 
     A call that was completed before is answered from the cache, with the usage that it had then and at no cost. Checks
     that read its answer while it is generated read it again. Two calls are the same if model, address, messages,
-    settings, seed and rollout are; in a cache `by_row`, also their row and how often it made the request before. In the
-    usage that DSPy tracks, each call also has `seconds`, `usd` and `replayed`. With `failures`, a call that fails is
-    asked again, and too many failures end the run.
+    settings, seed, rollout and constraint are; in a cache `by_row`, also their row and how often it made the request
+    before. In the usage that DSPy tracks, each call also has `seconds`, `usd` and `replayed`. With `failures`, a call
+    that fails is asked again, and too many failures end the run.
 
     The copy is an instance of a subclass of the model's own class, with the arguments as attributes. A limit in dollars
     needs a model whose price is known, else ConfigError.
@@ -125,6 +126,8 @@ class _RecordingLM(ListeningLM, dspy.LM):
             "kind": [getattr(self, name, None) for name in ("model_type", "reasoning", "prefix")],
             "read_along": steer_factory() is not None,
         }
+        if (constraint := active_constraint()) is not None:
+            request["constraint"] = [constraint.grammar("", whole=whole).source for whole in (False, True)]
         try:
             key: str = dspy.cache.cache_key(request)
         except Exception:  # a setting without JSON, such as a type of the user's

@@ -13,7 +13,7 @@ from programs.calls.usage import latency
 from programs.data.dataset import Data
 from programs.evaluate.ablation import FULL, TEMPLATE
 from programs.evaluate.baselines import trivial_baselines
-from programs.evaluate.runner import MALFORMED, is_scored
+from programs.evaluate.runner import MALFORMED, is_scored, total
 from programs.runs.cautions import cautions
 from programs.runs.model import ModelConfig, lm_settings
 from programs.tasks.program import R2PConfig
@@ -92,7 +92,7 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         - `violations`, `violations_first`: counts by check;
         - `calls`, `tokens`, `seconds`: sums over the examples. A call that the cache answered counts as it did when it
           was made;
-        - `forward_passes`: None, no engine counts them yet;
+        - `forward_passes`: of the model, summed over the calls; None unless all ran on an engine that counts them;
         - `tokens_per_answer`, `tokens_per_compliant`: completion tokens per example, and per compliant example;
         - `seconds_per_answer`: mean seconds per example; `latency`: mean and 95th percentile of a call;
         - `cost_usd`: 0 for a local model, None where the price is unknown; `cost_per_correct`: per exact label, None
@@ -120,7 +120,6 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         "violations_first": _count(check for row in rows for check in row["violations_first"]),
         "interventions": sum(row["interventions"] for row in rows),
         **used,
-        "forward_passes": None,
         "tokens_per_answer": round(tokens["completion"] / len(rows), 1),
         "tokens_per_compliant": round(tokens["completion"] / compliant, 1) if compliant else None,
         "seconds_per_answer": round(sum(row["seconds"] for row in rows) / len(rows), 4),
@@ -179,6 +178,7 @@ def usage(rows: Sequence[Row], lm: dspy.LM) -> dict[str, Any]:
     return {
         "calls": sum(row["calls"] for row in rows),
         "tokens": tokens,
+        "forward_passes": total(row.get("forward_passes") for row in rows if row["calls"]),
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "latency": latency([seconds for row in rows for seconds in row.get("latency", ())]),
         "cost_usd": None if dollars is None else round(dollars, 6),

@@ -43,6 +43,7 @@ class UsageFields(TypedDict):
     calls: int
     prompt_tokens: int
     completion_tokens: int
+    forward_passes: int | None  # None where an engine does not count them
     seconds: float
     latency: list[float]  # the seconds of each call
 
@@ -175,9 +176,21 @@ def usage_fields(usage: UsageTracker, started: float) -> UsageFields:
         "calls": len(entries),
         "prompt_tokens": sum(entry.get("prompt_tokens") or 0 for entry in entries),
         "completion_tokens": sum(entry.get("completion_tokens") or 0 for entry in entries),
+        "forward_passes": total(entry.get("forward_passes") for entry in entries),
         "seconds": round(time.monotonic() - started + replayed, 4),
         "latency": [entry["seconds"] for entry in entries if "seconds" in entry],
     }
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """The sum of some counts; None where one of them is not known, and where there are none.
+
+    Examples:
+        >>> total([3, 4]), total([3, None]), total([])
+        (7, None, None)
+    """
+    known = [*counts]
+    return None if not known or None in known else sum(count for count in known if count is not None)
 
 
 def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:

@@ -28,6 +28,7 @@ class ResumableSegment(Segment, Generic[Content]):
     finish: str | None = None  # why it ended: "length" when the tokens ran out
     _began: Sequence[Piece[Content]] = ()  # what stands already
     _earlier = Usage(input_tokens=0, output_tokens=0)  # of the segments before
+    _earlier_passes: int | None = 0
 
     @property
     def usage(self) -> Usage:
@@ -37,6 +38,12 @@ class ResumableSegment(Segment, Generic[Content]):
             input_tokens=(self._earlier.input_tokens or 0) + (own.input_tokens or 0),
             output_tokens=(self._earlier.output_tokens or 0) + (own.output_tokens or 0),
         )
+
+    @property
+    def forward_passes(self) -> int | None:
+        """Forward passes of the model for this segment and those before; None where the engine does not count them."""
+        own = self._own_passes()
+        return None if own is None or self._earlier_passes is None else self._earlier_passes + own
 
     def resume(self, kept: int, note: str, opening: str) -> Self | None:
         began: list[Piece[Content]] = []
@@ -57,11 +64,16 @@ class ResumableSegment(Segment, Generic[Content]):
                 began.append(Piece(self._encode(text), shown))
         if (following := self._following(began)) is not None:
             following._began, following._earlier = began, self.usage
+            following._earlier_passes = self.forward_passes
         return following
 
     @abstractmethod
     def _own_usage(self) -> Usage:
         """Tokens of this segment alone."""
+
+    def _own_passes(self) -> int | None:
+        """Forward passes of this segment alone; None where the engine does not count them."""
+        return None
 
     @abstractmethod
     def _written(self) -> Iterable[tuple[Content | None, str]]:

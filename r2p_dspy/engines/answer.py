@@ -11,12 +11,20 @@ from dspy.lm15 import FinishReason, Message, Request, Response, ServerError, Tex
 from r2p_dspy.decoding.segments import Content, ResumableSegment
 from r2p_dspy.decoding.steering import Correction, Steer, generate_steered
 from r2p_dspy.engines.chat import CLOSE, OPEN
+from r2p_dspy.engines.lm import report_passes
 
 Decode: TypeAlias = Callable[[Sequence[int]], str]
 Kind: TypeAlias = Literal["thinking", "text"]
 
 
-def respond(request: Request, text: str, inside: bool | None, finish: str | None, usage: Usage) -> Response:
+def respond(
+    request: Request,
+    text: str,
+    inside: bool | None,
+    finish: str | None,
+    usage: Usage,
+    forward_passes: int | None = None,
+) -> Response:
     """Make a response of generated text: cut it at the first stop string, and separate its thought.
 
     `inside` says whether the text begins inside a thought; with None, thoughts are not separated.
@@ -29,7 +37,14 @@ def respond(request: Request, text: str, inside: bool | None, finish: str | None
         thought, text = ("".join(piece for kind, piece in pieces if kind == wanted) for wanted in ("thinking", "text"))
     parts: list[ThinkingPart | TextPart] = [ThinkingPart(thought)] if thought else []
     message = Message.assistant([*parts, TextPart(text)])
-    return Response(id=None, model=request.model, message=message, finish_reason=finish_reason(finish), usage=usage)
+    return Response(
+        id=None,
+        model=request.model,
+        message=message,
+        finish_reason=finish_reason(finish),
+        usage=usage,
+        provider_data=None if forward_passes is None else report_passes(forward_passes),
+    )
 
 
 def respond_steered(
@@ -48,7 +63,7 @@ def respond_steered(
         return steer(text)
 
     text, last = generate_steered(segment, read)
-    return respond(request, text, inside, last.finish, last.usage)
+    return respond(request, text, inside, last.finish, last.usage, last.forward_passes)
 
 
 class TextStream:

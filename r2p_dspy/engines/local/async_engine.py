@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 from dspy.lm15 import Request, Response
 
+from r2p_dspy.decoding.constraining import active_constraint
 from r2p_dspy.decoding.steering import next_steer
 from r2p_dspy.engines.local.engine import TransformersEngine
-from r2p_dspy.engines.local.stream import Event, lm15_errors
+from r2p_dspy.engines.local.rows import Row
+from r2p_dspy.engines.local.stream import Answer, Event, lm15_errors
 
 
 class AsyncTransformersEngine:
@@ -29,7 +31,7 @@ class AsyncTransformersEngine:
             except asyncio.CancelledError:
                 cancelled.set()
                 raise
-        row, answer = self.engine.start(request)
+        row, answer = await self._start(request)
         with lm15_errors(), row:
             await asyncio.wrap_future(row.done)
         return answer.response(row)
@@ -38,7 +40,7 @@ class AsyncTransformersEngine:
         """As `TransformersEngine.stream`; closing the iterator stops the generation."""
         loop = asyncio.get_running_loop()
         tokens: asyncio.Queue[int | None] = asyncio.Queue()
-        row, answer = self.engine.start(request, lambda token: loop.call_soon_threadsafe(tokens.put_nowait, token))
+        row, answer = await self._start(request, lambda token: loop.call_soon_threadsafe(tokens.put_nowait, token))
         try:
             with lm15_errors(), row:
                 yield answer.start()
@@ -51,6 +53,15 @@ class AsyncTransformersEngine:
         finally:
             while not row.done.done():  # closed early: the row reports its end to this event loop
                 await tokens.get()
+
+    async def _start(self, request: Request, emit: Callable[[int | None], object] | None = None) -> tuple[Row, Answer]:
+        """As `TransformersEngine.start`; a grammar is compiled in a thread, so that the event loop goes on."""
+        row, answer = self.engine.plan(request, emit)
+        with lm15_errors():
+            if active_constraint() is not None:
+                await asyncio.to_thread(self.engine.constrain, row, answer)
+            self.engine.submit(row)
+        return row, answer
 
     def dump_state(self) -> dict[str, Any]:
         return self.engine.dump_state()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from r2p_dspy.engines.local.masks import mask
 from r2p_dspy.engines.local.prefill import Prefill
 from r2p_dspy.engines.local.rows import Row, Stopped, choose
-from r2p_dspy.engines.local.slots import SlotCache
+from r2p_dspy.engines.local.slots import PASSES, SlotCache, pass_for
 from r2p_dspy.errors import ConfigError
 
 # Not transformers' own batching: `generate()` draws all rows from one generator and cannot drop or add a row, and
@@ -34,7 +37,8 @@ class BatchStatistics:
     cancelled: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    steps: int = 0  # forward passes, each of which gave every running row one token
+    steps: int = 0  # forward passes over running rows, one or several in each
+    forward_passes: int = 0  # summed over the calls: those in which each took part, that over its prompt included
 
 
 class Batcher:
@@ -65,7 +69,7 @@ class Batcher:
         if threads is None and model.device.type == "cpu" and model.num_parameters() < _SMALL_MODEL:
             self.threads = 1
         embeddings: Any = model.get_input_embeddings()  # typed as any module
-        self._vocabulary: int = embeddings.num_embeddings
+        self.vocabulary: int = embeddings.num_embeddings
         self.served = BatchStatistics()
         self.closed = False
         self._work = threading.Condition()
@@ -79,7 +83,7 @@ class Batcher:
 
     def submit(self, row: Row) -> Row:
         """Queue a row and return it at once."""
-        if not row.prompt or not 0 <= min(row.prompt) <= max(row.prompt) < self._vocabulary:
+        if not row.prompt or not 0 <= min(row.prompt) <= max(row.prompt) < self.vocabulary:
             raise ConfigError("a prompt needs at least one token, and each must be in the model's vocabulary")
         if row.limit < 1:
             raise ConfigError(f"limit must be at least 1, not {row.limit}")
@@ -144,47 +148,59 @@ class Batcher:
             self._admitted[-1].begin()
 
     def _prefill(self, row: Row) -> None:
-        """Run the forward pass over a row's prompt, which gives its first token."""
+        """Run the forward pass over a row's prompt and what must follow it, which gives its first token."""
+        self._write(row, row.write_forced)
+        if row.done.done():
+            return
         try:
             # One prompt at a time: it fills the cores anyway, and beside others, padded, it would round differently.
-            cache, logits = self._prefilled(row.prompt)
-            if self._accept(row, choose(logits, [row])[0]):
+            cache, logits = self._prefilled(row.prompt + row.tokens)
+            row.forward_passes += 1
+            self._continue([row], logits)
+            if not row.done.done():
                 self._cache.join(cache)
                 self._running.append(row)
         except Exception as cause:  # e.g. out of memory: this row fails, the others continue
             self._finish(row, error=_stopped(cause))
 
     def _step(self) -> None:
-        """Run one forward pass, which gives every running row its next token."""
-        inputs = self._cache.inputs([row.tokens[-1] for row in self._running], self.model.device, self.model.dtype)
-        logits = self.model(**inputs, use_cache=True, logits_to_keep=1).logits[: len(self._running), -1]
+        """Give every running row its next token; first those whose forced tokens are unread, then all others."""
+        for tokens in PASSES:
+            unread = {slot: row.unread(self._cache.lengths[slot]) for slot, row in enumerate(self._running)}
+            unread = {slot: ids for slot, ids in unread.items() if pass_for(len(ids)) == tokens}
+            if unread:
+                self._pass(unread, tokens)
+
+    def _pass(self, unread: dict[int, list[int]], tokens: int) -> None:
+        """Run one forward pass over up to so many tokens of some slots; rows that have read all get their next one."""
+        inputs = self._cache.inputs(unread, tokens, self.model.device, self.model.dtype)
+        logits = self.model(**inputs, use_cache=True).logits
         self._cache.advance()
         self.served.steps += 1
-        for row, token in zip(list(self._running), choose(logits, self._running), strict=True):
-            if not self._accept(row, token):
+        for slot in unread:
+            self._running[slot].forward_passes += 1
+        ready = [slot for slot, ids in unread.items() if len(ids) <= tokens]
+        rows = [self._running[slot] for slot in ready]
+        self._continue(rows, self._cache.last(logits, ready))
+        for row in rows:
+            if row.done.done():
                 self._leave(row)
 
-    def _accept(self, row: Row, token: int) -> bool:
-        """Give the row a token; False when that was its last."""
-        row.generated += 1
+    def _continue(self, rows: list[Row], logits: torch.Tensor) -> None:
+        """Give rows their next tokens, from logits of shape (rows, vocabulary)."""
+        constrained = {i: row.constrained for i, row in enumerate(rows) if row.constrained is not None}
+        for row, token in zip(rows, choose(mask(logits, constrained), rows), strict=True):
+            self._write(row, partial(row.write, token, ends=token in self.end))
+
+    def _write(self, row: Row, write: Callable[[], None]) -> None:
+        """Let a row write; if it ends with that, or fails, finish it."""
         try:
-            if token in self.end:
-                row.finish = "stop"
-            else:
-                row.tokens.append(token)
-                row.tell(token)
-                if row.stop is not None and row.stop(row.tokens):
-                    row.finish = "stop"
-                elif row.generated >= row.limit:
-                    row.finish = "length"
-                elif row.loops is not None and row.loops(row.tokens):
-                    row.finish = "loop"
+            write()
         except Exception as cause:
             self._finish(row, error=cause)
-            return False
-        if row.finish is not None:
-            self._finish(row, row.finish)
-        return row.finish is None
+        else:
+            if row.finish is not None:
+                self._finish(row, row.finish)
 
     def _leave(self, row: Row, finish: str | None = None) -> None:
         slot = self._running.index(row)
@@ -201,6 +217,7 @@ class Batcher:
         self.served.cancelled += finish == "cancelled"
         self.served.input_tokens += len(row.prompt)
         self.served.output_tokens += row.generated
+        self.served.forward_passes += row.forward_passes
         if error is None:
             row.done.set_result(row)
         else:

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from dspy.lm15 import Request, Response
+from dspy.lm15 import Request, Response, UnsupportedFeatureError
 
+from r2p_dspy.decoding.constraining import active_constraint
 from r2p_dspy.decoding.steering import Steer, next_steer
 from r2p_dspy.engines import weights
 from r2p_dspy.engines.answer import respond_steered
-from r2p_dspy.engines.chat import Chat
+from r2p_dspy.engines.chat import OPEN, Chat
 from r2p_dspy.engines.local.batching import Batcher, BatchStatistics
-from r2p_dspy.engines.local.request import loop_check, to_row
+from r2p_dspy.engines.local.masks import ConstrainedAnswer, Grammars
+from r2p_dspy.engines.local.request import beginning, loop_check, to_row
 from r2p_dspy.engines.local.rows import Row
 from r2p_dspy.engines.local.segment import LocalSegment
 from r2p_dspy.engines.local.stream import Answer, LocalStream, lm15_errors
@@ -33,6 +35,10 @@ class TransformersEngine:
     last message, an assistant's, where it ends. It refuses other features with `UnsupportedFeatureError`. An answer
     that repeats itself for ever ends with the reason "length" before its limit, unless the call is steered or its LM
     has `stop_loops=False`.
+
+    Within `constraining` an answer follows the constraint's grammar, and ends where that ends. Tokens that the grammar
+    forces are written without asking the model, which reads them in one pass. `provider_data` of a response has its
+    `forward_passes`; the one over the prompt counts.
 
     The same request, seed and sample give the same text, whatever else runs: on a CPU to the bit (up to two query heads
     for each key), elsewhere up to rounding. Without a seed the prompt decides.
@@ -84,6 +90,7 @@ class TransformersEngine:
             ends = model.generation_config.eos_token_id
             ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
             self._batch = Batcher(model, ends, max_rows=max_batch, cache_bytes=cache_bytes, threads=threads)
+            self._grammars = Grammars(tokenizer, self._batch.vocabulary, ends, self._chat.decode)
         except ValueError as cause:
             raise ConfigError(f"model {weights.option_value(source)!r}: {cause}") from cause
         self.source = source
@@ -120,6 +127,11 @@ class TransformersEngine:
         """Calls, tokens and forward passes so far, with those of cancelled calls."""
         return self._batch.served
 
+    @property
+    def constrains(self) -> bool:
+        """Whether answers can be held to a grammar."""
+        return self._grammars.missing is None
+
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` inside a message, without those of the template."""
         return self._chat.count(text)
@@ -129,7 +141,7 @@ class TransformersEngine:
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
-            UnsupportedFeatureError, InvalidRequestError: the request cannot be run as it is.
+            UnsupportedFeatureError, InvalidRequestError: the request cannot be run as it is, or under its constraint.
             TimeoutError: no answer came in time.
             ServerError: the generation failed, or the engine was closed.
         """
@@ -142,8 +154,9 @@ class TransformersEngine:
 
     def complete_steered(self, request: Request, steer: Steer, cancelled: threading.Event | None = None) -> Response:
         """The whole answer, with the corrections of a steer; the generation ends soon after `cancelled` is set."""
-        row, answer = self._plan(request, None)
+        row, answer = self.plan(request)
         with lm15_errors():
+            self.constrain(row, answer)
             segment = LocalSegment(self._batch, row, self._chat)
             return respond_steered(request, segment, steer, inside=answer.inside, cancelled=cancelled)
 
@@ -153,11 +166,30 @@ class TransformersEngine:
 
     def start(self, request: Request, emit: Callable[[int | None], object] | None = None) -> tuple[Row, Answer]:
         """Submit a request; return the row that runs, and the answer to make of it. `emit` is as for `Row`."""
-        row, answer = self._plan(request, emit)
-        row.loops = loop_check(self._chat.decode)  # a steer sees to the loops of its answers itself
+        row, answer = self.plan(request, emit)
         with lm15_errors():
-            self._batch.submit(row)
+            self.constrain(row, answer)
+            self.submit(row)
         return row, answer
+
+    def plan(self, request: Request, emit: Callable[[int | None], object] | None = None) -> tuple[Row, Answer]:
+        """The row that answers a request, free and not yet submitted, and the answer to make of it."""
+        row, inside = to_row(request, self._chat, context=self.context_window, timeout=self._timeout, emit=emit)
+        begun = beginning(request) or (f"{OPEN}\n" if inside else "")
+        return row, Answer(request, self._chat.decode, inside if self.supports_reasoning else None, begun)
+
+    def constrain(self, row: Row, answer: Answer) -> None:
+        """Hold a planned row to the active constraint, if there is one. Compiling its grammar takes milliseconds."""
+        if (constraint := active_constraint()) is None:
+            return
+        if (missing := self._grammars.missing) is not None:
+            raise UnsupportedFeatureError(missing, feature="constraining")
+        row.constrained = ConstrainedAnswer(self._grammars, constraint, answer.begun)
+
+    def submit(self, row: Row) -> None:
+        """Run a planned row whose answer is not steered."""
+        row.loops = loop_check(self._chat.decode)  # a steer sees to the loops of its answers itself
+        self._batch.submit(row)
 
     def close(self) -> None:
         """Stop the engine. Calls in flight fail."""
@@ -185,10 +217,6 @@ class TransformersEngine:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).load_state, (self.dump_state(),)
-
-    def _plan(self, request: Request, emit: Callable[[int | None], object] | None) -> tuple[Row, Answer]:
-        row, inside = to_row(request, self._chat, context=self.context_window, timeout=self._timeout, emit=emit)
-        return row, Answer(request, self._chat.decode, inside if self.supports_reasoning else None)
 
 
 _shared: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()

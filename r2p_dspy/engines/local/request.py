@@ -8,7 +8,7 @@ from dspy.lm15 import ContextLengthError, InvalidRequestError, Request, Unsuppor
 
 from r2p_dspy.decoding.loops import WINDOW, repeats
 from r2p_dspy.engines.answer import Decode
-from r2p_dspy.engines.chat import Chat
+from r2p_dspy.engines.chat import Chat, conversation
 from r2p_dspy.engines.lm import seeded, stops_loops
 from r2p_dspy.engines.local.rows import Row
 
@@ -53,6 +53,12 @@ def to_row(
         timeout=timeout,
     )
     return row, inside
+
+
+def beginning(request: Request) -> str:
+    """The text of the answer that a request continues; empty for a new answer."""
+    continues, _ = _mode(request)
+    return conversation(request, continues=True)[-1]["content"] if continues else ""
 
 
 def loop_check(decode: Decode) -> Callable[[list[int]], bool] | None:

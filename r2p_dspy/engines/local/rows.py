@@ -11,6 +11,8 @@ from queue import SimpleQueue
 import torch
 from dspy.lm15 import Usage
 
+from r2p_dspy.engines.local.masks import ConstrainedAnswer
+
 
 class Stopped(RuntimeError):
     """The batch is closed, or its loop failed; `__cause__` is what failed it."""
@@ -35,9 +37,11 @@ class Row:
     emit: Callable[[int | None], object] | None = None  # gets each token, then None; default: tokens are queued
     timeout: float | None = None  # seconds that it may run, from when it leaves the queue; None is no limit
     ends: float | None = None  # when it must have ended, by `time.monotonic`; set when it leaves the queue
+    constrained: ConstrainedAnswer | None = None  # what its tokens must follow; not to be shared between rows
 
     tokens: list[int] = field(default_factory=list)  # without the token that ended the turn
-    generated: int = 0  # tokens computed, the one that ended the turn included
+    generated: int = 0  # tokens written, the one that ended the turn included
+    forward_passes: int = 0  # in which it took part; that over its prompt counts as one
     finish: str | None = None  # "stop", "length", "loop" or "cancelled"; None also for a row that failed
     done: Future[Row] = field(default_factory=Future)
 
@@ -81,7 +85,7 @@ class Row:
         """Leave the batch before its next step; what was generated stays in `tokens`."""
         self.cancelled = True
 
-    def resume(self, prompt: list[int], limit: int) -> Row:
+    def resume(self, prompt: list[int], limit: int, constrained: ConstrainedAnswer | None = None) -> Row:
         """A new row that continues another prompt, with other random numbers."""
         return Row(
             prompt,
@@ -93,7 +97,45 @@ class Row:
             top_k=self.top_k,
             timeout=self.timeout,
             ends=self.ends,
+            constrained=constrained,
         )
+
+    def write(self, token: int, *, ends: bool) -> None:
+        """Write a token and those that must follow it, or the token that `ends` the turn; `finish` tells the end."""
+        if ends:
+            self.generated += 1
+            self.finish = "stop"
+            return
+        if self.constrained is not None:
+            self.constrained.consume([token])
+        self._append(token)
+        self.write_forced()
+
+    def write_forced(self) -> None:
+        """Write the tokens that must follow; `finish` says why the row has ended, if it has."""
+        if self.constrained is None:
+            return
+        for token in self.constrained.forced():
+            if self.finish is not None:
+                return
+            self._append(token)
+        if self.constrained.is_over:
+            self.finish = "stop"
+
+    def _append(self, token: int) -> None:
+        self.generated += 1
+        self.tokens.append(token)
+        self.tell(token)
+        if self.stop is not None and self.stop(self.tokens):
+            self.finish = "stop"
+        elif self.generated >= self.limit:
+            self.finish = "length"
+        elif self.loops is not None and self.loops(self.tokens):
+            self.finish = "loop"
+
+    def unread(self, read: int) -> list[int]:
+        """The tokens that the model has not read, if it has read so many of the prompt and the answer."""
+        return self.tokens[read - len(self.prompt) :]
 
     @property
     def usage(self) -> Usage:

@@ -53,6 +53,9 @@ class LocalSegment(ResumableSegment[list[int]]):
     def _own_usage(self) -> Usage:
         return self._row.usage
 
+    def _own_passes(self) -> int:
+        return self._row.forward_passes
+
     def _written(self) -> Iterable[tuple[list[int], str]]:
         return [(self._row.tokens, self._chat.decode(self._row.tokens))]
 
@@ -78,4 +81,6 @@ class LocalSegment(ResumableSegment[list[int]]):
         limit = min(row.limit - self._read, row.reserved - len(prompt))
         if limit < 1:
             return None
-        return LocalSegment(self._batch, row.resume(prompt, limit), self._chat)
+        shown = "".join(piece.shown for piece in began)
+        constrained = None if row.constrained is None else row.constrained.resume(shown)
+        return LocalSegment(self._batch, row.resume(prompt, limit, constrained), self._chat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,11 +10,18 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 # A row must get the same numbers whatever runs beside it. On a CPU matrix products round differently below four rows,
-# and attention rounds differently when the width is not a multiple of 16. So a step has at least four rows, and its
-# width is a multiple of 16.
+# and attention rounds differently when the width is not a multiple of 16, or with the number of tokens that a row
+# reads. So a pass has at least four rows of products, its width is a multiple of 16, and a row's own unread tokens
+# alone decide in which of these passes it takes part. (Passes of 32 tokens a row were not equal to the bit.)
+PASSES = (16, 4, 1)  # tokens of a row
 _ROWS = 4
 _COLUMNS = 16
 _SPARE = 64  # columns of a buffer beyond those that were needed when it grew
+
+
+def pass_for(unread: int) -> int:
+    """The pass, one of `PASSES`, that reads so many tokens of a row; the first of several where they are too many."""
+    return min((tokens for tokens in PASSES if tokens >= unread), default=PASSES[0])
 
 
 class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not follow transformers
@@ -23,8 +31,8 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
     between them, joining copies one row, and the last row replaces a row that leaves. (transformers' `DynamicCache`
     concatenates the whole batch anew for every token: at 16 rows of 1,000 tokens that costs as much as the model.)
 
-    A step is `inputs(tokens)`, one forward pass with the result as keyword arguments, then `advance()`. Beyond `limit`
-    tokens (rows x columns) buffers do not grow ahead of need.
+    A step is `inputs(…)`, one forward pass with the result as keyword arguments, `last(logits)`, then `advance()`.
+    Beyond `limit` tokens (rows x columns) buffers do not grow ahead of need.
     """
 
     layers: list[Any]  # `_SlotLayer`; transformers declares a list of its own class
@@ -33,8 +41,10 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
         super().__init__(layers=[])
         self.limit = limit
         self.lengths: list[int] = []  # of each slot in use
-        self.width = 0  # columns that this step looks at
-        self.slots = self.columns = torch.empty(0)  # where this step writes
+        self.width = 0  # columns that this pass looks at
+        self.slots: list[int] = []  # the slots in this pass, one for each of its first rows
+        self.written = (torch.empty(0), torch.empty(0))  # slots and columns that it writes, of (slots, 1 or tokens)
+        self._counts: dict[int, int] = {}  # tokens that this pass adds to slots
 
     @staticmethod
     def slots_for(rows: int) -> int:
@@ -68,29 +78,50 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
         if not self.lengths:
             self.layers = []
 
-    def inputs(self, tokens: list[int], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-        """Keyword arguments of the forward pass that appends one token to every slot in use.
+    def inputs(
+        self, unread: Mapping[int, Sequence[int]], tokens: int, device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """Keyword arguments of the forward pass that reads up to so many tokens of some slots.
 
-        The pass may have more rows than there are tokens; ignore the logits of the additional rows.
+        Args:
+            unread: the tokens that follow what a slot holds; at least one for each slot in the pass.
+            tokens: one of `PASSES`; a slot with fewer is filled up with tokens that leave no trace.
         """
-        idle = max(0, _ROWS - len(tokens))
-        self.width = -(-(max(self.lengths) + 1) // _COLUMNS) * _COLUMNS
-        self.reserve(len(tokens), self.width)
-        self.columns = torch.tensor(self.lengths + [0] * idle, device=device)
-        self.slots = torch.arange(len(tokens), device=device)
-        hidden = torch.arange(self.width, device=device) > self.columns[:, None]
+        # A pass of single tokens runs over the buffers as they are, so slots that wait take part, and read nothing.
+        self.slots = list(range(len(self.lengths))) if tokens == 1 else sorted(unread)
+        taken = [[*unread.get(slot, [0])[:tokens]] for slot in self.slots]
+        self._counts = {slot: len(read) for slot, read in zip(self.slots, taken, strict=True) if slot in unread}
+        starts = [self.lengths[slot] for slot in self.slots]
+        self.width = -(-(max(starts) + tokens) // _COLUMNS) * _COLUMNS
+        self.reserve(len(self.lengths), self.width)
+        # The last token stands last. The filling before it writes behind it, where the next tokens will.
+        columns = [
+            [start + (i + len(read)) % tokens for i in range(tokens)] for start, read in zip(starts, taken, strict=True)
+        ]
+        ids = [[0] * (tokens - len(read)) + read for read in taken]
+        idle = max(0, _ROWS - len(taken)) if tokens == 1 else 0
+        self.written = torch.tensor(self.slots, device=device)[:, None], torch.tensor(columns, device=device)
+        every = torch.tensor(columns + [[0] * tokens] * idle, device=device)
+        last = every[:, -1:]  # no position is beyond it, for a model may know none
+        hidden = torch.arange(self.width, device=device) > every[:, :, None]
         mask = torch.zeros(hidden.shape, device=device, dtype=dtype).masked_fill_(hidden, torch.finfo(dtype).min)
         return {
-            "input_ids": torch.tensor(tokens + [0] * idle, device=device)[:, None],
-            "position_ids": self.columns[:, None],
+            "input_ids": torch.tensor(ids + [[0] * tokens] * idle, device=device),
+            "position_ids": torch.minimum(every, last),
             # With four dimensions the model takes the mask as it is, and does not derive one at every step.
-            "attention_mask": mask[:, None, None, :],
+            "attention_mask": mask[:, None],
             "past_key_values": self,
+            "logits_to_keep": min(tokens, _ROWS),
         }
 
+    def last(self, logits: torch.Tensor, slots: list[int]) -> torch.Tensor:
+        """The logits after the last tokens of some slots in the pass, of shape (slots, vocabulary)."""
+        return logits[[self.slots.index(slot) for slot in slots], -1]
+
     def advance(self) -> None:
-        """Count the token that the last forward pass appended to every slot."""
-        self.lengths = [length + 1 for length in self.lengths]
+        """Count the tokens that the last forward pass added."""
+        for slot, count in self._counts.items():
+            self.lengths[slot] += count
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
@@ -127,11 +158,14 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        cache, rows, used = self.cache, len(key_states), len(self.cache.lengths)
-        columns = cache.columns[:used]
-        self.keys[cache.slots, :, columns] = key_states[:used, :, 0]
-        self.values[cache.slots, :, columns] = value_states[:used, :, 0]
-        keys, values = self.keys[:rows, :, : cache.width], self.values[:rows, :, : cache.width]
+        cache, rows, used = self.cache, len(key_states), len(self.cache.slots)
+        slots, columns = cache.written
+        self.keys[slots, :, columns] = key_states[:used].transpose(1, 2)
+        self.values[slots, :, columns] = value_states[:used].transpose(1, 2)
+        first, last = cache.slots[0], cache.slots[-1]
+        adjoin = last - first == used - 1  # then nothing is copied
+        read = slice(first, first + rows) if adjoin else slots[:, 0]
+        keys, values = (x[read, :, : cache.width] for x in (self.keys, self.values))
         if used == 1:
             return keys[:1].expand(rows, -1, -1, -1), values[:1].expand(rows, -1, -1, -1)
         return keys, values

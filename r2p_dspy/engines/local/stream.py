@@ -22,16 +22,17 @@ from dspy.lm15 import (
 )
 
 from r2p_dspy.engines.answer import Decode, Kind, StopAt, TextStream, Thoughts, finish_reason, respond
+from r2p_dspy.engines.lm import report_passes
 from r2p_dspy.engines.local.rows import Row, Stopped
 
 Event: TypeAlias = StreamStartEvent | StreamDeltaEvent | StreamEndEvent
 
 
 class Answer:
-    """The answer of one row; `inside` is as for `respond`."""
+    """The answer of one row; `inside` is as for `respond`, and `begun` is what stands of the answer in the prompt."""
 
-    def __init__(self, request: Request, decode: Decode, inside: bool | None) -> None:
-        self.request, self.inside = request, inside
+    def __init__(self, request: Request, decode: Decode, inside: bool | None, begun: str = "") -> None:
+        self.request, self.inside, self.begun = request, inside, begun
         self._decode = decode
         self._text = TextStream(decode)
         self._stop = StopAt(request.config.stop)
@@ -47,11 +48,11 @@ class Answer:
         pieces = self._pieces(self._stop.push(self._text.finish()) + self._stop.finish(), last=True)
         return [
             *self._deltas(pieces or [("text", "")]),
-            StreamEndEvent(finish_reason=finish_reason(row.finish), usage=row.usage),
+            StreamEndEvent(finish_reason(row.finish), row.usage, report_passes(row.forward_passes)),
         ]
 
     def response(self, row: Row) -> Response:
-        return respond(self.request, self._decode(row.tokens), self.inside, row.finish, row.usage)
+        return respond(self.request, self._decode(row.tokens), self.inside, row.finish, row.usage, row.forward_passes)
 
     def _pieces(self, text: str, *, last: bool = False) -> list[tuple[Kind, str]]:
         if self._thoughts is not None:

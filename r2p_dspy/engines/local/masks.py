@@ -1,0 +1,156 @@
+"""Answers that must follow a grammar: which tokens may come next, and which must."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from r2p_dspy.decoding.constraining import Constraint
+from r2p_dspy.engines.answer import Decode
+from r2p_dspy.errors import ConfigError
+
+_KEPT_GRAMMARS = 64
+_WORD = 32  # tokens of one number of a bit mask
+
+# `Any` below stands for llguidance's classes: the package is imported when the first answer is constrained.
+
+
+class Grammars:
+    """Compiles grammars for the tokenizer of one model, and remembers the latest. Threads may share it.
+
+    Args:
+        tokenizer: of transformers, a fast one.
+        vocabulary: the tokens that the model's logits are of.
+        ends: ids of the tokens that end a turn.
+        decode: from token ids to the text of an answer.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int, ends: Iterable[int], decode: Decode) -> None:
+        self._tokenizer, self._vocabulary, self._ends, self._decode = tokenizer, vocabulary, sorted(ends), decode
+        self._compiled: OrderedDict[str, Any] = OrderedDict()
+        self._tokens: Any = None  # llguidance's view of the tokenizer; it takes up to a second to make
+        self._lock = threading.Lock()
+
+    @property
+    def missing(self) -> str | None:
+        """What answers under a grammar lack here, on one line; None where nothing does."""
+        if importlib.util.find_spec("llguidance") is None:
+            return "answers under a grammar need llguidance: pip install llguidance"
+        if not getattr(self._tokenizer, "is_fast", False):
+            return "answers under a grammar need a fast tokenizer, and the model has none"
+        return None
+
+    def matcher(self, source: str) -> Any:
+        """A matcher at the beginning of a grammar; raises ConfigError for a text that is none."""
+        with self._lock:
+            compiled = self._compiled.get(source)
+            if compiled is None:
+                compiled = self._compiled[source] = self._compile(source)
+                if len(self._compiled) > _KEPT_GRAMMARS:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(source)
+            return compiled.deep_copy()
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens of an answer."""
+        return self._decode(tokens)
+
+    def _compile(self, source: str) -> Any:
+        import llguidance
+        import llguidance.hf
+
+        if self._tokens is None:
+            try:
+                self._tokens = llguidance.hf.from_tokenizer(
+                    self._tokenizer, n_vocab=max(self._vocabulary, len(self._tokenizer)), eos_token=self._ends
+                )
+            except Exception as cause:  # its errors are plain ones of many kinds
+                raise ConfigError(f"the model's tokenizer cannot follow a grammar: {_line(cause)}") from cause
+        matcher = llguidance.LLMatcher(self._tokens, source, log_level=0)
+        if matcher.is_error():
+            raise ConfigError(f"the grammar of the constraint does not compile: {_line(matcher.get_error())}")
+        return matcher
+
+
+class ConstrainedAnswer:
+    """An answer that is being written under a constraint, one grammar after the other.
+
+    A grammar that is not final is complete at the first place where it may end; the constraint is then asked for the
+    next one.
+
+    Args:
+        begun: what stood of the answer in the prompt of the call.
+        text: what has been written after that, and stays.
+    """
+
+    def __init__(self, grammars: Grammars, constraint: Constraint, begun: str = "", text: str = "") -> None:
+        self._grammars, self._constraint, self._begun, self._text = grammars, constraint, begun, text
+        self._tokens: list[int] = []
+        self._begin(begun + text)
+
+    def resume(self, text: str) -> ConstrainedAnswer:
+        """The same answer, once it has been cut and goes on after another text."""
+        return ConstrainedAnswer(self._grammars, self._constraint, self._begun, text)
+
+    def _begin(self, text: str) -> None:
+        grammar = self._constraint.grammar(text)
+        self._final = grammar.final
+        self.matcher = self._grammars.matcher(grammar.source)
+        if not self._final and self.matcher.is_accepting():
+            raise ConfigError("a grammar of the constraint that is not final allows the empty text; let it end in text")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can follow any more."""
+        return self._final and bool(self.matcher.is_stopped())
+
+    def consume(self, tokens: Sequence[int]) -> None:
+        """Go on by tokens that the grammar allows; ConfigError for others, and where the grammar is too complex."""
+        self._tokens += tokens
+        if not self.matcher.consume_tokens([*tokens]):
+            raise ConfigError(f"the grammar of the constraint cannot be followed: {_line(self.matcher.get_error())}")
+        if not self._final and self.matcher.is_accepting():
+            self._begin(self._begun + self._text + self._grammars.text_of(self._tokens))
+
+    def forced(self) -> list[int]:
+        """Go on by the tokens that are the only ones allowed, and return them."""
+        forced: list[int] = []
+        while not self.is_over and (tokens := self.matcher.compute_ff_tokens()):
+            self.consume(tokens)
+            forced += tokens
+        return forced
+
+
+def mask(logits: torch.Tensor, answers: Mapping[int, ConstrainedAnswer]) -> torch.Tensor:
+    """Logits of shape (rows, vocabulary) with minus infinity for what the answers of some rows do not allow."""
+    if not answers:
+        return logits
+    from llguidance.numpy import fill_next_token_bitmask_par
+
+    rows, vocabulary = list(answers), logits.shape[-1]
+    bits = np.full((len(rows), -(-vocabulary // _WORD)), -1, dtype=np.int32)
+    fill_next_token_bitmask_par(_executor(), [(answers[row].matcher, i) for i, row in enumerate(rows)], bits)
+    allowed = np.unpackbits(bits.view(np.uint8), axis=-1, count=vocabulary, bitorder="little").view(np.bool_)
+    masked = logits.clone()
+    masked[rows] = masked[rows].masked_fill_(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
+    return masked
+
+
+@cache
+def _executor() -> Any:
+    """The threads that fill masks, for all engines: one after the other, 32 masks take longer than a step."""
+    from llguidance import LLExecutor
+
+    return LLExecutor()
+
+
+def _line(error: object) -> str:
+    """The first line of an error."""
+    return (str(error).strip().splitlines() or ["no reason was given"])[0]
