@@ -1,5 +1,6 @@
 """Writing grammars in llguidance's dialect of Lark."""
 
+import itertools
 import json
 import re
 
@@ -22,9 +23,10 @@ def literal(text: str) -> str:
 
 
 def either(*options: str) -> str:
-    """One of several expressions, without repeated ones."""
-    distinct = [*dict.fromkeys(options)]
-    return distinct[0] if len(distinct) == 1 else f"({' | '.join(distinct)})"
+    """One of several expressions, without repeated ones; an empty option makes it optional."""
+    distinct = [option for option in dict.fromkeys(options) if option]
+    chosen = distinct[0] if len(distinct) == len(options) == 1 else f"({' | '.join(distinct)})" if distinct else ""
+    return f"{chosen}?" if chosen and "" in options else chosen
 
 
 def times(expression: str, least: int, most: int) -> str:
@@ -47,32 +49,36 @@ class Rules:
     """
 
     def __init__(self) -> None:
-        self._names: dict[str, str] = {}  # by the body
-        self._taken: set[str] = {"start", "START"}
+        self._bodies: dict[str, str] = {}  # by name
+        self._names: dict[str, str] = {}  # by body
+        self._taken = {"start"}
 
     def rule(self, name: str, body: str) -> str:
         """Add a rule, and return its name."""
         if body not in self._names:
-            self._names[body] = self.reserve(name.lower())
+            self._names[body] = self.reserve(name)
+            self.define(self._names[body], body)
         return self._names[body]
 
     def terminal(self, name: str, body: str) -> str:
         """Add a terminal, which is one regular expression for the lexer, and return its name."""
-        if body not in self._names:
-            self._names[body] = self.reserve(name.upper())
-        return self._names[body]
+        return self.rule(name.upper(), body)
 
     def reserve(self, name: str) -> str:
         """A name that no rule has, for a rule that mentions itself; `define` gives its body."""
-        free = next(each for each in (name, *(f"{name}_{n}" for n in range(1, 10**6))) if each not in self._taken)
+        free = name
+        for number in itertools.count(1):
+            if free not in self._taken:
+                break
+            free = f"{name}_{number}"
         self._taken.add(free)
         return free
 
     def define(self, name: str, body: str) -> None:
         """Give a reserved name its body."""
-        self._names[f"{body} "] = name  # a body of its own, since others may already mention the name
+        self._bodies[name] = body
 
     def source(self, start: str) -> str:
         """The grammar of what `start` describes."""
-        rules = (f"{name}: {body.rstrip()}" for body, name in self._names.items())
+        rules = (f"{name}: {body}" for name, body in self._bodies.items())
         return "\n".join(["%llguidance {}", f"start: {start}", *rules])

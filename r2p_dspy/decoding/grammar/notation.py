@@ -15,7 +15,8 @@ from r2p_dspy.values.neutral import json_line
 
 _STRETCH = 100  # characters of a long text that the lexer reads at once; a text is so many stretches
 _CONTROL = r"\x00-\x1F\x7F"  # llguidance is fast where a class leaves out exactly these
-_UNIT = r'[^"\\\x00-\x1F\x7F]|\\["\\bfnrt]|\\u[0-9a-f]{4}'  # of a string in JSON
+_PLAIN = r'[^"\\\x00-\x1F\x7F]|\\["\\nt]'  # a character of a string in JSON that a model writes
+_UNIT = rf"{_PLAIN}|\\[bfr]|\\u[0-9a-f]{{4}}"  # of one that the items have
 
 
 class Member(NamedTuple):
@@ -48,6 +49,14 @@ class Notation(ABC):
         """One value of JSON inside a list or an object."""
 
     @abstractmethod
+    def boolean(self) -> str:
+        """True or false inside a list or an object."""
+
+    @abstractmethod
+    def bare(self, text: str) -> str:
+        """A text that stands alone in its lines."""
+
+    @abstractmethod
     def string(self, rules: Rules, least: int, most: int) -> str:
         """A text inside a list or an object, of so many characters, not blank unless it may be empty."""
 
@@ -58,6 +67,10 @@ class Notation(ABC):
     @abstractmethod
     def list(self, element: str, least: int, most: int, level: int = 0) -> str:
         """A list."""
+
+    @abstractmethod
+    def sequence(self, elements: Sequence[str], level: int = 0) -> str:
+        """A list of exactly these elements."""
 
     @abstractmethod
     def object(self, members: Sequence[Member], level: int = 0) -> str:
@@ -96,12 +109,18 @@ class Json(Notation):
     def constant(self, value: Any) -> str:
         return literal(json_line(value))
 
+    def boolean(self) -> str:
+        return '("true" | "false")'
+
+    def bare(self, text: str) -> str:
+        return literal(text if self.lines else json_line(text))
+
     def string(self, rules: Rules, least: int, most: int) -> str:
-        unit = _UNIT.replace('^"', '^<"', 1) + r'|<[^<A-Za-z\/!?"\\\x00-\x1F\x7F]' if self.tags else _UNIT
-        if not least:
-            return rules.terminal("STRING", rf'/"({unit}){{0,{most}}}"/')
-        first = rf'[^\s{"<" if self.tags else ""}"\\\x00-\x1F\x7F]|\\["\\]'
-        return rules.terminal("STRING", rf'/"({first})({unit}){{{least - 1},{most - 1}}}"/')
+        first, unit = r'[^\s"\\\x00-\x1F\x7F]|\\["\\]', _PLAIN
+        if self.tags:
+            first, unit = first.replace("^", "^<", 1), unit.replace("^", "^<", 1) + rf'|<[^<A-Za-z\/!?"\\{_CONTROL}]'
+        size = f"{{{least - 1},{most - 1}}}" if least else f"{{0,{most}}}"
+        return rules.terminal("STRING", f'/"{f"({first})" if least else ""}({unit}){size}"/')
 
     def quoted(self, body: str) -> str:
         return f'"\\"" ({body}) "\\""'
@@ -112,6 +131,10 @@ class Json(Notation):
         rest = times(f"{self._comma(level + 1)} {element}", max(0, least - 1), most - 1)
         entries = f"{literal('[' + self._break(level + 1))} {element} {rest} {literal(self._break(level) + ']')}"
         return entries if least else either(literal("[]"), f"({entries})")
+
+    def sequence(self, elements: Sequence[str], level: int = 0) -> str:
+        inner = f" {self._comma(level + 1)} ".join(elements)
+        return f"{literal('[' + self._break(level + 1))} {inner} {literal(self._break(level) + ']')}"
 
     def object(self, members: Sequence[Member], level: int = 0) -> str:
         if not members:
@@ -159,6 +182,12 @@ class Xml(Notation):
     def constant(self, value: Any) -> str:
         return literal("" if value is None else _escape_xml(value if isinstance(value, str) else json.dumps(value)))
 
+    def boolean(self) -> str:
+        return '("True" | "False" | "true" | "false")'  # as DSPy shows it, and as models know it
+
+    def bare(self, text: str) -> str:
+        return literal(_escape_xml(text))
+
     def string(self, rules: Rules, least: int, most: int) -> str:
         if not least:
             return rules.terminal("STRING", f"/({_XML_CHARACTER}){{0,{most}}}/")
@@ -170,6 +199,9 @@ class Xml(Notation):
 
     def list(self, element: str, least: int, most: int, level: int = 0) -> str:
         return times(f'"<item>" {element} "</item>"', least, most)
+
+    def sequence(self, elements: Sequence[str], level: int = 0) -> str:
+        return " ".join(f'"<item>" {element} "</item>"' for element in elements)
 
     def object(self, members: Sequence[Member], level: int = 0) -> str:
         parts = []
