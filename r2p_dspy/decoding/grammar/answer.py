@@ -37,7 +37,7 @@ class Limits:
     Args:
         words: the fewest and the most words of a quote, separated by white space.
         citations: the most quotes that are cited as evidence, and no more than there are items.
-        preferences: the most preferences, and no more than there are items.
+        preferences: the most preferences.
         stage_tokens: the most tokens of a text in a stage, about: four characters count as one.
         answer_tokens: the same for a text in an output.
     """
@@ -180,7 +180,7 @@ class AnswerGrammar:
                 return evidence(rules, slot.notation, items, limits.words, min(limits.citations, len(items)), level)
             if cited is not None:
                 items = [item for item in self.items if item.id in cited]
-            most = min(limits.preferences, len(items))
+            most = limits.preferences
             return preferences(rules, slot.notation, items, self.label_rule, slot.characters, most, level)
         if slot.labels:
             return either(*map(slot.notation.bare, slot.labels))

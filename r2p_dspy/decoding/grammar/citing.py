@@ -41,7 +41,7 @@ def evidence(
     ]
     if not citations:
         return notation.list("", 0, 0, level)
-    return notation.list(rules.rule("citation", either(*citations)), 1, max(most, 1), level)
+    return notation.list(rules.rule("citation", either(*citations)), 1, most, level)
 
 
 def preferences(
@@ -76,4 +76,4 @@ def preferences(
     else:
         bearing = {label: [item.id for item in items if item.label == label] for label in labels}
         kinds = [about(ids, [None]), *(about(those, [label]) for label, those in bearing.items())]
-    return notation.list(rules.rule("preference", either(*kinds)), 1, max(most, 1), level)
+    return notation.list(rules.rule("preference", either(*kinds)), 0, most, level)

@@ -45,6 +45,7 @@ class Types:
         self._rules, self._notation, self._characters = rules, notation, characters
         self._definitions: Mapping[str, Any] = {}
         self._references: dict[str, str] = {}
+        self._in_elements = False
 
     def value(self, annotation: Any, metadata: Sequence[Any] = (), level: int = 0) -> str:
         """The value of an output or a stage."""
@@ -59,8 +60,7 @@ class Types:
             return self._inner(schema, level)
         if labels := labels_of(annotation):
             return either(*map(self._notation.bare, labels))
-        if isinstance(self._notation, Xml) and not is_nested(annotation):
-            self._notation = Json(tags=True)  # a set or a tuple stands there as JSON
+        self._in_elements = is_nested(annotation)
         return self._bare(schema, level)
 
     def _bare(self, schema: Any, level: int) -> str:
@@ -82,6 +82,8 @@ class Types:
             return literal("None")
         if kind == "boolean":
             return '("True" | "False")'
+        if kind in ("array", "object") and isinstance(self._notation, Xml) and not self._in_elements:
+            self._notation = Json(tags=True)  # as DSPy's XML adapter writes a set or a dict
         if kind in ("integer", "number", "array", "object"):
             return self._inner(schema, level)
         self.complete = False
