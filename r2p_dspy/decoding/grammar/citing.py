@@ -1,0 +1,79 @@
+"""The stages that cite the history, as grammars: evidence, and preferences that rest on it."""
+
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple
+
+from r2p_dspy.decoding.grammar.lark import Rules, either
+from r2p_dspy.decoding.grammar.notation import Member, Notation
+from r2p_dspy.decoding.grammar.quotes import quote_of
+
+LabelRule = Literal["items", "cited"]
+
+
+class Shown(NamedTuple):
+    """An item as the prompt shows it."""
+
+    id: str
+    texts: tuple[str, ...]
+    label: str | None
+
+
+def citable(items: Sequence[Shown], notation: Notation, words: tuple[int, int]) -> list[Shown]:
+    """The items of which something can be quoted."""
+    return [item for item in items if quote_of(item.texts, notation.escaping, *words) is not None]
+
+
+def evidence(
+    rules: Rules, notation: Notation, items: Sequence[Shown], words: tuple[int, int], most: int, level: int
+) -> str:
+    """A list of quotes, each of its own item: at least one, if there is an item to quote."""
+    quotes = [(item.id, quote_of(item.texts, notation.escaping, *words)) for item in items]
+    citations = [
+        notation.object(
+            [
+                Member("item", notation.constant(item_id)),
+                Member("quote", notation.quoted(rules.terminal("QUOTE", body))),
+            ],
+            level + 1,
+        )
+        for item_id, body in quotes
+        if body is not None
+    ]
+    if not citations:
+        return notation.list("", 0, 0, level)
+    return notation.list(rules.rule("citation", either(*citations)), 1, most, level)
+
+
+def preferences(
+    rules: Rules,
+    notation: Notation,
+    items: Sequence[Shown],
+    label_rule: LabelRule,
+    characters: int,
+    most: int,
+    level: int,
+) -> str:
+    """A list of preferences that rest on these items; none where there are no items.
+
+    With the label rule "items" a preference may name the label of any of these items. With "cited" it may only name
+    the one label that all items of the preference bear.
+    """
+    if not items:
+        return notation.list("", 0, 0, level)
+    statement = Member("statement", notation.string(rules, 1, characters))
+
+    def about(ids: Collection[str], labels: Collection[str | None]) -> str:
+        """A preference that rests on some of the ids, with one of the labels."""
+        known = rules.rule("id", either(*map(notation.constant, ids)))
+        cited = Member("items", notation.list(known, 1, len(ids), level + 2))
+        label = Member("label", either(*map(notation.constant, labels)), optional=None in labels)
+        return notation.object([statement, cited, label], level + 1)
+
+    ids = [item.id for item in items]
+    labels = [item.label for item in items if item.label]
+    if label_rule == "items":
+        kinds = [about(ids, dict.fromkeys([*labels, None]))]
+    else:
+        bearing = {label: [item.id for item in items if item.label == label] for label in labels}
+        kinds = [about(ids, [None]), *(about(those, [label]) for label, those in bearing.items())]
+    return notation.list(rules.rule("preference", either(*kinds)), 0, most, level)
