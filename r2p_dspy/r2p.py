@@ -115,9 +115,7 @@ class R2P(dspy.Module):
     @property
     def enforce(self) -> Enforce:
         """The checks around `reason`; built anew at each use, so that no copy of this module holds `reason` twice."""
-        return Enforce(
-            self.reason, self.checks, self.max_backtracks, self.max_interventions, constrain=self.constrain
-        )
+        return Enforce(self.reason, self.checks, self.max_backtracks, self.max_interventions, constrain=self.constrain)
 
     @property
     def inner(self) -> dspy.Module:

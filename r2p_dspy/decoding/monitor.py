@@ -51,7 +51,8 @@ class Enforced(NamedTuple):
     constrain: Constrain = "off"
 
 
-_enforced: ContextVar[Enforced] = ContextVar("r2p_enforced", default=Enforced())
+_NOTHING = Enforced()
+_enforced: ContextVar[Enforced] = ContextVar("r2p_enforced", default=_NOTHING)
 
 
 @contextmanager

@@ -11,8 +11,11 @@ from dspy.signatures.signature import ensure_signature
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.decoding.carriers import ThoughtTags, field_marks
-from r2p_dspy.decoding.monitor import Monitor, enforced
+from r2p_dspy.decoding.constraining import constraining
+from r2p_dspy.decoding.grammar.answer import AnswerGrammar, constraint_for
+from r2p_dspy.decoding.monitor import CorrectionMode, Monitor, enforced
 from r2p_dspy.decoding.steering import steering
+from r2p_dspy.engines.connect import constrains
 from r2p_dspy.engines.families import hides_thoughts
 from r2p_dspy.modules.failures import UnreadableAnswer
 from r2p_dspy.modules.profile_predict import ProfilePredict
@@ -146,20 +149,26 @@ class Reason(ProfilePredict):
         def details(outcome: Outcome, completion: str) -> Details:
             plain = self.details_of(seen, outcome, completion)
             cut_off = bool(replies) and replies[-1].finish == "length"
+            constrained = constraint is not None and constrains(lm)
+            mode: CorrectionMode = monitors[0].correction_mode if monitors else "retry"
             other = [] if suiting is configured else [_CHAT_ONLY.format(type(configured).__name__)]
             return replace(
                 plain,
                 warnings=[
-                    *plain.warnings, *other, *[_HIDDEN] * hidden, *[CUT_OFF] * cut_off, *self._unenforced(constraint, lm)
+                    *plain.warnings,
+                    *other,
+                    *[_HIDDEN] * hidden,
+                    *[CUT_OFF] * cut_off,
+                    *(_left_free(constraint) if constrained else [_FREE] * (enforced().constrain == "on")),
                 ],
                 interventions=[*monitors[0].interventions] if monitors else [],
-                correction_mode=mode,
+                correction_mode="constrained" if constrained else mode,
                 truncated_chars=truncated,
             )
 
         try:
             monitoring = steering(self._monitoring(seen, adapter, monitors))
-            with dspy.context(adapter=adapter), monitoring, collect_replies(replies):
+            with dspy.context(adapter=adapter), monitoring, constraining(constraint), collect_replies(replies):
                 # Not `super()`, which would prepare the items again.
                 forward, aforward = partial(dspy.Predict.forward, self), partial(dspy.Predict.aforward, self)
                 prediction = yield Call(forward, aforward, shown)
@@ -174,9 +183,23 @@ class Reason(ProfilePredict):
             prediction[name] = value
         return R2PPrediction(prediction, details=answer)
 
+    def _constraint(self, inputs: Inputs, adapter: Adapter, lm: dspy.LM) -> AnswerGrammar | None:
+        """The form of a call's answers; None where they are to be free, or cannot be constrained."""
+        if enforced().constrain == "off" or not constrains(lm):
+            return None
+        return constraint_for(
+            self.signature.output_fields,
+            [*unshadowed(inputs).items],
+            adapter,
+            template=self.template,
+            stages=self.stages,
+            answers=self.answers,
+            thinks=self.thought is not None,
+        )
+
     def _monitoring(self, inputs: Inputs, adapter: Adapter, monitors: list[Monitor]) -> Callable[[], Monitor] | None:
         """What makes a monitor for each answer of a call; None where nothing is to be monitored, or nothing can be."""
-        checks, most = enforced()
+        checks, most, _ = enforced()
         in_thought = self.thought is not None
         marks = ThoughtTags(self.template) if in_thought else field_marks(adapter, self.stages, self.answers)
         if marks is None or most < 1:
@@ -187,3 +210,8 @@ class Reason(ProfilePredict):
             return monitors[-1]
 
         return monitor
+
+
+def _left_free(constraint: AnswerGrammar | None) -> list[str]:
+    names = constraint.unconstrained if constraint is not None else ()
+    return [_PARTLY.format(", ".join(names))] if names else []
