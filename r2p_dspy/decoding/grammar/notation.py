@@ -16,7 +16,6 @@ from r2p_dspy.values.neutral import json_line
 _STRETCH = 100  # characters of a long text that the lexer reads at once; a text is so many stretches
 _CONTROL = r"\x00-\x1F\x7F"  # llguidance is fast where a class leaves out exactly these
 _PLAIN = r'[^"\\\x00-\x1F\x7F]|\\["\\nt]'  # a character of a string in JSON that a model writes
-_UNIT = rf"{_PLAIN}|\\[bfr]|\\u[0-9a-f]{{4}}"  # of one that the items have
 
 
 class Member(NamedTuple):
@@ -224,14 +223,13 @@ def _escape_xml(text: str) -> str:
 
 _JSON_SPACE = r"\s|\\[nrtf]"
 _JSON_WORD = r'[^\s\\"]|\\["\\b]|\\u[0-9a-f]{4}'
-_JSON = Escaping(_escape_json, None, _UNIT, _JSON_SPACE, _JSON_WORD)
-_JSON_IN_TAGS = Escaping(_escape_json, re.compile(r"<(?=[A-Za-z/!?])"), _UNIT, _JSON_SPACE, _JSON_WORD)
+_JSON = Escaping(_escape_json, None, _JSON_SPACE, _JSON_WORD)
+_JSON_IN_TAGS = Escaping(_escape_json, re.compile(r"<(?=[A-Za-z/!?])"), _JSON_SPACE, _JSON_WORD)
 # A `>` as itself could end what XML calls a CDATA section.
 _XML_CHARACTER = rf"[^<>&{_CONTROL}]|&(amp|lt|gt);"
 _XML = Escaping(
     _escape_xml,
     re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]"),
-    r"[^<>&]|&(amp|lt|gt);",
     r"\s",
     r"[^\s<>&]|&(amp|lt|gt);",
 )

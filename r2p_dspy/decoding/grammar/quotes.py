@@ -13,10 +13,8 @@ from r2p_dspy.values.words import units
 MOST_CHARACTERS = 20_000  # of an item that can be quoted, from its beginning
 _PIECE = 40  # characters, about; longer words (addresses, encoded files) count as several
 
-# A space that JSON writes as itself or with a letter; the rarer ones that it writes as numbers count as punctuation.
-_SPACE = r"[^\S\x0b\x1c-\x1f\x85\u2028\u2029]+"
-_TOKEN = re.compile(rf"{_SPACE}|(?:(?!{_SPACE}).)+", re.DOTALL)
-_IS_SPACE = re.compile(_SPACE)
+# White space that JSON writes as itself or with a letter. What it writes as numbers counts as punctuation.
+_SPACE = re.compile(r"([^\S\x0b\x1c-\x1f\x85\u2028\u2029]+)")
 _FILLERS = "\u115f\u1160\u3164\uffa0"  # letters that are not seen, and say nothing
 
 
@@ -27,14 +25,12 @@ class Escaping:
     Args:
         escape: writes a piece of text.
         breaks: matches what no quote may hold, such as the beginning of a tag.
-        unit: a regular expression for one character as it is written, in Rust's dialect.
-        space: one for a character of white space; other characters than these are part of a word.
-        word: one for a character of a word.
+        space: a regular expression for a character of white space as it is written, in Rust's dialect.
+        word: one for any other character.
     """
 
     escape: Callable[[str], str]
     breaks: re.Pattern[str] | None
-    unit: str
     space: str
     word: str
 
@@ -58,13 +54,15 @@ def _quote_of(texts: tuple[str, ...], escaping: Escaping, least: int, most: int)
     stretches = [stretch for text in _beginnings(texts) for stretch in _stretches(text, escaping) if _speaks(stretch)]
     if not stretches:
         return _whole(texts, escaping)
-    chunked = [[escaping.escape(chunk) for chunk in _chunks(stretch)] for stretch in stretches]
-    runs = " | ".join(f'%regex {{"substring_chunks": {json.dumps(chunks)}}}' for chunks in chunked)
+    chunked = (json.dumps(_escaped(stretch, escaping)) for stretch in stretches)
+    runs = " | ".join(f'%regex {{"substring_chunks": {chunks}}}' for chunks in chunked)
+    # A quote begins with a character that says something, so that it is more than punctuation.
+    silent = sorted({char for stretch in stretches for char in set(stretch) if not _says(char)})
+    first = r"[^\s\\\"&<>" + "".join(rf"\u{{{ord(char):x}}}" for char in silent) + "]"
     fewest = min(least, max(map(_count, stretches)))
-    word = f"({escaping.word}){{1,{_PIECE}}}"
-    size = f"/{word}(({escaping.space})+{word}){{{fewest - 1},{most - 1}}}/"
-    says = f"/({escaping.unit})*[[\\p{{L}}\\p{{N}}\\p{{So}}]--[{_FILLERS}]]({escaping.unit})*/"
-    return f"({runs}) & {size} & {says}"
+    word, space = escaping.word, escaping.space
+    words = f"{first}({word}){{0,{_PIECE - 1}}}(({space})+({word}){{1,{_PIECE}}}){{{fewest - 1},{most - 1}}}"
+    return f"({runs}) & /{words}/"
 
 
 def _beginnings(texts: tuple[str, ...]) -> Iterator[str]:
@@ -89,24 +87,30 @@ def _stretches(text: str, escaping: Escaping) -> Iterator[str]:
     yield text[start:].strip()
 
 
+def _escaped(text: str, escaping: Escaping) -> list[str]:
+    chunks = _chunks(text)
+    return chunks if escaping.escape(text) == text else [escaping.escape(chunk) for chunk in chunks]
+
+
 def _chunks(text: str) -> list[str]:
     """A text in chunks between which a quote may begin and end: white space, words, and punctuation around words."""
     chunks: list[str] = []
-    for token in _TOKEN.findall(text):
-        if _IS_SPACE.match(token):
+    for place, token in enumerate(_SPACE.split(text)):
+        plain = token.isascii() and len(token) <= _PIECE
+        if place % 2 or (plain and token.isalnum()):
             chunks.append(token)
             continue
         start, end = 0, len(token)
-        while start < end and not _in_word(token[start]):
+        while start < end and not _says(token[start]):
             start += 1
         while end > start and not _in_word(token[end - 1]):
             end -= 1
         cuts = {0, start, end, len(token)}
         if not token.isascii():
-            cuts.update(place for unit in units(token) if unit.unspaced for place in (unit.start, unit.end))
+            cuts.update(cut for unit in units(token) if unit.unspaced for cut in (unit.start, unit.end))
         ordered = sorted(cuts)
         for left, right in zip(ordered, ordered[1:]):
-            chunks += [token[place : min(place + _PIECE, right)] for place in range(left, right, _PIECE)]
+            chunks += [token[cut : min(cut + _PIECE, right)] for cut in range(left, right, _PIECE)]
     return chunks
 
 
@@ -120,7 +124,7 @@ def _whole(texts: tuple[str, ...], escaping: Escaping) -> str | None:
 
 def _count(text: str) -> int:
     """The number of words of a quote that surely exists: 1 where a word is too long to be one piece."""
-    words = _IS_SPACE.split(text)
+    words = _SPACE.split(text)[::2]
     return len(words) if all(len(word) <= _PIECE for word in words) else 1
 
 
