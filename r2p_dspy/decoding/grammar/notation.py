@@ -86,7 +86,7 @@ class Notation(ABC):
     def short_text(self, rules: Rules, least: int, most: int) -> str:
         """A text of a stage or an output in one line, of so many characters."""
         first, rest = self._characters()
-        return rules.terminal("SHORT", f"/{first}({rest}){{{max(least, 1) - 1},{most - 1}}}/")
+        return rules.terminal("SHORT", f"/({first})({rest}){{{max(least, 1) - 1},{most - 1}}}/")
 
     def _characters(self) -> tuple[str, str]:
         """The first visible character of a line, and any other one: no line can be taken for a mark."""
