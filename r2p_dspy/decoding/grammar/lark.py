@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 
-_HALVES = re.compile("[\ud800-\udfff]")  # of characters; no tokenizer takes them, and prompts show U+FFFD in their place
+_HALVES = re.compile("[\ud800-\udfff]")  # of characters; no tokenizer takes them
 
 
 def encodable(text: str) -> str:

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from r2p_dspy.decoding.grammar.lark import encodable
 from r2p_dspy.values.words import units
@@ -109,7 +110,7 @@ def _chunks(text: str) -> list[str]:
         if not token.isascii():
             cuts.update(cut for unit in units(token) if unit.unspaced for cut in (unit.start, unit.end))
         ordered = sorted(cuts)
-        for left, right in zip(ordered, ordered[1:]):
+        for left, right in pairwise(ordered):
             chunks += [token[cut : min(cut + _PIECE, right)] for cut in range(left, right, _PIECE)]
     return chunks
 

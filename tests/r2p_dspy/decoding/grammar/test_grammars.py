@@ -155,11 +155,21 @@ NOTE = "\n(Wait. The stage evidence comes first.)\n"
         ("chat", "fields", "[[ ## requirements ## ]]", "\na tag\n\n[[ ## ev"),
         ("chat", "fields", f"x{NOTE}\n[[ ## draft ## ]]\n", 'romance\n\n[[ ## verification ## ]]\n{"approved": '),
         ("chat", "fields", f"x{NOTE}\n[[ ## tag ## ]]\n", "romance\n\n[[ ## completed ## ]]"),
-        ("xml", "fields", f"<requirements>\nx\n</requirements>{NOTE}\n<evidence>\n", "<item><item>1</item><quote>rain<"),
+        (
+            "xml",
+            "fields",
+            f"<requirements>\nx\n</requirements>{NOTE}\n<evidence>\n",
+            "<item><item>1</item><quote>rain<",
+        ),
         ("xml", "fields", f"x{NOTE}\n<draft>\n", "romance\n</draft>\n\n<verification><approved>True</approved>"),
         ("xml", "fields", f"x{NOTE}\n<tag>\n", "romance\n</tag>"),
         ("json", "fields", '{\n  "requirements": "x",\n  "evidence": ', '[\n    {\n      "item": "1",'),
-        ("chat", "thinking", "<think>\n", "<analyse>\n<requirements>\na tag\n</requirements>\n</analyse>\n<synthesise>\n"),
+        (
+            "chat",
+            "thinking",
+            "<think>\n",
+            "<analyse>\n<requirements>\na tag\n</requirements>\n</analyse>\n<synthesise>\n",
+        ),
         ("chat", "thinking", "<think>", "\n<analyse>\n<requirements>\n"),
         ("chat", "thinking", f"<think>\nx{NOTE}<evidence>\n", f"{EVIDENCE}\n</evidence>\n<preferences>\n"),
         ("chat", "thinking", f"x{NOTE}</respond>\n</think>\n\n", "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"),
@@ -292,7 +302,7 @@ def test_stages_of_own_templates():
     limited = constraint_of(reason, ITEMS, dspy.ChatAdapter())
     grammar = limited.grammar("")
     assert grammar.final  # no preferences follow the evidence
-    text = f'[[ ## mood ## ]]\ngood\n\n[[ ## wishes ## ]]\n[]\n\n[[ ## proof ## ]]\n{EVIDENCE}\n\n[[ ## tag ## ]]\nx'
+    text = f"[[ ## mood ## ]]\ngood\n\n[[ ## wishes ## ]]\n[]\n\n[[ ## proof ## ]]\n{EVIDENCE}\n\n[[ ## tag ## ]]\nx"
     assert accepts(grammar, f"{text}\n\n[[ ## completed ## ]]")
 
 

@@ -31,7 +31,9 @@ def grammar_of(texts, notation, least=1, most=20):
 
 
 @pytest.mark.parametrize("name", NOTATIONS)
-@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), min_size=1, max_size=3), st.integers(0, 99))
+@given(
+    st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), min_size=1, max_size=3), st.integers(0, 99)
+)
 @example(HOSTILE, 1)
 def test_an_allowed_quote_stands_in_the_item(name, texts, seed):
     notation, read = NOTATIONS[name]
@@ -49,7 +51,7 @@ def test_every_run_of_words_is_allowed(name, words, data):
     assert accepts(grammar_of([" ".join(words)], NOTATIONS[name][0]), " ".join(words[start:end]))
 
 
-TEXT = 'It\'s a “Great” film - isn\'t it? (really)\nSay "no" \\ 東京タワー cafe\u0301 A&B'
+TEXT = "It's a “Great” film - isn't it? (really)\nSay \"no\" \\ 東京タワー cafe\u0301 A&B"
 
 
 @pytest.mark.parametrize(

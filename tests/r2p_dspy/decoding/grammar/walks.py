@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from r2p_dspy.decoding.carriers import ThoughtTags
-from r2p_dspy.prompting.adapter import RecordingAdapter
-from r2p_dspy.outcome import Inputs
 from r2p_dspy.decoding.grammar.answer import constraint_for
 from r2p_dspy.engines.answer import Thoughts
+from r2p_dspy.outcome import Inputs
+from r2p_dspy.prompting.adapter import RecordingAdapter
 
 llguidance = pytest.importorskip("llguidance")
 
