@@ -36,7 +36,7 @@ class Limits:
 
     Args:
         words: the fewest and the most words of a quote, separated by white space.
-        citations: the most quotes that are cited as evidence, and no more than there are items.
+        citations: the most items that are cited as evidence, each once.
         preferences: the most preferences.
         stage_tokens: the most tokens of a text in a stage, about: four characters count as one.
         answer_tokens: the same for a text in an output.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from r2p_dspy.decoding.grammar.lark import Rules, either, encodable, literal, times
+from r2p_dspy.decoding.grammar.lark import Rules, either, encodable, literal, selection, times
 from r2p_dspy.decoding.grammar.quotes import Escaping
 from r2p_dspy.values.neutral import json_line
 
@@ -66,6 +66,10 @@ class Notation(ABC):
     @abstractmethod
     def list(self, element: str, least: int, most: int, level: int = 0) -> str:
         """A list."""
+
+    @abstractmethod
+    def distinct(self, rules: Rules, elements: Sequence[str], most: int, level: int = 0) -> str:
+        """A list of some of these elements, at least one, each at most once, in any order."""
 
     @abstractmethod
     def sequence(self, elements: Sequence[str], level: int = 0) -> str:
@@ -130,6 +134,10 @@ class Json(Notation):
         rest = times(f"{self._comma(level + 1)} {element}", max(0, least - 1), most - 1)
         entries = f"{literal('[' + self._break(level + 1))} {element} {rest} {literal(self._break(level) + ']')}"
         return entries if least else either(literal("[]"), f"({entries})")
+
+    def distinct(self, rules: Rules, elements: Sequence[str], most: int, level: int = 0) -> str:
+        start, end = literal("[" + self._break(level + 1)), literal(self._break(level) + "]")
+        return f"{start} {selection(rules, elements, most, self._comma(level + 1), end)}"
 
     def sequence(self, elements: Sequence[str], level: int = 0) -> str:
         inner = f" {self._comma(level + 1)} ".join(elements)
@@ -198,6 +206,9 @@ class Xml(Notation):
 
     def list(self, element: str, least: int, most: int, level: int = 0) -> str:
         return times(f'"<item>" {element} "</item>"', least, most)
+
+    def distinct(self, rules: Rules, elements: Sequence[str], most: int, level: int = 0) -> str:
+        return selection(rules, [f'"<item>" {element} "</item>"' for element in elements], most, "", '""')
 
     def sequence(self, elements: Sequence[str], level: int = 0) -> str:
         return " ".join(f'"<item>" {element} "</item>"' for element in elements)

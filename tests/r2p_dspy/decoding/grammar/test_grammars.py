@@ -53,6 +53,7 @@ RIGHT = [
     {"preferences": '[{"statement": "sad", "items": ["1"], "label": null}]'},
     {"preferences": '[{"statement": "sad", "items": ["1"]}]'},
     {"preferences": '[{"statement": "says \\"no\\"", "items": ["1", "2"], "label": null}]'},
+    {"preferences": '[{"statement": "sad", "items": ["3", "1", "2"], "label": null}]'},
     {"preferences": "[]"},
     {"verification": '{"approved": false, "reason": "no"}'},
 ]
@@ -69,9 +70,10 @@ WRONG = [
     {"evidence": '[{"item": "1", "quote": "a rain"}]'},
     {"evidence": '[{"item": "1", "quote": ""}]'},
     {"evidence": '[{"quote": "rain", "item": "1"}]'},
-    {"evidence": f"[{', '.join([EVIDENCE[1:-1]] * 4)}]"},  # there are three items
+    {"evidence": f"[{EVIDENCE[1:-1]}, {EVIDENCE[1:-1]}]"},
     {"preferences": '[{"statement": "sad", "items": ["4"], "label": null}]'},
     {"preferences": '[{"statement": "sad", "items": [], "label": null}]'},
+    {"preferences": '[{"statement": "sad", "items": ["1", "1"], "label": null}]'},
     {"preferences": '[{"statement": "sad", "items": ["1"], "label": "fantasy"}]'},
     {"preferences": '[{"statement": "sad", "items": ["1"], "label": "drama"}]'},
     {"preferences": '[{"statement": "sad", "items": ["1", "2"], "label": "romance"}]'},
