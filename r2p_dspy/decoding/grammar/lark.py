@@ -85,13 +85,13 @@ class Rules:
         return "\n".join(["%llguidance {}", f"start: {start}", *rules])
 
 
-_BITS = 64  # of the parameter by which a rule knows what was chosen before
+_BITS = 63  # of the parameter by which a rule knows what was chosen before
 
 
 def selection(rules: Rules, options: Sequence[str], most: int, comma: str, end: str) -> str:
     """Some of the options, at least one, each at most once, with a comma between them and an end after them.
 
-    Of more than 64 options each may be chosen again.
+    Of more than 63 options each may be chosen again.
 
     Examples:
         >>> rules = Rules()

@@ -3,7 +3,7 @@
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -11,7 +11,6 @@ from itertools import pairwise
 from r2p_dspy.decoding.grammar.lark import encodable
 from r2p_dspy.values.words import units
 
-MOST_CHARACTERS = 20_000  # of an item that can be quoted, from its beginning
 _PIECE = 40  # characters, about; longer words (addresses, encoded files) count as several
 
 # White space that JSON writes as itself or with a letter. What it writes as numbers counts as punctuation.
@@ -36,6 +35,25 @@ class Escaping:
     word: str
 
 
+def beginnings(texts: Sequence[str], characters: int) -> tuple[str, ...]:
+    """The first characters of an item's texts, without the word at which they are cut.
+
+    Examples:
+        >>> beginnings(["a lighthouse", "in the rain", "again"], 19)
+        ('a lighthouse', 'in the')
+    """
+    kept: list[str] = []
+    left = characters
+    for text in texts:
+        if left <= 0:
+            break
+        cut = text[:left]
+        kept.append(cut[: cut.rfind(" ")] if cut != text and " " in cut.strip() else cut)
+        left -= len(text)
+    return tuple(kept)
+
+
+@lru_cache(maxsize=256)
 def quote_of(texts: tuple[str, ...], escaping: Escaping, least: int, most: int) -> str | None:
     """The body of a terminal that accepts the quotes of an item, as they are written.
 
@@ -47,12 +65,7 @@ def quote_of(texts: tuple[str, ...], escaping: Escaping, least: int, most: int) 
     Returns:
         The terminal's body, or None for an item of which nothing can be quoted.
     """
-    return _quote_of(texts, escaping, least, most)
-
-
-@lru_cache(maxsize=256)
-def _quote_of(texts: tuple[str, ...], escaping: Escaping, least: int, most: int) -> str | None:
-    stretches = [stretch for text in _beginnings(texts) for stretch in _stretches(text, escaping) if _speaks(stretch)]
+    stretches = [stretch for text in texts for stretch in _stretches(encodable(text), escaping) if _speaks(stretch)]
     if not stretches:
         return _whole(texts, escaping)
     chunked = (json.dumps(_escaped(stretch, escaping)) for stretch in stretches)
@@ -64,19 +77,6 @@ def _quote_of(texts: tuple[str, ...], escaping: Escaping, least: int, most: int)
     word, space = escaping.word, escaping.space
     words = f"{first}({word}){{0,{_PIECE - 1}}}(({space})+({word}){{1,{_PIECE}}}){{{fewest - 1},{most - 1}}}"
     return f"({runs}) & /{words}/"
-
-
-def _beginnings(texts: tuple[str, ...]) -> Iterator[str]:
-    left = MOST_CHARACTERS
-    for text in texts:
-        if left <= 0:
-            return
-        if len(text) > left:  # without the word at which it is cut, if there are others
-            cut = text[:left]
-            text = cut[: cut.rfind(" ")] if " " in cut.strip() else cut
-            left = 0
-        left -= len(text)
-        yield encodable(text)
 
 
 def _stretches(text: str, escaping: Escaping) -> Iterator[str]:

@@ -238,6 +238,16 @@ def test_grammars_of_hostile_items_are_clean(adapter, raw):
             assert llguidance.LLMatcher.validate_grammar_with_warnings(grammar.source, BYTES) == (False, [])
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, 200_000), (4, 4000), (30, 2000), (100, 200)])
+def test_large_histories_are_quoted_from_their_beginnings(count, words):
+    entries = [{"text": " ".join(f"w{at % 997}x{place}" for at in range(words))} for place in range(count)]
+    items = Profile.of(entries).local()
+    limited = constraint(Film, items)
+    assert llguidance.LLMatcher.validate_grammar(limited.grammar("", whole=True).source, BYTES) == ""
+    assert limited.shortened == tuple(item.id for item in items)
+    assert constraint().shortened == ()
+
+
 class Even(BaseModel):
     number: int
 
