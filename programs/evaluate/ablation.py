@@ -1,7 +1,8 @@
 """The ablation: each part of R2P added in turn, beside DSPy's own modules, on the same users and items.
 
 In the order of the table: plain prediction, chain of thought, the template alone, then with assertions, with
-intervention, and with cross-referencing (all candidates, and adaptive). Then `dspy.BestOfN` and `dspy.Refine`, with
+intervention, and with cross-referencing (all candidates, and adaptive); where the model can be constrained, the
+template under a grammar, and intervention under it. The other rows have no grammar. Then `dspy.BestOfN` and `dspy.Refine`, with
 R2P's checks as their reward, and `dspy.MultiChainComparison`.
 """
 
@@ -20,13 +21,19 @@ from r2p_dspy.prediction import accepted, attempts_of
 
 ATTEMPTS = 3  # of BestOfN, Refine and MultiChainComparison
 CANDIDATES = 5
-TEMPLATE, FULL = "r2p:template", "r2p:intervention"
+TEMPLATE, FULL, CONSTRAINED = "r2p:template", "r2p:intervention", "r2p:constraints"
 
 
-def ablation(program: R2P, task: Task) -> dict[str, dspy.Module]:
-    """The programs of the ablation of an R2P program, by their names in a report."""
+def ablation(program: R2P, task: Task, constrained: bool = False) -> dict[str, dspy.Module]:
+    """The programs of the ablation of an R2P program, by their names in a report.
+
+    Args:
+        program: whose predictors and settings they have.
+        task: what they do.
+        constrained: whether the model can be constrained.
+    """
     # Only the variants with cross-referencing have more than one candidate, whatever the program's own setting.
-    program = _variant(program, candidates=1, adaptive=False)
+    program = _variant(program, candidates=1, adaptive=False, constrain="off")
     template_only = _variant(program, max_backtracks=0, max_interventions=0)
     return {
         **baselines(task, program.retriever),
@@ -35,6 +42,8 @@ def ablation(program: R2P, task: Task) -> dict[str, dspy.Module]:
         FULL: _variant(program),
         "r2p:candidates": _variant(program, candidates=CANDIDATES),
         "r2p:adaptive": _variant(program, candidates=CANDIDATES, adaptive=True),
+        **({CONSTRAINED: _variant(template_only, constrain="on")} if constrained else {}),
+        **({"r2p:constraints+intervention": _variant(program, constrain="on")} if constrained else {}),
         "dspy.BestOfN": dspy.BestOfN(template_only, N=ATTEMPTS, reward_fn=checks_met, threshold=1.0),
         "dspy.Refine": dspy.Refine(template_only, N=ATTEMPTS, reward_fn=checks_met, threshold=1.0),
         "dspy.MultiChain": WithRetrieval(task, MultiChain(task.signature), program.retriever),

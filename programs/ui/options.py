@@ -140,18 +140,9 @@ _define("resume", "Go on with an unfinished run: that of --output, or the latest
 _define("mlflow", _MLFLOW, metavar="URI")
 _define("verbose", "Show first prompts, and the optimizer's log.", is_flag=True)
 
-SETTINGS = (
-    "retriever",
-    "k",
-    "candidates",
-    "reconcile",
-    "adaptive",
-    "template",
-    "carrier",
-    "constrain",
-    "retriever_tokens",
-)
-SWEPT_SETTINGS = ("retriever", "ks", *SETTINGS[2:])
+_R2P = ("candidates", "reconcile", "adaptive", "template", "carrier", "constrain", "retriever_tokens")
+SETTINGS = ("retriever", "k", *_R2P)
+SWEPT_SETTINGS = ("retriever", "ks", *_R2P)
 SERVED = ("api_base", "answer_tokens", "adapter", "reasoning", "timeout", "lm")
 DATA = ("data", "skip", "skip_bad", "limit", "seed")
 RUN = ("num_threads", "temperature", "max_failures", "output", "resume", "mlflow", "verbose")

@@ -17,6 +17,7 @@ from r2p_dspy.decoding.grammar.citing import LabelRule, Shown, citable, evidence
 from r2p_dspy.decoding.grammar.frames import CLOSE, OPEN, Frame
 from r2p_dspy.decoding.grammar.lark import Rules, either, literal
 from r2p_dspy.decoding.grammar.notation import Json, Notation, Xml
+from r2p_dspy.decoding.grammar.quotes import beginnings
 from r2p_dspy.decoding.grammar.schema import answer_schema
 from r2p_dspy.decoding.grammar.types import Types, is_nested
 from r2p_dspy.profile import Item
@@ -25,6 +26,8 @@ from r2p_dspy.template import Evidence, Preference, Template
 from r2p_dspy.values.typed import labels_of
 
 _CHARACTERS_PER_TOKEN = 4  # of English, about
+_MOST_QUOTABLE = 20_000  # characters of an item, from its beginning
+_MOST_TOGETHER = 80_000  # of all items; llguidance refuses grammars of some hundred thousand
 _ANYTHING = "%llguidance {}\nstart: /(?s:.*)/"
 # Where an evidence names its item, in JSON and in XML; a quote holds these with escapes only.
 _CITED = re.compile(r'"item":\s*("(?:[^"\\]|\\.)*"|\d+)|<item>([^<]*)</item>')
@@ -36,7 +39,7 @@ class Limits:
 
     Args:
         words: the fewest and the most words of a quote, separated by white space.
-        citations: the most quotes that are cited as evidence, and no more than there are items.
+        citations: the most items that are cited as evidence, each once.
         preferences: the most preferences.
         stage_tokens: the most tokens of a text in a stage, about: four characters count as one.
         answer_tokens: the same for a text in an output.
@@ -82,6 +85,7 @@ class AnswerGrammar:
         limits: how much an answer may have of each part.
         opened: whether the prompt opens the thought; None where this is not known, or where there is no thought.
         unconstrained: the names of the values whose types ask for more than the grammar holds.
+        shortened: the ids of long items, of which only the beginning can be quoted.
     """
 
     slots: tuple[Slot, ...]
@@ -91,6 +95,7 @@ class AnswerGrammar:
     limits: Limits = Limits()
     opened: bool | None = None
     unconstrained: tuple[str, ...] = ()
+    shortened: tuple[str, ...] = ()
     _grammars: dict[Any, Grammar] = field(default_factory=dict, repr=False)
 
     def grammar(self, text: str, /, *, whole: bool = False) -> Grammar:
@@ -244,9 +249,12 @@ def constraint_for(
     frame = _frame(notation, [*shown], [outputs[name].annotation for name in shown])
     if thinks and template is not None:
         frame = frames.thinking(template, frame)
-    cited = tuple(Shown(item.id, tuple(item.fields.values()), item.label) for item in items)
+    share = min(_MOST_QUOTABLE, _MOST_TOGETHER // max(1, len(items)))
+    texts = {item.id: tuple(item.fields.values()) for item in items}
+    cited = tuple(Shown(item.id, beginnings(texts[item.id], share), item.label) for item in items)
+    shortened = tuple(item.id for item in cited if item.texts != texts[item.id])
     bounded = tuple(slot.name for slot in slots if not _holds(slot))
-    return AnswerGrammar(tuple(slots), frame, cited, label_rule, limits, opened, bounded)
+    return AnswerGrammar(tuple(slots), frame, cited, label_rule, limits, opened, bounded, shortened)
 
 
 def _stage(name: str, kind: Any, notation: Notation, limits: Limits, labels: tuple[str, ...]) -> Slot:

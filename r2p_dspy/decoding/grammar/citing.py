@@ -26,22 +26,25 @@ def citable(items: Sequence[Shown], notation: Notation, words: tuple[int, int]) 
 def evidence(
     rules: Rules, notation: Notation, items: Sequence[Shown], words: tuple[int, int], most: int, level: int
 ) -> str:
-    """A list of quotes, each of its own item: at least one, if there is an item to quote."""
+    """A list of quotes, each of its own item and at most one of each: at least one, if there is an item to quote."""
     quotes = [(item.id, quote_of(item.texts, notation.escaping, *words)) for item in items]
     citations = [
-        notation.object(
-            [
-                Member("item", notation.constant(item_id)),
-                Member("quote", notation.quoted(rules.terminal("QUOTE", body))),
-            ],
-            level + 1,
+        rules.rule(
+            "citation",
+            notation.object(
+                [
+                    Member("item", notation.constant(item_id)),
+                    Member("quote", notation.quoted(rules.terminal("QUOTE", body))),
+                ],
+                level + 1,
+            ),
         )
         for item_id, body in quotes
         if body is not None
     ]
     if not citations:
         return notation.list("", 0, 0, level)
-    return notation.list(rules.rule("citation", either(*citations)), 1, most, level)
+    return notation.distinct(rules, citations, most, level)
 
 
 def preferences(
@@ -64,8 +67,8 @@ def preferences(
 
     def about(ids: Collection[str], labels: Collection[str | None]) -> str:
         """A preference that rests on some of the ids, with one of the labels."""
-        known = rules.rule("id", either(*map(notation.constant, ids)))
-        cited = Member("items", notation.list(known, 1, len(ids), level + 2))
+        chosen = notation.distinct(rules, [*map(notation.constant, ids)], len(ids), level + 2)
+        cited = Member("items", rules.rule("ids", chosen))
         label = Member("label", either(*map(notation.constant, labels)), optional=None in labels)
         return notation.object([statement, cited, label], level + 1)
 

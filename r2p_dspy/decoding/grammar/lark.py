@@ -3,10 +3,9 @@
 import itertools
 import json
 import re
+from collections.abc import Sequence
 
-_HALVES = re.compile(
-    "[\ud800-\udfff]"
-)  # of characters; no tokenizer takes them, and prompts show U+FFFD in their place
+_HALVES = re.compile("[\ud800-\udfff]")  # of characters; no tokenizer takes them
 
 
 def encodable(text: str) -> str:
@@ -84,3 +83,29 @@ class Rules:
         """The grammar of what `start` describes."""
         rules = (f"{name}: {body}" for name, body in self._bodies.items())
         return "\n".join(["%llguidance {}", f"start: {start}", *rules])
+
+
+_BITS = 63  # of the parameter by which a rule knows what was chosen before
+
+
+def selection(rules: Rules, options: Sequence[str], most: int, comma: str, end: str) -> str:
+    """Some of the options, at least one, each at most once, with a comma between them and an end after them.
+
+    Of more than 63 options each may be chosen again.
+
+    Examples:
+        >>> rules = Rules()
+        >>> print(rules.source(selection(rules, ['"a"', '"b"'], 2, '","', '"."')))  # doctest: +ELLIPSIS
+        %llguidance {}
+        start: ("a" more::0x1 | "b" more::0x2)
+        more::_: "." | "," "a" more::set_bit(0) %if and(bit_clear(0), bit_count_lt(_, 2)) | "," ...
+    """
+    if len(options) > _BITS or len(options) == 1:
+        return f"{either(*options)} {times(f'{comma} {either(*options)}', 0, min(most, len(options)) - 1)} {end}"
+    more = rules.reserve("more")
+    others = [
+        f"{comma} {option} {more}::set_bit({bit}) %if and(bit_clear({bit}), bit_count_lt(_, {most}))"
+        for bit, option in enumerate(options)
+    ]
+    rules.define(f"{more}::_", " | ".join([end, *others]))
+    return either(*(f"{option} {more}::{1 << bit:#x}" for bit, option in enumerate(options)))

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from r2p_dspy.decoding.grammar.lark import Rules, either, encodable, literal, times
+from r2p_dspy.decoding.grammar.lark import Rules, either, encodable, literal, selection, times
 from r2p_dspy.decoding.grammar.quotes import Escaping
 from r2p_dspy.values.neutral import json_line
 
 _STRETCH = 100  # characters of a long text that the lexer reads at once; a text is so many stretches
 _CONTROL = r"\x00-\x1F\x7F"  # llguidance is fast where a class leaves out exactly these
 _PLAIN = r'[^"\\\x00-\x1F\x7F]|\\["\\nt]'  # a character of a string in JSON that a model writes
-_UNIT = rf"{_PLAIN}|\\[bfr]|\\u[0-9a-f]{{4}}"  # of one that the items have
 
 
 class Member(NamedTuple):
@@ -69,6 +68,10 @@ class Notation(ABC):
         """A list."""
 
     @abstractmethod
+    def distinct(self, rules: Rules, elements: Sequence[str], most: int, level: int = 0) -> str:
+        """A list of some of these elements, at least one, each at most once, in any order."""
+
+    @abstractmethod
     def sequence(self, elements: Sequence[str], level: int = 0) -> str:
         """A list of exactly these elements."""
 
@@ -87,7 +90,7 @@ class Notation(ABC):
     def short_text(self, rules: Rules, least: int, most: int) -> str:
         """A text of a stage or an output in one line, of so many characters."""
         first, rest = self._characters()
-        return rules.terminal("SHORT", f"/{first}({rest}){{{max(least, 1) - 1},{most - 1}}}/")
+        return rules.terminal("SHORT", f"/({first})({rest}){{{max(least, 1) - 1},{most - 1}}}/")
 
     def _characters(self) -> tuple[str, str]:
         """The first visible character of a line, and any other one: no line can be taken for a mark."""
@@ -131,6 +134,10 @@ class Json(Notation):
         rest = times(f"{self._comma(level + 1)} {element}", max(0, least - 1), most - 1)
         entries = f"{literal('[' + self._break(level + 1))} {element} {rest} {literal(self._break(level) + ']')}"
         return entries if least else either(literal("[]"), f"({entries})")
+
+    def distinct(self, rules: Rules, elements: Sequence[str], most: int, level: int = 0) -> str:
+        start, end = literal("[" + self._break(level + 1)), literal(self._break(level) + "]")
+        return f"{start} {selection(rules, elements, most, self._comma(level + 1), end)}"
 
     def sequence(self, elements: Sequence[str], level: int = 0) -> str:
         inner = f" {self._comma(level + 1)} ".join(elements)
@@ -200,6 +207,9 @@ class Xml(Notation):
     def list(self, element: str, least: int, most: int, level: int = 0) -> str:
         return times(f'"<item>" {element} "</item>"', least, most)
 
+    def distinct(self, rules: Rules, elements: Sequence[str], most: int, level: int = 0) -> str:
+        return selection(rules, [f'"<item>" {element} "</item>"' for element in elements], most, "", '""')
+
     def sequence(self, elements: Sequence[str], level: int = 0) -> str:
         return " ".join(f'"<item>" {element} "</item>"' for element in elements)
 
@@ -224,14 +234,13 @@ def _escape_xml(text: str) -> str:
 
 _JSON_SPACE = r"\s|\\[nrtf]"
 _JSON_WORD = r'[^\s\\"]|\\["\\b]|\\u[0-9a-f]{4}'
-_JSON = Escaping(_escape_json, None, _UNIT, _JSON_SPACE, _JSON_WORD)
-_JSON_IN_TAGS = Escaping(_escape_json, re.compile(r"<(?=[A-Za-z/!?])"), _UNIT, _JSON_SPACE, _JSON_WORD)
+_JSON = Escaping(_escape_json, None, _JSON_SPACE, _JSON_WORD)
+_JSON_IN_TAGS = Escaping(_escape_json, re.compile(r"<(?=[A-Za-z/!?])"), _JSON_SPACE, _JSON_WORD)
 # A `>` as itself could end what XML calls a CDATA section.
 _XML_CHARACTER = rf"[^<>&{_CONTROL}]|&(amp|lt|gt);"
 _XML = Escaping(
     _escape_xml,
     re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]"),
-    r"[^<>&]|&(amp|lt|gt);",
     r"\s",
     r"[^\s<>&]|&(amp|lt|gt);",
 )

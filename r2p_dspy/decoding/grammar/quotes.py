@@ -3,20 +3,18 @@
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from r2p_dspy.decoding.grammar.lark import encodable
 from r2p_dspy.values.words import units
 
-MOST_CHARACTERS = 20_000  # of an item that can be quoted, from its beginning
 _PIECE = 40  # characters, about; longer words (addresses, encoded files) count as several
 
-# A space that JSON writes as itself or with a letter; the rarer ones that it writes as numbers count as punctuation.
-_SPACE = r"[^\S\x0b\x1c-\x1f\x85\u2028\u2029]+"
-_TOKEN = re.compile(rf"{_SPACE}|(?:(?!{_SPACE}).)+", re.DOTALL)
-_IS_SPACE = re.compile(_SPACE)
+# White space that JSON writes as itself or with a letter. What it writes as numbers counts as punctuation.
+_SPACE = re.compile(r"([^\S\x0b\x1c-\x1f\x85\u2028\u2029]+)")
 _FILLERS = "\u115f\u1160\u3164\uffa0"  # letters that are not seen, and say nothing
 
 
@@ -27,18 +25,35 @@ class Escaping:
     Args:
         escape: writes a piece of text.
         breaks: matches what no quote may hold, such as the beginning of a tag.
-        unit: a regular expression for one character as it is written, in Rust's dialect.
-        space: one for a character of white space; other characters than these are part of a word.
-        word: one for a character of a word.
+        space: a regular expression for a character of white space as it is written, in Rust's dialect.
+        word: one for any other character.
     """
 
     escape: Callable[[str], str]
     breaks: re.Pattern[str] | None
-    unit: str
     space: str
     word: str
 
 
+def beginnings(texts: Sequence[str], characters: int) -> tuple[str, ...]:
+    """The first characters of an item's texts, without the word at which they are cut.
+
+    Examples:
+        >>> beginnings(["a lighthouse", "in the rain", "again"], 19)
+        ('a lighthouse', 'in the')
+    """
+    kept: list[str] = []
+    left = characters
+    for text in texts:
+        if left <= 0:
+            break
+        cut = text[:left]
+        kept.append(cut[: cut.rfind(" ")] if cut != text and " " in cut.strip() else cut)
+        left -= len(text)
+    return tuple(kept)
+
+
+@lru_cache(maxsize=256)
 def quote_of(texts: tuple[str, ...], escaping: Escaping, least: int, most: int) -> str | None:
     """The body of a terminal that accepts the quotes of an item, as they are written.
 
@@ -50,34 +65,18 @@ def quote_of(texts: tuple[str, ...], escaping: Escaping, least: int, most: int) 
     Returns:
         The terminal's body, or None for an item of which nothing can be quoted.
     """
-    return _quote_of(texts, escaping, least, most)
-
-
-@lru_cache(maxsize=256)
-def _quote_of(texts: tuple[str, ...], escaping: Escaping, least: int, most: int) -> str | None:
-    stretches = [stretch for text in _beginnings(texts) for stretch in _stretches(text, escaping) if _speaks(stretch)]
+    stretches = [stretch for text in texts for stretch in _stretches(encodable(text), escaping) if _speaks(stretch)]
     if not stretches:
         return _whole(texts, escaping)
-    chunked = [[escaping.escape(chunk) for chunk in _chunks(stretch)] for stretch in stretches]
-    runs = " | ".join(f'%regex {{"substring_chunks": {json.dumps(chunks)}}}' for chunks in chunked)
+    chunked = (json.dumps(_escaped(stretch, escaping)) for stretch in stretches)
+    runs = " | ".join(f'%regex {{"substring_chunks": {chunks}}}' for chunks in chunked)
+    # A quote begins with a character that says something, so that it is more than punctuation.
+    silent = sorted({char for stretch in stretches for char in set(stretch) if not _says(char)})
+    first = r"[^\s\\\"&<>" + "".join(rf"\u{{{ord(char):x}}}" for char in silent) + "]"
     fewest = min(least, max(map(_count, stretches)))
-    word = f"({escaping.word}){{1,{_PIECE}}}"
-    size = f"/{word}(({escaping.space})+{word}){{{fewest - 1},{most - 1}}}/"
-    says = f"/({escaping.unit})*[[\\p{{L}}\\p{{N}}\\p{{So}}]--[{_FILLERS}]]({escaping.unit})*/"
-    return f"({runs}) & {size} & {says}"
-
-
-def _beginnings(texts: tuple[str, ...]) -> Iterator[str]:
-    left = MOST_CHARACTERS
-    for text in texts:
-        if left <= 0:
-            return
-        if len(text) > left:  # without the word at which it is cut, if there are others
-            cut = text[:left]
-            text = cut[: cut.rfind(" ")] if " " in cut.strip() else cut
-            left = 0
-        left -= len(text)
-        yield encodable(text)
+    word, space = escaping.word, escaping.space
+    words = f"{first}({word}){{0,{_PIECE - 1}}}(({space})+({word}){{1,{_PIECE}}}){{{fewest - 1},{most - 1}}}"
+    return f"({runs}) & /{words}/"
 
 
 def _stretches(text: str, escaping: Escaping) -> Iterator[str]:
@@ -89,24 +88,30 @@ def _stretches(text: str, escaping: Escaping) -> Iterator[str]:
     yield text[start:].strip()
 
 
+def _escaped(text: str, escaping: Escaping) -> list[str]:
+    chunks = _chunks(text)
+    return chunks if escaping.escape(text) == text else [escaping.escape(chunk) for chunk in chunks]
+
+
 def _chunks(text: str) -> list[str]:
     """A text in chunks between which a quote may begin and end: white space, words, and punctuation around words."""
     chunks: list[str] = []
-    for token in _TOKEN.findall(text):
-        if _IS_SPACE.match(token):
+    for place, token in enumerate(_SPACE.split(text)):
+        plain = token.isascii() and len(token) <= _PIECE
+        if place % 2 or (plain and token.isalnum()):
             chunks.append(token)
             continue
         start, end = 0, len(token)
-        while start < end and not _in_word(token[start]):
+        while start < end and not _says(token[start]):
             start += 1
         while end > start and not _in_word(token[end - 1]):
             end -= 1
         cuts = {0, start, end, len(token)}
         if not token.isascii():
-            cuts.update(place for unit in units(token) if unit.unspaced for place in (unit.start, unit.end))
+            cuts.update(cut for unit in units(token) if unit.unspaced for cut in (unit.start, unit.end))
         ordered = sorted(cuts)
-        for left, right in zip(ordered, ordered[1:]):
-            chunks += [token[place : min(place + _PIECE, right)] for place in range(left, right, _PIECE)]
+        for left, right in pairwise(ordered):
+            chunks += [token[cut : min(cut + _PIECE, right)] for cut in range(left, right, _PIECE)]
     return chunks
 
 
@@ -120,7 +125,7 @@ def _whole(texts: tuple[str, ...], escaping: Escaping) -> str | None:
 
 def _count(text: str) -> int:
     """The number of words of a quote that surely exists: 1 where a word is too long to be one piece."""
-    words = _IS_SPACE.split(text)
+    words = _SPACE.split(text)[::2]
     return len(words) if all(len(word) <= _PIECE for word in words) else 1
 
 

@@ -10,7 +10,9 @@ from r2p_dspy.template import Evidence, Preference
 # Schemas are `Any`: what JSON can hold.
 
 
-def answer_schema(fields: Mapping[str, tuple[Any, Sequence[Any], Sequence[str]]], items: Sequence[Shown]) -> Any:
+def answer_schema(
+    fields: Mapping[str, tuple[Any, Sequence[Any], Sequence[str]]], items: Sequence[Shown]
+) -> dict[str, Any]:
     """The schema of an answer in JSON: the fields, and the ids and labels of the items that it may cite.
 
     Args:

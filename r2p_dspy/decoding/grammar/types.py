@@ -49,12 +49,9 @@ class Types:
 
     def value(self, annotation: Any, metadata: Sequence[Any] = (), level: int = 0) -> str:
         """The value of an output or a stage."""
-        schema = schema_of(annotation, metadata)
-        if schema is None:
-            self.complete = False
-            schema = {"type": "string"}
-        elif is_validated(annotation, metadata):
-            self.complete = False
+        schema, validated = _described(annotation, metadata)
+        self.complete &= not validated
+        schema = {"type": "string"} if schema is None else schema
         self._definitions, self._references = schema.get("$defs", {}), {}
         if not self._notation.lines:
             return self._inner(schema, level)
@@ -185,25 +182,26 @@ def _without_patterns(options: Sequence[Any]) -> Sequence[Any]:
 
 def schema_of(annotation: Any, metadata: Sequence[Any] = ()) -> dict[str, Any] | None:
     """The JSON Schema of a type; None where it has none, or where DSPy reads it in its own way."""
+    return _described(annotation, metadata)[0]
+
+
+def _described(annotation: Any, metadata: Sequence[Any]) -> tuple[dict[str, Any] | None, bool]:
+    """The JSON Schema of a type, if it has one, and whether it has validators of its own, which no grammar can hold."""
     try:
-        return _schema_of(annotation, tuple(metadata))
+        return _describe(annotation, tuple(metadata))
     except TypeError:  # not hashable
-        return _schema_of.__wrapped__(annotation, tuple(metadata))
+        return _describe.__wrapped__(annotation, tuple(metadata))
 
 
 @lru_cache(maxsize=256)
-def _schema_of(annotation: Any, metadata: tuple[Any, ...]) -> dict[str, Any] | None:
+def _describe(annotation: Any, metadata: tuple[Any, ...]) -> tuple[dict[str, Any] | None, bool]:
     if isinstance(annotation, type) and issubclass(annotation, DspyType):
-        return None
+        return None, True
     try:
-        return TypeAdapter(_annotated(annotation, metadata)).json_schema(by_alias=False)
+        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(annotation, *metadata)] if metadata else annotation)
+        return adapter.json_schema(by_alias=False), any(_kinds(adapter.core_schema))
     except Exception:  # pydantic raises many kinds for types that JSON cannot describe
-        return None
-
-
-def is_validated(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
-    """Whether a type has validators of its own, which no grammar can hold."""
-    return any(_kinds(TypeAdapter(_annotated(annotation, metadata)).core_schema))
+        return None, True
 
 
 def _kinds(schema: Any) -> Iterator[str]:
@@ -226,7 +224,3 @@ def is_nested(annotation: Any) -> bool:
     if get_origin(annotation) is list:
         return True
     return is_typeddict(annotation) or (isinstance(annotation, type) and issubclass(annotation, BaseModel))
-
-
-def _annotated(annotation: Any, metadata: Sequence[Any]) -> Any:
-    return Annotated[(annotation, *metadata)] if metadata else annotation

@@ -1,20 +1,20 @@
-"""Whatever a grammar allows, the adapter reads and the checks pass: for every carrier, adapter, type and hostile item."""
+"""Whatever a grammar allows, the adapter reads and the checks pass: carriers, adapters, types and hostile items."""
 
 import enum
 import random
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 import dspy
 import pytest
 from dspy.adapters.baml_adapter import BAMLAdapter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from r2p_dspy.checks import BUILT_IN, judge
 from r2p_dspy.decoding.grammar.answer import Limits
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.profile import Item, Profile
-from r2p_dspy.template import BRIEF, TEMPLATE, Stage, Template
+from r2p_dspy.template import BRIEF
 from tests.film import Film
 from tests.r2p_dspy.decoding.grammar.walks import constraint_of, inputs_of, outcome_of, written
 

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from r2p_dspy.decoding.carriers import ThoughtTags
-from r2p_dspy.prompting.adapter import RecordingAdapter
-from r2p_dspy.outcome import Inputs
 from r2p_dspy.decoding.grammar.answer import constraint_for
 from r2p_dspy.engines.answer import Thoughts
+from r2p_dspy.outcome import Inputs
+from r2p_dspy.prompting.adapter import RecordingAdapter
 
 llguidance = pytest.importorskip("llguidance")
 
@@ -55,12 +54,12 @@ def written(constraint, rng, *, whole=False, text=""):
     """A random answer: the grammars that follow each other, until one is final."""
     while True:
         grammar = constraint.grammar(text, whole=whole)
-        text += _walk(matcher(grammar), rng)
+        text += walk(matcher(grammar), rng)
         if grammar.final:
             return text
 
 
-def _walk(made, rng):
+def walk(made, rng):
     out, steps = bytearray(), 0
     end = rng.choice((0.05, 0.2, 0.6))  # how soon a text ends
     while not made.is_stopped():
