@@ -6,6 +6,7 @@ import json
 import random
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import dspy
@@ -173,10 +174,10 @@ class TestGrammar:
 
     def test_same_grammar_is_compiled_once(self, grammars, monkeypatch):
         compiled = []
-        compile = grammars._compile
-        monkeypatch.setattr(grammars, "_compile", lambda source: compiled.append(source) or compile(source))
-        for _ in range(3):
-            ConstrainedAnswer(grammars, parts('"never" | "compiled"'))
+        compile_it = grammars._compile_grammar
+        monkeypatch.setattr(grammars, "_compile_grammar", lambda source: compiled.append(source) or compile_it(source))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: ConstrainedAnswer(grammars, parts('"never" | "compiled"')), range(12)))
         assert len(compiled) == 1
 
 
