@@ -80,6 +80,7 @@ docs: $(VENV)/.dev  ## Build the documentation into site/
 bench: $(VENV)/.dev  ## Run the measurements of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.engine
+	@$(BIN)/python -m benchmarks.constraints
 	@$(BIN)/python -m benchmarks.pocket
 	@$(BIN)/python -m benchmarks.overhead
 	@$(BIN)/python -m benchmarks.scoring

@@ -25,6 +25,9 @@ class Constraint(Protocol):
     def grammar(self, text: str, /, *, whole: bool = False) -> Grammar:
         """What may follow an answer's text so far, which is empty or ends where the value of a stage begins.
 
+        Where the prompt has opened a thought already, as the chat templates of some models do, the text begins with
+        `<think>` and a line break.
+
         A whole grammar reaches to the end of the answer. It is for engines that cannot ask again, and is wider: it
         does not know what the model will cite.
         """

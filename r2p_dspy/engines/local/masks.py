@@ -6,6 +6,7 @@ import importlib.util
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import cache
 from typing import Any
 
@@ -34,9 +35,10 @@ class Grammars:
 
     def __init__(self, tokenizer: Any, vocabulary: int, ends: Iterable[int], decode: Decode) -> None:
         self._tokenizer, self._vocabulary, self._ends, self._decode = tokenizer, vocabulary, sorted(ends), decode
-        self._compiled: OrderedDict[str, Any] = OrderedDict()
-        self._tokens: Any = None  # llguidance's view of the tokenizer; it takes up to a second to make
-        self._lock = threading.Lock()
+        self._known: OrderedDict[str, Future[Any]] = OrderedDict()
+        self._lock = threading.Lock()  # of `_known`; nothing slow happens under it
+        self._made: Any = None  # see `_tokens`
+        self._making = threading.Lock()
 
     @property
     def missing(self) -> str | None:
@@ -50,33 +52,46 @@ class Grammars:
     def matcher(self, source: str) -> Any:
         """A matcher at the beginning of a grammar; raises ConfigError for a text that is none."""
         with self._lock:
-            compiled = self._compiled.get(source)
-            if compiled is None:
-                compiled = self._compiled[source] = self._compile(source)
-                if len(self._compiled) > _KEPT_GRAMMARS:
-                    self._compiled.popitem(last=False)
-            self._compiled.move_to_end(source)
-            return compiled.deep_copy()
+            future = self._known.get(source)
+            if is_new := future is None:
+                future = self._known[source] = Future()
+                if len(self._known) > _KEPT_GRAMMARS:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(source)
+        if is_new:  # calls that want the same grammar wait; the others, and the model, do not
+            try:
+                future.set_result(self._compile_grammar(source))
+            except BaseException as cause:
+                future.set_exception(cause)
+                with self._lock:
+                    self._known.pop(source, None)
+        return future.result().deep_copy()
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """The text of some tokens of an answer."""
         return self._decode(tokens)
 
-    def _compile(self, source: str) -> Any:
-        import llguidance
-        import llguidance.hf
+    def _compile_grammar(self, source: str) -> Any:
+        from llguidance import LLMatcher
 
-        if self._tokens is None:
-            try:
-                self._tokens = llguidance.hf.from_tokenizer(
-                    self._tokenizer, n_vocab=max(self._vocabulary, len(self._tokenizer)), eos_token=self._ends
-                )
-            except Exception as cause:  # its errors are plain ones of many kinds
-                raise ConfigError(f"the model's tokenizer cannot follow a grammar: {_line(cause)}") from cause
-        matcher = llguidance.LLMatcher(self._tokens, source, log_level=0)
+        matcher = LLMatcher(self._tokens(), source, log_level=0)
         if matcher.is_error():
             raise ConfigError(f"the grammar of the constraint does not compile: {_line(matcher.get_error())}")
         return matcher
+
+    def _tokens(self) -> Any:
+        """The tokenizer as llguidance sees it; making it takes up to a second."""
+        import llguidance.hf
+
+        with self._making:
+            if self._made is None:
+                try:
+                    self._made = llguidance.hf.from_tokenizer(
+                        self._tokenizer, n_vocab=max(self._vocabulary, len(self._tokenizer)), eos_token=self._ends
+                    )
+                except Exception as cause:  # its errors are plain ones of many kinds
+                    raise ConfigError(f"the model's tokenizer cannot follow a grammar: {_line(cause)}") from cause
+            return self._made
 
 
 class ConstrainedAnswer:
@@ -134,13 +149,11 @@ def mask(logits: torch.Tensor, answers: Mapping[int, ConstrainedAnswer]) -> torc
         return logits
     from llguidance.numpy import fill_next_token_bitmask_par
 
-    rows, vocabulary = list(answers), logits.shape[-1]
-    bits = np.full((len(rows), -(-vocabulary // _WORD)), -1, dtype=np.int32)
-    fill_next_token_bitmask_par(_executor(), [(answers[row].matcher, i) for i, row in enumerate(rows)], bits)
-    allowed = np.unpackbits(bits.view(np.uint8), axis=-1, count=vocabulary, bitorder="little").view(np.bool_)
-    masked = logits.clone()
-    masked[rows] = masked[rows].masked_fill_(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
-    return masked
+    rows, vocabulary = logits.shape
+    bits = np.full((rows, -(-vocabulary // _WORD)), -1, dtype=np.int32)  # rows without a grammar may have any token
+    fill_next_token_bitmask_par(_executor(), [(answer.matcher, row) for row, answer in answers.items()], bits)
+    forbidden = np.unpackbits((~bits).view(np.uint8), axis=-1, count=vocabulary, bitorder="little").view(np.bool_)
+    return logits.masked_fill(torch.from_numpy(forbidden).to(logits.device), float("-inf"))
 
 
 @cache
