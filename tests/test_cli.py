@@ -22,7 +22,8 @@ NAMES = ["predict", "cot", "r2p", "compiled"]
 KEYS = {
     "metrics", "baselines", "compliance_first", "compliance", "evidence_validity_first", "evidence_validity",
     "parse_failures", "failed_rows", "violations", "calls", "forward_passes", "tokens", "tokens_per_answer",
-    "seconds_per_answer", "cost_usd", "cost_per_correct", "tokens_per_compliant", "interventions", "seconds", "latency",
+    "seconds_per_answer", "cost_usd", "cost_per_correct", "per_correct", "tokens_per_compliant", "interventions",
+    "seconds", "latency",
 }  # fmt: skip
 
 

@@ -96,7 +96,8 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         - `tokens_per_answer`, `tokens_per_compliant`: completion tokens per example, and per compliant example;
         - `seconds_per_answer`: mean seconds per example; `latency`: mean and 95th percentile of a call;
         - `cost_usd`: 0 for a local model, None where the price is unknown; `cost_per_correct`: per exact label, None
-          for free text and where no answer is correct.
+          for free text and where no answer is correct; `per_correct`: the same of all tokens, forward passes and
+          seconds.
     """
     used, failed_rows = usage(rows, lm), _count(row["failed"] for row in rows if row.get("failed"))
     tokens, cost_usd = used["tokens"], used["cost_usd"]
@@ -124,6 +125,7 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         "tokens_per_compliant": round(tokens["completion"] / compliant, 1) if compliant else None,
         "seconds_per_answer": round(sum(row["seconds"] for row in rows) / len(rows), 4),
         "cost_per_correct": None if cost_usd is None or not correct else round(cost_usd / correct, 6),
+        "per_correct": _per_correct(used, correct),
     }
 
 
@@ -241,6 +243,17 @@ def _share(rows: Sequence[Row], key: str) -> float | None:
 
 def _count(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(names))
+
+
+def _per_correct(used: Mapping[str, Any], correct: float) -> dict[str, float | None] | None:
+    if not correct:
+        return None
+    passes = used["forward_passes"]
+    return {
+        "tokens": round(sum(used["tokens"].values()) / correct, 1),
+        "forward_passes": None if passes is None else round(passes / correct, 1),
+        "seconds": round(used["seconds"] / correct, 4),
+    }
 
 
 def _correct(task: Task, rows: Sequence[Row]) -> float:

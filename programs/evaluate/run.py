@@ -21,6 +21,7 @@ from programs.runs.configs import EvaluateConfig
 from programs.runs.directory import SKIPPED_LATER, read_json
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
+from r2p_dspy.engines.connect import constrains
 
 
 class Evaluation(NamedTuple):
@@ -73,7 +74,7 @@ def evaluate(
     """
     started = time.monotonic() if started is None else started
     task, data = setup.task, setup.data.without(skipped)
-    judge, programs = judging.connected(task, config.judge), _programs(config, setup)
+    judge, programs = judging.connected(task, config.judge), _programs(config, setup, lm)
     identity = setup.identity(lm, judge) | {SKIPPED_LATER: [*skipped]}
     setup = replace(setup, data=data)
     calls = CallKeeping.of(config.calls, config.cache, output / "calls")
@@ -125,11 +126,11 @@ def _with_earlier_skips(config: EvaluateConfig, output: Path) -> tuple[EvaluateC
     return replace(config, data=replace(config.data, skip=first)), [row for row in later if row not in first]
 
 
-def _programs(config: EvaluateConfig, setup: Setup) -> dict[str, dspy.Module]:
+def _programs(config: EvaluateConfig, setup: Setup, lm: dspy.LM) -> dict[str, dspy.Module]:
     """The programs to measure, by name. All of them see the same items, apart from the controls."""
     settings, explicit = config.program.r2p, config.program.explicit
     if config.ablate:
-        programs = ablation(setup.program, setup.task) | setup.baselines(config.model)
+        programs = ablation(setup.program, setup.task, constrained=constrains(lm)) | setup.baselines(config.model)
     else:
         # Uncompiled R2P has its default settings, apart from those that the user gave.
         own = R2PConfig().model_copy(update={**explicit, "retriever": settings.retriever, "k": settings.k})

@@ -49,12 +49,12 @@ def _table(report: Report) -> Table:
         table.add_column(f"{name} (95 %)", justify="right", no_wrap=True)
     columns = ["compliance first/final", "evidence first/final", "unparsed", "calls", "tokens in/out", "seconds"]
     any_failed = any(entry["failed_rows"] for entry in report["programs"].values())
-    columns += ["failed"] * any_failed + ["tokens for a compliant answer"] * _ablated(report)
+    columns += ["failed"] * any_failed
+    columns += ["passes", "for a correct answer: tokens/passes/seconds"] if _ablated(report) else []
     for column in columns:
         table.add_column(column, justify="right")
     for name, entry in report["programs"].items():
         intervals = [*entry["metrics"].values(), *([judged[name]] if judged else [])]
-        per_compliant = entry["tokens_per_compliant"]
         table.add_row(
             name,
             *(escape(interval_text(interval)) for interval in intervals),
@@ -65,9 +65,19 @@ def _table(report: Report) -> Table:
             f"{entry['tokens']['prompt']}/{entry['tokens']['completion']}",
             f"{entry['seconds']:.0f}",
             *([str(sum(entry["failed_rows"].values()))] if any_failed else []),
-            *([f"{per_compliant:.0f}" if per_compliant else "–"] if _ablated(report) else []),
+            *([_count(entry["forward_passes"]), _per_correct(entry["per_correct"])] if _ablated(report) else []),
         )
     return table
+
+
+def _count(number: float | None) -> str:
+    return "–" if number is None else f"{number:.0f}"
+
+
+def _per_correct(costs: Mapping[str, float | None] | None) -> str:
+    if costs is None:
+        return "–"
+    return f"{_count(costs['tokens'])}/{_count(costs['forward_passes'])}/{costs['seconds']:.2f}"
 
 
 def _ablated(report: Report) -> bool:
