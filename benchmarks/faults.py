@@ -32,9 +32,9 @@ from benchmarks.answering import citing, write_rows
 from tests.faulty import FAULTS, FaultyServer
 
 DEADLINE, GRACE, MOST_MB = 8.0, 7.0, 600
-MIXED = tuple(f"20 % {fault}" for fault in ("hang", "500", "reset", "html", "endless"))
+MIXED = tuple(f"20 % {fault}" for fault in ("hang", "endless"))
 ROWS = {"predict": 150, "evaluate": 40, "compile": 24}
-_PATIENCE = 120.0  # seconds until a run is killed
+_PATIENCE = 240.0  # seconds until a run is killed
 _CHECKOUT = Path(__file__).parents[1]
 
 
