@@ -1,13 +1,15 @@
 """Runs commands against servers that fail: `python -m benchmarks.faults --threads 64 --commands predict`.
 
-Each run is a process of its own, with `--timeout 3`, whose server has one fault at every call. Rows of `20 % FAULT`
-have a server that answers the other calls, with `--max-failures 0.5` where the command has it. A run meets its bounds if
+Each run is a process of its own, whose server has one fault at every call. The server of `20 % hang` answers four of
+five calls, and `--max-failures 0.5` lets the run finish. A run meets its bounds if
 
-- it ends by itself, and never takes longer than the deadline and ten seconds without an answer of the server: from the
-  first request or the last answer to the next answer or the end of the process (column "silent");
-- it ends with exit code 2 and one line, or with 0 or 3, every row answered or failed with its reason, and without a
-  traceback;
-- its process never takes more than 600 MB (its peak resident memory).
+- it ends by itself, and is never longer without an answer of its server than the deadline and seven seconds: from the
+  first request, or an answer, to the next answer, or to the end of the process (column "silent"). The goal is ten
+  seconds; a second deadline, of eight, cannot hide in seven;
+- it ends with exit code 2 and one line that says why, or with 0 or 3 and every row answered or failed with its reason,
+  and without a traceback. While its server answers other calls, a run must not stop with 2, but for a compile that
+  has no dev example left which every candidate answered;
+- its process never has more than 600 MB in memory.
 
 The users are persona users (synthetic).
 """
@@ -31,8 +33,8 @@ import click
 from benchmarks.answering import citing, write_rows
 from tests.faulty import FAULTS, FaultyServer
 
-DEADLINE, GRACE, MOST_MB = 8.0, 7.0, 600
-MIXED = tuple(f"20 % {fault}" for fault in ("hang", "endless"))
+DEADLINE, GRACE, MOST_MB = 8.0, 7.0, 600  # seconds of `--timeout`, and beyond it
+MIXED = {"20 % hang": (5, "hang"), "2 % hang": (50, "hang"), "20 % endless": (5, "endless")}  # each so many calls
 ROWS = {"predict": 150, "evaluate": 40, "compile": 24}
 _PATIENCE = 240.0  # seconds until a run is killed
 _CHECKOUT = Path(__file__).parents[1]
@@ -42,11 +44,11 @@ class Clock:
     """The fault of each request of a server, and when requests came and answers went."""
 
     def __init__(self, fault: str) -> None:
-        self.share, self.fault = (5, fault.removeprefix("20 % ")) if fault in MIXED else (1, fault)
+        self.every, self.fault = MIXED.get(fault, (1, fault))
         self.moments = list[float]()  # of the first request, then of each answer
 
     def __call__(self, number: int) -> str:
-        fault = self.fault if number % self.share == self.share - 1 else ""
+        fault = self.fault if number % self.every == self.every - 1 else ""
         if not self.moments or not fault:
             self.moments.append(time.monotonic())
         return fault
@@ -68,12 +70,14 @@ class Ended:
     megabytes: float
 
 
-def run(command: str, fault: str, threads: int, folder: Path) -> Ended:
-    """Run a command in a process of its own against a server with a fault, and look at what it leaves."""
+def run(command: str, fault: str, threads: int, folder: Path, deadline: float = DEADLINE) -> Ended:
+    """Run a command in a process of its own against a server with a fault, and look at what it leaves in a folder."""
     clock = Clock(fault)
     with FaultyServer(clock, text=citing) as server, (folder / "log").open("wb") as log:
+        asked = ["--model", "openai/m", "--api-base", server.api_base, "--timeout", str(deadline)]
+        asked += ["--num-threads", str(threads)]
         process = subprocess.Popen(
-            line_of(command, fault, threads, folder, server.api_base), cwd=_CHECKOUT, stdout=log, stderr=log
+            [sys.executable, "cli.py", *line_of(command, fault, folder), *asked], cwd=_CHECKOUT, stdout=log, stderr=log
         )
         killer = threading.Timer(_PATIENCE, process.kill)
         killer.start()
@@ -85,21 +89,18 @@ def run(command: str, fault: str, threads: int, folder: Path) -> Ended:
         process.returncode = os.waitstatus_to_exitcode(status)
     outcome, flaws = judge(command, fault, process.returncode, folder)
     silent, megabytes = clock.silent(end), usage.ru_maxrss / 1e3
-    flaws += [f"silent for {silent:.0f} s"] * (silent > DEADLINE + GRACE)
+    flaws += [f"silent for {silent:.0f} s"] * (silent > deadline + GRACE)
     flaws += [f"{megabytes:.0f} MB"] * (megabytes > MOST_MB)
     return Ended(process.returncode, outcome, tuple(flaws), end - began, silent, megabytes)
 
 
-def line_of(command: str, fault: str, threads: int, folder: Path, api_base: str) -> list[str]:
-    """The command line of a run in a folder."""
-    own = ["--limit", str(ROWS[command]), "--output", str(folder / "run")]
+def line_of(command: str, fault: str, folder: Path) -> list[str]:
+    """A command with its rows and its results in a folder."""
     if command == "predict":
         rows = write_rows(folder / "users.jsonl", ROWS[command])
-        own = ["--input", str(rows), "--output", str(folder / "answers.jsonl")]
-    elif fault in MIXED:
-        own += ["--max-failures", "0.5"]
-    model = ["--model", "openai/m", "--api-base", api_base, "--timeout", f"{DEADLINE:g}", "--num-threads", str(threads)]
-    return [sys.executable, "cli.py", command, *own, *model]
+        return [command, "--input", str(rows), "--output", str(folder / "answers.jsonl")]
+    share = ["--max-failures", "0.5"] if fault in MIXED else []
+    return [command, "--limit", str(ROWS[command]), "--output", str(folder / "run"), *share]
 
 
 def judge(command: str, fault: str, code: int, folder: Path) -> tuple[str, list[str]]:
@@ -108,7 +109,10 @@ def judge(command: str, fault: str, code: int, folder: Path) -> tuple[str, list[
     flaws = ["a traceback"] * ("Traceback" in said)
     if code == 2:
         errors = [line for line in said.splitlines() if line.startswith("Error: ")]
-        flaws += ["no line that says why"] * (len(errors) != 1) + ["it stopped"] * (fault in MIXED)
+        flaws += ["no line that says why"] * (len(errors) != 1)
+        # If a fifth of the calls fails, there may be no dev example left on which a compile can compare all candidates.
+        if fault in MIXED and not (command == "compile" and "--resume" in said):
+            flaws.append("it stopped")
         return errors[-1] if errors else "", flaws
     if code not in (0, 3):
         return said[-200:], [*flaws, f"exit code {code}"]
@@ -137,15 +141,16 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def campaign(faults: Sequence[str], commands: Sequence[str], threads: Sequence[int]) -> Iterator[tuple[str, bool]]:
-    """Run every command against every fault; a line of the table for each, and whether it met its bounds."""
-    yield f"{'fault':<16} {'command':<8} threads  exit  seconds  silent   MB           outcome", True
+def campaign(
+    faults: Sequence[str], commands: Sequence[str], threads: Sequence[int], deadline: float = DEADLINE
+) -> Iterator[tuple[str, Ended]]:
+    """Run every command against every fault; a line of the table for each, and how it ended."""
     for fault, command, count in itertools.product(faults, commands, threads):
         with tempfile.TemporaryDirectory() as folder:
-            ended = run(command, fault, count, Path(folder))
+            ended = run(command, fault, count, Path(folder), deadline)
         verdict = f"MISSED ({', '.join(ended.flaws)})" if ended.flaws else "met"
         figures = f"{ended.code:>5} {ended.seconds:>8.1f} {ended.silent:>7.1f} {ended.megabytes:>4.0f}"
-        yield f"{fault:<16} {command:<8} {count:>7} {figures}  {verdict:<10} {ended.outcome[:150]}", not ended.flaws
+        yield f"{fault:<12} {command:<8} {count:>7} {figures}  {verdict:<6}  {ended.outcome[:120]}", ended
 
 
 def _choice(names: Sequence[str]) -> Any:
@@ -162,14 +167,19 @@ def _choice(names: Sequence[str]) -> Any:
 @click.option("--threads", default="16,64", show_default=True, metavar="N,…")
 @click.option("--commands", **_choice(tuple(ROWS)))
 @click.option("--faults", **_choice((*FAULTS, *MIXED)))
-def main(threads: str, commands: list[str], faults: list[str]) -> None:
-    began, runs = time.monotonic(), list[bool]()
-    for line, met in campaign(faults, commands, [int(count) for count in threads.split(",")]):
+@click.option("--timeout", default=DEADLINE, show_default=True, metavar="SECONDS", help="The deadline of each call.")
+def main(threads: str, commands: list[str], faults: list[str], timeout: float) -> None:
+    began, runs = time.monotonic(), list[Ended]()
+    click.echo(f"{'fault':<12} {'command':<8} threads  exit  seconds  silent   MB  bounds  outcome")
+    for line, ended in campaign(faults, commands, [int(count) for count in threads.split(",")], timeout):
         click.echo(line)
-        runs.append(met)
-    missed = runs.count(False)
-    minutes = (time.monotonic() - began) / 60
-    click.echo(f"{'MISSED' if missed else 'met   '} {len(runs) - 1} runs in {minutes:.1f} min, {missed} missed their bounds")
+        runs.append(ended)
+    missed = sum(bool(ended.flaws) for ended in runs)
+    most = f"{max(ended.silent for ended in runs):.1f} s silent, {max(ended.megabytes for ended in runs):.0f} MB"
+    click.echo(
+        f"{'MISSED' if missed else 'met   '} {len(runs)} runs in {(time.monotonic() - began) / 60:.1f} min, "
+        f"{missed} missed a bound; at most {most}"
+    )
     sys.exit(bool(missed))
 
 
