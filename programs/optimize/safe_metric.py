@@ -7,12 +7,14 @@ from typing import Any
 
 import dspy
 from dspy.utils.callback import BaseCallback
+from dspy.utils.exceptions import AdapterParseError
 
 from programs.calls.failures import failure_of
 from programs.calls.patience import RunStopped
 from r2p_dspy import R2P
 from r2p_dspy.errors import ConfigError, R2PError
 
+_OF_ANSWER = (AdapterParseError, RecursionError)  # what cannot be read, such as "[" a thousand times
 _MOST_FAULTS = 10  # of the program's own code; DSPy counts failures of the server too, and gives up at as many
 
 
@@ -104,7 +106,7 @@ class FailureCounter(BaseCallback):
                 self._failed.add(question)
             else:
                 self.count += 1
-            if failure is None:
+            if failure is None and isinstance(exception, Exception) and not isinstance(exception, _OF_ANSWER):
                 self.faults += 1
                 self.first_fault = self.first_fault or exception
             if scope == "run":
