@@ -20,7 +20,7 @@ _FIRST = 100  # the share of fewer calls says nothing, so it is that of so many
 _IN_A_ROW = 5  # failures of calls during which no call was answered: the server is gone
 _SILENT = ("timeout", "connection")  # what a server that is not there answers
 _STOPPING = ("auth", "billing", "model")  # no later call can succeed
-LAST_SECONDS = 5.0  # that calls in flight have when a run ends because calls fail
+LAST_SECONDS = 3.0  # that calls in flight have when a run ends because calls fail
 
 
 class RunStopped(BaseException):

@@ -47,7 +47,7 @@ def open_calls(
 ) -> Iterator[tuple[UsageLimiter, CallCache | None]]:
     """Open a run's call cache, or none, and the limiter of its calls. When the block ends, calls under way are kept.
 
-    If it ends because calls fail, those of a served model that take five seconds more are given up.
+    If it ends because calls fail, those of a served model that take three seconds more are given up.
 
     Args:
         calls: how calls are kept.

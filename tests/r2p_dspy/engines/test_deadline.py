@@ -167,7 +167,7 @@ class TestDeadline:
         with FaultyServer("hang") as server, deadline.until(began + 0.3), deadline.until(None):
             with deadline.until(began + 60), pytest.raises(LMTimeoutError, match="within 30 s"):
                 served(server, timeout=30)("2 + 2?")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
     def test_plain_predict_has_it(self):
         with FaultyServer("hang") as server, dspy.context(lm=served(server, timeout=0.5)):
