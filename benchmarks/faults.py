@@ -34,7 +34,8 @@ from benchmarks.answering import citing, write_rows
 from tests.faulty import FAULTS, FaultyServer
 
 DEADLINE, MOST_MB = 8.0, 600
-MIXED = {"20 % hang": (5, "hang"), "2 % hang": (50, "hang"), "20 % endless": (5, "endless")}  # the n-th calls, and their fault
+# Every n-th call has the fault.
+MIXED = {"20 % hang": (5, "hang"), "2 % hang": (50, "hang"), "20 % endless": (5, "endless")}
 ROWS = {"predict": 150, "evaluate": 40, "compile": 24}
 _PATIENCE = 240.0  # seconds until a run is killed
 _CHECKOUT = Path(__file__).parents[1]

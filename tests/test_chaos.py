@@ -23,9 +23,9 @@ def users(tmp_path_factory):
     return write_rows(tmp_path_factory.mktemp("users") / "users.jsonl", 20)
 
 
-def invoke(command, server, folder, *options):
+def invoke(command, server, folder, *options, timeout=DEADLINE):
     """The exit code of a command in this process, its last line, and the seconds that it took."""
-    model = ["--model", "openai/m", "--api-base", server.api_base, "--timeout", str(DEADLINE), "--num-threads", "16"]
+    model = ["--model", "openai/m", "--api-base", server.api_base, "--timeout", str(timeout), "--num-threads", "16"]
     began = time.monotonic()
     result = CliRunner().invoke(cli.cli, [command, *options, *model, "--output", str(folder / "out.jsonl")])
     assert "Traceback" not in result.output
@@ -42,7 +42,7 @@ def test_predict_ends_in_time_if_its_server_fails_every_call(fault, users, tmp_p
 
 def test_rows_fail_with_the_words_of_a_server_that_refuses_every_call(users, tmp_path):
     with FaultyServer("400") as server:
-        code, said, _ = invoke("predict", server, tmp_path, "--input", str(users))
+        code, said, _ = invoke("predict", server, tmp_path, "--input", str(users), timeout=60)
     failed = [json.loads(line) for line in (tmp_path / "out.failed.jsonl").read_text().splitlines()]
     assert code == FAILED and "20 failed" in said
     assert len(failed) == 20 and all("refused with 400" in row["error"] for row in failed)
@@ -58,7 +58,7 @@ def test_evaluate_and_compile_end_in_time_if_their_server_hangs(command, options
 
 def test_rows_fail_and_the_run_goes_on_if_a_fifth_of_the_calls_hangs(tmp_path):
     with FaultyServer(lambda number: "hang" if number % 5 == 4 else "", text=citing) as server:
-        code, said, _ = invoke("evaluate", server, tmp_path, "--limit", "20", "--max-failures", "0.5")
+        code, said, _ = invoke("evaluate", server, tmp_path, "--limit", "20", "--max-failures", "0.5", timeout=2)
     assert code == FAILED and "rows failed" in said
     report = json.loads((tmp_path / "out.jsonl/report.json").read_text())
     failed = sum(sum(program["failed_rows"].values()) for program in report["programs"].values())
