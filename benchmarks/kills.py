@@ -29,17 +29,19 @@ from benchmarks.overhead import _ANSWER
 from programs.data.personas import films
 from programs.data.personas.world import draw, lamp_files
 from programs.tasks import lamp2
+from r2p_dspy.files import digest
 from tests.faulty import FaultyServer
 
-THREADS = 8
+THREADS, CANDIDATES = 8, 3
 SECONDS = 0.05  # until the server answers
 OPTIONS = {  # what makes a command long enough to be killed within, and short enough to be killed often
     "predict": [],
     "evaluate": ["--limit", "40"],
     "compile": ["--limit", "24"],
-    "finetune": "--method sft --users 60 --limit 8 --batch 4 --every 3 --tokens 64".split(),
+    "finetune": f"--method sft --candidates {CANDIDATES} --limit 8 --batch 1 --every 2 --tokens 48".split(),
 }
 _ROWS = 150  # of the input of `predict`
+_USERS = 10  # for `finetune` to report on, and to train on
 _ITEM = re.compile(r'^\{"item": "1".*$', re.MULTILINE)
 _CLOCK = ("seconds", "latency", "seconds_per_answer")  # what time decides, in rows and in reports
 _FINE = (0, 3)  # exit codes of a run that has ended: done, and done with failed rows
@@ -60,7 +62,7 @@ class Command:
     Args:
         name: of the command.
         folder: an empty one, for its output and its log.
-        source: the input of `predict`.
+        source: the input of `predict`, and the data of `finetune`: of the persona world it takes more than is needed.
         api_base: the address of the server.
         options: of the command.
     """
@@ -69,7 +71,7 @@ class Command:
         self.name, self.folder = name, folder
         self.output = folder / ("answers.jsonl" if name == "predict" else "run")
         self._record = folder / ("answers.run.json" if name == "predict" else "run/config.json")
-        given = ["--input", str(source), *options] if name == "predict" else options
+        given = {"predict": ["--input", str(source)], "finetune": ["--data", str(source)]}.get(name, []) + options
         served = ["--model", "openai/m", "--api-base", api_base, "--lm", "num_retries=0"]
         own = ["--num-threads", str(THREADS), "--output", str(self.output)]
         self.line = [sys.executable, "cli.py", name, *given, *served, *own]
@@ -95,7 +97,8 @@ class Command:
         if self.name == "compile":
             return report["programs"], json.loads((self.output / "program.json").read_text())["predictors"]
         if self.name == "finetune":
-            return report["tasks"], report["trainings"], report["kept"]
+            weights = digest(self.output / "model" / "model.safetensors")
+            return report["tasks"], report["trainings"], report["kept"], weights
         return report["programs"], report["differences"]
 
     def answered(self) -> set[str]:
@@ -114,6 +117,16 @@ def input_rows(count: int, path: Path) -> Path:
     """Write an input of `predict`."""
     rows = lamp_files(lamp2.TASK, draw(films.case, "train", count))[0]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def lamp_directory(count: int, path: Path) -> Path:
+    """Write the files of LaMP that hold twice so many users to train on as to report on."""
+    path.mkdir()
+    for split, role, users in (("train", "train", 2 * count), ("dev", "test", count)):
+        files = lamp_files(lamp2.TASK, draw(films.case, role, users))
+        for kind, content in zip(("questions", "outputs"), files, strict=True):
+            (path / f"{split}_{kind}.json").write_text(json.dumps(content))
     return path
 
 
@@ -158,8 +171,12 @@ class Campaign:
 
     def __init__(self, name: str, options: list[str], server: FaultyServer, draws: random.Random, rows: int = _ROWS):
         self._name, self._options, self._server, self._draws = name, options, server, draws
+        self.in_flight = THREADS * (CANDIDATES if name == "finetune" else 1)  # candidates are sampled side by side
         self._folder = Path(tempfile.mkdtemp(prefix="kills-"))
-        self._source = input_rows(rows, self._folder / "rows.jsonl")
+        if name == "finetune":
+            self._source = lamp_directory(_USERS, self._folder / "lamp")
+        else:
+            self._source = input_rows(rows, self._folder / "rows.jsonl")
         self.tally = Tally()
         began, command = time.monotonic(), self._command()
         self._check(command, command.start().wait())
@@ -181,7 +198,7 @@ class Campaign:
             in_run, different = self.tally.kills - before, command.results() != self._wanted
             self.tally.runs += 1
             self.tally.again += again
-            self.tally.excess += again > in_run * THREADS
+            self.tally.excess += again > in_run * self.in_flight
             self.tally.most = max(self.tally.most, again / max(in_run, 1))
             self.tally.different += different
             self.tally.lost += (lost := len(kept - command.answered()))
@@ -255,7 +272,7 @@ def main(campaigns: tuple[str, ...], seed: int, verbose: bool) -> None:
             f"{campaign.takes:.0f} s, {took:.0f} s in all\n"
             f"       results that differ: {tally.different}; answered rows lost: {tally.lost}\n"
             f"       requests sent again: {tally.again}, at most {tally.most:.1f} for each kill of a run "
-            f"({THREADS} are in flight)"
+            f"({campaign.in_flight} are in flight)"
         )
 
 
