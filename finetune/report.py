@@ -123,7 +123,7 @@ def make_report(
 def outcomes(traces: Sequence[Row]) -> dict[str, dict[str, int]]:
     """What became of the teacher's answers for training users, see `traces.ask_teacher`."""
     answered = Counter(row["refused"] or "good" for row in traces if not row.get("failed"))
-    return {"rows": dict(answered), "failed_rows": dict(Counter(row["failed"] for row in traces if row.get("failed")))}
+    return {"rows": dict(answered), "failed_rows": reports.failures(traces)}
 
 
 def per_answer(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
