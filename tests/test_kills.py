@@ -1,4 +1,4 @@
-"""Kills at random moments, in short: nothing that is paid for is lost, and the results are those of a run without kills.
+"""Kills at random moments, in short: nothing that is paid for is lost, and the results are those of a whole run.
 
 `python -m benchmarks.kills` is the whole campaign.
 """

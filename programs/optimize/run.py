@@ -21,11 +21,11 @@ from programs.optimize.compiling import compile_program, composite, parse_weight
 from programs.optimize.estimate import actual, estimate, in_words, usage_of_rows
 from programs.optimize.optimizers import MIN_TRAIN, check_optimizer, program_runs
 from programs.optimize.trials import TrialRow
-from programs.optimize.tuning_run import compared, run_tuning, trial_rows
+from programs.optimize.tuning_run import compared, run_tuning, trial_files, trial_rows
 from programs.runs.active import open_run
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import CompileConfig
-from programs.runs.directory import SKIPPED_LATER, Run, read_json, write_json
+from programs.runs.directory import SKIPPED_LATER, Rows, Run, read_json, write_json
 from programs.runs.model import ModelConfig
 from programs.runs.provenance import complete, provenance
 from programs.runs.reporter import Reporter
@@ -165,7 +165,7 @@ def _compile_and_measure(
 
 def _planned_rows(directory: Run) -> list[dict[str, Any]]:
     """The rows of all that the plan covers: trials of `--tune`, and what was measured of the programs they led to."""
-    trials = trial_rows(directory.path).values()
+    trials = [Rows(path) for path in trial_files(directory.path)]
     return [row for rows in (*trials, directory.rows("tuned"), directory.rows("compiled")) for row in rows]
 
 

@@ -85,8 +85,12 @@ def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, An
 
 def trial_rows(directory: Path) -> dict[str, list[TrialRow]]:
     """The rows of all trials in a run's directory, the latest of each example, by the trial's name."""
-    files = sorted((directory / "results").glob(f"{_TRIAL}*.jsonl"))
-    return {file.stem: [*{row["id"]: row for row in Rows(file)}.values()] for file in files}
+    return {file.stem: [*{row["id"]: row for row in Rows(file)}.values()] for file in trial_files(directory)}
+
+
+def trial_files(directory: Path) -> list[Path]:
+    """The files of all trials' rows in a run's directory."""
+    return sorted((directory / "results").glob(f"{_TRIAL}*.jsonl"))
 
 
 def summarize(tuning: Tuning) -> dict[str, Any]:
