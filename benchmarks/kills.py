@@ -165,6 +165,12 @@ class Campaign:
         draws: decide the moments.
         rows: of the input of `predict`.
 
+    Attributes:
+        folder: where all runs are.
+        in_flight: the most calls at a time.
+        takes: seconds of the undisturbed run.
+        tally: what is known so far.
+
     Raises:
         RuntimeError: for a command that fails, undisturbed or resumed.
     """
@@ -172,11 +178,11 @@ class Campaign:
     def __init__(self, name: str, options: list[str], server: FaultyServer, draws: random.Random, rows: int = _ROWS):
         self._name, self._options, self._server, self._draws = name, options, server, draws
         self.in_flight = THREADS * (CANDIDATES if name == "finetune" else 1)  # candidates are sampled side by side
-        self._folder = Path(tempfile.mkdtemp(prefix="kills-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="kills-"))
         if name == "finetune":
-            self._source = lamp_directory(_USERS, self._folder / "lamp")
+            self._source = lamp_directory(_USERS, self.folder / "lamp")
         else:
-            self._source = input_rows(rows, self._folder / "rows.jsonl")
+            self._source = input_rows(rows, self.folder / "rows.jsonl")
         self.tally = Tally()
         began, command = time.monotonic(), self._command()
         self._check(command, command.start().wait())
@@ -207,10 +213,9 @@ class Campaign:
             yield self.tally
 
     def close(self) -> None:
-        """Remove the files of all runs but of those that differ."""
-        for path in self._folder.iterdir():
-            if path.is_file() or self.tally.met:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        """Remove all files, unless the goal is missed: then the runs that differ are left to look at."""
+        if self.tally.met:
+            shutil.rmtree(self.folder)
 
     def _is_killed(self, command: Command, since: int, kills: int, by_clock: float) -> bool:
         """Start the command, and kill it if it has not ended before; the last runs are left alone."""
@@ -239,7 +244,7 @@ class Campaign:
         return lambda: len(self._server.requests) >= count
 
     def _command(self) -> Command:
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
         return Command(self._name, folder, self._source, self._server.api_base, self._options)
 
     def _requests(self, since: int) -> Counter[str]:
@@ -266,7 +271,7 @@ def main(campaigns: tuple[str, ...], seed: int, verbose: bool) -> None:
                     click.echo(f"{time.monotonic() - began:6.0f} s {tally}")
         tally, took = campaign.tally, time.monotonic() - began
         campaign.close()
-        goal = "met   " if tally.met else "MISSED"
+        goal = "met   " if tally.met else f"MISSED (see {campaign.folder})"
         click.echo(
             f"{goal} {name}: {tally.kills} kills ({tally.amid} amid calls) in {tally.runs} runs of "
             f"{campaign.takes:.0f} s, {took:.0f} s in all\n"
