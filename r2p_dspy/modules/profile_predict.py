@@ -98,6 +98,8 @@ class ProfilePredict(dspy.Predict):
         """
         if not (isinstance(demos := state["demos"], list) and all(isinstance(demo, Mapping) for demo in demos)):
             raise TypeError("demos are no list of dicts")
+        for demo in demos:
+            Profile.of(demo.get(self.profile))  # raises now, not at the first call
         known = {name: state[name] for name in _STATE if name in state}
         if (lm := state.get("lm")) and not allow_unsafe_lm_state:
             _log.warning("the state's language model is left out; bind one, or pass allow_unsafe_lm_state=True")
