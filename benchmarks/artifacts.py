@@ -38,7 +38,17 @@ from programs.data.dataset import personas
 from programs.tasks import TASKS
 from programs.tasks.program import R2PConfig, build
 from programs.ui.show import compare, describe
-from r2p_dspy import R2P, All, ArtifactError, AssertionFailed, ConfigError, Profile, load_program, read_artifact, redacted
+from r2p_dspy import (
+    R2P,
+    All,
+    ArtifactError,
+    AssertionFailed,
+    ConfigError,
+    Profile,
+    load_program,
+    read_artifact,
+    redacted,
+)
 from r2p_dspy import save_program as save
 from tests.scripted import STAGES, ScriptedEngine, written
 
@@ -52,7 +62,9 @@ _LONGEST = 1200  # characters of a message
 _ROOT = Path(__file__).parents[1]
 _ZIP = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"  # which Python looks for, and is not there
 _STDLIB = Path(sysconfig.get_path("stdlib"))
-_READABLE = tuple(map(str, (_ROOT, _STDLIB, _STDLIB.with_name(_ZIP), sysconfig.get_path("purelib"), "/usr/share/zoneinfo")))
+_READABLE = tuple(
+    map(str, (_ROOT, _STDLIB, _STDLIB.with_name(_ZIP), sysconfig.get_path("purelib"), "/usr/share/zoneinfo"))
+)
 _NEVER = (
     "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "subprocess.Popen", "os.system", "os.exec",
     "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.chdir",
@@ -148,7 +160,9 @@ def seeds() -> dict[str, Seed]:
         "brief": {"template": "brief"},
     }.items():
         program = build(TASKS["lamp2"], R2PConfig.model_validate(settings))
-        program.reason.demos = [dspy.Example(**{key: demo[key] for key in program.reason.signature.fields if key in demo})]
+        program.reason.demos = [
+            dspy.Example(**{key: demo[key] for key in program.reason.signature.fields if key in demo})
+        ]
         made[name] = replace(film, content=_saved(program, task="lamp2", settings=settings))
     program = programs.load("lamp2")
     program.reason.demos = [dspy.Example(**demo)]
@@ -274,15 +288,11 @@ def campaign(
     mimetypes.init()
     results, known, root = Results(), seeds(), Path(tempfile.mkdtemp())
     content = {name: each.content for name, each in known.items()}
-    for name, each in known.items():  # what is imported at first use is imported now
-        for adapter in ADAPTERS:
-            path = root / "program.json"
-            path.write_bytes(content[name])
-            use(each, path, adapter)
-            for text in (b"{", content[name].replace(b'"2', b'"3')):
-                path.write_bytes(text)
-                with suppress(Exception):
-                    use(each, path, adapter)
+    for number, (name, each) in enumerate(known.items()):  # what is imported at first use is imported now
+        for text in (content[name], b"{", content[name].replace(b'"2', b'"3')):
+            path = _write(text, root)
+            with suppress(ValueError, ArtifactError):
+                use(each, path, [*ADAPTERS][number % len(ADAPTERS)])
     tasks = itertools.chain(_mutated(mutated, seed, content), _crafted(hand_made, content, root / "taken"))
     for number, (words, name, make) in enumerate(tasks):
         if number % part[1] != part[0]:

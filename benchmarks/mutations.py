@@ -84,7 +84,9 @@ def _damaged_bytes(content: bytes, draw: random.Random) -> bytes:
             case 4:
                 damaged[at:at] = draw.randbytes(min(length, 100))
             case _:
-                damaged[at : at + 1] = draw.choice([b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\0", b"\xff", b"9"])
+                damaged[at : at + 1] = draw.choice(
+                    [b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\0", b"\xff", b"9"]
+                )
     text = bytes(damaged)
     match draw.randrange(40):
         case 0:
@@ -182,7 +184,7 @@ def _settings() -> Iterator[tuple[str, tuple[tuple[Any, ...], Any]]]:
             "dense:/etc", "dense:../../x", "dense:", "dense", "google", "bm25:x", "", "b" * 1_000_000, "bm25\x1b[2J", "BM25", 4, None,
         ],
         "k": [-1, 10**9, 10**400, "4", 4.0, True, [4]],
-        "candidates": [0, 101, 10**9, -(10**400), "3", 100],
+        "candidates": [0, 101, 10**9, -(10**400), "3", 10],
         "reconcile": ["eval", "synthesis", "x" * 1_000_000, ["vote"]],
         "template": ["../../etc/passwd", "__import__('os')", "x" * 1_000_000, "full\n\x1b[2J", None],
         "carrier": ["file", "thinking", 1],
@@ -221,11 +223,21 @@ def _contents(data: Any) -> Iterator[tuple[str, tuple[tuple[Any, ...], Any]]]:
     yield "another kind", (("kind",), "k" * 1_000_000)
     yield "a field of a million characters", ((*reason, "inputs", "f" * 1_000_000), "x")
     yield "a demo's label of a megabyte", ((*demo, "tag"), "romance" * 150_000)
-    yield "a demo of other fields", (demo, {"__class__": "x", "lm": {"api_base": NOWHERE}, "signature": {}, "tag": "romance"})
+    yield (
+        "a demo of other fields",
+        (demo, {"__class__": "x", "lm": {"api_base": NOWHERE}, "signature": {}, "tag": "romance"}),
+    )
 
 
 def _states() -> Iterator[tuple[str, tuple[tuple[Any, ...], Any]]]:
-    lm = {"model": "openai/x", "model_type": "chat", "temperature": 0, "max_tokens": 9, "cache": False, "num_retries": 0}
+    lm = {
+        "model": "openai/x",
+        "model_type": "chat",
+        "temperature": 0,
+        "max_tokens": 9,
+        "cache": False,
+        "num_retries": 0,
+    }
     reason = ("reason",)
     yield "DSPy's state as it is", (("metadata", "more"), 1)
     yield "a config with an address", ((*reason, "config"), {"api_base": NOWHERE, "api_key": "x"})

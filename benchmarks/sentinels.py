@@ -136,7 +136,16 @@ def campaign(run: Run, commands: list[str], replies: list[str], folder: Path) ->
         os.chdir(here)
         try:
             with Endpoint(REPLIES[reply]) as endpoint:
-                asked = ["--model", "openai/m", "--api-base", endpoint.api_base, "--num-threads", "2", "--lm", "num_retries=0"]
+                asked = [
+                    "--model",
+                    "openai/m",
+                    "--api-base",
+                    endpoint.api_base,
+                    "--num-threads",
+                    "2",
+                    "--lm",
+                    "num_retries=0",
+                ]
                 output = run([*COMMANDS[command], *asked])
         finally:
             os.chdir(before)
