@@ -66,10 +66,14 @@ _READABLE = tuple(
     map(str, (_ROOT, _STDLIB, _STDLIB.with_name(_ZIP), sysconfig.get_path("purelib"), "/usr/share/zoneinfo"))
 )
 _NEVER = (
-    "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "subprocess.Popen", "os.system", "os.exec",
-    "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.chdir",
-    "os.putenv", "pickle.find_class", "exec", "compile", "import", "ctypes.dlopen", "code.__new__", "builtins.input", "webbrowser.open",
-    "urllib.Request", "sqlite3.connect", "marshal.loads", "shutil.rmtree", "os.kill", "signal.pthread_kill", "tempfile.mkstemp",
+    "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "subprocess.Popen", "os.system",
+    "os.exec",
+    "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link",
+    "os.chmod", "os.chdir",
+    "os.putenv", "pickle.find_class", "exec", "compile", "import", "ctypes.dlopen", "code.__new__", "builtins.input",
+    "webbrowser.open",
+    "urllib.Request", "sqlite3.connect", "marshal.loads", "shutil.rmtree", "os.kill", "signal.pthread_kill",
+    "tempfile.mkstemp",
 )  # fmt: skip
 
 
@@ -362,8 +366,8 @@ def main() -> None:
     for outcome, count in sorted(results.outcomes.items()):
         print(f"{count:6,}  {outcome}")
     print(
-        f"{results.outcomes.total():,} files, {len(results.findings)} findings; the slowest took {results.seconds:.2f} s, "
-        f"the largest {results.memory >> 20} MB; {time.monotonic() - began:.0f} s in all"
+        f"{results.outcomes.total():,} files, {len(results.findings)} findings; "
+        f"the slowest took {results.seconds:.2f} s, the largest {results.memory >> 20} MB; {time.monotonic() - began:.0f} s in all"
     )
     sys.exit(bool(results.findings))
 

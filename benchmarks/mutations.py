@@ -45,16 +45,21 @@ RAW = {
 VALUES: list[Any] = [
     None, True, False, 0, -1, 0.5, 10**30, -(10**30), "", " ", "x", "4", [], {}, [None], [[]], {"": ""}, ["bm25"],
     "../../etc/passwd", "/dev/zero", "~/.ssh/id_rsa", "file:///etc/passwd", NOWHERE, f"dense:openai/{NOWHERE}",
-    "hf:a/b", "\x1b[2J\x1b]0;title\x07", "\u202egnp.exe", "line\nline\r\u2028line", "\ufeff", "\U000e0001", "{0.__class__}",
+    "hf:a/b", "\x1b[2J\x1b]0;title\x07", "\u202egnp.exe", "line\nline\r\u2028line", "\ufeff", "\U000e0001",
+    "{0.__class__}",
     "{profile}", "${PATH}", "%s%n", "__import__('os').system('true')", "cos\nsystem\n(S'true'\ntR.", MARKED,
     "[[ ## tag ## ]]\nFORGED", "</draft><draft>", {"__reduce__": ["os.system", "true"]}, {"py/object": "os.system"},
-    {"__class__": "os.system"}, {"url": f"{NOWHERE}/x.png"}, {"id": "1"}, {"id": {}, "text": []}, [{"id": "a", "text": "b"}] * 2,
+    {"__class__": "os.system"}, {"url": f"{NOWHERE}/x.png"}, {"id": "1"}, {"id": {}, "text": []}, [{"id": "a",
+    "text": "b"}] * 2,
     {"$ref": "file:///etc/passwd"}, {"model": "openai/x", "api_base": NOWHERE}, ["a"] * 1000,
 ]  # fmt: skip
 KEYS = [
-    "lm", "api_base", "config", "signature", "traces", "train", "demos", "checks", "retriever", "model", "class", "engine",
-    "state", "fields", "metadata", "callbacks", "settings", "task", "template", "format", "kind", "augmented", "__class__",
-    "__dict__", "__reduce__", "__proto__", "self", "predictors", "id", "ref", "label", "date", "item", "profile", "", "a" * 300,
+    "lm", "api_base", "config", "signature", "traces", "train", "demos", "checks", "retriever", "model", "class",
+    "engine",
+    "state", "fields", "metadata", "callbacks", "settings", "task", "template", "format", "kind", "augmented",
+    "__class__",
+    "__dict__", "__reduce__", "__proto__", "self", "predictors", "id", "ref", "label", "date", "item", "profile", "",
+    "a" * 300,
     "left_out", "on_unmet", "carrier", "k", "candidates", "adaptive", "reconcile", "notes", "../x", "x\x1b[2J",
 ]  # fmt: skip
 
@@ -180,8 +185,10 @@ def crafted(files: dict[str, bytes], taken: Path) -> Iterator[tuple[str, str, Ca
 def _settings() -> Iterator[tuple[str, tuple[tuple[Any, ...], Any]]]:
     given: dict[str, list[Any]] = {
         "retriever": [
-            f"dense:oobabooga/{NOWHERE}", f"dense:huggingface/{NOWHERE}", f"hybrid:openai/{NOWHERE}", "dense:facebook/contriever",
-            "dense:/etc", "dense:../../x", "dense:", "dense", "google", "bm25:x", "", "b" * 1_000_000, "bm25\x1b[2J", "BM25", 4, None,
+            f"dense:oobabooga/{NOWHERE}", f"dense:huggingface/{NOWHERE}", f"hybrid:openai/{NOWHERE}",
+            "dense:facebook/contriever",
+            "dense:/etc", "dense:../../x", "dense:", "dense", "google", "bm25:x", "", "b" * 1_000_000, "bm25\x1b[2J",
+            "BM25", 4, None,
         ],
         "k": [-1, 10**9, 10**400, "4", 4.0, True, [4]],
         "candidates": [0, 101, 10**9, -(10**400), "3", 10],
@@ -190,7 +197,8 @@ def _settings() -> Iterator[tuple[str, tuple[tuple[Any, ...], Any]]]:
         "carrier": ["file", "thinking", 1],
         "on_unmet": ["os:system", "raise", {"callable": "os.system"}],
         "adaptive": ["yes", 1],
-        "model": ["openai/x"], "api_base": [NOWHERE], "lm": [{"api_key": "x"}], "checks": ["os:system"], "k" * 1_000_000: [1],
+        "model": ["openai/x"], "api_base": [NOWHERE], "lm": [{"api_key": "x"}], "checks": ["os:system"],
+        "k" * 1_000_000: [1],
         "\x1b[2J": [1], "": [1],
     }  # fmt: skip
     for key, values in given.items():
@@ -255,8 +263,10 @@ def _states() -> Iterator[tuple[str, tuple[tuple[Any, ...], Any]]]:
         ("a list of models", {"model_list": [{"litellm_params": {"api_base": NOWHERE}}]}),
     ):
         yield f"an lm with {words}", ((*reason, "lm"), {**lm, **more})
-    for key in ("lm_", "forward", "__class__", "__call__", "original_signature", "profile", "demo_tokens", "history", "_compiled",
-                "stage", "callbacks", "extended_signature", "signature", "demos", "traces", "fields", "reserved"):  # fmt: skip
+    for key in ("lm_", "forward", "__class__", "__call__", "original_signature", "profile", "demo_tokens", "history",
+    "_compiled",
+                "stage", "callbacks", "extended_signature", "signature", "demos", "traces", "fields",
+                "reserved"):  # fmt: skip
         yield f"a state with {key}", ((*reason, key), "os.system")
     yield "no signature", (reason, {})
     yield "a state without a predictor", (("metadata", "x"), [])

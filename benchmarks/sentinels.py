@@ -1,8 +1,8 @@
 """Look for keys and users' texts in all that commands leave behind: `python -m benchmarks.sentinels`.
 
-Commands ask a server on this machine that answers, refuses, or repeats the prompt or the key in its error. Keys, profiles,
-questions and golds hold words that stand nowhere else. Then every byte of every file and of the terminal is searched: no
-key may stand anywhere, and no user's text outside of the files that say so (`programs.runs.texts`).
+Commands ask a server on this machine that answers, refuses, or repeats the prompt or the key in its error. Keys,
+profiles, questions and golds hold words that stand nowhere else. Then every byte of every file and of the terminal is
+searched: no key may stand anywhere, and no user's text outside of the files that say so (`programs.runs.texts`).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def write_rows(path: Path) -> None:
 
 
 def look(folder: Path, output: str, command: str) -> Iterator[str]:
-    """Yield every key, and every user's text outside of its files, that a command left in a folder or on the terminal."""
+    """Yield every key, and every user's text outside of its files, that a command left behind."""
     texts = {word.encode() for word in TEXTS.values()}
     places = {"the terminal": output.encode()}
     for path in folder.rglob("*"):

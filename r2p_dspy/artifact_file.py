@@ -102,16 +102,16 @@ def write_artifact(artifact: Artifact, path: str | Path) -> None:
     write_atomic(Path(path), _SURROGATE.sub("\ufffd", text))
 
 
-def read_json(path: Path, kind: str = "program", again: str = "compile it again") -> Any:  # whatever the JSON holds
+def read_json(path: Path, kind: str = "program", maker: str = "compile") -> Any:  # whatever the JSON holds
     """The JSON of a file that may be a stranger's, bounded in size, number of values and depth.
 
     Raises:
-        ArtifactError: it cannot be read; the message says of what kind it is not, and what to do.
+        ArtifactError: it cannot be read; the message says of what kind it is not, and what makes such a file.
     """
     try:
         if not path.is_file():  # a pipe or a device has no end
             problem = "is no file" if path.exists() else "does not exist"
-            raise ArtifactError(f"{path} {problem}; give the file of a {kind}, or {again}")
+            raise ArtifactError(f"{path} {problem}; {maker} makes such a file")
         content = read_bounded(path, _MAX_BYTES)
         # Counted before they are read: a list of two bytes takes fifty in memory.
         if content.count(b"[") + content.count(b"{") + content.count(b",") > _MAX_VALUES:
@@ -122,8 +122,8 @@ def read_json(path: Path, kind: str = "program", again: str = "compile it again"
         if _SURROGATE.search(json.dumps(data, ensure_ascii=False)):
             raise ValueError("it holds half a character")
     except (OSError, ValueError, RecursionError) as error:
-        problem = error.strerror or error if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path} cannot be read as a {kind} ({problem}); {again}") from None
+        reason = getattr(error, "strerror", None) or error  # without the path, which stands there already
+        raise ArtifactError(f"{path} cannot be read as a {kind} ({reason}); {maker} it again") from None
     return data
 
 

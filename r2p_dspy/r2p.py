@@ -150,7 +150,7 @@ class R2P(dspy.Module):
         if Path(path).suffix != ".json":
             super().load(path, **options)  # type: ignore[no-untyped-call]
             return
-        read_json(Path(path), "saved state", "save it again")
+        read_json(Path(path), "saved state", "save")
         try:
             super().load(path, **options)  # type: ignore[no-untyped-call]
         except (LookupError, TypeError, ValueError, AttributeError) as error:

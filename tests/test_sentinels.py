@@ -63,7 +63,7 @@ def test_security_page_lists_the_files(name):
         ("HF_TOKEN", "hf_abcdefgh", True),
         ("DB_PASSWORD", "correct horse", True),
         ("OPENAI_API_KEY", "none", False),
-        ("HOME_FOLDER", "/home/ada/films", False),
+        ("HOME_FOLDER", "~/ada/films/new", False),
     ],
 )
 def test_secrets_of_the_environment_are_masked(variable, value, masked, monkeypatch):

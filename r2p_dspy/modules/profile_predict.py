@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, ClassVar
 
 import dspy
@@ -107,8 +108,8 @@ class ProfilePredict(dspy.Predict):
         super().load_state(
             {**known, "lm": lm if allow_unsafe_lm_state else None}, allow_unsafe_lm_state=allow_unsafe_lm_state
         )
-        own = self.original_signature.fields[self.profile].json_schema_extra["desc"]
-        self.signature.fields[self.profile].json_schema_extra["desc"] = own
+        own, loaded = (each.fields[self.profile] for each in (self.original_signature, self.signature))
+        loaded.json_schema_extra = copy(own.json_schema_extra)
         return self
 
     def usable_demos(self, demos: list[Any], neutral: Neutral = str) -> list[dict[str, Any]]:
