@@ -367,7 +367,8 @@ def main() -> None:
         print(f"{count:6,}  {outcome}")
     print(
         f"{results.outcomes.total():,} files, {len(results.findings)} findings; "
-        f"the slowest took {results.seconds:.2f} s, the largest {results.memory >> 20} MB; {time.monotonic() - began:.0f} s in all"
+        f"the slowest took {results.seconds:.2f} s, the largest {results.memory >> 20} MB; "
+        f"{time.monotonic() - began:.0f} s in all"
     )
     sys.exit(bool(results.findings))
 

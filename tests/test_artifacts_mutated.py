@@ -22,7 +22,8 @@ NOWHERE = "http://127.0.0.1:9"
 def test_damaged_files():
     results = campaign(mutated=90, hand_made=30, seed=7)
     assert results.findings == []
-    assert results.outcomes["mutated: loads and answers"] > 10 and results.outcomes["crafted: loads and answers"] > 10
+    assert results.outcomes["mutated: loads and answers"] > 10 and results.outcomes["crafted: loads and answers"] > 1
+    assert results.outcomes["mutated: refused: ArtifactError"] > 10
 
 
 @pytest.fixture
