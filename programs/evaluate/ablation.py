@@ -1,9 +1,9 @@
 """The ablation: each part of R2P added in turn, beside DSPy's own modules, on the same users and items.
 
 In the order of the table: plain prediction, chain of thought, the template alone, then with assertions, with
-intervention, and with cross-referencing (all candidates, and adaptive). Where the model can be constrained, the template
-under a grammar follows, and intervention under it; no other row has a grammar. Then `dspy.BestOfN` and `dspy.Refine`,
-with R2P's checks as their reward, and `dspy.MultiChainComparison`.
+intervention, and with cross-referencing (all candidates, and adaptive). Where the model can be constrained, the
+template under a grammar follows, and intervention under it; no other row has a grammar. Then `dspy.BestOfN` and
+`dspy.Refine`, with R2P's checks as their reward, and `dspy.MultiChainComparison`.
 """
 
 from collections.abc import Mapping

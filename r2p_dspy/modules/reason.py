@@ -12,7 +12,8 @@ from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.decoding.carriers import ThoughtTags, field_marks
 from r2p_dspy.decoding.constraining import constraining
-from r2p_dspy.decoding.grammar.answer import AnswerGrammar, constraint_for
+from r2p_dspy.decoding.grammar.answer import AnswerGrammar
+from r2p_dspy.decoding.grammar.building import constraint_for
 from r2p_dspy.decoding.monitor import CorrectionMode, Monitor, enforced
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.engines.connect import constrains
