@@ -28,6 +28,7 @@ from r2p_dspy.values.typed import labels_of
 _CHARACTERS_PER_TOKEN = 4  # of English, about
 _MOST_QUOTABLE = 20_000  # characters of an item, from its beginning
 _MOST_TOGETHER = 80_000  # of all items; llguidance refuses grammars of some hundred thousand
+_MOST_ITEMS = 100  # that can be cited, for the same reason
 _ANYTHING = "%llguidance {}\nstart: /(?s:.*)/"
 # Where an evidence names its item, in JSON and in XML; a quote holds these with escapes only.
 _CITED = re.compile(r'"item":\s*("(?:[^"\\]|\\.)*"|\d+)|<item>([^<]*)</item>')
@@ -85,7 +86,8 @@ class AnswerGrammar:
         limits: how much an answer may have of each part.
         opened: whether the prompt opens the thought; None where this is not known, or where there is no thought.
         unconstrained: the names of the values whose types ask for more than the grammar holds.
-        shortened: the ids of long items, of which only the beginning can be quoted.
+        shortened: the ids of long items of which only the beginning can be quoted, and of items beyond the hundredth,
+            which cannot be cited.
     """
 
     slots: tuple[Slot, ...]
@@ -221,6 +223,13 @@ def constraint_for(
 
     Returns:
         The constraint; None for an adapter whose format is not known.
+
+    Examples:
+        >>> signature = dspy.Signature("film -> tag: bool")
+        >>> constraint = constraint_for(signature.output_fields, [], dspy.ChatAdapter(), answers=["tag"])
+        >>> print(constraint.grammar("").source)
+        %llguidance {}
+        start: "[[ ## tag ## ]]\\n" ("True" | "False") "\\n\\n[[ ## completed ## ]]"
     """
     notation: Notation
     if isinstance(adapter, dspy.XMLAdapter):
@@ -249,10 +258,11 @@ def constraint_for(
     frame = _frame(notation, [*shown], [outputs[name].annotation for name in shown])
     if thinks and template is not None:
         frame = frames.thinking(template, frame)
-    share = min(_MOST_QUOTABLE, _MOST_TOGETHER // max(1, len(items)))
+    share = min(_MOST_QUOTABLE, _MOST_TOGETHER // max(1, min(len(items), _MOST_ITEMS)))
     texts = {item.id: tuple(item.fields.values()) for item in items}
-    cited = tuple(Shown(item.id, beginnings(texts[item.id], share), item.label) for item in items)
-    shortened = tuple(item.id for item in cited if item.texts != texts[item.id])
+    cited = tuple(Shown(item.id, beginnings(texts[item.id], share), item.label) for item in items[:_MOST_ITEMS])
+    whole = {item.id for item in cited if item.texts == texts[item.id]}
+    shortened = tuple(item.id for item in items if item.id not in whole)
     bounded = tuple(slot.name for slot in slots if not _holds(slot))
     return AnswerGrammar(tuple(slots), frame, cited, label_rule, limits, opened, bounded, shortened)
 

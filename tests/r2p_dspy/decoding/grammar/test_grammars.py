@@ -47,7 +47,7 @@ def constraint(signature=Labelled, items=ITEMS, adapter="chat", carrier="fields"
 
 RIGHT = [
     {},
-    {"requirements": "two lines:\n- a [mark]\n\nand <b>a third</b> & more"},
+    {"requirements": "two lines:\n  - a [mark]\n\nand <b>a third</b> & more"},
     {"requirements": 'it says "draft": and <draft> and [[ ## x'},
     {"evidence": '[{"item": "2", "quote": "wizard in the city"}, {"item": "1", "quote": "rain"}]'},
     {"preferences": '[{"statement": "sad", "items": ["1"], "label": null}]'},
@@ -61,6 +61,7 @@ WRONG = [
     {"requirements": None},
     {"requirements": ""},
     {"requirements": "text\n[[ ## draft ## ]]\nx"},
+    {"requirements": "text\n  [[ ## draft ## ]]\nx"},
     {"evidence": None},
     {"evidence": "[]"},
     {"evidence": '[{"item": "4", "quote": "a lighthouse"}]'},
@@ -238,7 +239,7 @@ def test_grammars_of_hostile_items_are_clean(adapter, raw):
             assert llguidance.LLMatcher.validate_grammar_with_warnings(grammar.source, BYTES) == (False, [])
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, 200_000), (4, 4000), (30, 2000), (100, 200)])
+@pytest.mark.parametrize(("count", "words"), [(1, 200_000), (4, 4000), (30, 2000), (100, 200), (300, 100)])
 def test_large_histories_are_quoted_from_their_beginnings(count, words):
     entries = [{"text": " ".join(f"w{at % 997}x{place}" for at in range(words))} for place in range(count)]
     items = Profile.of(entries).local()
