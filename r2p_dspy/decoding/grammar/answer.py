@@ -131,11 +131,10 @@ class AnswerGrammar:
             return f"thought {literal(chr(10) * 2 + first)}"
         rest = literal(first.removeprefix(f"{OPEN}\n"))
         line, tag = ("" if text.endswith("\n") else literal("\n")), literal(f"{OPEN}\n")
-        if opened:
-            begins = line if text else either(line, "")
-        else:
-            begins = tag if opened is False else either(tag, line, "")
-        return f"{begins} {rest}".strip()
+        if text and opened:
+            return f"{line} {rest}".strip()
+        begins = {True: either(line, ""), False: tag, None: either(tag, line, "")}
+        return f"{begins[opened]} {rest}".strip()
 
     def _first_answer(self) -> int:
         """The place of the first value after a thought; 0 where there is no thought."""
