@@ -14,6 +14,7 @@ from r2p_dspy.decoding.grammar.quotes import Escaping
 from r2p_dspy.values.neutral import json_line
 
 _STRETCH = 100  # characters of a long text that the lexer reads at once; a text is so many stretches
+_INDENT = 8  # spaces that a line may begin with, at most
 _CONTROL = r"\x00-\x1F\x7F"  # llguidance is fast where a class leaves out exactly these
 _PLAIN = r'[^"\\\x00-\x1F\x7F]|\\["\\nt]'  # a character of a string in JSON that a model writes
 
@@ -84,7 +85,8 @@ class Notation(ABC):
         first, rest = self._characters()
         start = rules.terminal("LINE", f"/{first}/")
         more = rules.terminal("TEXT", f"/({rest}){{1,{_STRETCH}}}/")
-        line = rules.rule("line", f'("\\n" | "\\n\\n") {start}')
+        indented = rules.terminal("INDENTED", f"/ {{0,{_INDENT}}}({first})/")
+        line = rules.rule("line", f'("\\n" | "\\n\\n") {indented}')
         return rules.rule("text", f"{start} ({more} | {line}){{0,{max(1, characters // _STRETCH)}}}")
 
     def short_text(self, rules: Rules, least: int, most: int) -> str:

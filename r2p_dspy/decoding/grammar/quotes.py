@@ -64,6 +64,13 @@ def quote_of(texts: tuple[str, ...], escaping: Escaping, least: int, most: int) 
 
     Returns:
         The terminal's body, or None for an item of which nothing can be quoted.
+
+    Examples:
+        >>> from r2p_dspy.decoding.grammar.notation import Xml
+        >>> print(quote_of(("a lighthouse, in rain",), Xml().escaping, 1, 2).partition(" & ")[0])
+        (%regex {"substring_chunks": ["a", " ", "lighthouse", ",", " ", "in", " ", "rain"]})
+        >>> quote_of(("", " "), Xml().escaping, 1, 2) is None
+        True
     """
     stretches = [stretch for text in texts for stretch in _stretches(encodable(text), escaping) if _speaks(stretch)]
     if not stretches:

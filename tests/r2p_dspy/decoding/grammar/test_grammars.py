@@ -47,7 +47,7 @@ def constraint(signature=Labelled, items=ITEMS, adapter="chat", carrier="fields"
 
 RIGHT = [
     {},
-    {"requirements": "two lines:\n- a [mark]\n\nand <b>a third</b> & more"},
+    {"requirements": "two lines:\n  - a [mark]\n\nand <b>a third</b> & more"},
     {"requirements": 'it says "draft": and <draft> and [[ ## x'},
     {"evidence": '[{"item": "2", "quote": "wizard in the city"}, {"item": "1", "quote": "rain"}]'},
     {"preferences": '[{"statement": "sad", "items": ["1"], "label": null}]'},
@@ -61,6 +61,7 @@ WRONG = [
     {"requirements": None},
     {"requirements": ""},
     {"requirements": "text\n[[ ## draft ## ]]\nx"},
+    {"requirements": "text\n  [[ ## draft ## ]]\nx"},
     {"evidence": None},
     {"evidence": "[]"},
     {"evidence": '[{"item": "4", "quote": "a lighthouse"}]'},
@@ -198,6 +199,27 @@ def test_a_thought_begins_as_the_prompt_leaves_it(opened, begins):
     assert {text: allows(grammar, text) == text for text in begins} == begins
 
 
+@pytest.mark.parametrize("text", ["<think>", "<think>\n"])
+def test_a_thought_of_the_models_own_goes_before_the_fields(text):
+    grammar = constraint().grammar(text, whole=True)
+    assert accepts(grammar, f"I think [[ ## tag ## ]] of rain.\n</think>\n\n{chat()}")
+    assert accepts(constraint(opened=True).grammar("", whole=True), f"</think>\n\n{chat()}")
+    assert not accepts(grammar, chat())
+
+
+UNREAD = ['[{"item": "9", "quote": "x"}]', '[{"item": "\\x", "quote": "x"}]', "quote: none"]
+
+
+@pytest.mark.parametrize("evidence", [*UNREAD, "[]", EVIDENCE])
+def test_evidence_that_cannot_be_read_leaves_all_items_to_preferences(evidence):
+    begun = chat(evidence=evidence).partition("[[ ## preferences ## ]]\n")
+    rest = constraint().grammar("".join(begun[:2]))
+    allowed = {"1": evidence != "[]", "2": evidence in UNREAD}
+    for item, expected in allowed.items():
+        written = chat(preferences=f'[{{"statement": "sad", "items": ["{item}"], "label": null}}]')
+        assert accepts(rest, written.partition("[[ ## preferences ## ]]\n")[2]) == expected
+
+
 @pytest.mark.parametrize("text", ["what?", "[[ ## other ## ]]\n", "</think>", chat()])
 def test_a_text_that_is_not_in_the_format_may_go_on_freely(text):
     grammar = constraint().grammar(text)
@@ -238,7 +260,7 @@ def test_grammars_of_hostile_items_are_clean(adapter, raw):
             assert llguidance.LLMatcher.validate_grammar_with_warnings(grammar.source, BYTES) == (False, [])
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, 200_000), (4, 4000), (30, 2000), (100, 200)])
+@pytest.mark.parametrize(("count", "words"), [(1, 200_000), (4, 4000), (30, 2000), (100, 200), (300, 200)])
 def test_large_histories_are_quoted_from_their_beginnings(count, words):
     entries = [{"text": " ".join(f"w{at % 997}x{place}" for at in range(words))} for place in range(count)]
     items = Profile.of(entries).local()
@@ -276,7 +298,6 @@ class Even(BaseModel):
         (dspy.Image, {}, False),
         (type, {}, False),
     ],
-    ids=str,
 )
 def test_a_type_that_no_grammar_holds_is_named(kind, options, held):
     signature = typed(Annotated[kind, Field(**options)] if options else kind, {})

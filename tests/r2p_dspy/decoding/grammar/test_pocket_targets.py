@@ -5,7 +5,7 @@ import pytest
 
 from finetune.pocket.rows import Rows, lesson_fields, signature, written
 from finetune.pocket.worlds import WORLDS
-from r2p_dspy.decoding.grammar.answer import constraint_for
+from r2p_dspy.decoding.grammar.building import constraint_for
 from r2p_dspy.template import BRIEF, TEMPLATE
 from tests.r2p_dspy.decoding.grammar.walks import accepts, allows
 

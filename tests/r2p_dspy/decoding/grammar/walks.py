@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from r2p_dspy.decoding.grammar.answer import constraint_for
+from r2p_dspy.decoding.grammar.building import constraint_for
 from r2p_dspy.engines.answer import Thoughts
 from r2p_dspy.outcome import Inputs
 from r2p_dspy.prompting.adapter import RecordingAdapter
