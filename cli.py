@@ -20,8 +20,8 @@ from programs.ui.options import CALLS, COMPILING, DATA, MEASURES, RUN, SERVED, S
 def cli() -> None:
     """Personalize the output of language models, and show the evidence.
 
-    Except for `data get` and `models get`, every command runs offline by default: the embedded pocket model on the synthetic persona
-    world.
+    Except for `data get` and `models get`, every command runs offline by default: the embedded pocket model on the
+    synthetic persona world.
     """
 
 

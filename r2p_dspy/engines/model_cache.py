@@ -58,8 +58,8 @@ def building(directory: Path) -> Iterator[Path | None]:
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Raise a ConfigError if the disk of a folder in the cache has fewer than `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
+    """Raise a ConfigError if the disk of a folder that is made in the cache has fewer than `needed` bytes free."""
+    free = shutil.disk_usage(folder.parent).free
     if free < needed:
         raise ConfigError(
             f"the model cache {folder.parent} has {free / 1e6:.0f} MB free and needs {needed / 1e6:.0f} MB; free some "
