@@ -49,9 +49,7 @@ def write_gguf(path: Path, *, architecture: str = "llama", layers: int = 2, with
 def _tensors(vocabulary: int, layers: int) -> dict[str, np.ndarray]:
     shapes = {"token_embd.weight": (vocabulary, WIDTH), "output_norm.weight": (WIDTH,)}
     for layer in range(layers):
-        shapes |= {
-            f"blk.{layer}.{name}.weight": (WIDTH, WIDTH) for name in ("attn_q", "attn_k", "attn_v", "attn_output")
-        }
+        shapes |= {f"blk.{layer}.attn_{name}.weight": (WIDTH, WIDTH) for name in ("q", "k", "v", "output")}
         shapes |= {f"blk.{layer}.{name}.weight": (INNER, WIDTH) for name in ("ffn_gate", "ffn_up")}
         shapes[f"blk.{layer}.ffn_down.weight"] = (WIDTH, INNER)
         shapes |= {f"blk.{layer}.{name}.weight": (WIDTH,) for name in ("attn_norm", "ffn_norm")}

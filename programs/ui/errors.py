@@ -51,7 +51,9 @@ class CommandGroup(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
-            goes_on = _AFTER_INTERRUPT.get(ctx.invoked_subcommand, "the run goes on with the same command and --resume")
+            goes_on = _AFTER_INTERRUPT.get(
+                ctx.invoked_subcommand or "", "the run goes on with the same command and --resume"
+            )
             click.echo(f"stopped; {goes_on}", err=True)
             sys.exit(INTERRUPTED)
         except Exception as error:

