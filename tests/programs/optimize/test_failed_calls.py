@@ -12,7 +12,8 @@ from programs.calls.recording import record_calls
 from programs.calls.usage import UsageLimiter
 from programs.optimize.compiling import compile_program
 from programs.tasks.program import r2p
-from r2p_dspy.errors import RunError
+from r2p_dspy import R2P, Assert
+from r2p_dspy.errors import CheckError, RunError
 from tests.programs.optimize.proposer import EXAMPLES, HELPS, TASK, answer, asked_example, model, propose, taught_by
 from tests.programs.optimize.test_resume import compile_in, engine, knows, outcome  # noqa: F401  (a fixture)
 from tests.programs.optimize.test_resume import examples as persona_examples
@@ -67,6 +68,29 @@ def test_failed_dev_call_changes_no_ranking(optimizer, fault):
     assert summary["unanswered"] == 1 and summary["failures"]["server"] >= 1
     assert summary["winner"] == "uncompiled", summary
     assert summary["dev_scores"]["uncompiled"] == max(summary["dev_scores"].values())
+
+
+@pytest.mark.parametrize("optimizer", ["bootstrap", "random", "mipro", "gepa"])
+def test_many_failed_calls_stop_no_optimizer(optimizer):
+    """DSPy's limit of ten errors does not count what says nothing about the program; `--max-failures` does."""
+    dev, say = EXAMPLES[12:], taught_by(EXAMPLES)
+    failing = {case.id for case in dev[:12]}
+    _, summary = compiled(
+        optimizer, lambda r: DOWN if asked_example(r)[0].id in failing else say(r), recorded=False, dev=dev
+    )
+    assert summary["unanswered"] == 12 and summary["dev_scores"]["uncompiled"] > 0
+
+
+def test_faults_of_a_check_do():
+    def broken(inputs, outcome):
+        if next(calls) % 2:
+            raise KeyError("film")
+        return True
+
+    calls, program = iter(range(10_000)), r2p(TASK)
+    checked = R2P(TASK.signature, retriever=program.retriever, checks=[Assert(broken)])
+    with dspy.context(lm=model(taught_by(EXAMPLES))), pytest.raises(CheckError, match="film"):
+        compile_program(checked, TASK, TRAIN, EXAMPLES[12:], optimizer="bootstrap", threads=1)
 
 
 def test_refused_row_scores_nothing_and_stops_nothing():
