@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from finetune.student import Student
 from programs.ui import doctor
 from r2p_dspy.engines import TransformersEngine, connect, fetch, fetch_model
 from r2p_dspy.errors import ConfigError
@@ -81,6 +82,7 @@ class TestFetched:
         assert f"{directory.name} in the cache" in run("models").stdout
         assert connect("tiny", max_tokens=4, cache=False)("Hello")[0]
         assert TransformersEngine.shared("tiny").model_name.startswith("local/tiny-")
+        assert Student.load("tiny").context == 512
 
     def test_second_time_downloads_nothing(self, wheels):
         first = fetch_model("tiny")
