@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dspy.utils.exceptions import LMError
 
 from programs.calls.failures import failure_of
+from programs.calls.rows import current_row
 from programs.calls.usage import UsageLimiter
 from r2p_dspy.engines.served.deadline import until
 from r2p_dspy.errors import ConfigError, RunError
@@ -39,7 +40,8 @@ class CallFailures:
 
     - more than `most` of the calls, of the first 100 at least, fail when they are first asked, and by more than two
       standard errors, so that it is no chance: with 0.05, ten of the first 100;
-    - five calls, one after another, fail, and no call is answered from the beginning of the first to the last's end;
+    - five calls, one after another, fail, not all for one row, and no call is answered from the beginning of the first
+      to the last's end;
     - a server that has never answered does not answer the first calls either;
     - the server refuses the user, or does not know the model.
 
@@ -60,6 +62,7 @@ class CallFailures:
         self._limiter, self._model = limiter, model
         self._answered = self._unanswered = 0  # calls, at this moment
         self._in_a_row = 0  # failures of calls that began after the last answer
+        self._failing: set[object] = set()  # the rows that these were made for; each call without a row is one
         self._lock = threading.Lock()
 
     def asks(self, seconds: float | None = None) -> Iterator[AbstractContextManager[None]]:
@@ -75,7 +78,7 @@ class CallFailures:
     def answered(self) -> None:
         """Count a call that was answered."""
         with self._lock:
-            self._answered, self._in_a_row = self._answered + 1, 0
+            self._answered, self._in_a_row, self._failing = self._answered + 1, 0, set()
 
     @contextmanager
     def _ask(self, number: int, ends: float | None) -> Iterator[None]:
@@ -90,7 +93,9 @@ class CallFailures:
             if failure is None or (failure.scope != "server" and failure.cause not in _STOPPING):
                 raise
             with self._lock:
-                self._in_a_row += self._answered == answered
+                if self._answered == answered:
+                    self._in_a_row += 1
+                    self._failing.add(row.row if (row := current_row()) else self._in_a_row)
                 if number == 1:
                     self.causes[failure.cause] += 1
                     self._unanswered += 1
@@ -110,7 +115,7 @@ class CallFailures:
         counted = max(calls, _FIRST)
         if failed > self.most * counted + 2 * math.sqrt(counted * self.most * (1 - self.most)):
             which = f"{failed} of {calls} calls of {self._model} failed, more than --max-failures {self.most:g} allows"
-        elif self._in_a_row >= _IN_A_ROW:
+        elif self._in_a_row >= _IN_A_ROW and len(self._failing) > 1:
             which = f"{self._model} failed {self._in_a_row} times in a row"
         else:
             return None

@@ -9,6 +9,7 @@ from dspy.utils import exceptions as errors
 
 from programs.calls.patience import ASKS, CallFailures, RunStopped
 from programs.calls.recording import record_calls
+from programs.calls.rows import answering
 from programs.calls.usage import UsageLimiter
 from r2p_dspy import connect
 from r2p_dspy.errors import ConfigError, RunError
@@ -59,6 +60,17 @@ def test_calls_are_asked_again_until_the_server_is_gone(why, texts, expected, as
     lm, engine = model(*texts)
     assert outcomes(lm, len(expected)) == expected
     assert len(engine.requests) == asked
+
+
+@pytest.mark.parametrize("rows, ends", [(("1", "1", "1"), False), (("1", "2"), True)])
+def test_one_row_that_always_fails_is_not_the_servers_end(rows, ends):
+    """All candidates of a row fail: the row fails, and the run goes on until another row fails too."""
+    lm, _ = model("a", DOWN)
+    results = outcomes(lm, 1)
+    for row in rows:
+        with answering("r2p", row, user="ada"):
+            results += outcomes(lm, 1)
+    assert (RunStopped in results) == ends
 
 
 def test_async_calls_are_asked_again():
