@@ -12,20 +12,31 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
+from queue import SimpleQueue
 from traceback import clear_frames
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dspy.utils.exceptions import LMError, LMProviderError, LMTimeoutError
 
 from r2p_dspy.engines.served.counting import CountingLoop
 
 T = TypeVar("T")
+Event = TypeVar("Event", covariant=True)
 Request = Coroutine[Any, Any, T]
+
+
+class Events(Protocol[Event]):
+    """The events of a response that comes in parts."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    async def close(self) -> None: ...
+
 
 MAX_BYTES = 8_000_000  # of one response
 _MAX_TOGETHER = 200_000_000  # of all responses in flight
@@ -64,15 +75,21 @@ class CallInFlight:
             LMProviderError: for a response of more than `max_bytes`.
             KeyboardInterrupt: when all calls are given up.
         """
-        future = self._submit(request)
+        return self._result(self._submit(request))
+
+    def stream(self, request: Request[Events[T]]) -> Generator[T]:
+        """The events of the response to a request; raises as `wait`. Closing the iterator hangs up."""
+        # Events are read on the loop as they come: to fetch each from there would take two changes of threads, and a
+        # stream that is to be stopped would run on meanwhile.
+        arrived: SimpleQueue[tuple[T, ...]] = SimpleQueue()
+        future = self._submit(_read(request, lambda event: arrived.put((event,))))
+        future.add_done_callback(lambda _: arrived.put(()))
         try:
-            return future.result()
-        except CancelledError:
-            self._raise_failure()
-            raise
-        except BaseException:
+            while event := arrived.get():
+                yield event[0]
+            self._result(future)
+        finally:
             future.cancel()
-            raise
 
     async def join(self, request: Request[T]) -> T:
         """As `wait`, for a caller on another event loop. Cancelling the caller cancels the request."""
@@ -101,6 +118,16 @@ class CallInFlight:
             return True
         self.give_up(LMProviderError(f"a response has {limit}, so it was given up", code="response_too_large"))
         return False
+
+    def _result(self, future: Future[T]) -> T:
+        try:
+            return future.result()
+        except CancelledError:
+            self._raise_failure()
+            raise
+        except BaseException:
+            future.cancel()
+            raise
 
     def _submit(self, request: Request[T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(self._run(request), event_loop())
@@ -143,8 +170,17 @@ class CallInFlight:
             raise copy(self._failure)
 
 
+async def _read(request: Request[Events[T]], give: Callable[[T], None]) -> None:
+    events = await request
+    try:
+        async for event in events:
+            give(event)
+    finally:
+        await events.close()
+
+
 @contextmanager
-def in_flight(seconds: float | None, max_bytes: int = MAX_BYTES) -> Iterator[CallInFlight]:
+def in_flight(seconds: float | None, max_bytes: int = MAX_BYTES) -> Generator[CallInFlight]:
     """A call in flight until the block ends. Calls within a call are parts of it, and have its deadline."""
     outer = _current.get()
     if outer is not None:
@@ -163,15 +199,13 @@ def in_flight(seconds: float | None, max_bytes: int = MAX_BYTES) -> Iterator[Cal
         call.give_up(asyncio.CancelledError())  # what still runs, if an error ended the block
 
 
-def hang_up(closing: Coroutine[Any, Any, object]) -> None:
-    """Run what closes a connection, also for a call that was given up; do not wait for it."""
-    asyncio.run_coroutine_threadsafe(closing, event_loop())
-
-
 @contextmanager
-def until(moment: float | None) -> Iterator[None]:
-    """Give up the calls that begin in the block at a moment of `time.monotonic()`, if they still run then."""
-    token = _until.set(moment)
+def until(moment: float | None) -> Generator[None]:
+    """Give up the calls that begin in the block at a moment of `time.monotonic()`, if they still run then.
+
+    Of blocks within blocks, the earliest moment holds.
+    """
+    token = _until.set(min((end for end in (moment, _until.get()) if end is not None), default=None))
     try:
         yield
     finally:
@@ -181,8 +215,13 @@ def until(moment: float | None) -> Iterator[None]:
 def give_up_all() -> None:
     """End all calls in flight with KeyboardInterrupt, and let no other begin: the process is to end."""
     _stopped.set()
+    give_up_open(KeyboardInterrupt())
+
+
+def give_up_open(failure: BaseException) -> None:
+    """End all calls in flight with an error."""
     for call in _open.copy():
-        call.give_up(KeyboardInterrupt())
+        call.give_up(failure)
 
 
 class _LoopThread:

@@ -15,6 +15,7 @@ from r2p_dspy.decoding.steering import next_steer
 from r2p_dspy.engines.answer import respond_steered
 from r2p_dspy.engines.chat import conversation
 from r2p_dspy.engines.lm import seeded
+from r2p_dspy.engines.served.deadline import in_flight
 from r2p_dspy.engines.served.segment import ServedSegment, SteeredCall
 from r2p_dspy.engines.served.server import Server
 from r2p_dspy.engines.staged import StagedEngine
@@ -36,11 +37,12 @@ class ServedEngine:
             UnsupportedFeatureError: the call cannot be steered: the server is not vLLM's, or the request has images,
                 tools or a response format. No steer was made then.
         """
-        segment, inside = self._first(request)
-        steer = next_steer()
-        if steer is None:
-            raise UnsupportedFeatureError("the call is not steered", feature="steering")
-        return respond_steered(request, segment, steer, inside=inside, cancelled=cancelled)
+        with in_flight(self._server.timeout):
+            segment, inside = self._first(request)
+            steer = next_steer()
+            if steer is None:
+                raise UnsupportedFeatureError("the call is not steered", feature="steering")
+            return respond_steered(request, segment, steer, inside=inside, cancelled=cancelled)
 
     def _first(self, request: Request) -> tuple[ServedSegment, bool | None]:
         """The first segment, and whether it begins inside a thought; None if thoughts are not separated."""

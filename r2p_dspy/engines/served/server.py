@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -21,7 +21,7 @@ from dspy.lm15 import (
 )
 
 from r2p_dspy.engines.chat import OPEN
-from r2p_dspy.engines.served.deadline import MAX_BYTES, hang_up, in_flight
+from r2p_dspy.engines.served.deadline import in_flight
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Server:
     Every call raises errors of `dspy.lm15` in one line: `TransportError` when the server cannot be reached or breaks
     off, `UnsupportedFeatureError` when it is not a vLLM server, and for refusals the error of their
     status. The key is any text for a server that has none. Within a call in flight (`deadline`), that call's deadline
-    holds; else the timeout, in seconds, is that of a request; in a stream, of the next token.
+    holds; else the timeout, in seconds, is that of a request, or of a whole stream.
     """
 
     def __init__(self, api_base: str, key: str, timeout: float | None) -> None:
@@ -65,7 +65,7 @@ class Server:
         self.url = api_base.rstrip("/").removesuffix("/v1")
         self.tokenizes = True  # False once the server has turned out to have no /tokenize
         self._contexts: dict[str, int] = {}
-        self._timeout = timeout
+        self.timeout = timeout
         self._client = openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, timeout=None, max_retries=0)
 
     def prompt(self, model: str, messages: list[dict[str, str]], template: dict[str, Any]) -> Prompt:
@@ -100,18 +100,17 @@ class Server:
         request = self._client.post(
             "/completions", body=body, cast_to=Completion, stream=True, stream_cls=AsyncStream[Completion]
         )
-        events = self._wait(request, max_bytes=max(MAX_BYTES, limit * _EVENT_BYTES))
-        try:
-            while (event := self._wait(anext(events, None))) is not None:
-                choice = event.choices[0] if event.choices else None
-                ids = getattr(choice, "token_ids", None)
-                generated += len(ids) if ids is not None else bool(choice and choice.text)
-                if event.usage is not None:
-                    generated = event.usage.completion_tokens
-                finish = (choice and choice.finish_reason) or finish
-                yield Chunk(choice.text if choice else "", ids, finish, generated)
-        finally:
-            hang_up(events.close())
+        with self._errors(), in_flight(self.timeout) as call:
+            call.max_bytes = max(call.max_bytes, limit * _EVENT_BYTES)
+            with closing(call.stream(request)) as events:
+                for event in events:
+                    choice = event.choices[0] if event.choices else None
+                    ids = getattr(choice, "token_ids", None)
+                    generated += len(ids) if ids is not None else bool(choice and choice.text)
+                    if event.usage is not None:
+                        generated = event.usage.completion_tokens
+                    finish = (choice and choice.finish_reason) or finish
+                    yield Chunk(choice.text if choice else "", ids, finish, generated)
         if finish is None:
             raise TransportError(f"the server at {self.url} broke off within an answer")
 
@@ -139,10 +138,9 @@ class Server:
         message = f"the server at {self.url} has no /tokenize of vLLM's kind, so its answers cannot be steered"
         raise UnsupportedFeatureError(message, feature="steering") from cause
 
-    def _wait(self, request: Coroutine[Any, Any, T], max_bytes: int = MAX_BYTES) -> T:
+    def _wait(self, request: Coroutine[Any, Any, T]) -> T:
         """The result of a request, which is a part of the call in flight."""
-        with self._errors(), in_flight(self._timeout) as call:
-            call.max_bytes = max(call.max_bytes, max_bytes)
+        with self._errors(), in_flight(self.timeout) as call:
             return call.wait(request)
 
     @contextmanager
