@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from r2p_dspy.engines.local.masks import mask
 from r2p_dspy.engines.local.prefill import Prefill
 from r2p_dspy.engines.local.rows import Row, Stopped, choose
-from r2p_dspy.engines.local.slots import PASSES, SlotCache, pass_for
+from r2p_dspy.engines.local.slots import SlotCache, pass_for
 from r2p_dspy.errors import ConfigError
 
 # Not transformers' own batching: `generate()` draws all rows from one generator and cannot drop or add a row, and
@@ -164,12 +164,19 @@ class Batcher:
             self._finish(row, error=_stopped(cause))
 
     def _step(self) -> None:
-        """Give every running row its next token; first those whose forced tokens are unread, then all others."""
-        for tokens in PASSES:
-            unread = {slot: row.unread(self._cache.lengths[slot]) for slot, row in enumerate(self._running)}
-            unread = {slot: ids for slot, ids in unread.items() if pass_for(len(ids)) == tokens}
-            if unread:
-                self._pass(unread, tokens)
+        """Run the forward pass that most rows wait for; a row counts the more, the longer it has waited.
+
+        To run every pass that is due would be two or three passes over few rows each, which cost as much as full ones.
+        """
+        due: dict[int, dict[int, list[int]]] = {}
+        for slot, row in enumerate(self._running):
+            unread = row.unread(self._cache.lengths[slot])
+            due.setdefault(pass_for(len(unread)), {})[slot] = unread
+            row.waited += 1
+        tokens = max(due, key=lambda tokens: sum(self._running[slot].waited for slot in due[tokens]))
+        for slot in due[tokens]:
+            self._running[slot].waited = 0
+        self._pass(due[tokens], tokens)
 
     def _pass(self, unread: dict[int, list[int]], tokens: int) -> None:
         """Run one forward pass over up to so many tokens of some slots; rows that have read all get their next one."""

@@ -48,6 +48,7 @@ class Row:
     def __post_init__(self) -> None:
         self.done.set_running_or_notify_cancel()  # from now on only the model's thread ends it
         self.cancelled = False
+        self.waited = 0  # forward passes since the last that it took part in
         self._generator: torch.Generator | None = None
         self._queue: SimpleQueue[int | None] = SimpleQueue()
 

@@ -20,8 +20,11 @@ _SPARE = 64  # columns of a buffer beyond those that were needed when it grew
 
 
 def pass_for(unread: int) -> int:
-    """The pass, one of `PASSES`, that reads so many tokens of a row; the first of several where they are too many."""
-    return min((tokens for tokens in PASSES if tokens >= unread), default=PASSES[0])
+    """The pass, one of `PASSES`, in which a row with so many unread tokens takes part next.
+
+    Two tokens are read one after the other: beside 16 other rows that is cheaper than a pass of their own.
+    """
+    return 1 if unread <= 2 else min((tokens for tokens in PASSES if tokens >= unread), default=PASSES[0])
 
 
 class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not follow transformers
@@ -99,7 +102,7 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
             [start + (i + len(read)) % tokens for i in range(tokens)] for start, read in zip(starts, taken, strict=True)
         ]
         ids = [[0] * (tokens - len(read)) + read for read in taken]
-        idle = max(0, _ROWS - len(taken)) if tokens == 1 else 0
+        idle = max(0, _ROWS // tokens - len(taken))
         self.written = torch.tensor(self.slots, device=device)[:, None], torch.tensor(columns, device=device)
         every = torch.tensor(columns + [[0] * tokens] * idle, device=device)
         last = every[:, -1:]  # no position is beyond it, for a model may know none
