@@ -6,6 +6,9 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from r2p_dspy.engines.served.probe import Address
+from r2p_dspy.engines.served.servers.transport import Transport
+
 
 class Hangs(str):
     """A text after which the model goes on for ever: the server waits for the client to hang up, and counts it."""
@@ -25,6 +28,11 @@ class Stalls(str):
 
 class Refuses(str):
     """A refusal in these words, with status 400."""
+
+
+def vllm_at(server, timeout=60.0):
+    """The address of a running server that is known to be vLLM."""
+    return Address(Transport(server.api_base, "none", timeout), "none", "vllm")
 
 
 class LocalServer(ThreadingHTTPServer):

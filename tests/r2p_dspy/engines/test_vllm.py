@@ -25,9 +25,9 @@ from r2p_dspy import R2P, Suggest, optimizing
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.engines import connect
 from r2p_dspy.engines.served.engine import ServedEngine
-from r2p_dspy.engines.served.server import Server
 from tests.film import FILM, HISTORY, program
 from tests.r2p_dspy.decoding.test_steering import Once
+from tests.served import vllm_at
 
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -169,7 +169,7 @@ def test_uncorrected_answer_equals_in_process(server):
 def _steered(server, reader, **config):
     request = Request("hosted_vllm/pocket", (Message.user("Tell me a story."),), config=Config(**config))
     with steering(lambda: reader):
-        return ServedEngine(Server(server.api_base, "none", 120.0), {"ignore_eos": True}).complete(request)
+        return ServedEngine(vllm_at(server, 120.0), {"ignore_eos": True}).complete(request)
 
 
 def test_stopped_stream_stops_the_server(server):
