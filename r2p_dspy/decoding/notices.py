@@ -12,8 +12,8 @@ _collector: ContextVar[list[str] | None] = ContextVar("r2p_notices", default=Non
 
 
 @contextmanager
-def collect_notices() -> Iterator[list[str]]:
-    """The notices of the calls in this block, in order. An inner block has its own.
+def collect_notices(notices: list[str] | None = None) -> Iterator[list[str]]:
+    """The notices of the calls in this block, in order; appended to `notices`, if given. An inner block has its own.
 
     Examples:
         >>> with collect_notices() as notices:
@@ -21,7 +21,7 @@ def collect_notices() -> Iterator[list[str]]:
         >>> notices
         ['the server ignored the grammar']
     """
-    notices: list[str] = []
+    notices = [] if notices is None else notices
     token = _collector.set(notices)
     try:
         yield notices

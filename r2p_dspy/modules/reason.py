@@ -12,6 +12,7 @@ from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.decoding.carriers import ThoughtTags, field_marks
 from r2p_dspy.decoding.monitor import Monitor, enforced
+from r2p_dspy.decoding.notices import collect_notices
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.engines.families import hides_thoughts
 from r2p_dspy.modules.failures import UnreadableAnswer
@@ -139,6 +140,7 @@ class Reason(ProfilePredict):
         seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
         monitors: list[Monitor] = []
         replies: list[Reply] = []
+        notices: list[str] = []
 
         def details(outcome: Outcome, completion: str) -> Details:
             plain = self.details_of(seen, outcome, completion)
@@ -146,7 +148,7 @@ class Reason(ProfilePredict):
             other = [] if suiting is configured else [_CHAT_ONLY.format(type(configured).__name__)]
             return replace(
                 plain,
-                warnings=[*plain.warnings, *other, *[_HIDDEN] * hidden, *[CUT_OFF] * cut_off],
+                warnings=[*plain.warnings, *other, *[_HIDDEN] * hidden, *[CUT_OFF] * cut_off, *notices],
                 interventions=[*monitors[0].interventions] if monitors else [],
                 correction_mode=monitors[0].correction_mode if monitors else "retry",
                 truncated_chars=truncated,
@@ -154,7 +156,7 @@ class Reason(ProfilePredict):
 
         try:
             monitoring = steering(self._monitoring(seen, adapter, monitors))
-            with dspy.context(adapter=adapter), monitoring, collect_replies(replies):
+            with dspy.context(adapter=adapter), monitoring, collect_replies(replies), collect_notices(notices):
                 # Not `super()`, which would prepare the items again.
                 forward, aforward = partial(dspy.Predict.forward, self), partial(dspy.Predict.aforward, self)
                 prediction = yield Call(forward, aforward, shown)

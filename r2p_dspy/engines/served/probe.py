@@ -25,6 +25,7 @@ _SERVERS: dict[str, Callable[[Transport], Server]] = {  # by the owner of their 
 _PROBE = 3.0  # seconds to ask a server who it is
 
 _owners: dict[tuple[str, str], str] = {}  # by address and key; "" for a server that is none of the three
+_making = threading.Lock()
 _locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
 
 # Hosts of models that cannot be steered, and need not be asked.
@@ -119,7 +120,12 @@ def _owner(models: object) -> str:
     return str(owners[0]) if owners and owners[0] in _SERVERS else ""
 
 
-@lru_cache(maxsize=32)
 def address_of(api_base: str, key: str, timeout: float | None, owner: str | None) -> Address:
-    """The address of a server; the same for the same arguments."""
+    """The address of a server; the same for the same arguments, so that it remembers what the server has said."""
+    with _making:  # else threads that begin together would have one each
+        return _made(api_base, key, timeout, owner)
+
+
+@lru_cache(maxsize=32)
+def _made(api_base: str, key: str, timeout: float | None, owner: str | None) -> Address:
     return Address(Transport(api_base, key, timeout), key, owner)
