@@ -15,7 +15,7 @@ from tests.endpoint import Endpoint, Reply
 from tests.film import FILM, HISTORY, ask, fields, program
 from tests.r2p_dspy.engines.test_served import CUT, GOOD, REST, serve
 from tests.r2p_dspy.engines.test_servers import KINDS, lm, no_key
-from tests.scripted import opening
+from tests.scripted import ScriptedEngine, opening
 from tests.served import Hangs, Refuses
 
 __all__ = ["no_key", "serve"]
