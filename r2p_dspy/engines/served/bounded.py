@@ -86,15 +86,15 @@ class BoundedLM(dspy.LM):
     async def _answer(self, prompt: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer, held to the schema of the active constraint in place of DSPy's own, unless that is refused."""
         if (held := held_to_schema(self, kwargs)) is None:
-            return await self._attempts(prompt, kwargs)
+            return await self._ask_for_answer(prompt, kwargs)
         try:
-            return await self._attempts(prompt, held)
+            return await self._ask_for_answer(prompt, held)
         except LMInvalidRequestError as refusal:
-            answer = await self._attempts(prompt, kwargs)
+            answer = await self._ask_for_answer(prompt, kwargs)
             refused(self, refusal)
             return answer
 
-    async def _attempts(self, prompt: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _ask_for_answer(self, prompt: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer, asked for again while the reply is none at all. DSPy retries other failures that may pass."""
         for attempt in range(self.num_retries + 1):
             try:

@@ -27,11 +27,13 @@ class Holding:
     """What a server is counted on to hold the answers of one model to; threads may share it.
 
     A server that refuses a form, or whose first answer breaks it, is not counted on for it again; that is said once.
+    One that has taken such a form before refuses this one alone.
     """
 
     def __init__(self, server: Server, model: str) -> None:
         self._server, self._model = server, model
         self._lost = set[Form]()
+        self._taken = set[Form]()
         self._keeps = False  # whether an answer was seen that follows its form
         self._lock = threading.Lock()
 
@@ -50,9 +52,17 @@ class Holding:
             value = constraint.schema()
         return None if form is None or value is None else Held(form, value, self._server.held_to(form, value))
 
+    def taken(self, held: Held) -> None:
+        """The server took the request."""
+        self._taken.add(held.form)
+
     def refused(self, held: Held, error: Exception) -> None:
         """The server took the request only without the form."""
-        self._lose({held.form}, f"refused the {held.form} of an answer ({error})")
+        why = f"refused the {held.form} of an answer ({error})"
+        if held.form in self._taken:
+            notice(f"the server at {self._server.url} {why}")
+        else:
+            self._lose({held.form}, why)
 
     def check(self, held: Held, text: str, *, ended: bool) -> None:
         """Look whether the beginning of a stretch follows its form, until one was seen that does."""

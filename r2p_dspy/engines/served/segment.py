@@ -42,6 +42,8 @@ class ServedCall:
         try:
             with closing(self._stream(prompt, limit, held.options if held else {})) as chunks:
                 for chunk in chunks:
+                    if held and not begun:
+                        self.holding.taken(held)
                     begun = True
                     yield chunk
         except (InvalidRequestError, ServerError) as error:

@@ -158,6 +158,19 @@ class TestRefusals:
         assert [held(body) for body in server.completions()] == [ANY, None, None]
         assert model.constrains == "schema"
 
+    @pytest.mark.not_json
+    def test_server_that_has_taken_others_refuses_one_alone(self, serve):
+        server = serve(GOOD)
+        model = lm(server)
+        warnings = []
+        for takes in [("grammar",), (), ("grammar",)]:
+            server.takes = takes
+            with dspy.context(lm=model), constraining(Fixed()):
+                warnings.append(ask(program()).warnings)
+        assert [len(each) for each in warnings] == [0, 1, 0] and "refused" in warnings[1][0]
+        assert [held(body) for body in server.completions()] == [ANY, ANY, None, ANY]
+        assert model.constrains == "grammar"
+
     def test_refused_schema_too(self, serve):
         server = serve(json.dumps(fields()), takes=())
         model = lm(server)

@@ -225,7 +225,7 @@ def form(carrier):
     first, *between, closing = tags.render(TEMPLATE, dict.fromkeys(names, "\0")).split("\0")
     parts = [(mark, STAGES[name]) for mark, name in zip([first, *between], names, strict=True)]
     (mark, value), *_ = marked(["tag"], answer=True)
-    return Form([*parts, (f"{closing}\n</think>{mark}", value)], end, start='("<think>\n")?')
+    return Form([*parts, (f"{closing}\n</think>{mark}", value)], end, start=f"({json.dumps('<think>' + chr(10))})?")
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
