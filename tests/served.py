@@ -41,13 +41,14 @@ class LocalServer(ThreadingHTTPServer):
     Args:
         answers: one for each request that takes one.
         handler: answers the requests.
+        port: another one than a free one.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, answers, handler):
-        super().__init__(("127.0.0.1", 0), handler)
+    def __init__(self, answers, handler, port=0):
+        super().__init__(("127.0.0.1", port), handler)
         self.texts = list(answers)
         self.requests, self.keys = [], set()  # (path, body) of every POST request
         self.looked_up = []  # the path of every GET request
@@ -152,11 +153,12 @@ class ScriptedServer(LocalServer):
         context=100_000,
         takes=("grammar", "schema"),
         renders=True,
+        port=0,
     ):
         self.opens, self.vllm, self.ids, self.step, self.context, self.takes = opens, vllm, ids, step, context, takes
         self.hung_up, self.written, self.renders, self.owner = 0, 0, renders, kind
         self.completion_path = "/completion" if kind == "llamacpp" else "/v1/completions"
-        super().__init__(texts, {"vllm": _Handler, "llamacpp": _LlamaCppHandler, "sglang": _SGLangHandler}[kind])
+        super().__init__(texts, {"vllm": _Handler, "llamacpp": _LlamaCppHandler, "sglang": _SGLangHandler}[kind], port)
 
     def gone(self):
         with self.lock:
@@ -325,7 +327,9 @@ class _LlamaCppHandler(_Handler):
             super().look_up()
 
     def answer(self, body):
-        if self.path == "/apply-template":
+        if self.path == "/detokenize":
+            self.send_json({"content": "".join(map(chr, body["tokens"]))})
+        elif self.path == "/apply-template":
             self.send_json({"prompt": self.rendered(body["messages"])})
         elif self.path == "/completion" and not body.get("stream"):
             header = "%llguidance {}\nstart: %json " if "grammar" in self.server.takes else "root ::= "
@@ -344,7 +348,7 @@ class _LlamaCppHandler(_Handler):
         return "cannot make a grammar" if "json_schema" in body and "schema" not in self.server.takes else None
 
     def tokenize(self, body):
-        text = BOS * body.get("add_special", False) + body["content"]
+        text = BOS * body.get("add_special", False) + body.get("content", "")
         self.send_json({"tokens": [ord(letter) for letter in text]})
 
     def limit(self, body):

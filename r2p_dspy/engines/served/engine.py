@@ -20,7 +20,7 @@ from r2p_dspy.engines.lm import seeded
 from r2p_dspy.engines.served.deadline import in_flight
 from r2p_dspy.engines.served.probe import Address
 from r2p_dspy.engines.served.segment import ServedCall, ServedSegment
-from r2p_dspy.engines.served.servers.server import Prompt, Server
+from r2p_dspy.engines.served.servers.server import Prompt
 from r2p_dspy.engines.staged import StagedEngine
 
 _UNSUPPORTED = ("tool_choice", "logprobs", "probabilities")
@@ -58,7 +58,7 @@ class ServedEngine:
             raise UnsupportedFeatureError("the call is neither steered nor constrained", feature="steering")
         try:
             _refuse(request, held)
-            prompt, options = self._prompt(server, model, request)
+            prompt, options = self._prompt(model, request)
         except UnsupportedFeatureError as reason:
             if held:
                 notice(f"an answer was not constrained: {reason.message}")
@@ -79,14 +79,14 @@ class ServedEngine:
         thinks = config.reasoning is not None and not config.reasoning.is_off
         return segment, prompt.inside if thinks else None
 
-    def _prompt(self, server: Server, model: str, request: Request) -> tuple[Prompt, dict[str, Any]]:
+    def _prompt(self, model: str, request: Request) -> tuple[Prompt, dict[str, Any]]:
         """The chat as token ids, and the settings of the server that are none of its template."""
         config = request.config
         options: dict[str, Any] = {**self._extra, **(config.extensions or {})}
         template = dict(options.pop("chat_template_kwargs", None) or {})
         if config.reasoning is not None:
             template.setdefault("enable_thinking", not config.reasoning.is_off)
-        return server.prompt(model, conversation(request), template), options
+        return self._address.prompt(model, conversation(request), template), options
 
 
 class ThreadedEngine:

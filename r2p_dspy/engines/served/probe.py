@@ -6,15 +6,16 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cached_property, lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from dspy.lm15 import LM15Error, TransportError, UnsupportedFeatureError
 
 from r2p_dspy.engines.served.holding import Holding
 from r2p_dspy.engines.served.servers.llamacpp import LlamaCppServer
-from r2p_dspy.engines.served.servers.server import Server
+from r2p_dspy.engines.served.servers.server import Prompt, Server
 from r2p_dspy.engines.served.servers.sglang import SGLangServer
-from r2p_dspy.engines.served.servers.transport import Transport, is_timeout
+from r2p_dspy.engines.served.servers.transport import Transport, has_no_route, is_timeout
 from r2p_dspy.engines.served.servers.vllm import VLLMServer
 
 _SERVERS: dict[str, Callable[[Transport], Server]] = {  # by the owner of their models
@@ -93,6 +94,21 @@ class Address:
         """What the server is counted on to hold a model's answers to; raises as `server`."""
         return self._holdings.setdefault(model, Holding(self.server(), model))
 
+    def prompt(self, model: str, messages: list[dict[str, str]], template: dict[str, Any]) -> Prompt:
+        """The token ids of a chat, as `Server.prompt`. Another server than was found at first is asked anew, later."""
+        try:
+            return self._client.prompt(model, messages, template)
+        except (LM15Error, KeyError, TypeError) as error:
+            if self._owner is not None or not _may_be_anothers(error):
+                raise
+            before = _owners.pop((self._transport.url, self._key), "")
+            if self._ask() == before and isinstance(error, LM15Error):
+                raise
+            self._holdings.clear()
+            vars(self).pop("_client", None)
+            message = f"the server at {self._transport.url} does not answer as {before} does"
+            raise UnsupportedFeatureError(message, feature="steering") from error
+
     @cached_property
     def _client(self) -> Server:
         return _SERVERS[self._ask()](self._transport)
@@ -112,6 +128,11 @@ class Address:
                     models = None
                 _owners[known] = _owner(models)
             return _owners[known]
+
+
+def _may_be_anothers(error: Exception) -> bool:
+    """Whether an error may come from another server than was found at first."""
+    return not isinstance(error, LM15Error) or isinstance(error, UnsupportedFeatureError) or has_no_route(error)
 
 
 def _owner(models: object) -> str:

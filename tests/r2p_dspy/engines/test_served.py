@@ -11,6 +11,7 @@ from dspy.lm15 import Config, Message, Request
 from r2p_dspy import optimizing
 from r2p_dspy.decoding.steering import Correction, steering
 from r2p_dspy.engines import connect
+from r2p_dspy.engines.served import probe
 from r2p_dspy.engines.served.engine import ServedEngine, ThreadedEngine
 from tests.film import FILM, HISTORY, ask, program
 from tests.r2p_dspy.decoding.test_steering import Once
@@ -31,6 +32,8 @@ def serve(monkeypatch):
     """serve(text, …) starts a server that writes these texts."""
     monkeypatch.delenv("HOSTED_VLLM_API_KEY", raising=False)
     monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
+    probe._owners.clear()  # ports come again
+    probe._made.cache_clear()
     servers = []
 
     def start(*texts, **options):

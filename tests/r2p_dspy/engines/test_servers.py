@@ -164,6 +164,18 @@ class TestWhichServer:
             assert [ask(program()).correction_mode for _ in range(2)] == ["retry"] * 2
         assert server.looked_up == ["/v1/models"] and server.bodies("/tokenize") == []
 
+    @pytest.mark.parametrize("now", KINDS)
+    @pytest.mark.parametrize("before", KINDS)
+    def test_another_server_at_the_same_address_is_found(self, serve, before, now):
+        old = serve(GOOD, kind=before)
+        with dspy.context(lm=lm(old)):
+            assert ask(program()).correction_mode == "stream"
+        old.stop()
+        serve(GOOD, kind=now, port=old.server_address[1])
+        with dspy.context(lm=lm(old)):
+            modes = [ask(program()).correction_mode for _ in range(2)]
+        assert modes[1] == "stream" and modes[0] in ("stream", "retry")
+
     def test_plain_calls_ask_nothing(self, start):
         server = start(GOOD)
         lm(server)("Hello")
