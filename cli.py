@@ -87,7 +87,7 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
 @options("tasks")
 @training_options
 @options("data", "model", *SERVED, "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
-@options(*CALLS, "output", "resume", "verbose")
+@options("max_failures", *CALLS, "output", "resume", "verbose")
 def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Distill a program on a large model into a small open model that answers in one call: traces, SFT, then GRPO.
 
@@ -99,7 +99,7 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
     from finetune.config import FinetuneConfig, check_installed
 
     check_installed()
-    from finetune.card import print_report
+    from finetune.card import failed_rows, print_report
     from finetune.run import run_finetune
     from finetune.training import hush
     from programs.ui.console import Console
@@ -112,6 +112,7 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
         report = run_finetune(config, directory, resume, console)
     if report:  # of the first process, under `accelerate launch`
         print_report(report, directory)
+        _exit_with_failed_rows(failed_rows(report, directory))
 
 
 @cli.command()
