@@ -113,7 +113,8 @@ $(VLLM_VENV)/.run:
 vllm: $(VLLM_VENV)/.run  ## Start a vLLM server on the CPU, with the pocket model or VLLM_MODEL=DIR VLLM_NAME=NAME (then: make test ARGS="-m vllm -n 0")
 	@VLLM_TARGET_DEVICE=cpu VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 \
 		$(VLLM_VENV)/bin/python -m vllm.entrypoints.openai.api_server --model $(VLLM_MODEL) \
-		--served-model-name $(VLLM_NAME) --max-model-len 4096 --dtype float32 --enforce-eager --port $(VLLM_PORT) $(ARGS)
+		--served-model-name $(VLLM_NAME) --max-model-len 4096 --dtype float32 --enforce-eager --port $(VLLM_PORT) \
+		--structured-outputs-config.backend guidance $(ARGS)
 
 clean:  ## Remove the environments
 	rm -rf $(VENV) $(VENV)-lock $(VLLM_VENV)

@@ -1,10 +1,13 @@
-"""A server that answers over HTTP as vLLM does, and writes prepared texts."""
+"""Servers that answer over HTTP as vLLM, llama.cpp and SGLang do, and write prepared texts."""
 
 import json
 import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from r2p_dspy.engines.served.probe import Address
+from r2p_dspy.engines.served.servers.transport import Transport
 
 
 class Hangs(str):
@@ -27,21 +30,28 @@ class Refuses(str):
     """A refusal in these words, with status 400."""
 
 
+def vllm_at(server, timeout=60.0):
+    """The address of a running server that is known to be vLLM."""
+    return Address(Transport(server.api_base, "none", timeout), "none", "vllm")
+
+
 class LocalServer(ThreadingHTTPServer):
     """A server on a free port of this machine, which gives prepared answers: the last one again and again.
 
     Args:
         answers: one for each request that takes one.
         handler: answers the requests.
+        port: another one than a free one.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, answers, handler):
-        super().__init__(("127.0.0.1", 0), handler)
+    def __init__(self, answers, handler, port=0):
+        super().__init__(("127.0.0.1", port), handler)
         self.texts = list(answers)
-        self.requests, self.keys = [], set()  # (path, body) of every request
+        self.requests, self.keys = [], set()  # (path, body) of every POST request
+        self.looked_up = []  # the path of every GET request
         self.lock, self.over = threading.Lock(), threading.Event()
         self.api_base = f"http://127.0.0.1:{self.server_address[1]}/v1"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -71,6 +81,15 @@ class JsonHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def do_GET(self):
+        with self.server.lock:
+            self.server.looked_up.append(self.path)
+        self.look_up()
+
+    def look_up(self):
+        """Answer a GET request."""
+        self.send_json({"detail": "Not Found"}, 404)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -112,25 +131,46 @@ class ScriptedServer(LocalServer):
 
     Args:
         texts: one for each completion, the last one again and again; for chats also a function of the request.
+        kind: which server it is: "vllm", "llamacpp" or "sglang".
         opens: what the chat template writes at the beginning of the assistant's turn.
         vllm: whether it has /tokenize.
         ids: whether it tells token ids.
         step: characters in one event of a stream.
         context: tokens that prompt and answer may have together.
+        takes: what it can hold answers to: "grammar", "schema", both, or nothing. It says so where such servers do, and
+            refuses the rest. Texts are written as they are prepared, whatever they are held to.
+        renders: whether SGLang's /tokenize takes messages, as its newer versions do.
     """
 
-    def __init__(self, *texts, opens="<|assistant|>", vllm=True, ids=True, step=1, context=100_000):
-        self.opens, self.vllm, self.ids, self.step, self.context = opens, vllm, ids, step, context
-        self.hung_up, self.written = 0, 0
-        super().__init__(texts, _Handler)
+    def __init__(
+        self,
+        *texts,
+        kind="vllm",
+        opens="<|assistant|>",
+        vllm=True,
+        ids=True,
+        step=1,
+        context=100_000,
+        takes=("grammar", "schema"),
+        renders=True,
+        port=0,
+    ):
+        self.opens, self.vllm, self.ids, self.step, self.context, self.takes = opens, vllm, ids, step, context, takes
+        self.hung_up, self.written, self.renders, self.owner = 0, 0, renders, kind
+        self.completion_path = "/completion" if kind == "llamacpp" else "/v1/completions"
+        super().__init__(texts, {"vllm": _Handler, "llamacpp": _LlamaCppHandler, "sglang": _SGLangHandler}[kind], port)
 
     def gone(self):
         with self.lock:
             self.hung_up += 1
 
+    def completions(self):
+        """The bodies of the completions."""
+        return [body for body in self.bodies(self.completion_path) if body.get("stream")]
+
     def prompts(self):
         """The prompts of the completions, as text."""
-        return ["".join(map(chr, body["prompt"])) for body in self.bodies("/v1/completions")]
+        return ["".join(map(chr, body["prompt"])) for body in self.completions()]
 
     def hangs_up(self, times=1):
         """Whether clients hang up so often, within two seconds: the server hears of it a little later."""
@@ -141,16 +181,25 @@ class ScriptedServer(LocalServer):
         return self.hung_up == times
 
 
+BOS = "\x01"  # the token with which llama.cpp and SGLang begin a prompt
+
+
 class _Handler(JsonHandler):
+    """vLLM."""
+
+    def look_up(self):
+        if self.path == "/v1/models" and self.server.vllm:
+            card = {"id": "m", "object": "model", "created": 1, "owned_by": self.server.owner}
+            self.send_json({"object": "list", "data": [{**card, "max_model_len": self.server.context}]})
+        else:
+            super().look_up()
+
     def answer(self, body):
         server = self.server
         if self.path == "/tokenize" and server.vllm:
-            self._tokenize(body)
+            self.tokenize(body)
         elif self.path == "/v1/completions":
-            try:
-                self._stream(body, server.next())
-            except OSError:
-                server.gone()
+            self.complete(body)
         elif self.path == "/v1/chat/completions":
             text, stop = server.next(), body.get("stop") or []
             text = text(body) if callable(text) else text
@@ -163,12 +212,24 @@ class _Handler(JsonHandler):
         else:
             self.send_json({"detail": "Not Found"}, 404)
 
-    def _tokenize(self, body):
-        if "messages" in body:
-            turns = "".join(f"<|{message['role']}|>{message['content']}" for message in body["messages"])
-            text = turns + self.server.opens
-        else:
-            text = body["prompt"]
+    def complete(self, body):
+        if (reason := self.refusal(body)) is not None:
+            return self.send_json({"error": {"message": reason, "type": "BadRequestError", "code": 400}}, 400)
+        try:
+            return self._stream(body, self.server.next())
+        except OSError:
+            return self.server.gone()
+
+    def refusal(self, body):
+        """Why the server does not take what the answer is to be held to; None if it does."""
+        asked = {"grammar" if "grammar" in held else "schema" for held in [body.get("structured_outputs")] if held}
+        return "Grammar error: not supported by backend xgrammar" if asked - set(self.server.takes) else None
+
+    def rendered(self, messages):
+        return "".join(f"<|{message['role']}|>{message['content']}" for message in messages) + self.server.opens
+
+    def tokenize(self, body):
+        text = self.rendered(body["messages"]) if "messages" in body else body["prompt"]
         answer = {"tokens": [ord(letter) for letter in text], "max_model_len": self.server.context}
         self.send_json({**answer, "token_strs": list(text), "count": len(text)})
 
@@ -177,10 +238,10 @@ class _Handler(JsonHandler):
         if isinstance(text, Refuses):
             return self.send_json({"error": {"message": str(text), "type": "BadRequestError", "code": 400}}, 400)
         self.begin_events()
-        written = str(text)[: body["max_tokens"]]
+        written = str(text)[: self.limit(body)]
         for at in range(0, len(written), server.step):
             piece = written[at : at + server.step]
-            self._event(body, at + len(piece), text=piece, ids=[ord(letter) for letter in piece])
+            self.event(body, at + len(piece), text=piece, ids=[ord(letter) for letter in piece])
             with server.lock:
                 server.written += len(piece)
         finish = "length" if len(written) < len(text) else "stop"
@@ -195,14 +256,20 @@ class _Handler(JsonHandler):
             self.close_connection = True
             return self.connection.shutdown(socket.SHUT_RDWR)
         if not isinstance(text, Ends):
-            ends = [0] if finish == "stop" else []
-            self._event(body, len(written) + len(ends), text="", ids=ends, finish=finish)
-            self._event(body, len(written) + len(ends))
-            self.send_event("[DONE]")
+            self.finish(body, written, finish)
         self.send_chunk("")
         return None
 
-    def _event(self, body, count, finish=None, text=None, ids=None):
+    def limit(self, body):
+        return body["max_tokens"]
+
+    def finish(self, body, written, finish):
+        ends = [0] if finish == "stop" else []
+        self.event(body, len(written) + len(ends), text="", ids=ends, finish=finish)
+        self.event(body, len(written) + len(ends))
+        self.send_event("[DONE]")
+
+    def event(self, body, count, finish=None, text=None, ids=None):
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": count, "total_tokens": 0}
         choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
         if self.server.ids and body.get("return_token_ids"):
@@ -210,3 +277,99 @@ class _Handler(JsonHandler):
         choices = [] if text is None else [choice]
         event = {"id": "x", "object": "text_completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
         self.send_event(event)
+
+
+class _SGLangHandler(_Handler):
+    """SGLang: every text that it tokenizes begins with the model's special token, as in its newer versions."""
+
+    def look_up(self):
+        if self.path == "/get_server_info":  # newer versions call it /server_info too
+            backend = "llguidance" if "grammar" in self.server.takes else "xgrammar" if self.server.takes else "none"
+            self.send_json({"grammar_backend": backend, "context_length": None})
+        else:
+            super().look_up()
+
+    def answer(self, body):
+        if self.path == "/detokenize":
+            self.send_json({"text": "".join(map(chr, body["tokens"]))})
+        else:
+            super().answer(body)
+
+    def refusal(self, body):
+        asked = {form for field, form in (("ebnf", "grammar"), ("json_schema", "schema")) if field in body}
+        return "Failed to compile the grammar" if asked - set(self.server.takes) else None
+
+    def tokenize(self, body):
+        if "messages" in body and not self.server.renders:
+            message = "1 validation error: {'loc': ('body', 'prompt'), 'msg': 'Field required'}"
+            return self.send_json({"object": "error", "message": message, "type": "BadRequest", "code": 400}, 400)
+        text = BOS + (self.rendered(body["messages"]) if "messages" in body else body["prompt"])
+        tokens = [ord(letter) for letter in text]
+        return self.send_json({"tokens": tokens, "count": len(text), "max_model_len": 10**30})
+
+
+class _LlamaCppHandler(_Handler):
+    """llama.cpp. A character beyond ASCII is of two tokens, of which an event tells the last one alone."""
+
+    def look_up(self):
+        if self.path == "/v1/models":
+            card = {
+                "id": "m",
+                "object": "model",
+                "created": 1,
+                "owned_by": self.server.owner,
+                "meta": {"n_ctx_train": 1},
+            }
+            self.send_json({"models": [], "object": "list", "data": [card]})
+        elif self.path == "/props":
+            self.send_json({"default_generation_settings": {"n_ctx": self.server.context}, "build_info": "b1-x"})
+        else:
+            super().look_up()
+
+    def answer(self, body):
+        if self.path == "/detokenize":
+            self.send_json({"content": "".join(map(chr, body["tokens"]))})
+        elif self.path == "/apply-template":
+            self.send_json({"prompt": self.rendered(body["messages"])})
+        elif self.path == "/completion" and not body.get("stream"):
+            header = "%llguidance {}\nstart: %json " if "grammar" in self.server.takes else "root ::= "
+            settings = {"grammar": f"{header}{body['json_schema']}"}
+            self.send_json({"content": "", "tokens": [], "stop": True, "generation_settings": settings})
+        elif self.path == "/completion":
+            self.complete(body)
+        elif self.path == "/v1/completions":
+            self.send_json({"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}, 404)
+        else:
+            super().answer(body)
+
+    def refusal(self, body):
+        # A build without llguidance ends the server.
+        assert "grammar" in self.server.takes or not body.get("grammar", "").startswith("%llguidance")
+        return "cannot make a grammar" if "json_schema" in body and "schema" not in self.server.takes else None
+
+    def tokenize(self, body):
+        text = BOS * body.get("add_special", False) + body.get("content", "")
+        self.send_json({"tokens": [ord(letter) for letter in text]})
+
+    def limit(self, body):
+        return body["n_predict"]
+
+    def event(self, body, count, finish=None, text="", ids=()):
+        self.written += text
+        count += sum(letter > "\x7f" for letter in self.written)
+        tokens = list(ids) if body.get("return_tokens") and self.server.ids else []
+        usage = {"tokens_predicted": count, "tokens_evaluated": len(body["prompt"])}
+        self.send_event({"index": 0, "content": text, "tokens": tokens, "stop": False, "id_slot": 0, **usage})
+
+    def finish(self, body, written, finish):
+        if finish == "stop":
+            self.event(body, len(written) + 1, ids=[0])
+        count = len(written) + sum(letter > "\x7f" for letter in written) + (finish == "stop")
+        usage = {"tokens_predicted": count, "tokens_evaluated": len(body["prompt"])}
+        ended = {"stop_type": "limit" if finish == "length" else "eos", "stopping_word": "", "truncated": False}
+        settings = {"generation_settings": {"n_predict": body["n_predict"]}, "model": "m"}
+        self.send_event({"index": 0, "content": "", "tokens": [], "stop": True, **usage, **ended, **settings})
+
+    def _stream(self, body, text):
+        self.written = ""
+        return super()._stream(body, text)

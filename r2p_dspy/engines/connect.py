@@ -47,7 +47,8 @@ def connect(
     Args:
         model: `pocket` (the embedded model), `smollm2` (after `fetch_model("smollm2")`), `hf:DIR_OR_NAME` (transformers
             in this process), `gguf:FILE` (converted for transformers at the first call), or a DSPy/LiteLLM name
-            (`openai/…`, `anthropic/…`, `ollama_chat/…`, `hosted_vllm/NAME` with `api_base`).
+            (`openai/…`, `anthropic/…`, `ollama_chat/…`, `hosted_vllm/NAME` with `api_base`; for llama.cpp's server and
+            SGLang `openai/NAME` with `api_base`).
         api_base: address of a server, for served models only.
         api_key: the key of a served model; default: the environment's. It is never saved, and a pickle leaves it out.
             A server with an `api_base` needs none.
@@ -172,6 +173,23 @@ def _known_window(model: str) -> int | None:
     return window
 
 
+def constrains(lm: dspy.BaseLM | None) -> Literal["grammar", "schema"] | None:
+    """What `r2p_dspy.decoding.constraining` holds an LM's answers to; None where nothing does.
+
+    "schema" is for answers in JSON alone. A server is asked what it takes; one that refused it or ignored it is not
+    counted on again.
+
+    Examples:
+        >>> print(constrains(None))
+        None
+    """
+    for source in (lm, getattr(lm, "engine", None)):
+        form: Literal["grammar", "schema"] | None = getattr(source, "constrains", None)
+        if form is not None:
+            return form
+    return None
+
+
 def count_tokens(lm: dspy.BaseLM | None, text: str) -> int:
     """Tokens of a text: exact in-process and on a vLLM server, otherwise estimated from its bytes.
 
@@ -214,7 +232,7 @@ def _served(model: str, api_base: str | None, api_key: str | None, kwargs: dict[
         if own:
             kwargs["extra_body"] = {**own, **(kwargs.get("extra_body") or {})}
     has_own_settings = kwargs.get("prefix") is not None or isinstance(kwargs.get("reasoning"), bool)
-    if provider == "hosted_vllm" or has_own_settings:
+    if provider == "hosted_vllm" or has_own_settings or (provider == "openai" and api_base is not None):
         from r2p_dspy.engines.served.lm import ServedLM
 
         return ServedLM(model, **kwargs)

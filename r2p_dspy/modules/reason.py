@@ -15,6 +15,7 @@ from r2p_dspy.decoding.constraining import constraining
 from r2p_dspy.decoding.grammar.answer import AnswerGrammar
 from r2p_dspy.decoding.grammar.building import constraint_for
 from r2p_dspy.decoding.monitor import CorrectionMode, Monitor, enforced
+from r2p_dspy.decoding.notices import collect_notices
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.engines.connect import constrains
 from r2p_dspy.engines.families import hides_thoughts
@@ -146,6 +147,7 @@ class Reason(ProfilePredict):
         constraint = self._constraint(seen, adapter, lm)
         monitors: list[Monitor] = []
         replies: list[Reply] = []
+        notices: list[str] = []
 
         def details(outcome: Outcome, completion: str) -> Details:
             plain = self.details_of(seen, outcome, completion)
@@ -161,6 +163,7 @@ class Reason(ProfilePredict):
                     *[_HIDDEN] * hidden,
                     *[CUT_OFF] * cut_off,
                     *(_left_free(constraint) if constrained else [_FREE] * (enforced().constrain == "on")),
+                    *notices,
                 ],
                 interventions=[*monitors[0].interventions] if monitors else [],
                 correction_mode="constrained" if constrained else mode,
@@ -169,7 +172,13 @@ class Reason(ProfilePredict):
 
         try:
             monitoring = steering(self._monitoring(seen, adapter, monitors))
-            with dspy.context(adapter=adapter), monitoring, constraining(constraint), collect_replies(replies):
+            with (
+                dspy.context(adapter=adapter),
+                monitoring,
+                constraining(constraint),
+                collect_replies(replies),
+                collect_notices(notices),
+            ):
                 # Not `super()`, which would prepare the items again.
                 forward, aforward = partial(dspy.Predict.forward, self), partial(dspy.Predict.aforward, self)
                 prediction = yield Call(forward, aforward, shown)

@@ -1,1 +1,1 @@
-"""Served models whose generation can be steered: vLLM and servers that continue an answer."""
+"""Served models: calls that end in time, and answers that are steered and held to a form."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import anyio.from_thread
 import dspy
-from dspy.utils.exceptions import LMProviderError, LMServerError
+from dspy.utils.exceptions import LMInvalidRequestError, LMProviderError, LMServerError
 
 from r2p_dspy.dspy_internals import forwarding_stream, is_streaming
 from r2p_dspy.engines.served.deadline import MAX_BYTES, CallInFlight, in_flight, is_on_loop
+from r2p_dspy.engines.served.schema import held_to_schema, is_refused, refused
 
 TIMEOUT = 120.0  # seconds
 _LONGEST_PAUSE = 60.0  # seconds between two attempts, as DSPy has it
@@ -71,7 +72,29 @@ class BoundedLM(dspy.LM):
     def _in_flight(self, kwargs: dict[str, Any]) -> AbstractContextManager[CallInFlight]:
         return in_flight({**self.kwargs, **kwargs}.get("timeout"), self.max_bytes)
 
+    @property
+    def constrains(self) -> Literal["grammar", "schema"] | None:
+        """What `r2p_dspy.decoding.constraining` can hold an answer to: a JSON Schema where DSPy sends one, else None.
+
+        DSPy sends one under its JSON adapter to models whose providers take it.
+        """
+        if not isinstance(self.engine, str):
+            return getattr(self.engine, "constrains", None)
+        takes = self.supports_response_schema and "response_format" in self.supported_params
+        return "schema" if takes and not is_refused(self) else None
+
     async def _answer(self, prompt: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The answer, held to the schema of the active constraint in place of DSPy's own, unless that is refused."""
+        if (held := held_to_schema(self, kwargs)) is None:
+            return await self._ask_for_answer(prompt, kwargs)
+        try:
+            return await self._ask_for_answer(prompt, held)
+        except LMInvalidRequestError as refusal:
+            answer = await self._ask_for_answer(prompt, kwargs)
+            refused(self, refusal)
+            return answer
+
+    async def _ask_for_answer(self, prompt: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer, asked for again while the reply is none at all. DSPy retries other failures that may pass."""
         for attempt in range(self.num_retries + 1):
             try:

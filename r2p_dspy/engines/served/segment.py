@@ -1,19 +1,22 @@
-"""Segments of a steered answer on a server: each is a request, which continues where the one before was cut."""
+"""Segments of an answer on a server: each is a request, which continues where the one before was cut."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dspy.lm15 import Usage
+from dspy.lm15 import ContextLengthError, InvalidRequestError, ServerError, Usage
 
+from r2p_dspy.decoding.constraining import Constraint
 from r2p_dspy.decoding.segments import Piece, ResumableSegment
-from r2p_dspy.engines.served.server import Prompt, Server
+from r2p_dspy.engines.served.holding import Held, Holding
+from r2p_dspy.engines.served.servers.server import Chunk, Prompt, Server
 
 
 @dataclass(frozen=True)
-class SteeredCall:
+class ServedCall:
     """What all segments of an answer share."""
 
     server: Server
@@ -21,21 +24,54 @@ class SteeredCall:
     prompt: Prompt
     options: dict[str, Any]  # settings of the server; JSON
     stop: tuple[str, ...]  # strings at which the answer ends
+    constraint: Constraint | None
+    holding: Holding
 
-    def resume(self) -> SteeredCall:
+    def resume(self) -> ServedCall:
         """The same call with other random numbers."""
         seed = self.options.get("seed")
         return self if seed is None else replace(self, options={**self.options, "seed": seed + 1})
 
+    def hold(self, text: str) -> Held | None:
+        """What the rest of the answer is held to after a text."""
+        return None if self.constraint is None else self.holding.hold(self.constraint, text)
+
+    def stream(self, prompt: list[int], limit: int, held: Held | None) -> Generator[Chunk]:
+        """What follows a prompt, held to a form if the server takes it."""
+        begun = False
+        try:
+            with closing(self._stream(prompt, limit, held.options if held else {})) as chunks:
+                for chunk in chunks:
+                    if held and not begun:
+                        self.holding.taken(held)
+                    begun = True
+                    yield chunk
+        except (InvalidRequestError, ServerError) as error:
+            if held is None or begun or isinstance(error, ContextLengthError):
+                raise
+            refusal = error
+        else:
+            return
+        with closing(self._stream(prompt, limit, {})) as chunks:
+            for chunk in chunks:
+                if not begun:
+                    begun = True
+                    self.holding.refused(held, refusal)
+                yield chunk
+
+    def _stream(self, prompt: list[int], limit: int, form: dict[str, Any]) -> Generator[Chunk]:
+        return self.server.stream(self.model, prompt, limit, {**self.options, **form})
+
 
 class ServedSegment(ResumableSegment[list[int]]):
-    """One request of a steered answer. Its prompt ends with what stands of the answer already."""
+    """One request of an answer. Its prompt ends with what stands of the answer already, the text."""
 
-    def __init__(self, call: SteeredCall, prompt: list[int], limit: int) -> None:
+    def __init__(self, call: ServedCall, prompt: list[int], limit: int, text: str = "") -> None:
         self._call, self._prompt, self._limit = call, prompt, limit
         self._texts: list[tuple[list[int] | None, str]] = []
         self._generated = 0
-        self._stream = call.server.stream(call.model, prompt, limit, call.options)
+        self._held = call.hold(text)
+        self._stream = call.stream(prompt, limit, self._held)
 
     def __iter__(self) -> Iterator[str]:
         ids: list[int] | None = []
@@ -56,6 +92,9 @@ class ServedSegment(ResumableSegment[list[int]]):
 
     def stop(self) -> None:
         self._stream.close()
+        if self._held is not None:
+            text = "".join(shown for _, shown in self._texts)
+            self._call.holding.check(self._held, text, ended=self.finish is not None)
 
     def _own_usage(self) -> Usage:
         return Usage(input_tokens=len(self._prompt), output_tokens=self._generated)
@@ -77,4 +116,4 @@ class ServedSegment(ResumableSegment[list[int]]):
         limit = min(self._limit - self._generated, chat.context - len(prompt))
         if limit < 1:
             return None
-        return ServedSegment(self._call.resume(), prompt, limit)
+        return ServedSegment(self._call.resume(), prompt, limit, "".join(piece.shown for piece in began))

@@ -11,13 +11,13 @@ from dspy.lm15 import Config, Message, Request
 from r2p_dspy import optimizing
 from r2p_dspy.decoding.steering import Correction, steering
 from r2p_dspy.engines import connect
+from r2p_dspy.engines.served import probe
 from r2p_dspy.engines.served.engine import ServedEngine, ThreadedEngine
-from r2p_dspy.engines.served.server import Server
 from tests.film import FILM, HISTORY, ask, program
 from tests.r2p_dspy.decoding.test_steering import Once
 from tests.r2p_dspy.modules.test_thinking import ANSWER, thought
 from tests.scripted import STAGES, after, completion, ending, opening
-from tests.served import Dies, Ends, Hangs, Refuses, ScriptedServer, Stalls
+from tests.served import Dies, Ends, Hangs, Refuses, ScriptedServer, Stalls, vllm_at
 
 EVIDENCE = STAGES["evidence"]
 GOOD = completion()
@@ -32,6 +32,8 @@ def serve(monkeypatch):
     """serve(text, …) starts a server that writes these texts."""
     monkeypatch.delenv("HOSTED_VLLM_API_KEY", raising=False)
     monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
+    probe._owners.clear()  # ports come again
+    probe._made.cache_clear()
     servers = []
 
     def start(*texts, **options):
@@ -52,7 +54,7 @@ def lm(server, **options):
 def steered(server, reader, timeout=60.0, extra=(), **config):
     request = Request("hosted_vllm/test", (Message.user("Tell me."),), config=Config(**config))
     with steering(lambda: reader):
-        return ServedEngine(Server(server.api_base, "none", timeout), dict(extra)).complete(request)
+        return ServedEngine(vllm_at(server, timeout), dict(extra)).complete(request)
 
 
 class TestSegments:
@@ -224,7 +226,7 @@ def _complete(server):
 
     request = Request("hosted_vllm/test", (Message.user("Tell me."),), config=Config(reasoning=Reasoning(effort="low")))
     with steering(lambda: Once(0, at=10**6)):
-        return ServedEngine(Server(server.api_base, "none", 60.0), {}).complete(request)
+        return ServedEngine(vllm_at(server, 60.0), {}).complete(request)
 
 
 MARKS = [ending(name) for name in STAGES if name != "tag"]
@@ -402,7 +404,7 @@ class TestFaults:
 
     def test_cancelled_task_stops_the_server(self, serve):
         server = serve(Hangs("x" * 100_000))
-        engine = ThreadedEngine(ServedEngine(Server(server.api_base, "none", 60.0), {}))
+        engine = ThreadedEngine(ServedEngine(vllm_at(server, 60.0), {}))
         request = Request("hosted_vllm/test", (Message.user("Tell me."),))
 
         async def cancelled():

@@ -1,7 +1,8 @@
-"""Every correction mode and carrier on a real vLLM server with the pocket model: `make test ARGS="-m vllm -n 0"`."""
+"""Corrections and constraints on a real vLLM server with the pocket model: `make test ARGS="-m vllm -n 0"`."""
 
 import asyncio
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -22,12 +23,16 @@ from programs.data.personas.world import draw, example
 from programs.tasks import TASKS
 from programs.tasks.retrievers import default_retriever
 from r2p_dspy import R2P, Suggest, optimizing
+from r2p_dspy.decoding.constraining import Grammar, constraining
+from r2p_dspy.decoding.notices import collect_notices
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.engines import connect
 from r2p_dspy.engines.served.engine import ServedEngine
-from r2p_dspy.engines.served.server import Server
+from r2p_dspy.prompting import tags
+from r2p_dspy.template import TEMPLATE
 from tests.film import FILM, HISTORY, program
 from tests.r2p_dspy.decoding.test_steering import Once
+from tests.served import vllm_at
 
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -100,13 +105,13 @@ def _answers(url):
 
 
 def lm(server, mode="stream", carrier="fields", **options):
-    """The pocket model on the server, reached so that this is the best correction mode."""
+    """The pocket model on the server, reached so that this is the best correction mode but "retry"."""
     settings = {"api_base": server.api_base, "max_tokens": 600, "cache": False, "num_retries": 0, "timeout": 120.0}
     if mode == "stages":
         settings["prefix"] = {"continue_final_message": True, "add_generation_prompt": False}
     if carrier == "thinking":
         settings["reasoning"] = True
-    return connect("hosted_vllm/pocket" if mode == "stream" else "openai/pocket", **{**settings, **options})
+    return connect("openai/pocket" if mode == "stages" else "hosted_vllm/pocket", **{**settings, **options})
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +150,8 @@ def test_correction_modes_and_carriers(server, mode, carrier, how):
     served = lm(server, mode, carrier)
     for user in USERS:
         before = server.idle()
-        answer = run(known(carrier=carrier, max_backtracks=1), served, how, user)
+        limits = {"max_interventions": 0} if mode == "retry" else {}
+        answer = run(known(carrier=carrier, max_backtracks=1, **limits), served, how, user)
         assert answer.correction_mode == mode
         interventions = [] if mode == "retry" else [("requirements", "never")] * 2
         assert [(intervention.stage, intervention.check) for intervention in answer.interventions] == interventions
@@ -154,6 +160,104 @@ def test_correction_modes_and_carriers(server, mode, carrier, how):
         assert answer.tag is not None and answer.reasoning.cited
         (used,) = answer.get_lm_usage().values()
         assert 0 <= server.idle() - before - used["completion_tokens"] <= LATE * len(answer.interventions)
+
+
+def test_server_under_another_name_is_found_by_asking(server):
+    found = connect("openai/pocket", api_base=server.api_base, max_tokens=600, cache=False, num_retries=0)
+    assert (found.constrains, found.context_window) == ("grammar", 4096)
+    assert run(known(), found, "sync", USERS[0]).correction_mode == "stream"
+
+
+SAID = "an orange umbrella"  # what the pocket model would not say of a film by itself
+
+
+def around(before, after):
+    """JSON with a free word in it."""
+    return f"{json.dumps(before)} /[a-z]{{4,12}}/ {json.dumps(after)}"
+
+
+STAGES = {
+    "requirements": json.dumps(SAID),
+    "evidence": around('[{"item": "1", "quote": "', '"}]'),
+    "preferences": around('[{"statement": "', '", "items": ["1"], "label": "comedy"}]'),
+    "draft": '"romance"',
+    "verification": around('{"approved": true, "reason": "', '"}'),
+}
+
+
+class Form:
+    """A constraint: marks, the value after each mark as an expression of llguidance's, and an end."""
+
+    def __init__(self, parts, end, start=""):
+        self.parts, self.end, self.start = parts, end, start
+
+    def grammar(self, text, /, *, whole=False):
+        marks = [mark for mark, _ in self.parts]
+        begun = [at for at, mark in enumerate(marks) if text.rstrip().endswith(mark.strip())]
+        first = max(begun, default=0)
+        lead = "" if begun else f"{self.start} {json.dumps(marks[0])} "
+        rest = "".join(f" {json.dumps(mark)} {value}" for mark, value in self.parts[first + 1 :])
+        return Grammar(f"%llguidance {{}}\nstart: {lead}{self.parts[first][1]}{rest} {json.dumps(self.end)}")
+
+    def schema(self):
+        return None
+
+
+def marked(names, answer):
+    """The parts of an answer with the chat adapter's markers."""
+    values = {**STAGES, "tag": '"comedy"'}
+    parts = [(f"\n\n[[ ## {name} ## ]]\n", values[name]) for name in names]
+    return [(parts[0][0] if answer else parts[0][0].lstrip(), parts[0][1]), *parts[1:]]
+
+
+def form(carrier):
+    """The form of an answer on a carrier; an answer in JSON is one of the fields carrier."""
+    end = "\n\n[[ ## completed ## ]]"
+    if carrier == "fields":
+        return Form(marked([*STAGES, "tag"], answer=False), end)
+    if carrier == "json":
+        quoted = {"requirements": json.dumps(json.dumps(SAID)), "draft": '"\\"romance\\""'}
+        values = {**STAGES, **quoted, "tag": '"\\"comedy\\""'}
+        return Form(
+            [(f'{"," if at else "{"} "{name}": ', value) for at, (name, value) in enumerate(values.items())], "}"
+        )
+    names = [stage.name for stage in TEMPLATE.leaves()]
+    first, *between, closing = tags.render(TEMPLATE, dict.fromkeys(names, "\0")).split("\0")
+    parts = [(mark, STAGES[name]) for mark, name in zip([first, *between], names, strict=True)]
+    (mark, value), *_ = marked(["tag"], answer=True)
+    return Form([*parts, (f"{closing}\n</think>{mark}", value)], end, start=f"({json.dumps('<think>' + chr(10))})?")
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("steered", [True, False], ids=["steered", "not steered"])
+@pytest.mark.parametrize("carrier", ["fields", "thinking", "json"])
+def test_every_carrier_constrained(server, carrier, steered, how):
+    served = lm(server, carrier=carrier, temperature=1.0)
+    adapter = dspy.JSONAdapter() if carrier == "json" else dspy.ChatAdapter()
+    program = known(
+        carrier="thinking" if carrier == "thinking" else "fields",
+        max_backtracks=0,
+        max_interventions=2 if steered else 0,
+    )
+    for user in USERS[:2]:
+        with dspy.context(adapter=adapter), constraining(form(carrier)):
+            answer = run(program, served, how, user)
+        said = answer.reasoning.stages
+        assert (said["requirements"], said["draft"], answer.tag) == (SAID, "romance", "comedy")
+        assert [each.item for each in said["evidence"]] == ["1"] and answer.outcome.error is None
+        assert answer.warnings == []
+        corrected = steered and carrier != "json"
+        assert answer.correction_mode == ("stream" if corrected else "retry")
+        assert [each.stage for each in answer.interventions] == ["requirements"] * 2 * corrected
+    assert served.constrains == "grammar"
+
+
+def test_refused_grammar_is_left_out_and_said(server):
+    served = lm(server, timeout=119.0)  # of its own, since what is refused once is not sent again
+    with constraining(Form([("", "no_such_rule")], "")), collect_notices() as notices:
+        (text,), _ = served("Hello"), served("Hello")
+    assert text and served.constrains == "schema"
+    assert len(notices) == 1 and "refused the grammar of an answer" in notices[0] and "no_such_rule" in notices[0]
 
 
 def test_uncorrected_answer_equals_in_process(server):
@@ -169,7 +273,7 @@ def test_uncorrected_answer_equals_in_process(server):
 def _steered(server, reader, **config):
     request = Request("hosted_vllm/pocket", (Message.user("Tell me a story."),), config=Config(**config))
     with steering(lambda: reader):
-        return ServedEngine(Server(server.api_base, "none", 120.0), {"ignore_eos": True}).complete(request)
+        return ServedEngine(vllm_at(server, 120.0), {"ignore_eos": True}).complete(request)
 
 
 def test_stopped_stream_stops_the_server(server):
