@@ -132,9 +132,9 @@ class Details:
         attempts: every attempt, first to last; of the chosen candidate, where there are several. An attempt that was
             corrected while it ran counts as two, without and with the corrections.
         interventions: the corrections of the accepted attempt while it ran.
-        correction_mode: how a failed check would reach the model: "constrained" (not at all where the form was at
-            fault, for a grammar prevents that; what it means is checked as "stream" or "retry" does), "stream" (during the generation), "stages" (between
-            two stages) or "retry" (after the generation).
+        correction_mode: how a failed check would reach the model: "constrained" (a grammar kept the form; what it
+            means was checked all the same), "stream" (during the generation), "stages" (between two stages) or "retry"
+            (after the generation).
         candidates: the reconciled candidates; empty without cross-referencing.
         decision: why the chosen candidate won, in words.
         truncated_chars: the number of characters cut from the items to fit the model's context.

@@ -122,7 +122,9 @@ def _programs(config: EvaluateConfig, setup: Setup, lm: dspy.LM) -> dict[str, ds
     """The programs to measure, by name. All of them see the same items, apart from the controls."""
     settings, explicit = config.program.r2p, config.program.explicit
     if config.ablate:
-        programs = ablation(setup.program, setup.task, constrained=constrains(lm)) | setup.baselines(config.model)
+        programs = ablation(setup.program, setup.task, constrained=constrains(lm) == "grammar") | setup.baselines(
+            config.model
+        )
     else:
         # Uncompiled R2P has its default settings, apart from those that the user gave.
         own = R2PConfig().model_copy(update={**explicit, "retriever": settings.retriever, "k": settings.k})

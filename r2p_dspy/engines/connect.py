@@ -156,16 +156,6 @@ def context_window(lm: dspy.LM) -> int | None:
     return _known_window(lm.model)
 
 
-def constrains(lm: dspy.BaseLM | None) -> bool:
-    """Whether a model's answers can be held to a grammar, see `r2p_dspy.decoding.constraining`.
-
-    Examples:
-        >>> constrains(None)
-        False
-    """
-    return any(getattr(source, "constrains", False) is True for source in (lm, getattr(lm, "engine", None)))
-
-
 @cache
 def _known_window(model: str) -> int | None:
     info = model_info(model)

@@ -195,9 +195,10 @@ class Reason(ProfilePredict):
 
     def _constraint(self, inputs: Inputs, adapter: Adapter, lm: dspy.LM) -> AnswerGrammar | None:
         """The form of a call's answers; None where they are to be free, or cannot be constrained."""
-        if enforced().constrain == "off" or not constrains(lm):
+        form = constrains(lm) if enforced().constrain != "off" else None
+        if form is None:
             return None
-        return constraint_for(
+        constraint = constraint_for(
             self.signature.output_fields,
             [*unshadowed(inputs).items],
             adapter,
@@ -206,6 +207,8 @@ class Reason(ProfilePredict):
             answers=self.answers,
             thinks=self.thought is not None,
         )
+        only_schema = form == "schema" and constraint is not None and constraint.schema() is None
+        return None if only_schema else constraint
 
     def _monitoring(self, inputs: Inputs, adapter: Adapter, monitors: list[Monitor]) -> Callable[[], Monitor] | None:
         """What makes a monitor for each answer of a call; None where nothing is to be monitored, or nothing can be."""

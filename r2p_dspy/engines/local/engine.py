@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from dspy.lm15 import Request, Response, UnsupportedFeatureError
 
@@ -129,9 +129,9 @@ class TransformersEngine:
         return self._batch.served
 
     @property
-    def constrains(self) -> bool:
-        """Whether answers can be held to a grammar."""
-        return self._grammars.missing is None
+    def constrains(self) -> Literal["grammar"] | None:
+        """What answers can be held to; None where llguidance is missing, or does not read the tokenizer."""
+        return "grammar" if self._grammars.missing is None else None
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` inside a message, without those of the template."""
