@@ -20,8 +20,8 @@ from programs.ui.options import CALLS, COMPILING, DATA, MEASURES, RUN, SERVED, S
 def cli() -> None:
     """Personalize the output of language models, and show the evidence.
 
-    Except for `data get`, every command runs offline by default: the embedded pocket model on the synthetic persona
-    world.
+    Except for `data get` and `models get`, every command runs offline by default: the embedded pocket model on the
+    synthetic persona world.
     """
 
 
@@ -175,6 +175,28 @@ def tasks() -> None:
     from programs.ui.tasks_table import print_tasks
 
     print_tasks()
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the models that --model takes, what of them is here, and their licences; fetch one."""
+    if context.invoked_subcommand is None:
+        from programs.ui.models_table import print_models
+
+        print_models()
+
+
+@models.command()
+@click.argument("name")
+def get(name: str) -> None:
+    """Fetch the model NAME (smollm2) once, check its hash, and convert it into the cache."""
+    if not sys.stderr.isatty():
+        _quiet()
+    from r2p_dspy.engines.fetch import fetch_model
+
+    directory = fetch_model(name, lambda line: click.echo(line, err=True))
+    click.echo(f"{name} is in {directory}; next: python cli.py evaluate --model {name}")
 
 
 @cli.command()

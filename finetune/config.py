@@ -93,7 +93,7 @@ class FinetuneConfig:
     Args:
         tasks: names or files of the tasks that the student learns.
         method: which trainings run.
-        student: a model directory, a hub name, or `pocket`.
+        student: a model directory, a hub name, `pocket`, `smollm2` or `gguf:FILE`.
         carrier: what the student reasons in; None takes thinking where its chat template supports it, else fields.
         tokens: length limit of the student's answers.
         teacher: the teacher's language model.

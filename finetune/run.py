@@ -37,7 +37,7 @@ from programs.runs.directory import Rows, Run, read_json, write_json
 from programs.runs.reporter import Reporter
 from programs.tasks.answer_length import tokens_needed
 from r2p_dspy import connect, save_program
-from r2p_dspy.engines.weights import fingerprint
+from r2p_dspy.engines.weights import fingerprint, option_value
 from r2p_dspy.prompting.signature import Carrier
 
 _ONE_CALL = {"candidates": 1, "reconcile": "auto", "adaptive": False}
@@ -156,7 +156,7 @@ def _read_rows(path: Path) -> Dataset:
 
 
 def _student_lm(model: str, config: FinetuneConfig, carrier: Carrier) -> dspy.LM:
-    source = model if model == "pocket" else f"hf:{model.removeprefix('hf:')}"
+    source = option_value(model.removeprefix("hf:"))
     reasoning: dict[str, Any] = {"reasoning": True} if carrier == "thinking" else {}
     # At temperature 0, trained or not, so that they can be compared.
     return connect(source, temperature=0.0, seed=config.data.seed, cache=False, max_tokens=config.tokens, **reasoning)

@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 # Control characters, marks that turn the direction of writing, halves of characters: a terminal obeys or refuses them.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Tags (U+E0000) and the byte order mark are not seen at all, and models read them.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]")
 
 
 def one_line(text: str) -> str:

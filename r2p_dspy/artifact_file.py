@@ -2,13 +2,14 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
 from r2p_dspy.errors import ArtifactError
-from r2p_dspy.files import write_atomic
+from r2p_dspy.files import read_bounded, write_atomic
 
 KIND, FORMAT = "r2p-dspy program", 2
 _MAX_BYTES, _MAX_VALUES, _MAX_DEPTH = 50_000_000, 500_000, 100  # a compiled program has less
@@ -75,8 +76,9 @@ def read_artifact(path: str | Path) -> Artifact:
         'mine'
     """
     path = Path(path)
-    path = path / "program.json" if path.is_dir() else path
-    data = _json(path)
+    with suppress(OSError):  # a name that no file can have
+        path = path / "program.json" if path.is_dir() else path
+    data = read_json(path)
     if not isinstance(data, dict) or data.get("kind") != KIND:
         raise ArtifactError(f"{path} is no {KIND}; compile makes such a file (RUN/program.json)")
     version = data.get("format")
@@ -100,14 +102,17 @@ def write_artifact(artifact: Artifact, path: str | Path) -> None:
     write_atomic(Path(path), _SURROGATE.sub("\ufffd", text))
 
 
-def _json(path: Path) -> Any:  # whatever the JSON holds
-    if not path.is_file():
-        problem = "is no file" if path.exists() else "does not exist"
-        raise ArtifactError(f"{path} {problem}; compile makes such a file (RUN/program.json)")
+def read_json(path: Path, kind: str = "program", maker: str = "compile") -> Any:  # whatever the JSON holds
+    """The JSON of a file that may be a stranger's, bounded in size, number of values and depth.
+
+    Raises:
+        ArtifactError: it cannot be read; the message says of what kind it is not, and what makes such a file.
+    """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"it is larger than {_MAX_BYTES // 1_000_000} MB")
-        content = path.read_bytes()
+        if not path.is_file():  # a pipe or a device has no end
+            problem = "is no file" if path.exists() else "does not exist"
+            raise ArtifactError(f"{path} {problem}; {maker} makes such a file")
+        content = read_bounded(path, _MAX_BYTES)
         # Counted before they are read: a list of two bytes takes fifty in memory.
         if content.count(b"[") + content.count(b"{") + content.count(b",") > _MAX_VALUES:
             raise ValueError(f"it holds more than {_MAX_VALUES:,} values")
@@ -117,7 +122,8 @@ def _json(path: Path) -> Any:  # whatever the JSON holds
         if _SURROGATE.search(json.dumps(data, ensure_ascii=False)):
             raise ValueError("it holds half a character")
     except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} cannot be read as a program ({error}); compile it again") from None
+        reason = getattr(error, "strerror", None) or error  # without the path, which stands there already
+        raise ArtifactError(f"{path} cannot be read as a {kind} ({reason}); {maker} it again") from None
     return data
 
 

@@ -13,12 +13,18 @@ class DataError(R2PError, ValueError):
     """A data file that cannot be used; the message says which one and where in it."""
 
 
+_LONGEST = 1000  # characters of a message that quotes a file
+
+
 class ArtifactError(R2PError):
     """A compiled program's file that cannot be read, or does not fit the program it is loaded into."""
 
     def __init__(self, message: str) -> None:
-        # The file may be a stranger's: characters that a terminal obeys are replaced.
-        super().__init__("".join(char if char.isprintable() else "\ufffd" for char in " ".join(message.split())))
+        # The file may be a stranger's: characters that a terminal obeys are replaced, and megabytes are not quoted.
+        words = " ".join(message.split())
+        if len(words) > _LONGEST:
+            words = f"{words[: _LONGEST * 3 // 4]} … {words[-_LONGEST // 4 :]}"
+        super().__init__("".join(char if char.isprintable() else "\ufffd" for char in words))
 
 
 class RunError(R2PError):

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import dspy
 from dspy.signatures.signature import ensure_signature
 
+from r2p_dspy.artifact_file import read_json
 from r2p_dspy.checks import BUILT_IN, Check, combined, validated
-from r2p_dspy.errors import ConfigError
+from r2p_dspy.errors import ArtifactError, ConfigError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce
 from r2p_dspy.modules.failures import AssertionFailed
@@ -131,6 +133,29 @@ class R2P(dspy.Module):
 
     async def aforward(self, **inputs: Any) -> R2PPrediction:
         return await arun(self._steps(inputs))
+
+    def load(self, path: str | Path, allow_pickle: bool = False, allow_unsafe_lm_state: bool = False) -> None:
+        """Load a file that `save` wrote, as `dspy.Module.load` does; it may be a stranger's.
+
+        Args:
+            path: a `.json` file, or a `.pkl` file with `allow_pickle`, which runs whatever code is in it.
+            allow_pickle: whether to load a pickle.
+            allow_unsafe_lm_state: whether to take the file's language model, with its provider and its address.
+
+        Raises:
+            ArtifactError: a JSON file that is too large or too deep, or no state of this program.
+            ValueError: a pickle that is not allowed, or a file of another kind.
+        """
+        options = {"allow_pickle": allow_pickle, "allow_unsafe_lm_state": allow_unsafe_lm_state}
+        if Path(path).suffix != ".json":
+            super().load(path, **options)  # type: ignore[no-untyped-call]
+            return
+        read_json(Path(path), "saved state", "save")
+        try:
+            super().load(path, **options)  # type: ignore[no-untyped-call]
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise ArtifactError(f"{path} is no saved state of this program ({problem}); save it again") from None
 
     def load_state(self, state: dict[str, Any], **options: Any) -> None:
         """Load a state; `synthesize` stays as it is when the state comes from a program without it."""

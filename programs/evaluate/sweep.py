@@ -127,16 +127,21 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
     Examples:
         >>> short_names(["pocket", "hf:checkpoints/first", "openai/gpt-4o-mini"])
         {'pocket': 'pocket', 'hf:first': 'hf:checkpoints/first', 'openai/gpt-4o-mini': 'openai/gpt-4o-mini'}
-        >>> list(short_names(["hf:a/last", "hf:b/last"]))
-        ['hf:a/last', 'hf:b/last']
+        >>> list(short_names(["hf:a/last", "hf:b/last", "gguf:a/small.gguf"]))
+        ['hf:a/last', 'hf:b/last', 'gguf:small.gguf']
     """
     models = list(dict.fromkeys(models))
-    folders = {model: Path(model[3:]).name for model in models if model.startswith("hf:")}
-    short = [f"hf:{folders[model]}" if folders.get(model) else model for model in models]
+    short = [_without_folders(model) for model in models]
     return {
         name if short.count(name) == 1 and name not in models else model: model
         for name, model in zip(short, models, strict=True)
     }
+
+
+def _without_folders(model: str) -> str:
+    kind, colon, path = model.partition(":")
+    name = Path(path).name if kind in ("hf", "gguf") else ""
+    return f"{kind}{colon}{name}" if name else model
 
 
 class _CellReporter(Reporter):

@@ -75,6 +75,10 @@ class R2PConfig(BaseModel):
             raise ArtifactError(
                 f"{path} cannot be built here: {where}: {first['msg']}; update r2p-dspy, or compile it again"
             ) from None
+        if saved.template not in TEMPLATES:
+            raise ArtifactError(
+                f"{path} has an unknown template {saved.template[:80]!r}; the templates are {', '.join(TEMPLATES)}"
+            )
         if retriever is not None:
             return saved.model_copy(update={"retriever": retriever})
         if saved.retriever not in MODEL_FREE:

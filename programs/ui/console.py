@@ -13,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from programs.runs.reporter import Reporter
 from programs.text import one_line
 from programs.ui.plots import draw
-from programs.ui.private_logs import private_logs
+from programs.ui.private_logs import keyless_logs, private_logs
 from programs.ui.report_table import print_report
 from programs.ui.terminal import Line, call_lines, moves, print_lines
+from r2p_dspy.engines.keys import without_credentials
 
 _MAX_BARS = 12  # finished programs whose bars stay on the screen
 _INTERVAL = 30.0  # seconds between two lines of progress where no bar can be drawn
@@ -25,7 +26,7 @@ _OPTIMIZER_NOISE = ("Bootstrapped", "Average", "Scores so far", "Best score", "G
 class Console(Reporter):
     """Shows progress on stderr; `verbose` adds the optimizer's log, and each program's first prompt and answer.
 
-    Without `verbose`, no log line holds a user's text (see `private_logs`).
+    No line holds a key. Without `verbose`, no log line holds a user's text (see `private_logs`).
     """
 
     def __init__(self, verbose: bool = False):
@@ -46,8 +47,7 @@ class Console(Reporter):
         )
 
     def __enter__(self) -> "Console":
-        if not self.verbose:
-            self.logs.enter_context(private_logs())
+        self.logs.enter_context(keyless_logs() if self.verbose else private_logs())
         self.bars.start()
         return self
 
@@ -80,11 +80,13 @@ class Console(Reporter):
 
     def call(self, name: str, messages: Sequence[tuple[str, str]], answer: str) -> None:
         if self.verbose:
-            print_lines(call_lines(name, messages, answer), self.terminal)
+            print_lines(call_lines(name, messages, without_credentials(answer)), self.terminal)
 
     def say(self, line: str) -> None:
         if self.verbose or not line.startswith(_OPTIMIZER_NOISE):
-            print_lines([Line(one_line(line), "dim")], self.terminal)  # an optimizer's lines quote what a model wrote
+            print_lines(
+                [Line(one_line(without_credentials(line)), "dim")], self.terminal
+            )  # an optimizer's lines quote what a model wrote
 
     def finish(self, report: Mapping[str, Any], directory: Path) -> None:
         draw(report, directory)

@@ -9,8 +9,8 @@ Decorator = Callable[[Any], Any]
 
 _TASK = "Choose a task of `python cli.py tasks`, or a task file of your own (.yaml, .py; docs/your-task.md)."
 _MODEL = (
-    "Choose the model: pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…). "
-    "Keys come from the environment."
+    "Choose the model: pocket, smollm2, hf:DIR_OR_NAME, gguf:FILE, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); "
+    "`python cli.py models` explains them. Keys come from the environment."
 )
 _DATA = (
     "Read LaMP's {train,dev}_{questions,outputs}.json, or JSONL rows; default: the persona world, which is synthetic."

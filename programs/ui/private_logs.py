@@ -4,6 +4,7 @@ import contextlib
 import logging
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +42,28 @@ def private_logs() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Pydantic serializer warnings")  # they quote the value
             yield
+    finally:
+        logging.setLogRecordFactory(make_record)
+
+
+@contextlib.contextmanager
+def keyless_logs() -> Iterator[None]:
+    """Keep keys out of what is logged meanwhile, tracebacks included; users' texts stay, as `--verbose` wants them."""
+    from r2p_dspy.engines.keys import without_credentials
+
+    make_record = logging.getLogRecordFactory()
+
+    def make_keyless_record(*args: Any, **options: Any) -> logging.LogRecord:
+        record = make_record(*args, **options)
+        record.msg, record.args = without_credentials(record.getMessage()), ()
+        if record.exc_info:
+            record.exc_text = without_credentials("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            record.exc_info = None
+        return record
+
+    logging.setLogRecordFactory(make_keyless_record)
+    try:
+        yield
     finally:
         logging.setLogRecordFactory(make_record)
 

@@ -11,6 +11,9 @@ from r2p_dspy.errors import ConfigError
 # A user's name and password before a host, and parameters of an address that are named as secrets are.
 _LOGIN = re.compile(r"(://)[^/?#\s]*@|(?<!\S)[^/?#\s@:]+:[^/?#\s]+@")
 _SECRET_PARAMETER = re.compile(r"([?&][^=&#\s]*(?:key|token|secret|passw|sig)[^=&#\s]*=)[^&#\s]*", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
+_SHORTEST = 8  # characters of a secret; shorter values are words such as "none" and "true"
+_given: set[str] = set()  # the keys of this process
 _NO_KEY = "none"  # what a server without keys is sent; clients refuse to send nothing
 
 
@@ -31,6 +34,8 @@ class ApiKey(str):
     def __new__(cls, key: str, *, variable: str) -> Self:
         made = super().__new__(cls, key)
         made.variable = variable
+        if len(key) >= _SHORTEST:
+            _given.add(str(key))
         return made
 
     def __repr__(self) -> str:
@@ -52,13 +57,23 @@ def key_of(variable: str) -> ApiKey:
 
 
 def without_credentials(text: str) -> str:
-    """An address, or a text with addresses, without the names, passwords and keys in them.
+    """A text without the names, passwords and keys in its addresses, and without the keys of this process.
+
+    Servers quote the key that they refuse. Keys are the values of environment variables named KEY, TOKEN, SECRET or
+    PASSWORD, and those given to `connect`.
 
     Examples:
         >>> without_credentials("http://ada:pass@host:8000/v1?api-version=2&api-key=sk-123")
         'http://***@host:8000/v1?api-version=2&api-key=***'
     """
+    for secret in sorted(_secrets(), key=len, reverse=True):
+        text = text.replace(secret, "***")
     return _SECRET_PARAMETER.sub(r"\1***", _LOGIN.sub(r"\1***@", text))
+
+
+def _secrets() -> set[str]:
+    named = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST}
+    return named | _given
 
 
 def refuse_login(address: str) -> None:

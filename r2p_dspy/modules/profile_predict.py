@@ -1,6 +1,8 @@
 """A predictor that shows a profile: items under local ids, whole demos within a budget, a prompt that fits."""
 
+import logging
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, ClassVar
 
 import dspy
@@ -17,6 +19,8 @@ from r2p_dspy.values.neutral import Neutral
 from r2p_dspy.values.tokens import estimate_tokens
 from r2p_dspy.values.typed import allows_none
 
+_log = logging.getLogger(__name__)
+_STATE = ("signature", "demos", "traces", "train", "fields")  # what `dspy.Predict.dump_state` writes beside `lm`
 _SIGNATURES = ("signature", "original_signature")  # attributes
 _CHARACTERS_PER_TOKEN = 4  # of English, about
 
@@ -77,14 +81,35 @@ class ProfilePredict(dspy.Predict):
         state = {**state, **{name: state[name].signature for name in _SIGNATURES}}
         super().__setstate__(state)  # type: ignore[no-untyped-call]
 
-    def load_state(self, state: dict[str, Any], **options: Any) -> "ProfilePredict":
+    def load_state(self, state: dict[str, Any], *, allow_unsafe_lm_state: bool = False) -> "ProfilePredict":
         """Load a state as `dspy.Predict` does, always from the signature that this predictor was built with.
 
         DSPy makes each new signature from the last one, and pydantic keeps them all: after about a hundred states
         copying the fields would exceed the recursion limit.
+
+        The state may be of a stranger's file, and DSPy sets every attribute that stands there, `config` with an address
+        included. So nothing but a predictor's own state is loaded, and the profile's description stays the program's.
+
+        Args:
+            state: what `dump_state` returned.
+            allow_unsafe_lm_state: also take the language model of the state, for a file that you trust.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is no state of this predictor.
         """
+        if not (isinstance(demos := state["demos"], list) and all(isinstance(demo, Mapping) for demo in demos)):
+            raise TypeError("demos are no list of dicts")
+        for demo in demos:
+            Profile.of(demo.get(self.profile))  # raises now, not at the first call
+        known = {name: state[name] for name in _STATE if name in state}
+        if (lm := state.get("lm")) and not allow_unsafe_lm_state:
+            _log.warning("the state's language model is left out; bind one, or pass allow_unsafe_lm_state=True")
         self.signature = self.original_signature
-        super().load_state(state, **options)
+        super().load_state(
+            {**known, "lm": lm if allow_unsafe_lm_state else None}, allow_unsafe_lm_state=allow_unsafe_lm_state
+        )
+        own, loaded = (each.fields[self.profile] for each in (self.original_signature, self.signature))
+        loaded.json_schema_extra = copy(own.json_schema_extra)
         return self
 
     def usable_demos(self, demos: list[Any], neutral: Neutral = str) -> list[dict[str, Any]]:

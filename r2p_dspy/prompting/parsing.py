@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import dspy
-from dspy.adapters.utils import parse_value
 from dspy.teleprompt.bootstrap_trace import FailedPrediction
 
 from r2p_dspy.checks import evidence_of
@@ -14,6 +13,7 @@ from r2p_dspy.profile import Item, Profile
 from r2p_dspy.prompting import tags
 from r2p_dspy.prompting.xml import elements
 from r2p_dspy.template import Template
+from r2p_dspy.values.typed import parse
 
 # How a field is marked by the Chat and JSON adapters.
 _MARKS = (r"(?m)^[^\S\n]*\[\[ ## {} ## \]\]", r'"{}"\s*:')
@@ -47,7 +47,7 @@ def read_thought(template: Template, text: str, fields: dict[str, Any]) -> Outco
     for stage in template.leaves():
         written = texts.get(stage.name)
         try:
-            stages[stage.name] = None if written is None else parse_value(written, stage.type)
+            stages[stage.name] = None if written is None else parse(stage.type, written)
         except Exception:  # pydantic and the repair of broken JSON raise many kinds
             return Outcome(error=f"the stage {stage.name} is not of its type.")
     return Outcome(fields=fields, stages=stages, order=order, answers=tuple(fields))

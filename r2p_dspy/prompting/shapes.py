@@ -15,7 +15,7 @@ from dspy.utils.exceptions import AdapterParseError
 from r2p_dspy.prompting.labels import Parse, parse_by_meaning
 from r2p_dspy.prompting.parsing import without_thought
 from r2p_dspy.prompting.xml import parse_lenient
-from r2p_dspy.values.typed import allows_none
+from r2p_dspy.values.typed import allows_none, is_too_deep
 
 # The formats of DSPy's adapters: how each marks a field, and what follows a mark that has a value. BAML's are JSON.
 _FORMATS: Mapping[str, tuple[type[dspy.ChatAdapter], str, str]] = MappingProxyType(
@@ -112,10 +112,10 @@ def _other_formats(
 def _parse(parse: Parse, signature: type[dspy.Signature], text: str) -> dict[str, Any]:
     if writes_markers(getattr(parse, "__self__", None)):
         text = _LINE_ENDS.sub(" ", text)
-    try:
-        return parse_by_meaning(partial(parse_lenient, parse), signature, text)
-    except RecursionError:  # the repair of JSON follows thousands of brackets down
-        raise _error(parse, signature, text, "It is nested too deeply.") from None
+    with suppress(RecursionError, MemoryError):  # JSON's repair follows brackets down, and Python's reader signs
+        if not is_too_deep(text):
+            return parse_by_meaning(partial(parse_lenient, parse), signature, text)
+    raise _error(parse, signature, text, "It is nested too deeply.")
 
 
 def _error(parse: Parse, signature: type[dspy.Signature], text: str, message: str) -> AdapterParseError:

@@ -20,6 +20,7 @@ from r2p_dspy.values.folding import meant
 # Annotations and values are `Any`: the user's signature decides them.
 
 _UNIONS = (Union, types.UnionType)
+_DEEPEST = 1000  # brackets that are not closed: to repair them takes long, and then fails
 _SCALARS = (int, float, Decimal, date, time, timedelta)
 
 
@@ -149,7 +150,31 @@ def read(annotation: Any, value: Any) -> Any:
     try:
         return _adapter(annotation).validate_python(value)  # first, since JSON in a text would round a `Decimal`
     except ValueError:
+        return parse(annotation, value)
+
+
+def parse(annotation: Any, value: Any) -> Any:
+    """A value of a type, as DSPy reads it from a model's text.
+
+    Raises:
+        ValueError: it is no value of that type, or nested too deeply for Python's and for JSON's readers.
+    """
+    if isinstance(value, str) and is_too_deep(value):
+        raise ValueError("it is nested too deeply")
+    try:
         return parse_value(value, annotation)
+    except (RecursionError, MemoryError):  # Python's reader says so of 10,000 signs
+        raise ValueError("it is nested too deeply") from None
+
+
+def is_too_deep(text: str) -> bool:
+    """Whether a text opens far more brackets than it closes.
+
+    Examples:
+        >>> is_too_deep("(" * 5000), is_too_deep("[]" * 5000)
+        (True, False)
+    """
+    return any(text.count(start) - text.count(end) > _DEEPEST for start, end in ("()", "[]", "{}"))
 
 
 def from_text(annotation: Any, text: str) -> Any:
@@ -164,6 +189,8 @@ def from_text(annotation: Any, text: str) -> Any:
     """
     if says_none(annotation, text):
         return None
+    if is_too_deep(text):
+        raise ValueError("it is nested too deeply")
     try:
         return read(annotation, text)
     except ValueError:

@@ -1,0 +1,71 @@
+"""No key stands in what a command leaves, and no user's text outside of the files that say so.
+
+`python -m benchmarks.sentinels` is the long version.
+"""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import cli
+from benchmarks.sentinels import KEY, TEXTS, campaign, look
+from programs.runs.texts import HOLD_TEXTS
+from r2p_dspy.engines.keys import without_credentials
+
+ECHO = "400 with the prompt and the key"
+CASES = [
+    ("predict", "answers"),
+    ("predict", f"{ECHO}, now and then"),
+    ("predict", "prose"),
+    ("evaluate", f"{ECHO}, now and then"),
+    ("evaluate", "401 with the key"),
+    ("evaluate, verbose", ECHO),
+]
+
+
+def invoked(arguments):
+    result = CliRunner().invoke(cli.cli, arguments)
+    assert result.exit_code in (0, 2, 3), result.output + result.stderr
+    return result.output + result.stderr
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+@pytest.mark.parametrize(("command", "reply"), CASES)
+def test_nothing_leaks(command, reply, tmp_path):
+    [(_, leaks)] = campaign(invoked, [command], [reply], tmp_path)
+    assert leaks == []
+
+
+def test_leaks_are_seen(tmp_path):
+    """The search itself finds what it is for, also in a packed call cache."""
+    (tmp_path / "config.json").write_text(f"{KEY} {TEXTS['profile']}")
+    assert len([*look(tmp_path, TEXTS["gold"], "predict")]) == 3
+    [*_] = campaign(invoked, ["predict"], [f"{ECHO}, now and then"], tmp_path)
+    failed = next(tmp_path.rglob("answers.failed.jsonl")).read_text()
+    assert "the key ***" in failed and KEY not in failed, "the server's words are kept without the key"
+
+
+@pytest.mark.parametrize("name", HOLD_TEXTS)
+def test_security_page_lists_the_files(name):
+    page = Path(cli.__file__).parent / "docs" / "security.md"
+    assert f"| `{name}` |" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "masked"),
+    [
+        ("MY_API_KEY", "abcdefgh-12345", True),
+        ("HF_TOKEN", "hf_abcdefgh", True),
+        ("DB_PASSWORD", "correct horse", True),
+        ("OPENAI_API_KEY", "none", False),
+        ("HOME_FOLDER", "~/ada/films/new", False),
+    ],
+)
+def test_secrets_of_the_environment_are_masked(variable, value, masked, monkeypatch):
+    monkeypatch.setenv(variable, value)
+    assert without_credentials(f"refused: {value}.") == ("refused: ***." if masked else f"refused: {value}.")
