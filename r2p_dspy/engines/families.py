@@ -104,3 +104,8 @@ def _thinks_not(settings: Mapping[str, Any]) -> bool:
     template = (settings.get("extra_body") or {}).get("chat_template_kwargs") or {}
     off = settings.get("reasoning_effort") in ("none", "disable")
     return off or settings.get("reasoning") is False or template.get("enable_thinking") is False
+
+
+def knows_markers_only(lm: object) -> bool:
+    """Whether a model was trained on the chat adapter's markers and on nothing else, as the pocket model was."""
+    return bool(getattr(getattr(lm, "engine", None), "knows_markers_only", False))

@@ -11,14 +11,14 @@ from dspy.signatures.signature import ensure_signature
 from dspy.utils.exceptions import AdapterParseError
 
 from r2p_dspy.decoding.carriers import ThoughtTags, field_marks
-from r2p_dspy.decoding.constraining import constraining
+from r2p_dspy.decoding.constraining import active_constraint, constraining
 from r2p_dspy.decoding.grammar.answer import AnswerGrammar
 from r2p_dspy.decoding.grammar.building import constraint_for
 from r2p_dspy.decoding.monitor import CorrectionMode, Monitor, enforced
 from r2p_dspy.decoding.notices import collect_notices
 from r2p_dspy.decoding.steering import steering
 from r2p_dspy.engines.connect import constrains
-from r2p_dspy.engines.families import hides_thoughts
+from r2p_dspy.engines.families import hides_thoughts, knows_markers_only
 from r2p_dspy.modules.failures import UnreadableAnswer
 from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.modules.steps import Call, Steps, arun, run
@@ -175,7 +175,7 @@ class Reason(ProfilePredict):
             with (
                 dspy.context(adapter=adapter),
                 monitoring,
-                constraining(constraint),
+                constraining(constraint or active_constraint()),
                 collect_replies(replies),
                 collect_notices(notices),
             ):
@@ -195,7 +195,10 @@ class Reason(ProfilePredict):
 
     def _constraint(self, inputs: Inputs, adapter: Adapter, lm: dspy.LM) -> AnswerGrammar | None:
         """The form of a call's answers; None where they are to be free, or cannot be constrained."""
-        form = constrains(lm) if enforced().constrain != "off" else None
+        constrain = enforced().constrain
+        # A model that was trained on the template keeps it; what it then writes is its own choice of words.
+        wanted = constrain == "on" or (constrain == "auto" and not knows_markers_only(lm))
+        form = constrains(lm) if wanted else None
         if form is None:
             return None
         constraint = constraint_for(

@@ -27,6 +27,7 @@ from dspy.adapters import Adapter
 from dspy.utils.exceptions import AdapterParseError
 from pydantic import RootModel
 
+from r2p_dspy.engines.families import knows_markers_only
 from r2p_dspy.prompting.causes import explaining
 from r2p_dspy.prompting.feedback_turns import turns
 from r2p_dspy.prompting.replies import listening
@@ -57,8 +58,7 @@ def active_adapter() -> Adapter:
 
 def suited(adapter: Adapter, lm: object) -> Adapter:
     """The adapter itself, or a chat adapter for a model that was trained on that alone, such as the pocket model."""
-    knows_markers_only = getattr(getattr(lm, "engine", None), "knows_markers_only", False)
-    if not knows_markers_only or writes_markers(adapter):
+    if not knows_markers_only(lm) or writes_markers(adapter):
         return adapter
     chat = RecordingAdapter.of(dspy.ChatAdapter(callbacks=adapter.callbacks))
     chat._layers = adapter._layers if isinstance(adapter, RecordingAdapter) else chat._layers

@@ -47,6 +47,10 @@ class Grammars:
             return "answers under a grammar need llguidance: pip install llguidance"
         if not getattr(self._tokenizer, "is_fast", False):
             return "answers under a grammar need a fast tokenizer, and the model has none"
+        try:
+            self._tokens()
+        except ConfigError as error:
+            return str(error)
         return None
 
     def matcher(self, source: str) -> Any:
@@ -85,9 +89,11 @@ class Grammars:
 
         with self._making:
             if self._made is None:
+                known = len(self._tokenizer)  # a model's vocabulary may be larger, up to a round number
+                ends = [end for end in self._ends if end < known]
                 try:
                     self._made = llguidance.hf.from_tokenizer(
-                        self._tokenizer, n_vocab=max(self._vocabulary, len(self._tokenizer)), eos_token=self._ends
+                        self._tokenizer, n_vocab=max(self._vocabulary, known), eos_token=ends
                     )
                 except Exception as cause:  # its errors are plain ones of many kinds
                     raise ConfigError(f"the model's tokenizer cannot follow a grammar: {_line(cause)}") from cause

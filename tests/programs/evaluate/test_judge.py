@@ -162,7 +162,7 @@ def chat(body):
 def served(monkeypatch):
     """Options for programs and a judge behind HTTP."""
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    server = ScriptedServer(chat)
+    server = ScriptedServer(chat, vllm=False)
     judge = ["--judge", "openai/judge", "--judge-api-base", server.api_base]
     yield ["--model", "openai/writer", "--api-base", server.api_base, *judge]
     server.stop()

@@ -148,7 +148,7 @@ def test_report_keys_are_fixed():
     report = built(rows, judge={"lm": "x"})
     assert tuple(report)[: len(TOP)] == TOP
     assert [report[key] for key in ("version", "model", "lm", "k", "temperature", "seed", "constrain")] == [
-        __version__, "pocket", "local/none", 2, 0.0, 3, None,
+        __version__, "pocket", "local/none", 2, 0.0, 3, "auto",
     ]  # fmt: skip
     assert report["judge"] == {"lm": "x"} and report["seconds"] == 1.2
     for part in report["programs"].values():
