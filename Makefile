@@ -14,11 +14,11 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: compile compiled test lint licences lock docs bench pocket vllm clean
+.PHONY: compile compiled smollm2 test lint licences lock docs bench pocket vllm clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,9 @@ $(VENV)/.dev: pyproject.toml requirements.lock | $(VENV)/bin/python
 
 compile: $(VENV)/.run  ## Compile a personalized program on the embedded model, offline (ARGS="--task lamp3" ...)
 	@$(BIN)/python cli.py compile $(ARGS)
+
+smollm2: $(VENV)/.run  ## Fetch SmolLM2-135M-Instruct, a real open model, for --model smollm2
+	@$(BIN)/python cli.py models get smollm2
 
 # The tasks of the persona world. What a run before began is begun again: it may have been of other weights.
 compiled: $(VENV)/.run  ## Compile the artifacts that ship, after the pocket model was made again (ARGS="--optimizer random" ...)

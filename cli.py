@@ -20,8 +20,8 @@ from programs.ui.options import CALLS, COMPILING, DATA, MEASURES, RUN, SERVED, S
 def cli() -> None:
     """Personalize the output of language models, and show the evidence.
 
-    Except for `data get`, every command runs offline by default: the embedded pocket model on the synthetic persona
-    world.
+    Except for `data get` and `models get`, every command runs offline by default: the embedded pocket model on the
+    synthetic persona world.
     """
 
 
@@ -87,7 +87,7 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
 @options("tasks")
 @training_options
 @options("data", "model", *SERVED, "retriever", "k", "retriever_tokens", "skip_bad", "limit", "seed", "num_threads")
-@options(*CALLS, "output", "resume", "verbose")
+@options("max_failures", *CALLS, "output", "resume", "verbose")
 def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Distill a program on a large model into a small open model that answers in one call: traces, SFT, then GRPO.
 
@@ -99,7 +99,7 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
     from finetune.config import FinetuneConfig, check_installed
 
     check_installed()
-    from finetune.card import print_report
+    from finetune.card import failed_rows, print_report
     from finetune.run import run_finetune
     from finetune.training import hush
     from programs.ui.console import Console
@@ -112,6 +112,7 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
         report = run_finetune(config, directory, resume, console)
     if report:  # of the first process, under `accelerate launch`
         print_report(report, directory)
+        _exit_with_failed_rows(failed_rows(report, directory))
 
 
 @cli.command()
@@ -174,6 +175,28 @@ def tasks() -> None:
     from programs.ui.tasks_table import print_tasks
 
     print_tasks()
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the models that --model takes, what of them is here, and their licences; fetch one."""
+    if context.invoked_subcommand is None:
+        from programs.ui.models_table import print_models
+
+        print_models()
+
+
+@models.command()
+@click.argument("name")
+def get(name: str) -> None:
+    """Fetch the model NAME (smollm2) once, check its hash, and convert it into the cache."""
+    if not sys.stderr.isatty():
+        _quiet()
+    from r2p_dspy.engines.fetch import fetch_model
+
+    directory = fetch_model(name, lambda line: click.echo(line, err=True))
+    click.echo(f"{name} is in {directory}; next: python cli.py evaluate --model {name}")
 
 
 @cli.command()

@@ -9,6 +9,7 @@ from typing import Any
 from finetune.report import points
 from programs.ui.console import Console
 from programs.ui.plots import new_figure, write_figure
+from programs.ui.report_table import failed_line
 from programs.ui.terminal import output
 
 _WINDOW = 10  # steps over which a reward's line is averaged
@@ -34,6 +35,8 @@ def print_report(report: Mapping[str, Any], directory: Path) -> None:
         for name, gains in part["to_student"].items():
             differences = ", ".join(f"{metric} {_interval(gain, '+')}" for metric, gain in gains.items())
             say(f"{name} minus the untrained student, paired: {differences}")
+        if traces := part["traces"]:
+            say("traces: " + ", ".join(f"{count} {outcome}" for outcome, count in traces["rows"].items()))
     for name, training in report["trainings"].items():
         if "reward" in training:
             first, last = training["reward"]["first"], training["reward"]["last"]
@@ -44,6 +47,13 @@ def print_report(report: Mapping[str, Any], directory: Path) -> None:
             say(line)
     peak = f"; peak memory {report['peak_memory_gb']} GB" if report["peak_memory_gb"] else ""
     out.print(f"kept the model of {report['kept']} in {directory / 'model'}{peak}", soft_wrap=True, markup=False)
+
+
+def failed_rows(report: Mapping[str, Any], directory: Path) -> str | None:
+    """How many rows of all tasks failed, of traces and of programs, and the file that lists them; None if none did."""
+    parts = report["tasks"].values()
+    entries = [entry for part in parts for entry in (*part["programs"].values(), part["traces"] or {})]
+    return failed_line({"programs": dict(enumerate(entries))}, directory)
 
 
 def card(report: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ _OPTIONS = (
     click.option(
         "--student",
         metavar="DIR_OR_NAME",
-        help="Train this model: a directory, a hub name, or pocket; default: finetune/student.",
+        help="Train this model: a directory, a hub name, pocket, smollm2 or gguf:FILE; default: finetune/student.",
     ),
     _with_default(
         "--method",

@@ -22,7 +22,7 @@ Method = Literal["sft", "grpo", "sft+grpo"]
 STUDENT = Path(__file__).parent / "student"
 METHOD: Method = "sft+grpo"
 CANDIDATES, USERS = 5, 400
-_FREE = ("num_threads", "calls", "cache", "timeout")  # options that a resumed run may change
+_FREE = ("num_threads", "calls", "cache", "timeout", "max_failures")  # options that a resumed run may change
 _SMALL = 50_000_000  # parameters
 _REQUIRED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate")
 
@@ -93,7 +93,7 @@ class FinetuneConfig:
     Args:
         tasks: names or files of the tasks that the student learns.
         method: which trainings run.
-        student: a model directory, a hub name, or `pocket`.
+        student: a model directory, a hub name, `pocket`, `smollm2` or `gguf:FILE`.
         carrier: what the student reasons in; None takes thinking where its chat template supports it, else fields.
         tokens: length limit of the student's answers.
         teacher: the teacher's language model.
@@ -104,9 +104,10 @@ class FinetuneConfig:
         sft: settings of the first training.
         grpo: settings of the second training.
         num_threads: calls in flight.
-        calls: directory of the call cache of the traces; None for `calls` among them, until they are complete.
+        calls: directory of the call cache; None for one in the run's directory, until the run is finished.
         cache: keep the teacher's completed calls.
         options: the command's options, as the run's `config.json` records them.
+        max_failures: the share of the teacher's calls, and of a task's rows, that may fail, in [0, 1].
     """
 
     tasks: tuple[str, ...]
@@ -125,6 +126,7 @@ class FinetuneConfig:
     options: Mapping[str, Any]
     calls: str | None = None
     cache: bool = True
+    max_failures: float = 0.05  # as everywhere (`programs.calls.patience`, which imports DSPy)
 
     @classmethod
     def of(cls, **options: Any) -> FinetuneConfig:
@@ -184,8 +186,7 @@ class FinetuneConfig:
             grpo=GRPOConfig(**trl_options, **shared),
             num_threads=given["num_threads"],
             options=recorded,
-            calls=given.get("calls"),
-            cache=given.get("cache", True),
+            **part("calls", "cache", "max_failures"),
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,11 @@ import dspy
 from finetune.config import FinetuneConfig
 from finetune.task_setup import TaskSetup
 from metrics.intervals import of_difference, of_mean
+from programs.calls.patience import MAX_FAILURES
 from programs.evaluate import report as reports
 from programs.evaluate.baselines import trivial_baselines
 from programs.evaluate.report import answer_of
-from programs.evaluate.runner import ResultRow, measure
+from programs.evaluate.runner import ResultRow, finished, is_scored, measure
 from programs.runs.directory import Run
 from programs.runs.model import lm_settings
 from programs.runs.reporter import Reporter
@@ -27,17 +29,26 @@ STUDENT, TEACHER = "student", "teacher"
 
 
 def measure_program(
-    name: str, setups: Sequence[TaskSetup], lm: dspy.LM, run: Run, threads: int, reporter: Reporter
+    name: str,
+    setups: Sequence[TaskSetup],
+    lm: dspy.LM,
+    run: Run,
+    threads: int,
+    reporter: Reporter,
+    max_failures: float = MAX_FAILURES,
 ) -> dict[str, list[ResultRow]]:
-    """Run the `teacher`, or a student without corrections, on the reported users who have no row in `run` yet."""
+    """Run the `teacher`, or a student without corrections, on the reported users who have no row in `run` yet.
+
+    `max_failures` is the share of a task's rows that may fail, see `runner.collect`.
+    """
     measured = {}
     for setup in setups:
         task, examples = setup.task, setup.data.test
         rows = run.rows(f"{task.name}/{name}")
-        progress = reporter.start(f"{task.name} {name}", len(examples), len({row["id"] for row in rows}))
+        progress = reporter.start(f"{task.name} {name}", len(examples), len(finished(rows)))
         with dspy.context(lm=lm):
             program = setup.teacher if name == TEACHER else setup.program
-            measured[task.name] = measure(program, examples, task, rows, threads, progress)
+            measured[task.name] = measure(program, examples, task, rows, threads, progress, max_failures)
     return measured
 
 
@@ -47,6 +58,7 @@ def make_report(
     measured: Mapping[str, Mapping[str, Sequence[Row]]],
     histories: Mapping[str, Log],
     *,
+    traces: Mapping[str, Sequence[Row]],
     carrier: str,
     kept: str,
     lm: dspy.LM,
@@ -56,7 +68,9 @@ def make_report(
     """The report of a run: for each task what `evaluate` reports, and for each training its steps, scores and rewards.
 
     A task's programs are `student`, `student:sft`, … and `teacher`. Added are `per_answer` (calls, tokens and score),
-    `to_student` (paired differences to the untrained student) and `to_teacher` (shares of its score and tokens).
+    `to_student` (paired differences to the untrained student), `to_teacher` (shares of its score and tokens), and with
+    SFT `traces`: `rows`, the number of training users by what became of the teacher's answer, and `failed_rows`, by
+    cause. Rows whose server failed count in none of these but the last, as in `evaluate`.
     """
     tasks = {}
     for setup in setups:
@@ -84,6 +98,7 @@ def make_report(
             "to_teacher": {
                 name: shares(task, programs[name], programs[TEACHER]) for name in programs if name != TEACHER
             },
+            "traces": outcomes(traces[task.name]) if task.name in traces else None,
         }
     return {
         "command": "finetune",
@@ -105,8 +120,15 @@ def make_report(
     }
 
 
+def outcomes(traces: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """What became of the teacher's answers for training users, see `traces.ask_teacher`."""
+    answered = Counter(row["refused"] or "good" for row in traces if not row.get("failed"))
+    return {"rows": dict(answered), "failed_rows": reports.failures(traces)}
+
+
 def per_answer(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
     """Mean score in [0, 1], calls and completion tokens of one answer."""
+    rows = reports.scored(rows)
     return {
         "score": of_mean(_scores(task, rows)).rounded(),
         "calls": round(sum(row["calls"] for row in rows) / len(rows), 2),
@@ -116,6 +138,7 @@ def per_answer(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
 
 def gains(task: Task, after: Sequence[Row], before: Sequence[Row]) -> dict[str, Any]:
     """Paired differences in the task's score, in its first metric, and in accuracy where it has labels."""
+    after, before = _both_scored(after, before)
     differences = [new - old for new, old in zip(_scores(task, after), _scores(task, before), strict=True)]
     intervals = {"score": of_mean(differences).rounded()}
     accuracy = ["accuracy"] if task.labels else []
@@ -129,6 +152,7 @@ def gains(task: Task, after: Sequence[Row], before: Sequence[Row]) -> dict[str, 
 
 def shares(task: Task, rows: Sequence[Row], teacher: Sequence[Row]) -> dict[str, float | None]:
     """Score and completion tokens as shares of the teacher's; None where the teacher has none."""
+    rows, teacher = _both_scored(rows, teacher)
     score, teacher_score = sum(_scores(task, rows)), sum(_scores(task, teacher))
     tokens, teacher_tokens = (sum(row["completion_tokens"] for row in part) for part in (rows, teacher))
     return {
@@ -165,6 +189,12 @@ def peak_memory() -> float:
         return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
+
+
+def _both_scored(first: Sequence[Row], second: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows of two programs on the examples that count for both."""
+    pairs = [pair for pair in zip(first, second, strict=True) if all(map(is_scored, pair))]
+    return [row for row, _ in pairs], [row for _, row in pairs]
 
 
 def _scores(task: Task, rows: Sequence[Row]) -> list[float]:

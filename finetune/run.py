@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from finetune.rewards import Rewards
 from finetune.sft import train_sft
 from finetune.student import Student
 from finetune.task_setup import TaskSetup
-from finetune.traces import collect_traces, write_questions
+from finetune.traces import answers, collect_traces, write_questions
 from finetune.training import OnStep, student_identity
 from programs.calls.keeping import CallKeeping
+from programs.calls.patience import CallFailures
 from programs.calls.recording import record_calls
+from programs.evaluate.measuring import FAILED, write_failed
 from programs.evaluate.runner import ResultRow
 from programs.runs.active import open_calls
 from programs.runs.configs import digest
@@ -35,8 +37,7 @@ from programs.runs.directory import Rows, Run, read_json, write_json
 from programs.runs.reporter import Reporter
 from programs.tasks.answer_length import tokens_needed
 from r2p_dspy import connect, save_program
-from r2p_dspy.engines.connect import in_process
-from r2p_dspy.engines.weights import fingerprint
+from r2p_dspy.engines.weights import fingerprint, option_value
 from r2p_dspy.prompting.signature import Carrier
 
 _ONE_CALL = {"candidates": 1, "reconcile": "auto", "adaptive": False}
@@ -109,11 +110,13 @@ def _steps(work: Work, run: Run | None, started: float) -> dict[str, Any]:
         measure_student(name, model)
     if run is None:
         return {}
-    teacher = _teacher_lm(config, work.setups)
-    uncached = teacher.copy(cache=False)
-    with config.teacher.asking(uncached):
-        measured[TEACHER] = measure_program(TEACHER, work.setups, uncached, run, config.num_threads, work.reporter)
-    return _finish(work, run, trainings, measured, teacher, started)
+    with _asking_teacher(work) as teacher:
+        measured[TEACHER] = measure_program(
+            TEACHER, work.setups, teacher, run, config.num_threads, work.reporter, config.max_failures
+        )
+    report = _finish(work, run, trainings, measured, teacher, started)
+    _calls(work).finish()
+    return report
 
 
 def _check_prompts(setups: Sequence[TaskSetup], student: Student, tokens: int, reporter: Reporter) -> bool:
@@ -153,7 +156,7 @@ def _read_rows(path: Path) -> Dataset:
 
 
 def _student_lm(model: str, config: FinetuneConfig, carrier: Carrier) -> dspy.LM:
-    source = model if model == "pocket" else f"hf:{model.removeprefix('hf:')}"
+    source = option_value(model.removeprefix("hf:"))
     reasoning: dict[str, Any] = {"reasoning": True} if carrier == "thinking" else {}
     # At temperature 0, trained or not, so that they can be compared.
     return connect(source, temperature=0.0, seed=config.data.seed, cache=False, max_tokens=config.tokens, **reasoning)
@@ -164,19 +167,30 @@ def _teacher_lm(config: FinetuneConfig, setups: Sequence[TaskSetup]) -> dspy.LM:
     needed = max(
         tokens_needed(setup.task, setup.teacher, answers) for setup, answers in zip(setups, golds, strict=True)
     )
-    return config.teacher.connect(cache=not in_process(config.teacher.name), needed=needed)
+    return config.teacher.connect(cache=False, needed=needed)  # DSPy's cache forgets what calls took
+
+
+def _calls(work: Work) -> CallKeeping:
+    return CallKeeping.of(work.config.calls, work.config.cache, work.directory / "calls")
+
+
+@contextmanager
+def _asking_teacher(work: Work) -> Iterator[dspy.LM]:
+    """In this block, programs ask the teacher, whose completed calls are kept until the run is finished."""
+    config, lm = work.config, _teacher_lm(work.config, work.setups)
+    with open_calls(_calls(work), "finetune") as (limiter, cache):
+        teacher = record_calls(lm, cache, limiter, CallFailures(limiter, lm.model, config.max_failures))
+        with config.teacher.asking(teacher):
+            yield teacher
 
 
 def _traces(work: Work) -> Path:
-    source, directory = {"model": work.config.teacher.name, "carrier": work.carrier}, work.directory / "traces"
-    config, teacher = work.config, _teacher_lm(work.config, work.setups)
-    calls = CallKeeping.of(config.calls, config.cache, directory / "calls")
-    with open_calls(calls, "traces") as (limiter, cache):
-        asked = record_calls(teacher, cache, limiter)
-        with config.teacher.asking(asked):
-            traces = collect_traces(work.setups, asked, source, directory, config.num_threads, work.reporter)
-    calls.finish()
-    return traces
+    config, directory = work.config, work.directory / "traces"
+    source = {"model": config.teacher.name, "carrier": work.carrier}
+    with _asking_teacher(work) as teacher:
+        return collect_traces(
+            work.setups, teacher, source, directory, config.num_threads, work.reporter, config.max_failures
+        )
 
 
 def _sft(work: Work, student: str, rows: Dataset) -> Path:
@@ -241,12 +255,14 @@ def _finish(
         settings = setup.config.model_copy(update={**_ONE_CALL, "carrier": work.carrier}).model_dump()
         save_program(setup.program, output / file, task=setup.task.name, notes=notes, settings=settings)
     plot_curves(histories, output / "curves.png")
+    traces = {setup.task.name: answers(output / "traces", setup) for setup in work.setups if config.runs_sft}
     timings = {name: path / "seconds.json" for name, path in trainings.items()}
     report = make_report(
         config,
         work.setups,
         measured,
         histories,
+        traces=traces,
         carrier=work.carrier,
         kept=kept,
         lm=lm,
@@ -254,5 +270,7 @@ def _finish(
         timings={name: read_json(path) for name, path in timings.items() if path.exists()},
     )
     (output / "README.md").write_text(card(report), encoding="utf-8")
+    by_program = {f"{task}/{name}": rows for name, tasks in measured.items() for task, rows in tasks.items()}
+    write_failed(output / FAILED, {**{f"{task}/traces": rows for task, rows in traces.items()}, **by_program})
     run.finish(report)
     return report

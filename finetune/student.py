@@ -33,7 +33,7 @@ class Student:
 
     @classmethod
     def load(cls, source: str | Path, *, lora: bool = False, thinking: bool | None = None) -> Student:
-        """Load a student from a directory, a hub name, or `pocket`.
+        """Load a student from a directory, a hub name, `pocket`, `smollm2` or `gguf:FILE`.
 
         With `lora` the weights stay fixed, so a GPU holds them in bfloat16; small steps need float32.
         """

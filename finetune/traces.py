@@ -6,18 +6,20 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, LMError
 from dspy.utils.usage_tracker import UsageTracker
 
 from finetune.rewards import Rewards
 from finetune.task_setup import TaskSetup, completion_text
 from metrics.evidence import valid
 from metrics.structure import compliant_final
-from programs.evaluate.runner import collect, usage_fields
+from programs.calls.patience import MAX_FAILURES
+from programs.evaluate.runner import collect, failure_of_row, finished, usage_fields
 from programs.optimize.compiling import composite
 from programs.runs.directory import Rows, read_json, write_json
 from programs.runs.provenance import fingerprint
@@ -25,29 +27,51 @@ from programs.runs.reporter import Reporter
 from r2p_dspy import Composite, optimizing
 from r2p_dspy.errors import ConfigError, RunError
 from r2p_dspy.files import atomic_path, digest
+from r2p_dspy.prompting.causes import explaining, unreadable_of
 from r2p_dspy.prompting.citations import as_shown
+from r2p_dspy.prompting.replies import listening
 
+_TRACES, _MANIFEST = "train.jsonl", "manifest.json"  # the second is written last, and says that the first is whole
 KEPT = ("id", "task", "prompt", "completion", "inputs", "gold")
 
 
 def collect_traces(
-    setups: Sequence[TaskSetup], lm: dspy.LM, source: dict[str, Any], directory: Path, threads: int, reporter: Reporter
+    setups: Sequence[TaskSetup],
+    lm: dspy.LM,
+    source: dict[str, Any],
+    directory: Path,
+    threads: int,
+    reporter: Reporter,
+    max_failures: float = MAX_FAILURES,
 ) -> Path:
-    """Ask every task's teacher, and write the rows to learn from; a directory holds the answers of one teacher."""
+    """Ask every task's teacher, and write the rows to learn from; a directory holds the answers of one teacher.
+
+    Traces that are complete are not collected again, not even rows that failed: a student may have begun to learn from
+    the others. `max_failures` is the share of a task's rows that may fail, see `runner.collect`.
+    """
     source = {**source, "tasks": {setup.task.name: task_source(setup) for setup in setups}}
     check_source(directory, source)
+    if (directory / _MANIFEST).exists():
+        return directory / _TRACES
     for setup in setups:
         path, examples = answers_file(directory, setup), setup.data.train
-        done = sum(1 for _ in Rows(path))
-        progress = reporter.start(f"traces {setup.task.name}", len(examples), done)
-        ask_teacher(setup, lm, path, threads, progress)
+        progress = reporter.start(f"traces {setup.task.name}", len(examples), len(finished(Rows(path))))
+        ask_teacher(setup, lm, path, threads, progress, max_failures)
     return write_traces(setups, lm, directory, source)
 
 
-def ask_teacher(setup: TaskSetup, lm: dspy.LM, path: Path, threads: int, progress: Callable[[], None]) -> None:
+def ask_teacher(
+    setup: TaskSetup,
+    lm: dspy.LM,
+    path: Path,
+    threads: int,
+    progress: Callable[[], None],
+    max_failures: float = MAX_FAILURES,
+) -> None:
     """Run a teacher over the training users that the file at `path` lacks, and write a row for each as it comes.
 
-    A row holds the student's prompt and completion, or says in `refused` why the answer is not learned from.
+    A row holds the student's prompt and completion, or says in `refused` why there is nothing to learn from: see
+    `refused`; or "unread", "filtered", or the cause if a call failed, each with the reason in `error`.
     """
     scored, rewards = composite(setup.task), Rewards({setup.task.name: (setup.task, setup.program)})
 
@@ -55,30 +79,43 @@ def ask_teacher(setup: TaskSetup, lm: dspy.LM, path: Path, threads: int, progres
         with dspy.track_usage() as usage:
             return _row(setup, scored, rewards, example, usage)
 
-    with dspy.context(lm=lm, adapter=dspy.settings.adapter or dspy.ChatAdapter()), optimizing():
-        collect(ask, setup.data.train, Rows(path), threads, progress)
+    asked = dspy.context(lm=listening(lm), adapter=dspy.settings.adapter or dspy.ChatAdapter())
+    with asked, optimizing():
+        collect(ask, setup.data.train, Rows(path), threads, progress, max_failures)
 
 
 def _row(
     setup: TaskSetup, scored: Composite, rewards: Rewards, example: dspy.Example, usage: UsageTracker
 ) -> dict[str, Any]:
     started = time.monotonic()
+
+    def nothing(reason: str, **why: str) -> dict[str, Any]:
+        return {"id": example.id, "refused": reason, **why, **usage_fields(usage, started)}
+
     try:
-        prediction: Any = setup.teacher(**example.inputs())
-    except AdapterParseError:
-        prediction = None
-    cost = usage_fields(usage, started)
-    reason = "unread" if prediction is None else refused(scored, example, prediction)
+        with explaining(dspy.settings.lm.kwargs, setup.task.signature):
+            prediction: Any = setup.teacher(**example.inputs())
+    except AdapterParseError as error:
+        why = unreadable_of(error)
+        return nothing("filtered" if why.cause == "filtered" else "unread", error=why.explain())
+    except LMError as error:
+        failure = failure_of_row(error)
+        return nothing(failure.cause, failed=failure.cause, error=failure.reason)
+    withheld = prediction.details.unreadable
+    if withheld is not None and withheld.cause == "filtered":
+        return nothing("filtered", error=withheld.explain())
+    reason = refused(scored, example, prediction)
     if reason is not None:
-        return {"id": example.id, "refused": reason, **cost}
+        return nothing(reason)
     row = setup.rows(example)
     details = prediction.details
     text = completion_text(setup.program, as_shown(details.inputs, details.outcome))
     reread, score = rewards.score(row["task"], row["inputs"], row["gold"], text)
     if reread.details.violations or score.parts["task"] < scored.threshold:
         # A student with less context sees fewer items than the teacher cites.
-        return {"id": example.id, "refused": "other items", **cost}
-    return {**row, "id": example.id, "completion": [{"role": "assistant", "content": text}], "refused": None, **cost}
+        return nothing("other items")
+    completion = [{"role": "assistant", "content": text}]
+    return {**row, "id": example.id, "completion": completion, "refused": None, **usage_fields(usage, started)}
 
 
 def refused(scored: Composite, example: Any, prediction: Any) -> str | None:
@@ -96,22 +133,27 @@ def refused(scored: Composite, example: Any, prediction: Any) -> str | None:
     return "checks" if prediction.details.violations else None
 
 
-def accepted_rows(paths: Iterable[Path], counts: Counter[str]) -> Iterator[dict[str, Any]]:
+def answers(directory: Path, setup: TaskSetup) -> list[dict[str, Any]]:
+    """The latest row of each training user, in the order of the users, whatever the order in which they came."""
+    latest = {row["id"]: row for row in Rows(answers_file(directory, setup))}
+    return [latest[example.id] for example in setup.data.train if example.id in latest]
+
+
+def accepted_rows(rows: Iterable[Mapping[str, Any]], counts: Counter[str]) -> Iterator[dict[str, Any]]:
     """The rows to learn from; a prompt with the same completion comes once.
 
     `counts` gets the number of rows by outcome: "kept", "duplicate", or the reason of refusal.
     """
     seen: set[str] = set()
-    for path in paths:
-        for row in Rows(path):
-            if row["refused"] is not None:
-                counts[row["refused"]] += 1
-                continue
-            key = digest(json.dumps([row["prompt"], row["completion"]], ensure_ascii=False))
-            counts["duplicate" if key in seen else "kept"] += 1
-            if key not in seen:
-                seen.add(key)
-                yield {name: row[name] for name in KEPT}
+    for row in rows:
+        if row["refused"] is not None:
+            counts[row["refused"]] += 1
+            continue
+        key = digest(json.dumps([row["prompt"], row["completion"]], ensure_ascii=False))
+        counts["duplicate" if key in seen else "kept"] += 1
+        if key not in seen:
+            seen.add(key)
+            yield {name: row[name] for name in KEPT}
 
 
 def write_traces(setups: Sequence[TaskSetup], lm: dspy.LM, directory: Path, source: Mapping[str, Any]) -> Path:
@@ -119,10 +161,12 @@ def write_traces(setups: Sequence[TaskSetup], lm: dspy.LM, directory: Path, sour
 
     The rows have TRL's conversational prompt-completion format. Raises ConfigError if no answer is good enough.
     """
-    path, counts = directory / "train.jsonl", Counter[str]()
+    path, counts = directory / _TRACES, Counter[str]()
+    rows = chain.from_iterable(answers(directory, setup) for setup in setups)
     with atomic_path(path) as part:
-        for row in accepted_rows([answers_file(directory, setup) for setup in setups], counts):
-            Rows(part).append(row)
+        kept = Rows(part)
+        for row in accepted_rows(rows, counts):
+            kept.append(row)
         if not counts["kept"]:
             reasons = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no user was asked"
             raise ConfigError(
@@ -130,7 +174,7 @@ def write_traces(setups: Sequence[TaskSetup], lm: dspy.LM, directory: Path, sour
                 "--program, more --users, or --method grpo, which needs no teacher"
             )
     manifest = {"warning": "Prompts hold texts from users' histories.", "lm": lm.model, **source, "rows": dict(counts)}
-    write_json(directory / "manifest.json", manifest)
+    write_json(directory / _MANIFEST, manifest)
     return path
 
 

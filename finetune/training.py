@@ -111,10 +111,19 @@ def last_checkpoint(
         write_json(record, now)
     paths = (output / "checkpoints").glob("checkpoint-*")
     for path in sorted(paths, key=lambda path: int(path.name.partition("-")[2]), reverse=True):
-        if (path / "trainer_state.json").exists():  # transformers writes it last
+        if _is_whole(path / "trainer_state.json"):  # transformers writes it last
             return str(path)
         shutil.rmtree(path)  # the process was killed while it wrote this checkpoint
     return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a JSON file is there and was written to its end."""
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def fit(
@@ -151,8 +160,8 @@ def fit(
         trainer.evaluate_model = evaluation and evaluation.of(student)
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.accelerator.is_main_process:
+        trainer.state.save_to_json(str(output / "state.json"))  # before the model, which says that training is done
         student.save(trainer.accelerator.unwrap_model(trainer.model), output / "model")
-        trainer.state.save_to_json(str(output / "state.json"))
     trainer.accelerator.wait_for_everyone()
     del trainer
     gc.collect()

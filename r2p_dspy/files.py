@@ -86,6 +86,11 @@ def digest(content: str | bytes | Path | Iterable[bytes]) -> str:
     return total.hexdigest()[:16]
 
 
+def size_of(directory: Path) -> int:
+    """The bytes of all files in a directory."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

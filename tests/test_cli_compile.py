@@ -13,7 +13,7 @@ import cli
         ("no model that writes", ["--optimizer", "mipro"], "add --reflection-model MODEL"),
         ("no model that writes", ["--optimizer", "copro"], "or take random, bootstrap, knn or simba"),
         ("a small one", ["--optimizer", "gepa", "--reflection-model", "pocket"], "the pocket model cannot write"),
-        ("a name of none", ["--optimizer", "gepa", "--reflection-model", "gpt"], "model 'gpt': use pocket, hf:"),
+        ("a name of none", ["--optimizer", "gepa", "--reflection-model", "gpt"], "model 'gpt': use pocket, smollm2"),
         (
             "one that nobody serves",
             ["--optimizer", "gepa", "--reflection-model", "hosted_vllm/x", "--reflection-api-base", "http://127.0.0.1:9/v1"],

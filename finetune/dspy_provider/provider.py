@@ -19,6 +19,7 @@ from finetune.dspy_provider.jobs import SFTJob
 from finetune.dspy_provider.lm import TrainableLM
 from finetune.dspy_provider.rows import TrainingCall, normalize_exported_row
 from r2p_dspy.dspy_internals import async_engine
+from r2p_dspy.engines.weights import option_value
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.template import TEMPLATE, Template
 
@@ -134,7 +135,7 @@ def trainable(lm: dspy.LM, directory: str | Path, template: Template = TEMPLATE)
         callbacks=list(lm.callbacks or []),
         num_retries=lm.num_retries,
         provider=TRLProvider(directory, thinks=engine.supports_reasoning, template=template),
-        finetuning_model=source if source == "pocket" else f"hf:{source}",
+        finetuning_model=option_value(source),
         engine=engine,
         async_engine=async_engine(lm),
     )

@@ -96,7 +96,8 @@ class _RecordingLM(ListeningLM, dspy.LM):
             yield nullcontext(_Record())
             return
         key = self._key(prompt, messages, kwargs)  # once: in a cache by row, the next key is another call's
-        for ask in (nullcontext(),) if self.failures is None else self.failures.asks():
+        seconds = {**self.kwargs, **kwargs}.get("timeout")
+        for ask in (nullcontext(),) if self.failures is None else self.failures.asks(seconds):
             yield self._attempt(ask, key, prompt, messages, kwargs)
 
     @contextmanager

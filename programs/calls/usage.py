@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from programs.calls.cache import Usage
+from r2p_dspy.engines.served.deadline import give_up_open
 from r2p_dspy.errors import ConfigError
 
 
@@ -67,6 +68,7 @@ class UsageLimiter:
         self._started = time.monotonic()
         self._reserved: dict[str, float] = {}
         self._closed: BaseException | None = None
+        self._give_up: float | None = None  # when calls under way are given up, by `time.monotonic`
         self._under_way, self._condition = 0, threading.Condition()
 
     def admit(self) -> None:
@@ -107,10 +109,18 @@ class UsageLimiter:
             self.replayed += usage
             self._seconds.append(usage.seconds)
 
-    def close(self, reason: BaseException) -> None:
-        """Let no further call begin: `admit` raises this exception from now on."""
+    def close(self, reason: BaseException, seconds: float | None = None) -> None:
+        """Let no further call begin: `admit` raises this exception from now on.
+
+        Args:
+            reason: why; the first reason stays.
+            seconds: what calls under way still have, if they ask a served model; None for their own deadlines.
+        """
         with self._condition:
             self._closed = self._closed or reason
+            if seconds is not None and self._give_up is None:
+                self._give_up = time.monotonic() + seconds
+            self._condition.notify_all()
 
     def raise_if_closed(self) -> None:
         """Raise the exception that the limiter was closed with, if it was."""
@@ -118,8 +128,15 @@ class UsageLimiter:
             raise type(self._closed)(*self._closed.args)
 
     def drain(self) -> None:
-        """Wait until the calls under way have ended: they are paid for, and their answers are stored."""
+        """Wait until the calls under way have ended: they are paid for, and their answers are stored.
+
+        If the limiter was closed with a time for them, those that take longer are given up.
+        """
         with self._condition:
+            if self._closed is not None and self._give_up is not None:
+                left = max(0.0, self._give_up - time.monotonic())
+                if not self._condition.wait_for(lambda: not self._under_way, left):
+                    give_up_open(self._closed)
             self._condition.wait_for(lambda: not self._under_way)
 
     @contextmanager

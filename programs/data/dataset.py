@@ -46,22 +46,36 @@ class Data:
     shared_users: int = 0
     skipped: dict[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def ids(self) -> set[str]:
+        """The ids of all examples."""
+        return {example.id for part in (self.train, self.dev, self.test) for example in part}
+
     def without(self, ids: Collection[str]) -> "Data":
-        """These data without some of the reported examples, which `skipped` then names; DataError for unknown ids."""
-        unknown = sorted(set(ids) - {example.id for example in self.test})
-        if unknown:
-            raise DataError(f"--skip names {unknown[0]!r}, but no reported example has that id")
+        """These data without some of the examples, which `skipped` then names; DataError for unknown ids."""
         if not ids:
             return self
-        test = [example for example in self.test if example.id not in ids]
-        skipped = {**self.skipped, self.split: [*self.skipped.get(self.split, ()), *ids]}
-        return replace(self, test=test, skipped=skipped)
+        check_known(ids, self)
+        skipped = {name: [*left_out] for name, left_out in self.skipped.items()}
+        for name, part in (("train", [*self.train, *self.dev]), (self.split, self.test)):
+            if left_out := [example.id for example in part if example.id in ids]:
+                skipped[name] = [*skipped.get(name, ()), *left_out]
+        train, dev, test = (
+            [example for example in part if example.id not in ids] for part in (self.train, self.dev, self.test)
+        )
+        return replace(self, train=train, dev=dev, test=test, skipped=skipped)
 
     @property
     def digest(self) -> str:
         """Sixteen hex digits that change with the examples' ids and with their order."""
         ids = [[example["id"] for example in part] for part in (self.train, self.dev, self.test)]
         return digest(json.dumps(ids))
+
+
+def check_known(ids: Collection[str], *data: Data) -> None:
+    """Refuse to leave out an example that none of the data has."""
+    if unknown := sorted(set(ids).difference(*(each.ids for each in data))):
+        raise DataError(f"--skip names {unknown[0]!r}, but no example has that id")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def read_examples(
     if config.limit is not None and config.limit < 1:
         raise DataError(f"--limit must be at least 1, not {config.limit}")
     if config.source is None:
-        return data.personas(task, seed=config.seed, limit=config.limit, train=config.train)
+        personas = data.personas(task, seed=config.seed, limit=config.limit, train=config.train)
+        return personas.without(personas.ids.intersection(config.skip))  # as of files, what is not there is no error
     path = Path(config.source)
     examples = (jsonl if is_jsonl(path) or not task.lamp else data.lamp)(task, path, config)
     for name, ids in examples.skipped.items():

@@ -56,11 +56,12 @@ class Measurer:
         model: ModelConfig,
         started: float,
         extra: Mapping[str, Any],
-        judgements: Mapping[str, Sequence[Row]] = MappingProxyType({}),
+        others: Mapping[str, Sequence[Row]] = MappingProxyType({}),
     ) -> dict[str, Any]:
-        """Write the report, the submissions, and the file of failed rows and judgements; return the report.
+        """Write the report, the submissions, and the file of failed rows; return the report.
 
-        The command's own parts of the report are in `extra`.
+        The command's own parts of the report are in `extra`; `others` are rows beside those of the programs, such as
+        judgements, which may have failed too.
         """
         task, config, lm, directory = self.setup.task, self.setup.config, self.run.lm, self.run.directory
         calls = self.run.limiter.report(priced=priced(lm.model))
@@ -78,7 +79,7 @@ class Measurer:
         )
         for name, rows in self.rows.items():
             directory.save(f"submissions/{name}", submission(task, rows))
-        write_failed(directory.path / FAILED, {**self.rows, **judgements})
+        write_failed(directory.path / FAILED, {**self.rows, **others})
         self.reporter.finish(report, directory.path)
         directory.finish(report)
         return report

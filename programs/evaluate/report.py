@@ -98,7 +98,7 @@ def entry(task: Task, rows: Sequence[Row], baselines: Mapping[str, float], lm: d
         - `cost_usd`: 0 for a local model, None where the price is unknown; `cost_per_correct`: per exact label, None
           for free text and where no answer is correct.
     """
-    used, failed_rows = usage(rows, lm), _count(row["failed"] for row in rows if row.get("failed"))
+    used, failed_rows = usage(rows, lm), failures(rows)
     tokens, cost_usd = used["tokens"], used["cost_usd"]
     rows = scored(rows)
     compliant, correct = sum(row["compliant"] is True for row in rows), _correct(task, rows)
@@ -136,6 +136,11 @@ def metrics(task: Task, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
         name: of_metric(task.metric(name), answers, golds, task.labels, users=users(rows)).rounded()
         for name in task.metrics
     }
+
+
+def failures(rows: Iterable[Row]) -> dict[str, int]:
+    """How many rows failed, by cause."""
+    return _count(row["failed"] for row in rows if row.get("failed"))
 
 
 def scored(rows: Sequence[Row]) -> list[Row]:

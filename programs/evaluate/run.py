@@ -18,8 +18,9 @@ from programs.evaluate.setup import Setup
 from programs.runs.active import open_run
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import EvaluateConfig
-from programs.runs.directory import SKIPPED_LATER, read_json
+from programs.runs.directory import SKIPPED_LATER
 from programs.runs.reporter import Reporter
+from programs.runs.skips import with_earlier_skips
 from programs.tasks.program import R2PConfig
 
 
@@ -51,7 +52,7 @@ def run_evaluate(config: EvaluateConfig, output: Path, resume: bool, reporter: R
     started = time.monotonic()
     skipped: list[str] = []
     if resume:
-        config, skipped = _with_earlier_skips(config, output)
+        config, skipped = with_earlier_skips(config, output)
     setup = Setup.of(config.program, config.data, reporter)
     lm = config.connect(setup.tokens_needed())
     return evaluate(config, setup, lm, output, resume, reporter, started, skipped).report
@@ -114,15 +115,6 @@ def evaluate(
                 config.max_failures,
             )
         return Evaluation(measurer.write_report("evaluate", config.model, started, extra, judgements), rows)
-
-
-def _with_earlier_skips(config: EvaluateConfig, output: Path) -> tuple[EvaluateConfig, list[str]]:
-    """The config with the `--skip` that the run was started with, and the ids that were added since."""
-    file = output / "config.json"
-    earlier = read_json(file) if file.exists() else {}
-    first = tuple(earlier.get("skip", ()))
-    later = dict.fromkeys([*earlier.get(SKIPPED_LATER, ()), *config.data.skip])
-    return replace(config, data=replace(config.data, skip=first)), [row for row in later if row not in first]
 
 
 def _programs(config: EvaluateConfig, setup: Setup) -> dict[str, dspy.Module]:

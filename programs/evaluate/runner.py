@@ -126,7 +126,8 @@ def collect(
             raise RunError(
                 f"{len(failed)} of {len(examples)} rows of {rows.path.stem} failed ({causes}; the last: {row['id']}), "
                 f"and --max-failures is {max_failures:g}; the server's words are in {rows.path}; what was answered is "
-                "kept: go on with --resume, and leave rows out with --skip ID"
+                "kept: go on with --resume and a larger --max-failures, or (not of finetune) leave rows out with "
+                "--skip ID"
             )
 
     def run(example: dspy.Example) -> None:

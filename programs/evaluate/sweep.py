@@ -7,20 +7,22 @@ users, and for one k the same items, so the sweep compares them in pairs.
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from programs.data.at_hand import folders
+from programs.data.dataset import check_known
 from programs.evaluate import judge as judging
 from programs.evaluate.published import published
 from programs.evaluate.report import Row, differences
 from programs.evaluate.run import evaluate
 from programs.evaluate.setup import Setup
 from programs.runs.configs import EvaluateConfig, SweepConfig
-from programs.runs.directory import Run
+from programs.runs.directory import SKIPPED_LATER, Run
 from programs.runs.reporter import Reporter
+from programs.runs.skips import with_earlier_skips
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from r2p_dspy.engines.connect import check_name, in_process
@@ -46,7 +48,8 @@ def run_sweep(config: SweepConfig, output: Path, resume: bool, reporter: Reporte
     Args:
         config: what to evaluate.
         output: the run's directory. A cell's directory is TASK/NUMBER-MODEL/kK in it.
-        resume: go on with the run that is there.
+        resume: go on with the run that is there. The examples of `--skip` are left out from now on, of every task that
+            has them.
         reporter: shows progress.
 
     Returns:
@@ -58,6 +61,10 @@ def run_sweep(config: SweepConfig, output: Path, resume: bool, reporter: Reporte
         LMError: what a language model raises. What was measured until then is kept.
     """
     started = time.monotonic()
+    skipped: list[str] = []
+    if resume:
+        earlier, skipped = with_earlier_skips(config.base, output)
+        config = replace(config, base=earlier)
     base = config.base
     if base.program.r2p.retriever == "all" and len(config.ks) > 1:
         raise ConfigError("the retriever 'all' shows every item, whatever k is; give one --k, or another --retriever")
@@ -67,12 +74,13 @@ def run_sweep(config: SweepConfig, output: Path, resume: bool, reporter: Reporte
     for model in config.models:
         check_name(model, addresses.get(model) if addresses else base.model.api_base)
     setups = _setups(config, reporter)
+    check_known(skipped, *(setup.data for _, setup in setups))
     cells: dict[str, list[Cell]] = {setup.task.name: [] for _, setup in setups}
-    with Run(output, {"command": "sweep", **config.options()}, resume) as run:
+    with Run(output, {"command": "sweep", **config.options(), SKIPPED_LATER: skipped}, resume) as run:
         for number, (label, model) in enumerate(named.items(), start=1):
             of_model = [(cell.with_model(model, addresses.get(model)), setup) for cell, setup in setups]
             folder = f"{number}-{re.sub(r'[^A-Za-z0-9._-]+', '-', label)[-60:]}"
-            for name, cell in _measure(label, of_model, run.path, folder, reporter):
+            for name, cell in _measure(label, of_model, run.path, folder, reporter, skipped):
                 cells[name].append(cell)
         tasks = {setup.task.name: setup.task for _, setup in setups}
         report: dict[str, Any] = {
@@ -119,16 +127,21 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
     Examples:
         >>> short_names(["pocket", "hf:checkpoints/first", "openai/gpt-4o-mini"])
         {'pocket': 'pocket', 'hf:first': 'hf:checkpoints/first', 'openai/gpt-4o-mini': 'openai/gpt-4o-mini'}
-        >>> list(short_names(["hf:a/last", "hf:b/last"]))
-        ['hf:a/last', 'hf:b/last']
+        >>> list(short_names(["hf:a/last", "hf:b/last", "gguf:a/small.gguf"]))
+        ['hf:a/last', 'hf:b/last', 'gguf:small.gguf']
     """
     models = list(dict.fromkeys(models))
-    folders = {model: Path(model[3:]).name for model in models if model.startswith("hf:")}
-    short = [f"hf:{folders[model]}" if folders.get(model) else model for model in models]
+    short = [_without_folders(model) for model in models]
     return {
         name if short.count(name) == 1 and name not in models else model: model
         for name, model in zip(short, models, strict=True)
     }
+
+
+def _without_folders(model: str) -> str:
+    kind, colon, path = model.partition(":")
+    name = Path(path).name if kind in ("hf", "gguf") else ""
+    return f"{kind}{colon}{name}" if name else model
 
 
 class _CellReporter(Reporter):
@@ -182,7 +195,12 @@ def _folder(data: str | None, task: Task, several: bool) -> str | None:
 
 
 def _measure(
-    label: str, cells: Sequence[tuple[EvaluateConfig, Setup]], root: Path, folder: str, reporter: Reporter
+    label: str,
+    cells: Sequence[tuple[EvaluateConfig, Setup]],
+    root: Path,
+    folder: str,
+    reporter: Reporter,
+    skipped: Sequence[str],
 ) -> Iterator[tuple[str, Cell]]:
     """The cells of one model, which is loaded once and released before the next one is loaded."""
     lm = cells[0][0].connect(max(setup.tokens_needed() for _, setup in cells))
@@ -192,7 +210,8 @@ def _measure(
         # A finished cell is opened again: its model is compared, and its report is written anew.
         (directory / "report.json").unlink(missing_ok=True)
         resume, own = (directory / "config.json").exists(), _CellReporter(f"{name} · {label} · k={k}", reporter)
-        report, rows = evaluate(config, setup, lm, directory, resume, own)
+        left_out = [row for row in skipped if row in setup.data.ids]
+        report, rows = evaluate(config, setup, lm, directory, resume, own, skipped=left_out)
         yield name, Cell(label, k, str(directory.relative_to(root)), report, rows)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import random
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -175,8 +176,10 @@ def _optimizer_settings(rated: RatedCandidates, seed: int, progress: Callable[[s
     random.seed(seed)  # for DSPy's draws that have no seed of their own
     np.random.seed(seed % 2**32)
     callbacks, failures = [*(dspy.settings.callbacks or []), rated, rated.failures], rated.failures
+    # `CallFailures` ends a run over too many failures of the server, and `failures` over the program's own.
+    settings = dspy.context(callbacks=callbacks, max_errors=sys.maxsize)
     try:
-        with optimizing(), dspy.context(callbacks=callbacks), contextlib.redirect_stdout(_LineWriter(progress)):
+        with optimizing(), settings, contextlib.redirect_stdout(_LineWriter(progress)):
             yield
     except Exception as error:
         if type(error) is Exception and failures.first_error is not None:  # DSPy says only that it stopped

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,16 @@ from programs.optimize.best_candidate import compile_within_limits
 from programs.optimize.compiling import compile_program, composite, parse_weights
 from programs.optimize.estimate import actual, estimate, in_words, usage_of_rows
 from programs.optimize.optimizers import MIN_TRAIN, check_optimizer, program_runs
-from programs.optimize.tuning_run import compared, run_tuning
+from programs.optimize.trials import TrialRow
+from programs.optimize.tuning_run import compared, run_tuning, trial_files, trial_rows
 from programs.runs.active import open_run
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import CompileConfig
-from programs.runs.directory import Rows, Run, read_json, write_json
+from programs.runs.directory import SKIPPED_LATER, Rows, Run, read_json, write_json
 from programs.runs.model import ModelConfig
 from programs.runs.provenance import complete, provenance
 from programs.runs.reporter import Reporter
+from programs.runs.skips import with_earlier_skips
 from r2p_dspy import R2P, Composite, load_program, save_program
 from r2p_dspy.errors import ConfigError
 
@@ -40,7 +44,7 @@ def run_compile(
     Args:
         config: what to compile, and how.
         output: the run's directory; the compiled program is `program.json` in it.
-        resume: go on with the run that is there.
+        resume: go on with the run that is there. The examples of `--skip` are left out from now on.
         reporter: shows progress.
         trainable: see `compile_program`.
 
@@ -58,10 +62,15 @@ def run_compile(
         raise ConfigError("--optimizer none leaves nothing to do; add --tune, or name an optimizer")
     if config.frontier is not None and config.optimizer != "gepa":
         raise ConfigError(f"--frontier is gepa's: drop it, or take --optimizer gepa instead of {config.optimizer}")
+    skipped: list[str] = []
+    if resume:
+        config, skipped = with_earlier_skips(config, output)
     setup = Setup.of(config.program, config.data, reporter, least=MIN_TRAIN)
     scored = composite(setup.task, parse_weights(config.weights), config.threshold)
     reflection, lm = connect_reflection(config.reflection), config.connect(setup.tokens_needed())
     identity = setup.identity(lm) | ({"given": sorted(config.program.explicit)} if config.tune else {})
+    identity |= {SKIPPED_LATER: skipped}
+    setup = replace(setup, data=setup.data.without(skipped))
     # Shared with the runs beside it, whatever their rows: an optimizer asks much again that another has asked.
     calls = Path(config.calls) if config.calls is not None else output.parent / "calls"
     with open_run(
@@ -85,7 +94,13 @@ def run_compile(
             extra = _compile_and_measure(config, measurer, scored, reflection, counted)
         test = {name: report.metrics(setup.task, rows) for name, rows in measurer.rows.items()}
         complete(run.directory.path / "program.json", test, config.redact, setup.data, setup.task)
-        return measurer.write_report("compile", config.model, started, extra)
+        trials: dict[str, list[TrialRow]] = {}
+        if config.tune:
+            asked = setup.data.ids  # without what was left out since
+            for name, rows in trial_rows(run.directory.path).items():
+                trials[name] = [row for row in rows if row["id"] in asked]
+            extra["tuning"]["failed_rows"] = report.failures(chain.from_iterable(trials.values()))
+        return measurer.write_report("compile", config.model, started, extra, trials)
 
 
 def _compile_and_measure(
@@ -150,7 +165,7 @@ def _compile_and_measure(
 
 def _planned_rows(directory: Run) -> list[dict[str, Any]]:
     """The rows of all that the plan covers: trials of `--tune`, and what was measured of the programs they led to."""
-    trials = [Rows(path) for path in (directory.path / "results").glob("tune-*.jsonl")]
+    trials = [Rows(path) for path in trial_files(directory.path)]
     return [row for rows in (*trials, directory.rows("tuned"), directory.rows("compiled")) for row in rows]
 
 

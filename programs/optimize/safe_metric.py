@@ -7,11 +7,15 @@ from typing import Any
 
 import dspy
 from dspy.utils.callback import BaseCallback
+from dspy.utils.exceptions import AdapterParseError
 
 from programs.calls.failures import failure_of
 from programs.calls.patience import RunStopped
 from r2p_dspy import R2P
 from r2p_dspy.errors import ConfigError, R2PError
+
+_OF_ANSWER = (AdapterParseError, RecursionError)  # what cannot be read, such as "[" a thousand times
+_MOST_FAULTS = 10  # of the program's own code; DSPy counts failures of the server too, and gives up at as many
 
 
 class MetricError(R2PError):
@@ -78,6 +82,8 @@ class FailureCounter(BaseCallback):
         self.count = self.server = 0  # failures of the program or the model, and of its server
         self.first_error: BaseException | None = None
         self.first_of_run: BaseException | None = None  # the first error that every later call meets too
+        self.faults = 0  # failures of the program's own code, such as a check's
+        self.first_fault: BaseException | None = None
         self._running: dict[str, str] = {}
         self._failed: set[str] = set()
         self._lock = threading.Lock()
@@ -100,6 +106,9 @@ class FailureCounter(BaseCallback):
                 self._failed.add(question)
             else:
                 self.count += 1
+            if failure is None and isinstance(exception, Exception) and not isinstance(exception, _OF_ANSWER):
+                self.faults += 1
+                self.first_fault = self.first_fault or exception
             if scope == "run":
                 self.first_of_run = self.first_of_run or exception
 
@@ -114,9 +123,11 @@ class FailureCounter(BaseCallback):
             raise self.first_error
 
     def check_run(self) -> None:
-        """Raise an error that every call meets, so that no score means anything."""
+        """Raise an error that every call meets, or a fault that many meet, so that no score means anything."""
         if self.first_of_run is not None:
             raise self.first_of_run
+        if self.first_fault is not None and self.faults >= _MOST_FAULTS:
+            raise self.first_fault
 
 
 def _question(inputs: Mapping[str, Any]) -> str:

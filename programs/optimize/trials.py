@@ -8,6 +8,7 @@ from typing import Any
 from metrics.intervals import Interval, of_mean
 from programs.evaluate.report import users
 from programs.tasks.program import R2PConfig
+from r2p_dspy.errors import RunError
 
 TrialRow = Mapping[str, Any]
 _FINALISTS = 3  # besides the best trial and the start
@@ -40,6 +41,10 @@ class Trial:
     def answered(self) -> list[TrialRow]:
         """The rows with a score."""
         return [row for row in self.rows if not row.get("failed")]
+
+    def shares_examples_with(self, other: "Trial") -> bool:
+        """Whether there is an example that both answered."""
+        return bool(self._pairs(other))
 
     def difference(self, other: "Trial") -> Interval:
         """This score minus another's, paired on the examples that both answered (95 % interval)."""
@@ -107,10 +112,18 @@ class Tuning:
 
 
 def _comparable(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials of the same examples without the scores of those that one of them failed to answer."""
+    """Trials of the same examples without the scores of those that one of them failed to answer.
+
+    Raises RunError if no example is left.
+    """
     failed = {place for trial in trials for place, row in enumerate(trial.rows) if row.get("failed")}
     if not failed:
         return [*trials]
+    if len(failed) == len(trials[0].rows):
+        raise RunError(
+            "in one trial or another the model's server failed on every example, so nothing can be compared; go on "
+            "with --resume"
+        )
     left_out = {"failed": "in another trial"}
     return [
         replace(trial, rows=[{**left_out, **row} if place in failed else row for place, row in enumerate(trial.rows)])

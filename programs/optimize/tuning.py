@@ -118,6 +118,8 @@ def _given_up(measured: Sequence[Trial], settings: R2PConfig) -> Trial | None:
 
 
 def _is_hopeless(trial: Trial, best: Trial) -> bool:
+    if not trial.shares_examples_with(best):
+        return False
     high = trial.difference(best).high
     return high < 0 or (high == 0 and trial.tokens > best.tokens)
 

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -16,10 +17,12 @@ from programs.evaluate.runner import collect, failure_of_row, finished, usage_fi
 from programs.optimize.safe_metric import SafeMetric
 from programs.optimize.trials import Trial, TrialRow, Tuning
 from programs.optimize.tuning import search_space, tune
+from programs.runs.directory import Rows
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Composite, optimizing
 
+_TRIAL = "tune-"  # begins the names of the trials' rows
 _TOKENS = {
     "completion": lambda trial: trial.per_answer("completion_tokens"),
     "all": lambda trial: trial.tokens,
@@ -40,7 +43,7 @@ def run_tuning(
 
     def measure(settings: R2PConfig, count: int) -> Sequence[TrialRow]:
         program = setup.builder.build(settings)
-        rows = run.directory.rows("tune-" + re.sub(r"[^A-Za-z0-9.]+", "-", str(settings))[-100:])
+        rows = run.directory.rows(_TRIAL + re.sub(r"[^A-Za-z0-9.]+", "-", str(settings))[-100:])
         missing = {example.id for example in examples[:count]} - finished(rows).keys()
         tick = reporter.start(f"tune {settings}", count, count - len(missing)) if missing else lambda: None
         with dspy.context(lm=run.lm.copy(cache=False)):  # as in `Measurer.measure`
@@ -78,6 +81,16 @@ def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, An
     if failure is not None and failure.scope == "server":  # that says nothing about the settings
         known |= {"failed": failure.cause, "error": failure.reason}
     return {**known, **usage_fields(usage, started)}
+
+
+def trial_rows(directory: Path) -> dict[str, list[TrialRow]]:
+    """The rows of all trials in a run's directory, the latest of each example, by the trial's name."""
+    return {file.stem: [*{row["id"]: row for row in Rows(file)}.values()] for file in trial_files(directory)}
+
+
+def trial_files(directory: Path) -> list[Path]:
+    """The files of all trials' rows in a run's directory."""
+    return sorted((directory / "results").glob(f"{_TRIAL}*.jsonl"))
 
 
 def summarize(tuning: Tuning) -> dict[str, Any]:

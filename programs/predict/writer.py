@@ -110,7 +110,8 @@ class PredictionWriter:
 
     def _check_files(self, resume: bool) -> None:
         begun = self._record.exists()
-        existing = [rows.path for rows in (self.answers, self.failures) if rows.path.exists()]
+        # A run that was killed when it had just begun leaves an empty file.
+        existing = [rows.path for rows in (self.answers, self.failures) if not rows.is_empty()]
         if existing and not begun:
             raise RunError(f"{existing[0]} is there already, and not from an unfinished run; give another --output")
         if resume and not begun:
@@ -122,7 +123,7 @@ class PredictionWriter:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(f"another process is writing {target}; wait for it, or give another --output") from None
-        if any(rows.path.exists() and rows.path.stat().st_size for rows in (self.answers, self.failures)):
+        if not (self.answers.is_empty() and self.failures.is_empty()):
             if not resume:
                 raise RunError(f"{target} is there already; add --resume to go on with it, or give another --output")
             before = read_json(self._record)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+from dspy.utils.exceptions import LMError
 
 from programs.calls.cache import CallCache, CallCacheFailed, Usage
 from programs.calls.keeping import CallKeeping
-from programs.calls.patience import MAX_FAILURES, CallFailures, RunStopped
+from programs.calls.patience import LAST_SECONDS, MAX_FAILURES, CallFailures, RunStopped
 from programs.calls.recording import record_calls
 from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
 from programs.runs import tracking
@@ -46,6 +47,8 @@ def open_calls(
 ) -> Iterator[tuple[UsageLimiter, CallCache | None]]:
     """Open a run's call cache, or none, and the limiter of its calls. When the block ends, calls under way are kept.
 
+    If it ends because calls fail, those of a served model that take three seconds more are given up.
+
     Args:
         calls: how calls are kept.
         run: the id of the run.
@@ -63,6 +66,9 @@ def open_calls(
         raise RunError(str(failed)) from None
     except RunStopped as stopped:
         raise stopped.error from None
+    except (LMError, RunError) as failed:  # too many calls fail: those under way hardly do better
+        limiter.close(RunStopped(failed), LAST_SECONDS)
+        raise
     finally:
         # Calls that are under way are paid for, so their answers are kept.
         limiter.close(UsageLimitReached("the run is over"))

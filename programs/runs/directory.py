@@ -18,6 +18,7 @@ from r2p_dspy.errors import RunError
 from r2p_dspy.files import write_atomic
 
 _LOCK = ".lock"
+_BEGINNING = (_LOCK, ".config.json.part")  # all that a run leaves that was killed when it had just begun
 SKIPPED_LATER = "skipped_later"  # in the config: ids of examples that are left out since the run was resumed
 _MAY_CHANGE = ("id", SKIPPED_LATER)
 _SYNC_SECONDS = 1.0  # a power failure loses the rows of at most so many seconds; a killed process loses none
@@ -90,7 +91,7 @@ class Run:
             return earlier
         if resume:
             raise RunError(f"{self.path} holds no run to resume; leave out --resume")
-        if self.path.is_dir() and any(path.name != _LOCK for path in self.path.iterdir()):
+        if self.path.is_dir() and any(path.name not in _BEGINNING for path in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and no run; give another --output")
         return {}
 
@@ -190,6 +191,10 @@ class Rows:
                     yield json.loads(line)
                 except ValueError:  # half a line, from a run that was killed while it wrote
                     continue
+
+    def is_empty(self) -> bool:
+        """Whether nothing has been written yet."""
+        return not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size)
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row on a line of its own, also after half a line that a killed run left."""

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from programs.text import one_line
+from programs.ui.models_table import packaged_state
 from programs.ui.terminal import Line, print_lines
+from r2p_dspy.engines.fetch import PACKAGED
 from r2p_dspy.errors import ConfigError
 
 _EXTRAS = {  # by purpose: the extra of pyproject.toml, and the packages that show whether it is installed
     "the embedded model, hf: models": ("local", ("torch", "transformers", "safetensors")),
+    "smollm2, gguf: models": ("local", ("gguf", "accelerate")),
     "the command line": ("cli", ("click", "rich", "ijson", "scikit-learn", "matplotlib", "optuna", "filelock")),
     "finetune": ("train", ("trl", "datasets", "peft", "accelerate")),
     "--mlflow": ("mlflow", ("mlflow-skinny", "sqlalchemy", "alembic")),
     "--vllm (GPU)": ("serve", ("vllm",)),
 }
-_OPTIONAL = ("finetune", "--mlflow", "--vllm (GPU)")
+_OPTIONAL = ("smollm2, gguf: models", "finetune", "--mlflow", "--vllm (GPU)")
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HOSTED_VLLM_API_KEY")
 
 
@@ -45,6 +48,8 @@ def findings(runs: Path = Path("runs")) -> Iterator[Finding]:
     keys = [name for name in _KEYS if os.environ.get(name)]
     yield Finding("keys", None, f"in the environment: {', '.join(keys) or 'none'}")
     yield _disk(runs)
+    for model in PACKAGED.values():
+        yield Finding(model.name, True if model.directory.is_dir() else None, packaged_state(model))
     yield _tried("GPU", _gpu)
     yield _tried("pocket model", _pocket)
 

@@ -17,6 +17,10 @@ from programs.ui.interrupts import INTERRUPTED, prompt_interrupts
 from programs.ui.private_logs import public_message
 
 FAULT, BAD_INPUT, FAILED_ROWS = 1, 2, 3
+_AFTER_INTERRUPT = {  # for commands without --resume
+    "data": "a download goes on with the same command",
+    "models": "nothing was kept; the same command starts again",
+}
 _CHECKOUT = Path(__file__).parents[2]
 _OURS = tuple(str(_CHECKOUT / name) for name in ("cli.py", "finetune/", "programs/", "metrics/", "r2p_dspy/"))
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -47,8 +51,10 @@ class CommandGroup(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
-            what, how = ("a download", "") if ctx.invoked_subcommand == "data" else ("the run", " and --resume")
-            click.echo(f"stopped; {what} goes on with the same command{how}", err=True)
+            goes_on = _AFTER_INTERRUPT.get(
+                ctx.invoked_subcommand or "", "the run goes on with the same command and --resume"
+            )
+            click.echo(f"stopped; {goes_on}", err=True)
             sys.exit(INTERRUPTED)
         except Exception as error:
             _explain(error)

@@ -9,8 +9,8 @@ Decorator = Callable[[Any], Any]
 
 _TASK = "Choose a task of `python cli.py tasks`, or a task file of your own (.yaml, .py; docs/your-task.md)."
 _MODEL = (
-    "Choose the model: pocket, hf:DIR_OR_NAME, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…). "
-    "Keys come from the environment."
+    "Choose the model: pocket, smollm2, hf:DIR_OR_NAME, gguf:FILE, or a DSPy/LiteLLM name (openai/…, hosted_vllm/…); "
+    "`python cli.py models` explains them. Keys come from the environment."
 )
 _DATA = (
     "Read LaMP's {train,dev}_{questions,outputs}.json, or JSONL rows; default: the persona world, which is synthetic."
@@ -99,7 +99,7 @@ _define("template", "Choose the stages of reasoning.", type=click.Choice(["full"
 _define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
 _define("on_unmet", _ON_UNMET, type=click.Choice(["raise", "return"]), show_default="return")
 _define("retriever_tokens", "Limit the tokens of all items in a prompt; default: no limit.", type=_AT_LEAST_ONE)
-_define("skip", "Leave out a row; of `evaluate`, also when a run is resumed. Repeatable.", metavar="ID", multiple=True)
+_define("skip", "Leave out a row, also when a run is resumed. Repeatable.", metavar="ID", multiple=True)
 _define("skip_bad", "Leave out flawed rows of --data, and name them.", is_flag=True)
 _define("limit", "Report on this many examples (persona world: 200); of files, also limits training and dev.", type=int)
 _define("seed", "Seed everything that is drawn, the persona users included.", default=0, show_default=True)

@@ -105,7 +105,7 @@ def _comparisons(report: Report) -> Iterator[str]:
 
 def failed_line(report: Report, directory: Path) -> str | None:
     """How many rows of a report failed, and the file that lists them; None if no row did."""
-    entries = [*report["programs"].values(), report.get("judge", {})]
+    entries = [*report["programs"].values(), report.get("judge", {}), report.get("tuning", {})]
     count = sum(sum(entry.get("failed_rows", {}).values()) for entry in entries)
     return f"{count} rows failed, see {directory / FAILED}" if count else None
 

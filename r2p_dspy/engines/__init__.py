@@ -3,8 +3,9 @@
 from typing import Any
 
 from r2p_dspy.engines.connect import connect, context_window, count_tokens
+from r2p_dspy.engines.fetch import fetch_model
 
-__all__ = ["AsyncTransformersEngine", "TransformersEngine", "connect", "context_window", "count_tokens"]
+__all__ = ["AsyncTransformersEngine", "TransformersEngine", "connect", "context_window", "count_tokens", "fetch_model"]
 
 
 def __getattr__(name: str) -> Any:  # Any: as every module's `__getattr__`

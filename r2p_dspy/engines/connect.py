@@ -15,6 +15,7 @@ from r2p_dspy.dspy_internals import is_known_provider, model_info
 from r2p_dspy.engines.families import family_of, recommended_sampling
 from r2p_dspy.engines.keys import ApiKey, key_of, refuse_login
 from r2p_dspy.engines.lm import LocalLM
+from r2p_dspy.engines.weights import has_own_name, locate, option_value
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.values.tokens import estimate_tokens
 
@@ -44,7 +45,8 @@ def connect(
     """A language model for DSPy.
 
     Args:
-        model: `pocket` (the embedded model), `hf:DIR_OR_NAME` (transformers in this process), or a DSPy/LiteLLM name
+        model: `pocket` (the embedded model), `smollm2` (after `fetch_model("smollm2")`), `hf:DIR_OR_NAME` (transformers
+            in this process), `gguf:FILE` (converted for transformers at the first call), or a DSPy/LiteLLM name
             (`openai/…`, `anthropic/…`, `ollama_chat/…`, `hosted_vllm/NAME` with `api_base`).
         api_base: address of a server, for served models only.
         api_key: the key of a served model; default: the environment's. It is never saved, and a pickle leaves it out.
@@ -113,7 +115,7 @@ def check_limits(model: str, temperature: float | str | None, max_tokens: int | 
 
 def in_process(model: str) -> bool:
     """Whether a model runs in this process, not on a server."""
-    return model == "pocket" or model.startswith("hf:")
+    return has_own_name(model) or model.startswith("hf:")
 
 
 def check_name(model: str, api_base: str | None = None) -> None:
@@ -122,8 +124,6 @@ def check_name(model: str, api_base: str | None = None) -> None:
     if api_base is not None:
         refuse_login(api_base)
     if in_process(model):
-        from r2p_dspy.engines.weights import locate
-
         if api_base is not None:
             raise ConfigError(f"model {model!r} runs in this process: drop api_base, or use hosted_vllm/NAME")
         locate(model.removeprefix("hf:"))
@@ -131,8 +131,8 @@ def check_name(model: str, api_base: str | None = None) -> None:
     provider, _, name = model.partition("/")
     if not (provider and name):
         raise ConfigError(
-            f"model {model!r}: use pocket, hf:DIR_OR_NAME, or PROVIDER/NAME (openai/…, anthropic/…, ollama_chat/…, "
-            "hosted_vllm/NAME with an api_base)"
+            f"model {model!r}: use pocket, smollm2, hf:DIR_OR_NAME, gguf:FILE, or PROVIDER/NAME (openai/…, "
+            "anthropic/…, ollama_chat/…, hosted_vllm/NAME with an api_base)"
         )
     if not is_served(model):
         raise ConfigError(
@@ -214,15 +214,12 @@ def _served(model: str, api_base: str | None, api_key: str | None, kwargs: dict[
 
 
 def _local(source: str, **kwargs: Any) -> LocalLM:
-    from r2p_dspy.engines import weights
-
     try:
         from r2p_dspy.engines.local.async_engine import AsyncTransformersEngine
         from r2p_dspy.engines.local.engine import TransformersEngine
     except ModuleNotFoundError as missing:
         raise ConfigError(
-            f"model {weights.option_value(source)!r} runs in this process, which needs {missing.name}: "
-            "pip install '.[local]'"
+            f"model {option_value(source)!r} runs in this process, which needs {missing.name}: pip install '.[local]'"
         ) from missing
 
     options = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}

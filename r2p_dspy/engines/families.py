@@ -89,7 +89,7 @@ def recommended_sampling(model: str, settings: Mapping[str, Any]) -> dict[str, A
         return {"temperature": None}
     if family.sampling and not _thinks_not(settings):
         # OpenAI's protocol has no `top_k`, so other clients drop or refuse it.
-        takes_top_k = model.startswith(("hf:", "hosted_vllm/"))
+        takes_top_k = model.startswith(("hf:", "gguf:", "hosted_vllm/"))
         return {name: value for name, value in family.sampling.items() if takes_top_k or name != "top_k"}
     return {"temperature": 0.0}
 

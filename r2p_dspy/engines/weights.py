@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from r2p_dspy.engines import gguf_files
+from r2p_dspy.engines.fetch import PACKAGED, packaged_directory
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.files import digest
 
@@ -28,7 +30,8 @@ def locate(source: str, label: str | None = None) -> str:
     """The directory, or the name on the Hugging Face hub, that a source stands for.
 
     Args:
-        source: `pocket`, a directory that holds a transformers model, or a hub name such as `Qwen/Qwen3-0.6B`.
+        source: `pocket`, `smollm2`, `gguf:FILE`, a directory that holds a transformers model, or a hub name such as
+            `Qwen/Qwen3-0.6B`. The directory of a GGUF file is there when `made` has converted it.
         label: the name of the model in errors; default: as the `--model` option takes it.
     """
     label = label or f"model {option_value(source)!r}"
@@ -39,6 +42,10 @@ def locate(source: str, label: str | None = None) -> str:
                 "file); reinstall r2p-dspy, train it with the project's recipe, or choose another model"
             )
         return str(POCKET)
+    if source in PACKAGED:
+        return str(packaged_directory(source))
+    if source.startswith(gguf_files.PREFIX):
+        return str(gguf_files.directory_of(_gguf(source), label))
     path = Path(source).expanduser()
     if source and path.is_dir():
         if not (path / "config.json").is_file():
@@ -49,9 +56,25 @@ def locate(source: str, label: str | None = None) -> str:
     return source
 
 
+def made(source: str, label: str | None = None) -> str:
+    """As `locate`, after a GGUF file that is read for the first time was converted."""
+    if source.startswith(gguf_files.PREFIX):
+        return str(gguf_files.converted(_gguf(source), label or f"model {source!r}"))
+    return locate(source, label)
+
+
+def has_own_name(model: str) -> bool:
+    """Whether `--model` takes an in-process model without `hf:`: pocket, smollm2 and `gguf:FILE`."""
+    return model == "pocket" or model in PACKAGED or model.startswith(gguf_files.PREFIX)
+
+
 def option_value(source: str) -> str:
     """A source as the `--model` option takes it."""
-    return source if source == "pocket" else f"hf:{source}"
+    return source if has_own_name(source) else f"hf:{source}"
+
+
+def _gguf(source: str) -> Path:
+    return Path(source.removeprefix(gguf_files.PREFIX))
 
 
 def fingerprint(directory: str | Path) -> str:
@@ -81,7 +104,7 @@ def load(source: str, *, device: str | None, dtype: str | None) -> tuple[PreTrai
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import cached_file
 
-    name = locate(source)
+    name = made(source)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")  # narrower types are slow on a CPU
 

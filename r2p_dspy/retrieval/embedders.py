@@ -78,7 +78,7 @@ class MeanPooling:
         from transformers import AutoTokenizer
 
         label = f"embedder {name!r}"
-        source = weights.locate(name, label)
+        source = weights.made(name, label)
 
         def read(local: bool) -> tuple[Any, Any, bool, bool]:  # transformers' classes are untyped
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)  # nosec B615  # the user names it

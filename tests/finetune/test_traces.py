@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from finetune.student import Student
 from finetune.task_setup import RowBuilder, TaskSetup, completion_text, student_program
-from finetune.traces import accepted_rows, answers_file, ask_teacher, check_source, task_source, write_traces
+from finetune.traces import accepted_rows, answers, answers_file, ask_teacher, check_source, task_source, write_traces
 from programs.data.dataset import Data
 from programs.runs.directory import Rows
 from programs.tasks.program import R2PConfig
@@ -113,7 +113,20 @@ def test_resumed_traces_repeat_no_call(scripted, student, tmp_path):
         file.write('{"id": "2", "pro')  # killed while it wrote
     trace(setup_of(student, 4), path)
     assert len(engine.requests) == 4
-    assert Counter(row["id"] for row in accepted_rows([path], Counter())) == Counter("0123")
+    assert Counter(row["id"] for row in accepted_rows(Rows(path), Counter())) == Counter("0123")
+
+
+def test_traces_are_in_the_order_of_the_users(scripted, student, tmp_path):
+    """Threads finish in any order, and a failed row is asked again; what the student learns is the same."""
+    scripted(written())
+    setup = setup_of(student, 3)
+    rows = Rows(answers_file(tmp_path, setup))
+    trace(setup, rows.path)
+    whole = [*rows]
+    rows.path.unlink()
+    for row in ({"id": "1", "refused": "timeout", "failed": "timeout"}, whole[2], whole[0], whole[1]):
+        rows.append(row)
+    assert answers(tmp_path, setup) == whole
 
 
 def test_duplicate_row_is_dropped(scripted, student, tmp_path):
@@ -122,7 +135,7 @@ def test_duplicate_row_is_dropped(scripted, student, tmp_path):
     trace(setup_of(student, 2), path)
     path.write_text(path.read_text() * 2)
     counts = Counter()
-    assert len(list(accepted_rows([path], counts))) == 2
+    assert len(list(accepted_rows(Rows(path), counts))) == 2
     assert counts == {"kept": 2, "duplicate": 2}
 
 

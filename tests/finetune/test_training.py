@@ -135,11 +135,28 @@ def test_resumed_training_equals_whole(student, tmp_path, method):
     train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "stopped", stop=5)
-    (tmp_path / "stopped" / "checkpoints" / "checkpoint-5").mkdir()  # killed while it wrote this
+    for name in ("checkpoint-5", "checkpoint-6"):  # killed while it wrote these
+        (tmp_path / "stopped" / "checkpoints" / name).mkdir()
+    (tmp_path / "stopped" / "checkpoints" / "checkpoint-5" / "trainer_state.json").touch()
     trained = train(tmp_path / "stopped", resume=True)
     assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
     resumed, whole = weights(trained), weights(tmp_path / "whole" / "model")
     assert all(torch.equal(resumed[name], whole[name]) for name in resumed)
+
+
+def test_kill_after_the_last_step(student, tmp_path, monkeypatch):
+    """The model is written last: where it is, a training has all that the report needs."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Student, "save", killed)
+        train_sft(student, rows(student, 2), QUICK, tmp_path / "run")
+    assert (tmp_path / "run" / "state.json").exists()
+    before = logged(tmp_path / "run")
+    assert train_sft(student, rows(student, 2), QUICK, tmp_path / "run", resume=True).is_dir()
+    assert logged(tmp_path / "run") == before
 
 
 def test_checkpoints_of_other_training_are_refused(student, tmp_path):

@@ -38,7 +38,7 @@ class TransformersEngine:
     for each key), elsewhere up to rounding. Without a seed the prompt decides.
 
     Args:
-        source: `pocket`, a directory with a transformers model, or a hub name.
+        source: `pocket`, `smollm2`, `gguf:FILE`, a directory with a transformers model, or a hub name.
         device: torch's name; default: the first GPU, else the CPU.
         dtype: torch's name; default: float32 on a CPU, else the checkpoint's own.
         max_batch: calls in flight, at least 1; more calls wait for their turn.
@@ -112,8 +112,9 @@ class TransformersEngine:
     @property
     def model_name(self) -> str:
         """`local/NAME-FINGERPRINT`. DSPy's cache tells engines apart by name, so the name changes with the weights."""
+        name = Path(self.source.removeprefix("gguf:")).name
         variants = [self._state["dtype"], "thinking" if self.supports_reasoning else None]
-        return "-".join([f"local/{Path(self.source).name}", self.fingerprint, *(str(x) for x in variants if x)])
+        return "-".join([f"local/{name}", self.fingerprint, *(str(x) for x in variants if x)])
 
     @property
     def served(self) -> BatchStatistics:

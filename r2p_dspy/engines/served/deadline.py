@@ -201,8 +201,11 @@ def in_flight(seconds: float | None, max_bytes: int = MAX_BYTES) -> Generator[Ca
 
 @contextmanager
 def until(moment: float | None) -> Generator[None]:
-    """Give up the calls that begin in the block at a moment of `time.monotonic()`, if they still run then."""
-    token = _until.set(moment)
+    """Give up the calls that begin in the block at a moment of `time.monotonic()`, if they still run then.
+
+    Of blocks within blocks, the earliest moment holds.
+    """
+    token = _until.set(min((end for end in (moment, _until.get()) if end is not None), default=None))
     try:
         yield
     finally:
@@ -212,8 +215,13 @@ def until(moment: float | None) -> Generator[None]:
 def give_up_all() -> None:
     """End all calls in flight with KeyboardInterrupt, and let no other begin: the process is to end."""
     _stopped.set()
+    give_up_open(KeyboardInterrupt())
+
+
+def give_up_open(failure: BaseException) -> None:
+    """End all calls in flight with an error."""
     for call in _open.copy():
-        call.give_up(KeyboardInterrupt())
+        call.give_up(failure)
 
 
 class _LoopThread:

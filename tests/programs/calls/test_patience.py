@@ -9,8 +9,11 @@ from dspy.utils import exceptions as errors
 
 from programs.calls.patience import ASKS, CallFailures, RunStopped
 from programs.calls.recording import record_calls
+from programs.calls.rows import answering
 from programs.calls.usage import UsageLimiter
+from r2p_dspy import connect
 from r2p_dspy.errors import ConfigError, RunError
+from tests.faulty import FaultyServer
 from tests.scripted import AsyncScriptedEngine, ScriptedEngine
 
 HANG, DOWN, BUSY = errors.LMTimeoutError("no answer"), errors.LMServerError("500"), errors.LMRateLimitError("429")
@@ -59,6 +62,17 @@ def test_calls_are_asked_again_until_the_server_is_gone(why, texts, expected, as
     assert len(engine.requests) == asked
 
 
+@pytest.mark.parametrize("rows, ends", [(("1", "1", "1"), False), (("1", "2"), True)])
+def test_one_row_that_always_fails_is_not_the_servers_end(rows, ends):
+    """All candidates of a row fail: the row fails, and the run goes on until another row fails too."""
+    lm, _ = model("a", DOWN)
+    results = outcomes(lm, 1)
+    for row in rows:
+        with answering("r2p", row, user="ada"):
+            results += outcomes(lm, 1)
+    assert (RunStopped in results) == ends
+
+
 def test_async_calls_are_asked_again():
     lm, engine = model("a", DOWN, "b")
     assert [asyncio.run(lm.acall("Hello")) for _ in range(2)] == [["a"], ["b"]]
@@ -73,6 +87,27 @@ def test_run_ends_over_the_share(share, most, ends):
     assert (RunStopped in results) == ends
     if ends:
         assert len(engine.requests) < 150 and set(results[results.index(RunStopped) :]) == {RunStopped}
+
+
+@pytest.mark.parametrize("faults", [["hang"], ["reset", "hang"]])
+def test_all_asks_of_a_call_share_its_deadline(faults):
+    limiter, rest = UsageLimiter(), ["", *faults]
+    with FaultyServer(lambda number: rest[number] if number < len(rest) else "") as server:
+        lm = connect("openai/m", api_base=server.api_base, api_key="none", cache=False, timeout=0.5, num_retries=0)
+        recorded = record_calls(lm, None, limiter, CallFailures(limiter, lm.model))
+        recorded("Hello")
+        with pytest.raises(errors.LMTimeoutError, match=r"within 0\.5 s"):
+            recorded("Hello")
+        assert len(server.requests) == len(rest)
+
+
+def test_failures_of_calls_that_others_were_answered_during_do_not_end_the_run():
+    failures = CallFailures(UsageLimiter(), "scripted/test", most=1)
+    asks = [next(failures.asks()) for _ in range(8)]  # in flight together
+    for ask in asks:
+        ask.__enter__()
+    failures.answered()
+    assert all(ask.__exit__(type(HANG), HANG, None) for ask in asks)
 
 
 def test_message_names_causes_share_and_remedy():

@@ -12,6 +12,8 @@ from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
 from programs.optimize.best_candidate import RatedCandidates, compile_within_limits
 from programs.optimize.estimate import estimate
 from programs.optimize.optimizers import program_runs
+from r2p_dspy import connect
+from tests.faulty import FaultyServer
 from tests.film import FILM, HISTORY, program
 from tests.scripted import ScriptedEngine, completion
 
@@ -123,6 +125,19 @@ def test_drain_waits_for_calls_under_way():
         pool.submit(lambda: (time.sleep(0.1), limiter.done(CALL)))
         limiter.drain()
     assert limiter.usage.tokens == 15
+
+
+def test_calls_under_way_are_given_up_if_they_have_no_time_left():
+    limiter = UsageLimiter()
+    with FaultyServer("hang") as server, ThreadPoolExecutor(4) as pool:
+        lm = connect("openai/m", api_base=server.api_base, api_key="none", cache=False, timeout=60)
+        calls = [pool.submit(record_calls(lm, None, limiter), "Hello") for _ in range(4)]
+        while len(server.requests) < 4:
+            time.sleep(0.01)
+        limiter.close(UsageLimitReached("the run is over"), seconds=0.2)
+        limiter.drain()
+        assert {type(call.exception(5)) for call in calls} == {UsageLimitReached}
+        assert server.hung_up()
 
 
 DEV = [dspy.Example(id=str(n), film=FILM, profile=HISTORY).with_inputs("film", "profile") for n in range(4)]

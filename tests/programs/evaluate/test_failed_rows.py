@@ -50,6 +50,11 @@ def evaluate(directory, *more):
     return run("evaluate", *options, *more)
 
 
+def sweep(directory, *more):
+    options = ["--model", "openai/scripted", "--limit", LIMIT, "--output", directory, "--num-threads", 2]
+    return run("sweep", *options, "--k", 1, "--k", 2, *more)
+
+
 @pytest.mark.parametrize(
     "fault, failed, unanswered, score, code",
     [
@@ -131,3 +136,36 @@ def test_larger_share_is_allowed(served, tmp_path):
     assert evaluate(tmp_path / "run").exit_code == 2
     assert evaluate(tmp_path / "run", "--resume", "--max-failures", 0.1).exit_code == 3
     assert report_of(tmp_path / "run")["programs"]["cot"]["failed_rows"] == {"invalid": 2}
+
+
+def test_failed_rows_of_a_sweep(served, tmp_path):
+    """A row of each cell fails; the cells are finished, and the last line says where the rows are."""
+    served.fault = lambda number, call: errors.LMServerError("500") if number == 7 else None
+    result = sweep(tmp_path / "run")
+    assert result.exit_code == 3, result.output + result.stderr
+    cell = tmp_path / "run/lamp2/1-openai-scripted"
+    first = f"first 3 rows failed, see {cell / 'k1/failed.jsonl'}"
+    assert result.output.splitlines()[-1] == f"rows of 2 cells failed, {first}"
+    assert all(len((cell / k / "failed.jsonl").read_text().splitlines()) == 3 for k in ("k1", "k2"))
+    entries = [cell["programs"] for cell in report_of(tmp_path / "run")["tasks"]["lamp2"]["cells"]]
+    assert all(entry["failed_rows"] == {"server": 1} for programs in entries for entry in programs.values())
+
+
+def test_failed_rows_are_left_out_of_a_resumed_sweep(served, tmp_path):
+    served.fault = lambda number, call: errors.LMInvalidRequestError("bad schema") if number in (3, 7) else None
+    assert sweep(tmp_path / "run").exit_code == 2
+    unknown = sweep(tmp_path / "run", "--resume", "--skip", "nobody")
+    assert unknown.exit_code == 2 and "no example has that id" in unknown.stderr
+    left_out = [EXAMPLES[number].id for number in (3, 7)]
+    result = sweep(tmp_path / "run", "--resume", "--skip", left_out[0], "--skip", left_out[1])
+    assert result.exit_code == 0, result.output + result.stderr
+    part = report_of(tmp_path / "run")["tasks"]["lamp2"]
+    assert part["examples"] == LIMIT - 2 and part["skipped"] == {"test": left_out}
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert (config["skip"], config["skipped_later"]) == ([], left_out)
+
+
+def test_skipped_row_of_the_persona_world_is_left_out(served, tmp_path):
+    assert evaluate(tmp_path / "run", "--skip", EXAMPLES[3].id).exit_code == 0
+    report = report_of(tmp_path / "run")
+    assert report["examples"] == LIMIT - 1 and report["skipped"] == {"test": [EXAMPLES[3].id]}

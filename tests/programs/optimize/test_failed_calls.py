@@ -10,12 +10,17 @@ from dspy.utils import exceptions as errors
 from programs.calls.patience import CallFailures
 from programs.calls.recording import record_calls
 from programs.calls.usage import UsageLimiter
+from programs.data.dataset import personas
 from programs.optimize.compiling import compile_program
-from programs.tasks.program import r2p
-from r2p_dspy.errors import RunError
+from programs.optimize.trials import Trial, Tuning
+from programs.tasks import lamp2
+from programs.tasks.program import R2PConfig, r2p
+from r2p_dspy import R2P, Assert
+from r2p_dspy.errors import CheckError, DataError, RunError
 from tests.programs.optimize.proposer import EXAMPLES, HELPS, TASK, answer, asked_example, model, propose, taught_by
-from tests.programs.optimize.test_resume import compile_in, engine, knows, outcome  # noqa: F401  (a fixture)
+from tests.programs.optimize.test_resume import LIMIT, compile_in, engine, knows, outcome  # noqa: F401  (a fixture)
 from tests.programs.optimize.test_resume import examples as persona_examples
+from tests.test_cli import run
 
 TRAIN, DEV = EXAMPLES[:12], EXAMPLES[20:32]
 KNOWN = EXAMPLES[:6]
@@ -69,6 +74,29 @@ def test_failed_dev_call_changes_no_ranking(optimizer, fault):
     assert summary["dev_scores"]["uncompiled"] == max(summary["dev_scores"].values())
 
 
+@pytest.mark.parametrize("optimizer", ["bootstrap", "random", "mipro", "gepa"])
+def test_many_failed_calls_stop_no_optimizer(optimizer):
+    """DSPy's limit of ten errors does not count what says nothing about the program; `--max-failures` does."""
+    dev, say = EXAMPLES[12:], taught_by(EXAMPLES)
+    failing = {case.id for case in dev[:12]}
+    _, summary = compiled(
+        optimizer, lambda r: DOWN if asked_example(r)[0].id in failing else say(r), recorded=False, dev=dev
+    )
+    assert summary["unanswered"] == 12 and summary["dev_scores"]["uncompiled"] > 0
+
+
+def test_faults_of_a_check_do():
+    def broken(inputs, outcome):
+        if next(calls) % 2:
+            raise KeyError("film")
+        return True
+
+    calls, program = iter(range(10_000)), r2p(TASK)
+    checked = R2P(TASK.signature, retriever=program.retriever, checks=[Assert(broken)])
+    with dspy.context(lm=model(taught_by(EXAMPLES))), pytest.raises(CheckError, match="film"):
+        compile_program(checked, TASK, TRAIN, EXAMPLES[12:], optimizer="bootstrap", threads=1)
+
+
 def test_refused_row_scores_nothing_and_stops_nothing():
     filtered = errors.LMInvalidRequestError("no", provider_code="content_filter")
     say = taught_by(KNOWN)
@@ -101,3 +129,65 @@ def test_failing_server_ends_a_run_that_resumes(engine, tmp_path, after):  # noq
     compile_in(tmp_path / "run", resume=True)
     compile_in(tmp_path / "alone", calls=str(tmp_path / "fresh"))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "alone")
+
+
+def failing_on(faults):
+    """A model that fails for some examples, by their ids, and knows the others."""
+    known = persona_examples()
+    say = knows(known)
+
+    def write(request):
+        asked = next(example for example in known if example.description in request.messages[-1].text)
+        return faults.get(asked.id) or say(request)
+
+    return write
+
+
+def test_failed_rows_are_left_out_of_a_resumed_compile(engine, tmp_path):  # noqa: F811
+    """Two of the reported rows always fail, which is one too many; one of them is left out, and one of dev too."""
+    loaded = personas(lamp2.TASK, seed=0, limit=LIMIT)
+    reported, dev = [loaded.test[number].id for number in (0, 2)], loaded.dev[1].id
+    bad = errors.LMInvalidRequestError("bad schema")
+    engine.texts = [failing_on(dict.fromkeys([*reported, dev], bad))]
+    with pytest.raises(RunError, match=r"rows of predict failed \(2 invalid"):
+        compile_in(tmp_path / "run")
+    with pytest.raises(DataError, match="--skip names 'nobody', but no example has that id"):
+        compile_in(tmp_path / "run", resume=True, skip=("nobody",))
+    report = compile_in(tmp_path / "run", resume=True, skip=(reported[0], dev))
+    assert report["examples"] == LIMIT - 1 and report["skipped"] == {"train": [dev], "test": [reported[0]]}
+    assert report["programs"]["predict"]["failed_rows"] == {"invalid": 1}
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["skip"], config["skipped_later"]) == ([], [reported[0], dev])
+
+
+TUNING = "compile --model openai/scripted --tune --optimizer none --trials 3 --num-threads 4".split()
+
+
+def test_failed_rows_of_trials_are_no_scores(engine, tmp_path):  # noqa: F811
+    """The server always fails on one example of dev: it is left out of all trials, and listed."""
+    always = personas(lamp2.TASK, seed=0, limit=LIMIT).dev[0].id
+
+    def options(name):
+        return [*TUNING, "--limit", LIMIT, "--output", tmp_path / name / "run"]
+
+    assert run(*options("whole")).exit_code == 0
+    engine.texts = [failing_on({always: DOWN})]
+    result = run(*options("failing"))
+    assert result.exit_code == 3, result.output + result.stderr
+    whole, report = (json.loads((tmp_path / name / "run/report.json").read_text()) for name in ("whole", "failing"))
+    assert report["tuning"]["winner"] == whole["tuning"]["winner"]
+    count = len(report["tuning"]["trials"])
+    assert report["tuning"]["failed_rows"] == {"server": count}
+    assert [trial["examples"] for trial in report["tuning"]["trials"]] == [7] * count
+    assert result.output.splitlines()[-1] == f"{count} rows failed, see {tmp_path / 'failing/run/failed.jsonl'}"
+    listed = [json.loads(line) for line in (tmp_path / "failing/run/failed.jsonl").read_text().splitlines()]
+    assert {(row["program"][:5], row["id"], row["error"]) for row in listed} == {("tune-", always, "500")}
+
+
+def test_trials_without_a_common_example_are_not_compared():
+    def trial(k, *answered):
+        row = {"user": None, "calls": 1, "prompt_tokens": 1, "completion_tokens": 1, "score": 1.0}
+        return Trial(R2PConfig(k=k), [row if yes else {**row, "failed": "server"} for yes in answered], complete=True)
+
+    with pytest.raises(RunError, match="failed on every example"):
+        _ = Tuning([trial(1, True, False), trial(2, False, True)]).winner

@@ -580,6 +580,13 @@ def test_mismatched_files_are_refused(model, tmp_path, change, options, said):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_run_that_was_killed_before_its_record_begins_anew(model, tmp_path):
+    model(answer)
+    (tmp_path / "out.jsonl").touch()
+    go(write(tmp_path, [row(1)]))
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+
+
 def test_nothing_to_resume(model, tmp_path):
     model(answer)
     with pytest.raises(RunError, match="no run of .*out.jsonl to resume; leave out --resume"):

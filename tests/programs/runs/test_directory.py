@@ -95,7 +95,14 @@ def test_unwritable_directory_is_one_line(tmp_path, why, below):
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("there", [nothing, empty])
+def barely_begun(path):
+    """What a run leaves that is killed before it has a config."""
+    path.mkdir(parents=True)
+    (path / ".lock").touch()
+    (path / ".config.json.part").write_text('{"comm')
+
+
+@pytest.mark.parametrize("there", [nothing, empty, barely_begun])
 def test_new_run_writes_config(tmp_path, there):
     path = tmp_path / "runs" / "new"
     there(path)

@@ -27,7 +27,7 @@ def offline(monkeypatch):
 @pytest.mark.parametrize(
     "model, options, says",
     [
-        ("", {}, "pocket, hf:DIR_OR_NAME"),
+        ("", {}, "pocket, smollm2, hf:DIR_OR_NAME"),
         ("gpt-4o", {}, "'gpt-4o'.*PROVIDER/NAME"),
         ("openai/", {}, "'openai/'.*PROVIDER/NAME"),
         ("/no/provider", {}, "'/no/provider'"),

@@ -162,6 +162,13 @@ class TestDeadline:
         assert lm.dump_state()["timeout"] == 7
         assert isinstance(BoundedLM.load_state(lm.dump_state()), BoundedLM)
 
+    def test_earliest_moment_of_blocks_within_blocks_holds(self):
+        began = time.monotonic()
+        with FaultyServer("hang") as server, deadline.until(began + 0.3), deadline.until(None):
+            with deadline.until(began + 60), pytest.raises(LMTimeoutError, match="within 30 s"):
+                served(server, timeout=30)("2 + 2?")
+        assert time.monotonic() - began < 10
+
     def test_plain_predict_has_it(self):
         with FaultyServer("hang") as server, dspy.context(lm=served(server, timeout=0.5)):
             with pytest.raises(LMTimeoutError, match=r"no answer within 0\.5 s"):
