@@ -79,7 +79,7 @@ COMMANDS: dict[str, list[str]] = {
     "sweep": ["sweep", *_DATA, "--output", "run", "--k", "1", "--k", "2"],
     "compile": ["compile", *_DATA, "--optimizer", "bootstrap", "--output", "run"],
     "compile, redacted": ["compile", *_DATA, "--optimizer", "bootstrap", "--output", "run", "--redact"],
-    "finetune": ["finetune", *_DATA, "--method", "sft", "--steps", "2", "--output", "run"],
+    "finetune": ["finetune", *_DATA, "--method", "sft", "--output", "run"],
 }
 
 
