@@ -31,9 +31,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dspy
+from dspy.utils.exceptions import LMUnsupportedFeatureError
 
 import programs
-from benchmarks.mutations import crafted, mutations
+from benchmarks.mutations import NOWHERE, crafted, mutations
 from programs.data.dataset import personas
 from programs.tasks import TASKS
 from programs.tasks.program import R2PConfig, build
@@ -221,11 +222,15 @@ def use(seed: Seed, path: Path, adapter: str = "chat") -> str:
         raise
     engine = ScriptedEngine(lambda request: written(**{**STAGES, **seed.outputs, "comparison": "x"}))
     lm = dspy.LM("scripted/artifacts", engine=engine, cache=False, num_retries=0, model_type="chat")
-    with dspy.context(lm=lm, adapter=ADAPTERS[adapter](), trace=[]), suppress(AssertionFailed):
+    with (
+        dspy.context(lm=lm, adapter=ADAPTERS[adapter](), trace=[]),
+        suppress(AssertionFailed, LMUnsupportedFeatureError),
+    ):
         program(**seed.inputs)
-    parts = {part.type for request in engine.requests for message in request.messages for part in message.parts}
-    if media := parts - {"text", "thinking"} and b"data:image" not in seed.content:
-        return f"FINDING sends {media}"
+    parts = [part for request in engine.requests for message in request.messages for part in message.parts]
+    media = [part for part in parts if part.type not in ("text", "thinking")]
+    if media and (NOWHERE in repr(media) or b"data:image" not in seed.content):
+        return f"FINDING sends {media[0].type}"
     if seed.load is _load_state or path.stat().st_size > _SHOWN:
         return "loads and answers"
     artifact = read_artifact(path)

@@ -6,12 +6,13 @@
 import json
 import logging
 
+import dspy
 import pytest
 
 import programs
 from benchmarks.artifacts import campaign
 from programs.ui.show import describe
-from r2p_dspy import R2P, All, Artifact, ArtifactError
+from r2p_dspy import R2P, All, Artifact, ArtifactError, load_program, save_program
 from r2p_dspy.artifact_file import Predictor
 from tests.film import HISTORY, Film, ask, program
 from tests.scripted import completion
@@ -91,6 +92,18 @@ def test_refusals_quote_no_megabytes(settings, tmp_path):
     with pytest.raises(ArtifactError) as refused:
         programs.load("lamp2", path)
     assert len(str(refused.value)) < 1200 and str(refused.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(("url", "refused"), [(f"{NOWHERE}/x.png", True), ("data:image/png;base64,AAAA", False)])
+def test_demo_chooses_no_address(url, refused, tmp_path):
+    module = R2P(Film.with_updated_fields("film", type_=dspy.Image))
+    module.reason.demos = [dspy.Example(film=dspy.Image(url), profile=HISTORY, tag="sad")]
+    path = save_program(module, tmp_path / "program.json")
+    if refused:
+        with pytest.raises(ArtifactError, match="demo 1 has no film .* it is an address"):
+            load_program(module, path)
+    else:
+        load_program(module, path)
 
 
 def test_hidden_text_is_shown():

@@ -3,6 +3,7 @@
 `python -m benchmarks.sentinels` is the long version.
 """
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 import cli
 from benchmarks.sentinels import KEY, TEXTS, campaign, look
 from programs.runs.texts import HOLD_TEXTS
+from programs.ui.private_logs import keyless_logs, private_logs
 from r2p_dspy.engines.keys import without_credentials
 
 ECHO = "400 with the prompt and the key"
@@ -48,6 +50,19 @@ def test_leaks_are_seen(tmp_path):
     [*_] = campaign(invoked, ["predict"], [f"{ECHO}, now and then"], tmp_path)
     failed = next(tmp_path.rglob("answers.failed.jsonl")).read_text()
     assert "the key ***" in failed and KEY not in failed, "the server's words are kept without the key"
+
+
+def test_call_that_fails_after_the_command_s_error_is_logged_without_the_row(caplog):
+    """Threads that are left behind log the row that they asked for."""
+    with private_logs():
+        pass
+    logger = logging.getLogger("dspy.utils.parallelizer")
+    with caplog.at_level(logging.ERROR):
+        logger.error("Error for Example({'id': '7', 'mail': 'a night in May by the sea'}): refused")
+    assert caplog.messages == ["row 7: Error for Example({'id': '7', 'mail': …}): refused"]
+    with keyless_logs():
+        logger.error("the mail 'a night in May by the sea' and the key %s", KEY)
+    assert caplog.messages[-1] == "the mail 'a night in May by the sea' and the key ***"
 
 
 @pytest.mark.parametrize("name", HOLD_TEXTS)

@@ -4,20 +4,24 @@ import re
 
 # By the ends of their paths. `docs/security.md` lists them; `python -m benchmarks.sentinels` looks for others.
 HOLD_TEXTS = {
-    "results/NAME.jsonl": "each measured row: answer, gold, reasoning, evidence",
+    "results/": "each measured row: answer, gold, reasoning, evidence",
     "failed.jsonl": "failed rows, with the server's words, which may repeat a prompt",
     "NAME.failed.jsonl": "the same of `predict`, beside its answers",
     "submissions/NAME.json": "answers in LaMP's format",
     "program.json": "demos, and instructions that quote them; not with `--redact`",
     "calls/ledger.sqlite": "the call cache: models' answers, packed; also NAME.calls/, and SQLite's -wal and -shm",
-    "traces/NAME.jsonl": "what a student learns from: prompts and answers",
+    "traces/": "what a student learns from: prompts and answers, also as the trainer reads them (.cache)",
+    "samples.jsonl": "what a student wrote while it was trained",
     "training/": "of a run that trains: rows, samples, checkpoints",
     "optimizer/": "what an optimizer tried: candidates, their instructions and examples",
 }
 _PATTERNS = (
-    r"results/[^/]+\.jsonl", r"failed\.jsonl", r"[^/]+\.failed\.jsonl", r"submissions/[^/]+\.json", r"program\.json",
-    r"(calls|[^/]+\.calls)/ledger\.sqlite(-wal|-shm)?", r"traces/[^/]+\.jsonl", r"training/.+", r"optimizer/.+",
-)  # fmt: skip
+    r"(results|traces|training|optimizer)/.+",
+    r"(failed|[^/]+\.failed|samples)\.jsonl",
+    r"submissions/[^/]+\.json",
+    r"program\.json",
+    r"(calls|[^/]+\.calls)/ledger\.sqlite(-wal|-shm)?",
+)
 
 
 def holds_texts(path: str) -> bool:

@@ -14,6 +14,7 @@ from programs.text import one_line, truncate
 _MOST = 300  # characters of a message
 _LONGEST_NAME = 30  # characters of a quoted name, such as a model's; what is longer may be a user's text
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|“[^”]*”|‘[^’]*’|«[^»]*»|「[^」]*」")
+_ROWS = logging.getLogger("dspy.utils.parallelizer")  # logs whole rows
 _ROW = re.compile(r"\bExample\(\{'id': '([^']{1,60})'")
 
 
@@ -25,19 +26,8 @@ def private_logs() -> Iterator[None]:
     `public_message`). Tracebacks are left out, because they end with the message. Other lines are shortened likewise.
     """
     make_record = logging.getLogRecordFactory()
-
-    def make_private_record(*args: Any, **options: Any) -> logging.LogRecord:
-        record = make_record(*args, **options)
-        error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
-        message = record.getMessage()
-        row = _ROW.search(message)
-        where = f"row {one_line(row[1])}: " if row else ""
-        what = public_text(message) if error is None else f"{type(error).__name__}: {public_message(error)}"
-        record.msg = where + what
-        record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None
-        return record
-
-    logging.setLogRecordFactory(make_private_record)
+    _ROWS.addFilter(_private_row)  # and stays: calls in flight may fail, and be logged, after a command's error
+    logging.setLogRecordFactory(lambda *args, **options: _make_private(make_record(*args, **options)))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Pydantic serializer warnings")  # they quote the value
@@ -46,12 +36,33 @@ def private_logs() -> Iterator[None]:
         logging.setLogRecordFactory(make_record)
 
 
+def _make_private(record: logging.LogRecord) -> logging.LogRecord:
+    """Take users' texts out of a log record, once."""
+    if getattr(record, "is_private", False):
+        return record
+    error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
+    message = record.getMessage()
+    row = _ROW.search(message)
+    where = f"row {one_line(row[1])}: " if row else ""
+    what = public_text(message) if error is None else f"{type(error).__name__}: {public_message(error)}"
+    record.msg = where + what
+    record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None
+    record.is_private = True
+    return record
+
+
+def _private_row(record: logging.LogRecord) -> bool:
+    _make_private(record)
+    return True
+
+
 @contextlib.contextmanager
 def keyless_logs() -> Iterator[None]:
     """Keep keys out of what is logged meanwhile, tracebacks included; users' texts stay, as `--verbose` wants them."""
     from r2p_dspy.engines.keys import without_credentials
 
     make_record = logging.getLogRecordFactory()
+    _ROWS.removeFilter(_private_row)
 
     def make_keyless_record(*args: Any, **options: Any) -> logging.LogRecord:
         record = make_record(*args, **options)

@@ -1,6 +1,6 @@
 """Media among a prompt's texts: images, recordings and files, which DSPy carries as base64 or addresses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import regex
@@ -44,6 +44,32 @@ def split_media(text: str) -> tuple[str, int]:
         return text, 0
     [message] = split_message_content_for_custom_types([{"role": "user", "content": text}])
     return text_and_media(message["content"])
+
+
+def holds_address(value: Any) -> bool:
+    """Whether a medium in a value, rendered or not, is an address instead of its data: someone would fetch it.
+
+    Examples:
+        >>> import dspy
+        >>> holds_address(str(dspy.Image("https://example.org/cat.png"))), holds_address("see https://example.org")
+        (True, False)
+    """
+    if isinstance(value, dict | list):
+        return any(map(holds_address, value.values() if isinstance(value, dict) else value))
+    if not isinstance(value, str) or CUSTOM_TYPE_START_IDENTIFIER not in value:
+        return False
+    [message] = split_message_content_for_custom_types([{"role": "user", "content": value}])
+    parts = [part for part in message["content"] if not isinstance(part, Mapping) or part.get("type") != "text"]
+    return any("://" in text for text in _leaves(parts))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Every text in a piece of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(part)
 
 
 def without_media(text: str) -> str:
