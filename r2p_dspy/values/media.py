@@ -58,7 +58,7 @@ def check_inline(value: Any) -> None:
         >>> check_inline("see https://example.org")
         >>> check_inline(str(dspy.Image("https://example.org/cat.png")))
         Traceback (most recent call last):
-        ValueError: a medium is an address, which no file may choose; compile with media that hold their data
+        ValueError: a medium is an address, which no file may choose; compile with media that hold data
     """
     if isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
@@ -70,7 +70,7 @@ def check_inline(value: Any) -> None:
     for text in _leaves(parts):
         if "://" in text:
             raise ValueError(
-                "a medium is an address, which no file may choose; compile with media that hold their data"
+                "a medium is an address, which no file may choose; compile with media that hold data"
             )
         if text.startswith("data:"):
             base64.b64decode(text.partition(",")[2], validate=True)
