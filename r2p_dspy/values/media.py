@@ -69,9 +69,7 @@ def check_inline(value: Any) -> None:
     parts = [part for part in message["content"] if not isinstance(part, Mapping) or part.get("type") != "text"]
     for text in _leaves(parts):
         if "://" in text:
-            raise ValueError(
-                "a medium is an address, which no file may choose; compile with media that hold data"
-            )
+            raise ValueError("a medium is an address, which no file may choose; compile with media that hold data")
         if text.startswith("data:"):
             base64.b64decode(text.partition(",")[2], validate=True)
 
