@@ -15,7 +15,7 @@ from r2p_dspy.artifact_file import Artifact, Predictor, read_artifact, write_art
 from r2p_dspy.errors import ArtifactError
 from r2p_dspy.profile import Profile
 from r2p_dspy.r2p import R2P
-from r2p_dspy.values.media import holds_address
+from r2p_dspy.values.media import check_inline
 from r2p_dspy.values.typed import plain, read
 from r2p_dspy.version import __version__
 
@@ -187,8 +187,7 @@ def _demo(demo: Mapping[str, Any], predictor: Any, profile: str, where: str) -> 
         if kept.get(profile) is not None:
             kept[profile] = str(Profile.of(kept[profile]))
         for name in predictor.signature.input_fields:
-            if holds_address(kept.get(name)):
-                raise ValueError("it is an address, which no file may choose; compile with media that hold their data")
+            check_inline(kept.get(name))
         for name, info in predictor.signature.output_fields.items():
             if kept.get(name) is not None:
                 if info.annotation is str and isinstance(kept[name], dict | list):

@@ -1,5 +1,6 @@
 """Media among a prompt's texts: images, recordings and files, which DSPy carries as base64 or addresses."""
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,21 +47,31 @@ def split_media(text: str) -> tuple[str, int]:
     return text_and_media(message["content"])
 
 
-def holds_address(value: Any) -> bool:
-    """Whether a medium in a value, rendered or not, is an address instead of its data: someone would fetch it.
+def check_inline(value: Any) -> None:
+    """Refuse a value, rendered or not, that holds a medium by its address, which someone would fetch, or damaged data.
+
+    Raises:
+        ValueError: what is wrong with it.
 
     Examples:
         >>> import dspy
-        >>> holds_address(str(dspy.Image("https://example.org/cat.png"))), holds_address("see https://example.org")
-        (True, False)
+        >>> check_inline("see https://example.org")
+        >>> check_inline(str(dspy.Image("https://example.org/cat.png")))
+        Traceback (most recent call last):
+        ValueError: a medium is an address, which no file may choose; compile with media that hold data
     """
     if isinstance(value, dict | list):
-        return any(map(holds_address, value.values() if isinstance(value, dict) else value))
+        for part in value.values() if isinstance(value, dict) else value:
+            check_inline(part)
     if not isinstance(value, str) or CUSTOM_TYPE_START_IDENTIFIER not in value:
-        return False
+        return
     [message] = split_message_content_for_custom_types([{"role": "user", "content": value}])
     parts = [part for part in message["content"] if not isinstance(part, Mapping) or part.get("type") != "text"]
-    return any("://" in text for text in _leaves(parts))
+    for text in _leaves(parts):
+        if "://" in text:
+            raise ValueError("a medium is an address, which no file may choose; compile with media that hold data")
+        if text.startswith("data:"):
+            base64.b64decode(text.partition(",")[2], validate=True)
 
 
 def _leaves(value: Any) -> Iterator[str]:
