@@ -34,7 +34,7 @@ class FaultyServer:
         text: what the model answers, or a function of the request's body.
 
     Attributes:
-        requests: the bodies of all requests.
+        requests: the bodies of all requests but GETs, which meet the fault of the next one; without one they get a 404.
         open: connections that wait for their clients now.
     """
 
@@ -74,11 +74,14 @@ class FaultyServer:
             self.open += 1
         try:
             with client, client.makefile("rb") as reader:
-                while (body := _read(reader)) is not None:
+                while (request := _read(reader)) is not None:
+                    method, body = request
                     with self._lock:
                         number = len(self.requests)
-                        self.requests.append(body)
-                    self._answer(client, self.fault(number), body)
+                        if method != "GET":
+                            self.requests.append(body)
+                    fault = self.fault(number)
+                    self._answer(client, "404" if method == "GET" and not fault else fault, body)
         except OSError:
             pass
         finally:
@@ -86,11 +89,11 @@ class FaultyServer:
                 self.open -= 1
 
     def _answer(self, client, fault, body):
-        completion = json.dumps(_completion(self.text(body))).encode()
+        completion = json.dumps(_completion(self.text(body) if body else "")).encode()
         match fault:
             case "":
                 client.sendall(_head(len(completion)) + completion)
-            case "429" | "500" | "502" | "400":
+            case "429" | "500" | "502" | "400" | "404":
                 _refuse(client, int(fault))
             case "retry-after":
                 _refuse(client, 429, f"Retry-After: {_DAY}\r\n")
@@ -137,15 +140,15 @@ class FaultyServer:
 
 
 def _read(reader):
-    """The body of the next request on a connection; None if the client has hung up."""
+    """The method and the body of the next request on a connection; None if the client has hung up."""
     length = 0
-    if not reader.readline():
+    if not (start := reader.readline()):
         return None
     while (line := reader.readline().strip()) != b"":
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             length = int(value)
-    return json.loads(reader.read(length) or b"{}")
+    return start.split()[0].decode(), json.loads(reader.read(length) or b"{}")
 
 
 def _head(length, kind="application/json", status="200 OK", more=""):

@@ -143,7 +143,8 @@ def test_ablation_report_and_figure(tmp_path):
     assert result.exit_code == 0, result.stderr
     report = report_of(tmp_path / "run")
     parts = ["predict", "cot", "r2p:template", "r2p:assertions", "r2p:intervention", "r2p:candidates", "r2p:adaptive"]
-    assert list(report["programs"])[:8] == [*parts, "dspy.BestOfN"]
+    parts += ["r2p:constraints", "r2p:constraints+intervention"]
+    assert list(report["programs"])[:10] == [*parts, "dspy.BestOfN"]
     assert {*report["programs"], *report["not_runnable"]} == {*parts, "dspy.BestOfN", "dspy.Refine", "dspy.MultiChain"}
     assert all(why.startswith("the model cannot answer") for why in report["not_runnable"].values())
     entries = report["programs"]
@@ -155,7 +156,7 @@ def test_ablation_report_and_figure(tmp_path):
             assert set(by_metric) == {"accuracy", "f1"} and other != base
             assert all(interval["low"] <= interval["value"] <= interval["high"] for interval in by_metric.values())
     assert (tmp_path / "run" / "ablation.png").read_bytes().startswith(b"\x89PNG")
-    assert "tokens for a" in result.stdout and "paired difference to r2p:template" in result.stdout
+    assert "passes" in result.stdout and "paired difference to r2p:template" in result.stdout
 
 
 @pytest.fixture(scope="module")

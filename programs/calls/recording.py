@@ -107,7 +107,7 @@ class _RecordingLM(ListeningLM, dspy.LM):
     ) -> Iterator[_Record]:
         """Replay a call, or record the one that is made in the block."""
         with ask:
-            call, readers = self._look_up(key)
+            call, readers = self._find(key)
             if call is not None:
                 yield _Record(self._replay(call, prompt, messages, kwargs), replayed=True)
                 return
@@ -137,7 +137,7 @@ class _RecordingLM(ListeningLM, dspy.LM):
         row = current_row() if by_row else None
         return key if row is None else row.key(key)
 
-    def _look_up(self, key: str | None) -> tuple[Call | None, Sequence[Steer]]:
+    def _find(self, key: str | None) -> tuple[Call | None, Sequence[Steer]]:
         """The completed call to answer with, or None and the readers that already stand ready for the new call."""
         if self.call_cache is None or key is None:
             return None, ()

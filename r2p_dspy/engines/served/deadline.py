@@ -180,9 +180,12 @@ async def _read(request: Request[Events[T]], give: Callable[[T], None]) -> None:
 
 
 @contextmanager
-def in_flight(seconds: float | None, max_bytes: int = MAX_BYTES) -> Generator[CallInFlight]:
-    """A call in flight until the block ends. Calls within a call are parts of it, and have its deadline."""
-    outer = _current.get()
+def in_flight(seconds: float | None, max_bytes: int = MAX_BYTES, *, apart: bool = False) -> Generator[CallInFlight]:
+    """A call in flight until the block ends.
+
+    Calls within a call are parts of it, and have its deadline, unless they stand apart from it.
+    """
+    outer = None if apart else _current.get()
     if outer is not None:
         yield outer
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cached_property, lru_cache
@@ -10,12 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dspy.lm15 import LM15Error, TransportError, UnsupportedFeatureError
+from dspy.utils.exceptions import LMError
 
+from r2p_dspy.engines.served.deadline import in_flight
 from r2p_dspy.engines.served.holding import Holding
 from r2p_dspy.engines.served.servers.llamacpp import LlamaCppServer
 from r2p_dspy.engines.served.servers.server import Prompt, Server
 from r2p_dspy.engines.served.servers.sglang import SGLangServer
-from r2p_dspy.engines.served.servers.transport import Transport, has_no_route, is_timeout
+from r2p_dspy.engines.served.servers.transport import Transport, has_no_route
 from r2p_dspy.engines.served.servers.vllm import VLLMServer
 
 _SERVERS: dict[str, Callable[[Transport], Server]] = {  # by the owner of their models
@@ -23,9 +26,11 @@ _SERVERS: dict[str, Callable[[Transport], Server]] = {  # by the owner of their 
     "llamacpp": LlamaCppServer,
     "sglang": SGLangServer,
 }
-_PROBE = 3.0  # seconds to ask a server who it is
+_PROBE, _PROBE_BYTES = 3.0, 1_000_000  # seconds to ask a server who it is, and bytes of its answer
+_AGAIN = 30.0  # seconds after which a server that did not say is asked once more
 
 _owners: dict[tuple[str, str], str] = {}  # by address and key; "" for a server that is none of the three
+_silent: dict[tuple[str, str], float] = {}  # until when the servers that did not say are not asked
 _making = threading.Lock()
 _locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
 
@@ -119,12 +124,16 @@ class Address:
             return self._owner
         known = (self._transport.url, self._key)
         with _locks[known]:
+            if known not in _owners and time.monotonic() < _silent.get(known, 0):
+                return ""
             if known not in _owners:
                 try:
-                    models = self._transport.get("/v1/models", timeout=_PROBE)
-                except LM15Error as error:
-                    if isinstance(error, TransportError) and not is_timeout(error):  # it may be there later
-                        raise UnsupportedFeatureError(error.message, feature="steering") from error
+                    with in_flight(_PROBE, _PROBE_BYTES, apart=True):  # what comes of it does not end the call
+                        models = self._transport.get("/v1/models")
+                except (TransportError, LMError):  # it may be there later
+                    _silent[known] = time.monotonic() + _AGAIN
+                    return ""
+                except LM15Error:
                     models = None
                 _owners[known] = _owner(models)
             return _owners[known]

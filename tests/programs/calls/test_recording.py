@@ -8,11 +8,15 @@ import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
 
+from programs.calls import recording
 from programs.calls.cache import CallCache, CallCacheFailed
 from programs.calls.recording import record_calls
 from programs.calls.rows import answering
 from programs.calls.usage import UsageLimiter, UsageLimitReached, UsageLimits
 from r2p_dspy import Suggest, optimizing
+from r2p_dspy.engines.lm import LocalLM
+from r2p_dspy.engines.served.bounded import BoundedLM
+from r2p_dspy.engines.served.lm import ServedLM
 from tests.endpoint import Endpoint, Reply
 from tests.film import ask, program
 from tests.programs.calls.stored import stored_calls
@@ -272,3 +276,10 @@ def test_steered_served_answer_is_one_call(
     assert len(server.bodies("/v1/completions") + server.bodies("/v1/chat/completions")) == requests > 0
     assert (stored_calls(tmp_path)[0], lm.limiter.usage.calls, lm.limiter.replayed.calls) == (1, 1, 1)
     assert lm.limiter.usage.tokens == lm.limiter.replayed.tokens > 0
+
+
+def test_recording_hides_no_method_of_a_models_own_class():
+    """The recording model is an instance of a subclass of it, so a private name of both would be one method."""
+    own = {name for name in vars(recording._RecordingLM) if name.startswith("_") and not name.startswith("__")}
+    theirs = {name for kind in (ServedLM, LocalLM, BoundedLM, dspy.LM) for name in vars(kind)}
+    assert not own & theirs

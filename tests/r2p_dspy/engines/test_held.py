@@ -58,7 +58,7 @@ class TestGrammars:
         server = serve(Hangs(CUT), REST, kind=kind)
         constraint = Fixed(ANY, ANY + " ")
         with dspy.context(lm=lm(server)), constraining(constraint):
-            answer = ask(program(constrain="off"))
+            answer = ask(program())
         assert (answer.tag, answer.correction_mode, len(answer.interventions)) == ("romance", "stream", 1)
         assert [held(body) for body in server.completions()] == [ANY, ANY + " "]
         assert {tuple(names) for body in server.completions() if (names := set(body) & {*NAMES.values()})} == {
@@ -76,7 +76,7 @@ class TestGrammars:
         server = serve(GOOD, kind=kind)
         with dspy.context(lm=lm(server, cache=True)), constraining(Fixed()):
             for _ in range(2):
-                module = program(max_interventions=0, constrain="off")
+                module = program(max_interventions=0)
                 call = ask(module) if how == "sync" else asyncio.run(module.acall(film=FILM, profile=HISTORY))
                 assert (call.tag, call.correction_mode) == ("romance", "retry")
         assert [held(body) for body in server.completions()] == [ANY] * 2, "and the cache knows no grammars"
@@ -84,7 +84,7 @@ class TestGrammars:
     def test_json_answers_are_held_in_place_of_dspys_own_schema(self, serve, kind):
         server = serve(json.dumps(fields()), kind=kind)
         with dspy.context(lm=lm(server), adapter=dspy.JSONAdapter()), constraining(Fixed(schema=SCHEMA)):
-            assert ask(program(constrain="off")).tag == "romance"
+            assert ask(program()).tag == "romance"
         (body,) = server.completions()
         assert held(body) == ANY and "response_format" not in body
 
@@ -92,7 +92,7 @@ class TestGrammars:
     def test_calls_without_a_constraint_are_held_to_nothing(self, serve, kind):
         server = serve(GOOD, kind=kind)
         with dspy.context(lm=lm(server)):
-            ask(program(constrain="off"))
+            ask(program())
         assert [held(body) for body in server.completions()] == [None]
 
     def test_grammar_of_llamacpp_begins_with_its_header(self, serve):
@@ -122,7 +122,7 @@ class TestServersThatTakeLess:
     def test_schema_where_no_grammar_is_taken(self, serve, kind):
         server = serve(json.dumps(fields()), kind=kind, takes=("schema",))
         with dspy.context(lm=lm(server), adapter=dspy.JSONAdapter()), constraining(Fixed(schema=SCHEMA)):
-            assert ask(program(constrain="off")).tag == "romance"
+            assert ask(program()).tag == "romance"
         assert [held(body) for body in server.completions()] == [SCHEMA]
 
     @pytest.mark.not_json
@@ -130,7 +130,7 @@ class TestServersThatTakeLess:
     def test_chat_answers_have_no_schema(self, serve, kind):
         server = serve(GOOD, kind=kind, takes=("schema",))
         with dspy.context(lm=lm(server)), constraining(Fixed()):
-            assert ask(program(constrain="off")).correction_mode == "stream"
+            assert ask(program()).correction_mode == "stream"
         assert [held(body) for body in server.completions()] == [None]
 
     def test_unknown_server_and_streaming_calls_hold_nothing(self, serve):
@@ -150,7 +150,7 @@ class TestRefusals:
         server = serve(GOOD, takes=("schema",))
         model = lm(server)
         with dspy.context(lm=model), constraining(Fixed()), caplog.at_level(logging.WARNING):
-            first, second = (ask(program(constrain="off")) for _ in range(2))
+            first, second = (ask(program()) for _ in range(2))
         assert first.tag == second.tag == "romance"
         (warning,) = first.warnings
         assert "refused the grammar of an answer" in warning and "not supported by backend xgrammar" in warning
@@ -166,7 +166,7 @@ class TestRefusals:
         for takes in [("grammar",), (), ("grammar",)]:
             server.takes = takes
             with dspy.context(lm=model), constraining(Fixed()):
-                warnings.append(ask(program(constrain="off")).warnings)
+                warnings.append(ask(program()).warnings)
         assert [len(each) for each in warnings] == [0, 1, 0] and "refused" in warnings[1][0]
         assert [held(body) for body in server.completions()] == [ANY, ANY, None, ANY]
         assert model.constrains == "grammar"
@@ -175,7 +175,7 @@ class TestRefusals:
         server = serve(json.dumps(fields()), takes=())
         model = lm(server)
         with dspy.context(lm=model, adapter=dspy.JSONAdapter()), constraining(Fixed(schema=SCHEMA)):
-            warnings = [ask(program(constrain="off")).warnings for _ in range(3)]
+            warnings = [ask(program()).warnings for _ in range(3)]
         assert [len(each) for each in warnings] == [1, 1, 0]
         assert [held(body) for body in server.completions()] == [ANY, None, SCHEMA, None]
         assert model.constrains is None
@@ -185,7 +185,7 @@ class TestRefusals:
         server = serve(Refuses("temperature must be non-negative"))
         model = lm(server)
         with dspy.context(lm=model), constraining(Fixed()), pytest.raises(dspy.LMError, match="non-negative"):
-            ask(program(constrain="off"))
+            ask(program())
         assert model.constrains == "grammar"
 
     def test_requests_that_cannot_be_constrained_say_so(self, serve):
@@ -206,7 +206,7 @@ class TestIgnored:
         server = serve(f"Sure! Here is my answer.\n\n{GOOD}", kind=kind)
         model = lm(server)
         with dspy.context(lm=model), constraining(Fixed(self.FRAME)), caplog.at_level(logging.WARNING):
-            first, second = (ask(program(constrain="off")) for _ in range(2))
+            first, second = (ask(program()) for _ in range(2))
         (warning,) = first.warnings
         assert "ignored the grammar of an answer, which began 'Sure! Here" in warning
         assert second.warnings == [] and caplog.messages.count(warning) == 1
@@ -218,7 +218,7 @@ class TestIgnored:
         server = serve(Hangs(CUT), REST, GOOD, kind=kind)
         rest = "%llguidance {}\nstart: /(.|\\n)*/"
         with dspy.context(lm=lm(server)), constraining(Fixed(self.FRAME, rest)):
-            assert [ask(program(constrain="off")).warnings for _ in range(2)] == [[], []]
+            assert [ask(program()).warnings for _ in range(2)] == [[], []]
         assert [held(body) for body in server.completions()] == [self.FRAME, rest, self.FRAME]
 
     def test_schema_too(self, serve):
@@ -254,13 +254,13 @@ class TestClosedApis:
         endpoint, model = calls(Reply.json(fields()))
         assert model.constrains == "schema"
         with dspy.context(lm=model, adapter=dspy.JSONAdapter()), constraining(Fixed(schema=SCHEMA)):
-            assert ask(program(constrain="off")).tag == "romance"
+            assert ask(program()).tag == "romance"
         assert self.formats(endpoint) == [SCHEMA]
 
     def test_dspys_own_without_a_constraint(self, calls):
         endpoint, model = calls(Reply.json(fields()))
         with dspy.context(lm=model, adapter=dspy.JSONAdapter()):
-            ask(program(constrain="off"))
+            ask(program())
         (schema,) = self.formats(endpoint)
         assert "evidence" in schema["properties"]
 
@@ -268,7 +268,7 @@ class TestClosedApis:
         refusal = Reply.http_error(400, "Invalid schema for response_format 'answer'")
         endpoint, model = calls(refusal, Reply.json(fields()))
         with dspy.context(lm=model, adapter=dspy.JSONAdapter()), constraining(Fixed(schema=SCHEMA)):
-            first, second = ask(program(constrain="off")), ask(program(constrain="off"))
+            first, second = ask(program()), ask(program(constrain="off"))
         assert first.tag == second.tag == "romance"
         assert ["refused the schema" in warning for warning in first.warnings] == [True] and second.warnings == []
         schemas = self.formats(endpoint)
@@ -279,7 +279,7 @@ class TestClosedApis:
     def test_nothing_under_other_adapters(self, calls):
         endpoint, model = calls(GOOD)
         with dspy.context(lm=model, adapter=dspy.ChatAdapter()), constraining(Fixed()):
-            ask(program(constrain="off"))
+            ask(program())
         assert self.formats(endpoint) == [None]
 
 

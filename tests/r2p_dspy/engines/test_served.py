@@ -33,6 +33,7 @@ def serve(monkeypatch):
     monkeypatch.delenv("HOSTED_VLLM_API_KEY", raising=False)
     monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
     probe._owners.clear()  # ports come again
+    probe._silent.clear()
     probe._made.cache_clear()
     servers = []
 

@@ -46,11 +46,10 @@ class Transport:
         self.timeout = timeout
         self._client = openai.AsyncOpenAI(base_url=self.url, api_key=key, timeout=None, max_retries=0)
 
-    def get(self, path: str, *, timeout: float | None = None) -> Any:
-        """The answer to a GET request, which may have a timeout of its own, in seconds."""
-        options: Any = {} if timeout is None else {"timeout": timeout}
+    def get(self, path: str) -> Any:
+        """The answer to a GET request."""
         with self._errors(), in_flight(self.timeout) as call:
-            return call.wait(self._client.get(self.url + path, cast_to=object, options=options))
+            return call.wait(self._client.get(self.url + path, cast_to=object))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The answer to a POST request."""
@@ -101,13 +100,6 @@ def has_no_route(error: LM15Error) -> bool:
         and refusal.status_code in _NO_ROUTE
         and "model" not in refusal.message
     )
-
-
-def is_timeout(error: LM15Error) -> bool:
-    """Whether a request took longer than its own timeout."""
-    import openai
-
-    return isinstance(error.__cause__, openai.APITimeoutError)
 
 
 def _root(error: BaseException) -> BaseException:
