@@ -26,7 +26,7 @@ _SERVERS: dict[str, Callable[[Transport], Server]] = {  # by the owner of their 
     "llamacpp": LlamaCppServer,
     "sglang": SGLangServer,
 }
-_PROBE, _PROBE_BYTES = 3.0, 1_000_000  # seconds to ask a server who it is, and bytes of its answer
+_PROBE, _PROBE_BYTES = 2.0, 1_000_000  # seconds to ask a server who it is, and bytes of its answer
 _AGAIN = 30.0  # seconds after which a server that did not say is asked once more
 
 _owners: dict[tuple[str, str], str] = {}  # by address and key; "" for a server that is none of the three
