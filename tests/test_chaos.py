@@ -58,7 +58,7 @@ def test_evaluate_and_compile_end_in_time_if_their_server_hangs(command, options
 
 def test_rows_fail_and_the_run_goes_on_if_a_fifth_of_the_calls_hangs(tmp_path):
     with FaultyServer(lambda number: "hang" if number % 5 == 4 else "", text=citing) as server:
-        code, said, _ = invoke("evaluate", server, tmp_path, "--limit", "20", "--max-failures", "0.5", timeout=2)
+        code, said, _ = invoke("evaluate", server, tmp_path, "--limit", "20", "--max-failures", "0.5", timeout=4)
     assert code == FAILED and "rows failed" in said
     report = json.loads((tmp_path / "out.jsonl/report.json").read_text())
     failed = sum(sum(program["failed_rows"].values()) for program in report["programs"].values())
