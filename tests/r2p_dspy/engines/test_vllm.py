@@ -129,7 +129,8 @@ USERS = [example(TASK, case) for case in draw(MAKERS["lamp2"], "held-out", 4)]
 
 
 def known(**options):
-    """An R2P program on that task."""
+    """An R2P program on that task; free, unless it is to be constrained."""
+    options = {"constrain": "off", **options}
     return R2P(TASK.signature, retriever=default_retriever(TASK), checks=[NEVER], **options)
 
 
@@ -250,6 +251,17 @@ def test_every_carrier_constrained(server, carrier, steered, how):
         assert answer.correction_mode == ("stream" if corrected else "retry")
         assert [each.stage for each in answer.interventions] == ["requirements"] * 2 * corrected
     assert served.constrains == "grammar"
+
+
+@pytest.mark.parametrize("carrier", ["fields", "thinking"])
+def test_grammar_of_template_and_items(server, carrier):
+    served = lm(server, carrier=carrier, temperature=1.0)
+    for user in USERS[:2]:
+        answer = run(
+            known(carrier=carrier, constrain="on", max_backtracks=0, max_interventions=0), served, "sync", user
+        )
+        assert (answer.correction_mode, answer.warnings) == ("constrained", [])
+        assert not {"parsed", "stages", "cited", "quoted"} & {verdict.check for verdict in answer.violations}
 
 
 def test_refused_grammar_is_left_out_and_said(server):
