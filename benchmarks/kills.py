@@ -10,7 +10,6 @@ requests that were sent more often than in the undisturbed run. The users are pe
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +24,7 @@ from typing import Any
 
 import click
 
-from benchmarks.overhead import _ANSWER
+from benchmarks.answering import citing, write_rows
 from programs.data.personas import films
 from programs.data.personas.world import draw, lamp_files
 from programs.tasks import lamp2
@@ -42,7 +41,6 @@ OPTIONS = {  # what makes a command long enough to be killed within, and short e
 }
 _ROWS = 150  # of the input of `predict`
 _USERS = 10  # for `finetune` to report on, and to train on
-_ITEM = re.compile(r'^\{"item": "1".*$', re.MULTILINE)
 _CLOCK = ("seconds", "latency", "seconds_per_answer")  # what time decides, in rows and in reports
 _FINE = (0, 3)  # exit codes of a run that has ended: done, and done with failed rows
 
@@ -50,10 +48,7 @@ _FINE = (0, 3)  # exit codes of a run that has ended: done, and done with failed
 def say(body: dict[str, Any]) -> str:
     """An answer that cites the first item of the prompt, in the format of every program of the command line."""
     time.sleep(SECONDS)
-    shown = _ITEM.findall(body["messages"][-1]["content"]) or ['{"description": "nothing"}']
-    item = json.loads(shown[-1])
-    quote, label = " ".join(item["description"].split()[:3]), item.get("label", "comedy")
-    return "[[ ## reasoning ## ]]\nas item 1\n\n" + _ANSWER.format(quote=quote, label=label)
+    return citing(body)
 
 
 class Command:
@@ -111,13 +106,6 @@ class Command:
     def end_of_log(self) -> str:
         """The last lines that the command wrote."""
         return (self.folder / "log").read_text()[-800:]
-
-
-def input_rows(count: int, path: Path) -> Path:
-    """Write an input of `predict`."""
-    rows = lamp_files(lamp2.TASK, draw(films.case, "train", count))[0]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def lamp_directory(count: int, path: Path) -> Path:
@@ -182,7 +170,7 @@ class Campaign:
         if name == "finetune":
             self._source = lamp_directory(_USERS, self.folder / "lamp")
         else:
-            self._source = input_rows(rows, self.folder / "rows.jsonl")
+            self._source = write_rows(self.folder / "rows.jsonl", rows)
         self.tally = Tally()
         began, command = time.monotonic(), self._command()
         self._check(command, command.start().wait())
