@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 
 from r2p_dspy.decoding.constraining import Constraint
 from r2p_dspy.engines.answer import Decode
+from r2p_dspy.engines.local.vocabulary import Vocabulary
 from r2p_dspy.errors import ConfigError
 
 _KEPT_GRAMMARS = 64
@@ -34,7 +35,7 @@ class Grammars:
     """
 
     def __init__(self, tokenizer: Any, vocabulary: int, ends: Iterable[int], decode: Decode) -> None:
-        self._tokenizer, self._vocabulary, self._ends, self._decode = tokenizer, vocabulary, sorted(ends), decode
+        self._tokenizer, self._size, self._ends, self._decode = tokenizer, vocabulary, sorted(ends), decode
         self._known: OrderedDict[str, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()  # of `_known`; nothing slow happens under it
         self._made: Any = None  # see `_tokens`
@@ -75,6 +76,12 @@ class Grammars:
         """The text of some tokens of an answer."""
         return self._decode(tokens)
 
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The texts of the model's tokens."""
+        made = self._tokens()
+        return Vocabulary([b"" if made.is_special_token(i) else made.decode_bytes([i]) for i in range(made.vocab_size)])
+
     def _compile_grammar(self, source: str) -> Any:
         from llguidance import LLMatcher
 
@@ -93,7 +100,7 @@ class Grammars:
                 ends = [end for end in self._ends if end < known]
                 try:
                     self._made = llguidance.hf.from_tokenizer(
-                        self._tokenizer, n_vocab=max(self._vocabulary, known), eos_token=ends
+                        self._tokenizer, n_vocab=max(self._size, known), eos_token=ends
                     )
                 except Exception as cause:  # its errors are plain ones of many kinds
                     raise ConfigError(f"the model's tokenizer cannot follow a grammar: {_line(cause)}") from cause
@@ -114,6 +121,7 @@ class ConstrainedAnswer:
     def __init__(self, grammars: Grammars, constraint: Constraint, begun: str = "", text: str = "") -> None:
         self._grammars, self._constraint, self._begun, self._text = grammars, constraint, begun, text
         self._tokens: list[int] = []
+        self.longer: list[int] = []  # allowed beside what `matcher` allows, which then is the first of a forced text
         self._begin(begun + text)
 
     def resume(self, text: str) -> ConstrainedAnswer:
@@ -135,6 +143,7 @@ class ConstrainedAnswer:
     def consume(self, tokens: Sequence[int]) -> None:
         """Go on by tokens that the grammar allows; ConfigError for others, and where the grammar is too complex."""
         self._tokens += tokens
+        self.longer = []
         if not self.matcher.consume_tokens([*tokens]):
             raise ConfigError(f"the grammar of the constraint cannot be followed: {_line(self.matcher.get_error())}")
         if not self._final and self.matcher.is_accepting():
@@ -144,9 +153,27 @@ class ConstrainedAnswer:
         """Go on by the tokens that are the only ones allowed, and return them."""
         forced: list[int] = []
         while not self.is_over and (tokens := self.matcher.compute_ff_tokens()):
-            self.consume(tokens)
-            forced += tokens
+            kept, self.longer = self._unbroken(tokens)
+            if not kept:
+                break
+            self.consume(kept)
+            forced += kept
         return forced
+
+    def _unbroken(self, tokens: list[int]) -> tuple[list[int], list[int]]:
+        """Forced tokens up to where a longer token could begin that goes on after them all, and such tokens.
+
+        A model knows that one token, and not its text in pieces. llguidance looks for it in the last four tokens alone.
+        """
+        vocabulary = self._grammars.vocabulary
+        for kept in range(len(tokens)):
+            longer = vocabulary.longer(b"".join(vocabulary.texts[token] for token in tokens[kept:]))
+            if longer:
+                matcher = self.matcher.deep_copy()
+                matcher.consume_tokens(tokens[:kept])
+                if allowed := [token for token in longer if matcher.validate_tokens([token])]:
+                    return tokens[:kept], allowed
+        return tokens, []
 
 
 def mask(logits: torch.Tensor, answers: Mapping[int, ConstrainedAnswer]) -> torch.Tensor:
@@ -158,6 +185,9 @@ def mask(logits: torch.Tensor, answers: Mapping[int, ConstrainedAnswer]) -> torc
     rows, vocabulary = logits.shape
     bits = np.full((rows, -(-vocabulary // _WORD)), -1, dtype=np.int32)  # rows without a grammar may have any token
     fill_next_token_bitmask_par(_executor(), [(answer.matcher, row) for row, answer in answers.items()], bits)
+    for row, answer in answers.items():
+        for token in answer.longer:
+            bits[row, token // _WORD] |= np.uint32(1 << token % _WORD).view(np.int32)
     forbidden = np.unpackbits((~bits).view(np.uint8), axis=-1, count=vocabulary, bitorder="little").view(np.bool_)
     return logits.masked_fill(torch.from_numpy(forbidden).to(logits.device), float("-inf"))
 
