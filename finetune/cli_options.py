@@ -62,6 +62,11 @@ _OPTIONS = (
         help="GRPO: set an option of trl.GRPOConfig, such as loss_type=dapo. Repeat for more.",
     ),
     click.option("--vllm", metavar="MODE", help="GRPO: generate with vLLM, colocate or server (needs a GPU)."),
+    click.option(
+        "--constrain-rollouts/--no-constrain-rollouts",
+        default=None,
+        help="GRPO: hold sampled answers to the format, and train on the tokens that were chosen; default: not.",
+    ),
     _with_default(
         "--every", GRPOConfig.every, "Save a checkpoint and evaluate on dev after this many steps.", type=_COUNT
     ),

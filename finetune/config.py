@@ -69,6 +69,7 @@ class GRPOConfig:
         temperature: sampling temperature of the answers.
         every, patience, lora, seed: see `SFTConfig`.
         vllm: TRL's vLLM mode, "colocate" or "server"; None generates with transformers.
+        constrain: hold answers to the grammar of their prompts, and leave forced tokens out of the loss.
         options: other options of `trl.GRPOConfig` by name; they override everything above.
     """
 
@@ -83,6 +84,7 @@ class GRPOConfig:
     lora: int = 0
     seed: int = 0
     vllm: str | None = None
+    constrain: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -165,6 +167,7 @@ class FinetuneConfig:
 
         shared = part("every", "patience", "lora", "seed")
         trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
+        trl_options |= part(constrain="constrain_rollouts")
         recorded = {name: value for name, value in {**options, **given}.items() if name not in _FREE}
         if recorded.get("api_base"):
             recorded["api_base"] = without_credentials(recorded["api_base"])

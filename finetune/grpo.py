@@ -14,6 +14,8 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from finetune.config import GRPOConfig
+from finetune.constrained.forms import Forms
+from finetune.constrained.in_process import ConstrainedRollouts, check_sampling
 from finetune.evaluation import EvaluatesStudent, Evaluation
 from finetune.rewards import Rewards
 from finetune.student import Student, is_finished
@@ -42,7 +44,8 @@ def train_grpo(
 ) -> Path:
     """Train a student by GRPO: of several answers to a prompt, those with higher rewards become likelier.
 
-    Rollouts are the student's own answers: no backtracks, no interventions.
+    Rollouts are the student's own answers: no backtracks, no interventions. With `config.constrain` each follows the
+    grammar of its prompt, and the loss counts the tokens that the student chose.
 
     Args:
         source, output, resume, on_step, evaluation: see `sft.train_sft`.
@@ -59,6 +62,7 @@ def train_grpo(
     """
     check_vllm(config.vllm)
     check_options(config.options)
+    check_rollouts(config)
     if not len(rows):
         raise ConfigError("there are no rows to train on")
     student = Student.load(source, lora=bool(config.lora), thinking=rewards.thinking)
@@ -86,6 +90,7 @@ def train_grpo(
         arguments = trl.GRPOConfig(**{**options, **config.options})
     except (ValueError, TypeError) as error:
         raise ConfigError(f"TRL refuses these options: {' '.join(str(error).split())}") from None
+    rollouts = ConstrainedRollouts(student, Forms(rows, rewards.reasons)) if config.constrain else None
     functions = rewards.functions(*dict.fromkeys(rows["task"]), end_tokens=student.end_tokens)
     arguments.reward_weights = [1.0, *[0.0] * (len(functions) - 1)]
     return fit(
@@ -100,6 +105,7 @@ def train_grpo(
         args=arguments,
         train_dataset=rows,
         reward_funcs=functions,
+        rollout_func=rollouts,
     )
 
 
@@ -123,6 +129,18 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise ConfigError(f"--grpo {name} is set by finetune itself; leave it out")
         if name not in names:
             raise ConfigError(unknown("option of --grpo", name, names))
+
+
+def check_rollouts(config: GRPOConfig) -> None:
+    """Refuse what constrained rollouts cannot do."""
+    if not config.constrain:
+        return
+    if config.vllm is not None:
+        raise ConfigError(
+            f"--constrain-rollouts cannot be used with --vllm {config.vllm}: TRL holds all answers of a run to one "
+            "form there, and each prompt has its own; leave one of them out"
+        )
+    check_sampling(config.options)
 
 
 def _batch_sizes(config: GRPOConfig) -> dict[str, int]:

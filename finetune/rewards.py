@@ -60,6 +60,7 @@ class Rewards:
             name: (CompletionReader(program.reason, program.checks), composite(task), task)
             for name, (task, program) in programs.items()
         }
+        self.reasons = {name: program.reason for name, (_, program) in programs.items()}  # whose prompts are answered
         self._opened = opened
         # A program on the thinking carrier needs a template that is told to think.
         self.thinking = True if any(program.reason.thought for _, program in programs.values()) else None
@@ -129,6 +130,7 @@ class Rewards:
             task: Sequence[str] = (),
             inputs: Sequence[str] = (),
             gold: Sequence[str] = (),
+            forced: Sequence[float] = (),
             log_metric: Callable[[str, float], None] | None = None,
             **_: Any,
         ) -> list[float | None]:
@@ -138,6 +140,8 @@ class Rewards:
             if log_metric is not None and name == "composite" and texts:
                 log_metric("answers/cut_off", sum(cut_off) / len(cut_off))
                 log_metric("answers/looping", sum(map(loops, texts)) / len(texts))
+                if forced:
+                    log_metric("answers/forced", sum(forced) / len(forced))
             return [
                 value(text, self.score(task_name, row_inputs, row_gold, text)[1], was_cut_off)
                 if task_name in self._scorers and only in (None, task_name)

@@ -18,7 +18,7 @@ from datasets import Dataset
 from finetune.card import card, plot_curves
 from finetune.config import FinetuneConfig
 from finetune.evaluation import evaluation_on_dev
-from finetune.grpo import check_options, check_vllm, train_grpo
+from finetune.grpo import check_options, check_rollouts, check_vllm, train_grpo
 from finetune.report import STUDENT, TEACHER, make_report, measure_program
 from finetune.rewards import Rewards
 from finetune.sft import train_sft
@@ -69,6 +69,7 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
     is_main = PartialState().is_main_process
     check_vllm(config.grpo.vllm)
     check_options(config.grpo.options)
+    check_rollouts(config.grpo)
     student = Student.load(config.student, lora=bool(config.sft.lora))
     carrier: Carrier = config.carrier or ("thinking" if student.can_think else "fields")
     student.thinking = True if carrier == "thinking" else None

@@ -29,13 +29,14 @@ OnStep = Callable[[int, int], None]  # (step, steps) after each step; an excepti
 
 
 def hush() -> None:
-    """Silence transformers' warnings about how TRL uses it; users can do nothing about them."""
+    """Silence warnings about how TRL uses transformers, and how we use TRL; users can do nothing about them."""
     import warnings
 
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", category=UserWarning, message="You are using 'rollout_func'")
 
 
 def training_arguments(
@@ -99,7 +100,8 @@ def last_checkpoint(
     if record.exists():
         if not resume:
             raise RunError(f"{output} holds checkpoints; continue with --resume, or give another --output")
-        before = read_json(record)
+        # What an earlier version did not know was as it is by default.
+        before = {**json.loads(json.dumps(asdict(type(config)()))), **read_json(record)}
         for name in {**before, **now}:
             if before.get(name) != now.get(name):
                 raise RunError(

@@ -133,6 +133,18 @@ class Reason(ProfilePredict):
         why = Unreadable(cause="malformed", reason=error.rstrip("."), reply=completion) if error else None
         return Details(reasoning, outcome, inputs, warnings=warnings, completion=completion, unreadable=why)
 
+    def constraint_of(self, inputs: Inputs, adapter: Adapter) -> AnswerGrammar | None:
+        """The form of the answers to a prompt with these inputs; None under an adapter whose format is not known."""
+        return constraint_for(
+            self.signature.output_fields,
+            [*unshadowed(inputs).items],
+            adapter,
+            template=self.template,
+            stages=self.stages,
+            answers=self.answers,
+            thinks=self.thought is not None,
+        )
+
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         inputs = {**inputs, self.profile: Profile.of(inputs.get(self.profile))}
         lm, configured = self.model(inputs), active_adapter()
@@ -201,15 +213,7 @@ class Reason(ProfilePredict):
         form = constrains(lm) if wanted else None
         if form is None:
             return None
-        constraint = constraint_for(
-            self.signature.output_fields,
-            [*unshadowed(inputs).items],
-            adapter,
-            template=self.template,
-            stages=self.stages,
-            answers=self.answers,
-            thinks=self.thought is not None,
-        )
+        constraint = self.constraint_of(inputs, adapter)
         only_schema = form == "schema" and constraint is not None and constraint.schema() is None
         return None if only_schema else constraint
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,6 +47,8 @@ class Batcher:
     Args:
         end: ids of the tokens that end a turn.
         max_rows, cache_bytes, threads: as for `TransformersEngine`. A single row always runs.
+
+    While it runs, the model's weights must stay as they are: it keeps what the model computed of prompts.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Batcher:
         end: set[int],
         *,
         max_rows: int = 32,
-        cache_bytes: int = 512 << 20,
+        cache_bytes: int | None = None,
         threads: int | None = None,
     ) -> None:
         _check(model)
@@ -63,6 +65,8 @@ class Batcher:
         self.model = model
         self.end = end
         self.max_rows = max_rows
+        if cache_bytes is None:
+            cache_bytes = 512 << 20 if model.device.type == "cpu" else 8 << 30
         tokens = cache_bytes // _token_bytes(config, model.dtype)
         self.max_tokens = tokens - tokens // 4
         self.threads = threads
@@ -96,6 +100,12 @@ class Batcher:
                 self._thread.start()
             self._work.notify()
         return row
+
+    def run(self, rows: Iterable[Row]) -> list[Row]:
+        """Queue rows, wait for all, and return them. They start together, whatever the timing of threads is."""
+        with self._work:
+            submitted = [self.submit(row) for row in rows]
+        return [row.wait() for row in submitted]
 
     def close(self) -> None:
         """Fail the rows that still run, and end the thread. Idempotent."""
@@ -196,8 +206,9 @@ class Batcher:
     def _continue(self, rows: list[Row], logits: torch.Tensor) -> None:
         """Give rows their next tokens, from logits of shape (rows, vocabulary)."""
         constrained = {i: row.constrained for i, row in enumerate(rows) if row.constrained is not None}
-        for row, token in zip(rows, choose(mask(logits, constrained), rows), strict=True):
-            self._write(row, partial(row.write, token, ends=token in self.end))
+        allowed, forced = mask(logits, constrained)
+        for i, (row, token) in enumerate(zip(rows, choose(allowed, rows), strict=True)):
+            self._write(row, partial(row.write, token, ends=token in self.end, forced=i in forced))
 
     def _write(self, row: Row, write: Callable[[], None]) -> None:
         """Let a row write; if it ends with that, or fails, finish it."""

@@ -83,8 +83,6 @@ class TransformersEngine:
         if max_batch < 1:
             raise ConfigError(f"max_batch must be at least 1, not {max_batch}")
         model, tokenizer, directory = weights.load(source, device=device, dtype=dtype)
-        if cache_bytes is None:
-            cache_bytes = 512 << 20 if model.device.type == "cpu" else 8 << 30
         try:
             self._chat = Chat(tokenizer)
             ends = model.generation_config.eos_token_id

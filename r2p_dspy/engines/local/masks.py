@@ -176,10 +176,13 @@ class ConstrainedAnswer:
         return tokens, []
 
 
-def mask(logits: torch.Tensor, answers: Mapping[int, ConstrainedAnswer]) -> torch.Tensor:
-    """Logits of shape (rows, vocabulary) with minus infinity for what the answers of some rows do not allow."""
+def mask(logits: torch.Tensor, answers: Mapping[int, ConstrainedAnswer]) -> tuple[torch.Tensor, set[int]]:
+    """Logits of shape (rows, vocabulary) with minus infinity for what the answers of some rows do not allow.
+
+    Also returns the rows whose answers allow one token alone.
+    """
     if not answers:
-        return logits
+        return logits, set()
     from llguidance.numpy import fill_next_token_bitmask_par
 
     rows, vocabulary = logits.shape
@@ -189,7 +192,11 @@ def mask(logits: torch.Tensor, answers: Mapping[int, ConstrainedAnswer]) -> torc
         for token in answer.longer:
             bits[row, token // _WORD] |= np.uint32(1 << token % _WORD).view(np.int32)
     forbidden = np.unpackbits((~bits).view(np.uint8), axis=-1, count=vocabulary, bitorder="little").view(np.bool_)
-    return logits.masked_fill(torch.from_numpy(forbidden).to(logits.device), float("-inf"))
+    words = bits.view(np.uint32)
+    largest = words.max(axis=-1)  # the only word of a row with one token, and then a power of two
+    only_one = (np.count_nonzero(words, axis=-1) == 1) & (largest & (largest - 1) == 0)
+    masked = logits.masked_fill(torch.from_numpy(forbidden).to(logits.device), float("-inf"))
+    return masked, {row for row in answers if only_one[row]}
 
 
 @cache

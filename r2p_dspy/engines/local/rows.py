@@ -40,6 +40,8 @@ class Row:
     constrained: ConstrainedAnswer | None = None  # what its tokens must follow; not to be shared between rows
 
     tokens: list[int] = field(default_factory=list)  # without the token that ended the turn
+    forced: list[bool] = field(default_factory=list)  # of each of them: whether `constrained` left no choice
+    end: int | None = None  # the token that ended the turn, where the model wrote one
     generated: int = 0  # tokens written, the one that ended the turn included
     forward_passes: int = 0  # in which it took part; that over its prompt counts as one
     finish: str | None = None  # "stop", "length", "loop" or "cancelled"; None also for a row that failed
@@ -101,15 +103,19 @@ class Row:
             constrained=constrained,
         )
 
-    def write(self, token: int, *, ends: bool) -> None:
-        """Write a token and those that must follow it, or the token that `ends` the turn; `finish` tells the end."""
+    def write(self, token: int, *, ends: bool, forced: bool = False) -> None:
+        """Write a token and those that must follow it, or the token that `ends` the turn; `finish` tells the end.
+
+        The token is `forced` where it was the only one allowed.
+        """
         if ends:
             self.generated += 1
+            self.end = token
             self.finish = "stop"
             return
         if self.constrained is not None:
             self.constrained.consume([token])
-        self._append(token)
+        self._append(token, forced)
         self.write_forced()
 
     def write_forced(self) -> None:
@@ -119,13 +125,14 @@ class Row:
         for token in self.constrained.forced():
             if self.finish is not None:
                 return
-            self._append(token)
+            self._append(token, True)
         if self.constrained.is_over:
             self.finish = "stop"
 
-    def _append(self, token: int) -> None:
+    def _append(self, token: int, forced: bool) -> None:
         self.generated += 1
         self.tokens.append(token)
+        self.forced.append(forced)
         self.tell(token)
         if self.stop is not None and self.stop(self.tokens):
             self.finish = "stop"

@@ -264,6 +264,23 @@ class TestForcedTokens:
         assert row.tokens == whole.tokens[: limit or None]
         assert row.generated == len(row.tokens)
 
+    def test_row_knows_them(self, batch, grammars):
+        row = batch.submit(constrained(grammars, parts('("a" | "b") "#~#~" ("7" | "8")'))).wait()
+        first, *between, last = row.forced
+        assert len(row.forced) == len(row.tokens) and row.end is None
+        assert (first, last) == (False, False) and between and all(between)
+
+    def test_chosen_from_one_is_forced(self, batch, grammars):
+        answer = NeverForced(grammars, parts('"#~#~" ("7" | "8")'))
+        row = batch.submit(Row([5, 6, 7], 20, 1.0, constrained=answer)).wait()
+        assert row.forced == [True] * (len(row.tokens) - 1) + [False]
+        assert row.forward_passes == len(row.tokens)
+
+    def test_end_that_the_model_wrote(self, batch, grammars):
+        rows = [batch.submit(constrained(grammars, parts("/a{1,40}/"), seed=seed)).wait() for seed in range(8)]
+        assert {row.end for row in rows} == {2}
+        assert not any(len(row.forced) != len(row.tokens) for row in rows)
+
     def test_stop_string_inside(self, engine):
         with constraining(LABELS):
             response = engine.complete(ask(engine, temperature=1.0, stop=("completed",)))
@@ -322,6 +339,12 @@ class TestBatch:
             assert row.wait().tokens == single.tokens
             assert (row.finish, row.forward_passes) == (single.finish, single.forward_passes)
             assert all(map(torch.equal, seen[row], seen[single])), "to the bit"
+
+    def test_forced_tokens_are_those_without_a_choice(self, batch, grammars, seen):
+        for row in batch.run(self.rows(grammars, 20)):
+            choices = sum(int(logits.isfinite().sum()) > 1 for logits in seen[row])
+            assert row.forced.count(False) + (row.end is not None) == choices
+            assert row.constrained is not None or not any(row.forced)
 
     def test_rows_that_leave_early_change_nothing(self, batch, grammars):
         alone = [batch.submit(row).wait().tokens for row in self.rows(grammars, 20)]

@@ -1,0 +1,46 @@
+"""The form that the answers to each training prompt must have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import dspy
+
+from r2p_dspy.decoding.constraining import Constraint
+from r2p_dspy.modules.reason import Reason
+from r2p_dspy.scoring.completions import load_inputs
+
+Prompt = Sequence[Mapping[str, str]]  # messages
+
+
+class Forms:
+    """Finds the constraint of a prompt: the one that a constrained call with this prompt has.
+
+    TRL hands prompts alone to whoever writes rollouts. A prompt shows its items, so it decides its constraint.
+
+    Args:
+        rows: `prompt`, `task` and `inputs`, from `task_setup.RowBuilder`.
+        reasons: by task name, the module whose prompts these are.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]], reasons: Mapping[str, Reason]) -> None:
+        self._rows = {_key(row["prompt"]): (row["task"], row["inputs"]) for row in rows}
+        self._reasons = reasons
+        self._made = lru_cache(maxsize=256)(self._make)
+
+    def of(self, prompt: Prompt) -> Constraint:
+        """The constraint of a training prompt; raises KeyError for another prompt."""
+        return self._made(*self._rows[_key(prompt)])
+
+    def _make(self, task: str, inputs: str) -> Constraint:
+        reason = self._reasons[task]
+        constraint = reason.constraint_of(load_inputs(reason, inputs), dspy.ChatAdapter())
+        assert constraint is not None, "the chat adapter's format is known"
+        return constraint
+
+
+def _key(prompt: Prompt) -> str:
+    return json.dumps([(message["role"], message["content"]) for message in prompt])

@@ -1,0 +1,221 @@
+"""Rollouts that are held to a grammar: their form, what the loss counts of them, and that they repeat."""
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from finetune import task_setup as setup
+from finetune.config import STUDENT, GRPOConfig
+from finetune.constrained.forms import Forms
+from finetune.constrained.in_process import ConstrainedRollouts
+from finetune.grpo import check_rollouts, train_grpo
+from finetune.rewards import Rewards
+from finetune.student import Student
+from finetune.task_setup import RowBuilder
+from programs.data.dataset import personas
+from programs.tasks import TASKS
+from programs.tasks.program import r2p
+from programs.tasks.retrievers import default_retriever
+from r2p_dspy.engines.local.masks import ConstrainedAnswer, Grammars
+from r2p_dspy.errors import RunError
+from tests.finetune.tiny import TASK, rows, student_program, tiny_student
+from tests.r2p_dspy.decoding.grammar.walks import accepts, allows
+
+pytest.importorskip("llguidance")
+SHORT = GRPOConfig(steps=1, prompts=2, generations=2, tokens=160, every=1, constrain=True)
+
+
+def questions(student, carrier="fields", count=3):
+    return Dataset.from_list([{**row, "completion": None} for row in rows(student, count, carrier)])
+
+
+def rewards(carrier="fields", kind=Rewards):
+    return kind({"films": (TASK, student_program(carrier))})
+
+
+class ByTokens(Rewards):
+    """Rewards that differ, for a student that knows nothing."""
+
+    def functions(self, *tasks, end_tokens=()):
+        return [lambda completion_ids, **_: [sum(ids) % 7 / 7 for ids in completion_ids]]
+
+
+@contextmanager
+def recorded():
+    """What each step of a training within is given, with its prompts."""
+    given = []
+    write = ConstrainedRollouts.__call__
+
+    def writing(self, prompts, trainer):
+        output = write(self, prompts, trainer)
+        given.append({**output, "prompts": prompts})
+        return output
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConstrainedRollouts, "__call__", writing)
+        yield given
+
+
+@pytest.fixture
+def rollouts():
+    with recorded() as given:
+        yield given
+
+
+def train(student, path, config=SHORT, carrier="fields", kind=Rewards, **options):
+    return train_grpo(student, questions(student, carrier), rewards(carrier, kind), config, path, **options)
+
+
+def logged(path):
+    return json.loads((path / "state.json").read_text())["log_history"]
+
+
+class TestAnswers:
+    @pytest.fixture(scope="class")
+    def step(self, tmp_path_factory):
+        """One step on the student that ships: its rollouts, their constraints, and its log."""
+        task = TASKS["lamp2"]
+        program = setup.student_program(task, r2p(task, default_retriever(task)), "fields")
+        build = RowBuilder(program, task, Student.load(STUDENT), SHORT.tokens)
+        lamp2 = Dataset.from_list([build(example) for example in personas(task, seed=0, limit=4).test])
+        judged = Rewards({task.name: (task, program)})
+        path = tmp_path_factory.mktemp("step")
+        with recorded() as given:
+            train_grpo(STUDENT, lamp2, judged, SHORT, path)
+        (rollouts,) = given
+        forms = Forms(lamp2, judged.reasons)
+        return rollouts, [*map(forms.of, rollouts["prompts"])], logged(path)[0]
+
+    def test_each_follows_the_grammar_of_its_prompt(self, step):
+        rollouts, forms, log = step
+        student = Student.load(STUDENT)
+        assert len(rollouts["completion_ids"]) == SHORT.prompts * SHORT.generations
+        for form, ids in zip(forms, rollouts["completion_ids"], strict=True):
+            assert ids[-1] in student.end_tokens
+            assert accepts(form.grammar("", whole=True), student.chat.decode(ids))
+        assert log["rewards/structure/mean"] == log["rewards/evidence/mean"] == 1
+
+    def test_loss_leaves_out_what_is_forced_and_nothing_else(self, step):
+        rollouts, forms, _ = step
+        student = Student.load(STUDENT)
+        size = student.model.config.vocab_size
+        grammars = Grammars(student.tokenizer, size, student.end_tokens, student.chat.decode)
+        kinds = set()
+        for form, ids, mask in zip(forms, rollouts["completion_ids"], rollouts["env_mask"], strict=True):
+            answer = ConstrainedAnswer(grammars, form)
+            left = [*zip(ids, mask, strict=True)]
+            while True:
+                for token in answer.forced():
+                    assert left.pop(0) == (token, 0)
+                if answer.is_over:
+                    break
+                bits = np.frombuffer(answer.matcher.compute_bitmask(), np.uint8)
+                choices = {*np.flatnonzero(np.unpackbits(bits, bitorder="little")[:size]), *answer.longer}
+                token, chosen = left.pop(0)
+                assert token in choices and chosen == (len(choices) > 1)
+                answer.consume([token])
+            assert left == [(student.tokenizer.eos_token_id, 0)]
+            kinds |= {*mask}
+        assert kinds == {0, 1}
+
+    def test_log_counts_what_was_chosen(self, step):
+        rollouts, _, log = step
+        lengths, chosen = [[*map(len, rollouts[key])] for key in ("completion_ids", "env_mask")], rollouts["env_mask"]
+        assert lengths[0] == lengths[1]
+        assert log["completions/mean_length"] == pytest.approx(np.mean([*map(sum, chosen)]))
+        assert log["answers/forced"] == pytest.approx(np.mean([1 - np.mean(mask) for mask in chosen]))
+
+    def test_answers_of_a_group_differ(self, step):
+        assert len({*map(tuple, step[0]["completion_ids"])}) > 1
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return tiny_student(tmp_path_factory.mktemp("tiny"))
+
+
+def test_cut_answers_have_no_end(tiny, tmp_path, rollouts):
+    """A student that knows nothing writes until it is stopped, in the beginning of an answer."""
+    train(tiny, tmp_path, replace(SHORT, tokens=24))
+    student, forms = Student.load(tiny), Forms(questions(tiny), rewards().reasons)
+    for prompt, ids in zip(rollouts[0]["prompts"], rollouts[0]["completion_ids"], strict=True):
+        assert len(ids) == 23 and ids[-1] not in student.end_tokens
+        text = student.chat.decode(ids)
+        assert allows(forms.of(prompt).grammar(""), text) == text
+    assert logged(tmp_path)[0]["answers/cut_off"] == 1
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_thoughts(tmp_path, rollouts, opens):
+    """Whether or not the chat template opens the thought in the prompt, the stages stand in it."""
+    template = "{{ messages[-1].content }}{{ eos_token }}" + ("<think>\n" if opens else "")
+    student = tiny_student(tmp_path / "student", template)
+    train(student, tmp_path / "run", replace(SHORT, tokens=48), carrier="thinking")
+    text = Student.load(student).chat.decode(rollouts[0]["completion_ids"][0])
+    assert text.removeprefix("" if opens else "<think>\n").startswith("<analyse>\n<requirements>\n")
+
+
+@pytest.mark.parametrize("changes", [{"lora": 4}, {"options": {"top_k": 5, "top_p": 0.9}}, {"temperature": 0.7}])
+def test_settings(tiny, tmp_path, rollouts, changes):
+    train(tiny, tmp_path, replace(SHORT, tokens=24, **changes))
+    assert len(rollouts[0]["completion_ids"]) == 4
+
+
+def test_same_seed_gives_same_rollouts(tiny, tmp_path, rollouts):
+    for name, seed in (("first", 0), ("same", 0), ("other", 1)):
+        train(tiny, tmp_path / name, replace(SHORT, tokens=24, seed=seed))
+    first, same, other = ([*zip(given["completion_ids"], given["env_mask"])] for given in rollouts)
+    assert first == same != other
+
+
+def test_weights_in_training_write_them(tiny, tmp_path, rollouts):
+    for name, rate in (("fast", 0.5), ("slow", 1e-9)):
+        train(tiny, tmp_path / name, replace(SHORT, steps=3, tokens=24, rate=rate), kind=ByTokens)
+    fast, _, fast_later, slow, _, slow_later = (given["completion_ids"] for given in rollouts)
+    assert fast == slow and fast_later != slow_later
+
+
+def test_resumed_training_goes_on_with_the_same_rollouts(tiny, tmp_path, rollouts):
+    config = replace(SHORT, steps=4, tokens=24, every=2, rate=0.1)
+
+    def stop(step, steps):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    train(tiny, tmp_path / "whole", config, kind=ByTokens)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, tmp_path / "stopped", config, kind=ByTokens, on_step=stop)
+    train(tiny, tmp_path / "stopped", config, kind=ByTokens, resume=True)
+    written = [given["completion_ids"] for given in rollouts]
+    assert written[:3] == written[4:7] and written[2] == written[7]
+    with pytest.raises(RunError, match="made with constrain True, not False"):
+        train(tiny, tmp_path / "stopped", replace(config, constrain=False), kind=ByTokens, resume=True)
+
+
+def test_checkpoints_of_an_earlier_version(tiny, tmp_path):
+    """It did not know of constrained rollouts."""
+    config = replace(SHORT, tokens=8, constrain=False)
+    train(tiny, tmp_path, config)
+    record = tmp_path / "made_by.json"
+    known = json.loads(record.read_text())
+    del known["constrain"]
+    record.write_text(json.dumps(known))
+    assert train(tiny, tmp_path, config, resume=True).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vllm": "server"}, "--constrain-rollouts cannot be used with --vllm server"),
+        ({"options": {"min_p": 0.1}}, "--grpo min_p cannot be used with --constrain-rollouts"),
+        ({"options": {"generation_kwargs": {}}}, "--grpo generation_kwargs cannot be used"),
+    ],
+)
+def test_refused_settings(changes, message):
+    check_rollouts(replace(SHORT, constrain=False, **changes))
+    with pytest.raises(ValueError, match=message):
+        check_rollouts(replace(SHORT, **changes))
