@@ -15,7 +15,8 @@ from datasets import Dataset
 
 from finetune.config import GRPOConfig
 from finetune.constrained.forms import Forms
-from finetune.constrained.in_process import ConstrainedRollouts, check_sampling
+from finetune.constrained.in_process import ConstrainedRollouts
+from finetune.constrained.served import ServedRollouts
 from finetune.evaluation import EvaluatesStudent, Evaluation
 from finetune.rewards import Rewards
 from finetune.student import Student, is_finished
@@ -25,6 +26,8 @@ from r2p_dspy.errors import ConfigError
 
 VLLM_MODES = ("colocate", "server")
 _RESERVED = {"output_dir", "seed", "report_to", "reward_weights", "use_vllm", "vllm_mode", "use_cpu"}
+_UNKNOWN_TO_BATCHES = ("min_p", "repetition_penalty", "generation_kwargs")  # settings of sampling
+_OWN_FORMS = ("vllm_structured_outputs_regex",)  # each prompt has a form of its own
 
 
 class StudentGRPOTrainer(NaNGuard, EvaluatesStudent, trl.GRPOTrainer):
@@ -90,7 +93,10 @@ def train_grpo(
         arguments = trl.GRPOConfig(**{**options, **config.options})
     except (ValueError, TypeError) as error:
         raise ConfigError(f"TRL refuses these options: {' '.join(str(error).split())}") from None
-    rollouts = ConstrainedRollouts(student, Forms(rows, rewards.reasons)) if config.constrain else None
+    rollouts = None
+    if config.constrain:
+        kind = ConstrainedRollouts if config.vllm is None else ServedRollouts
+        rollouts = kind(student, Forms(rows, rewards.reasons))
     functions = rewards.functions(*dict.fromkeys(rows["task"]), end_tokens=student.end_tokens)
     arguments.reward_weights = [1.0, *[0.0] * (len(functions) - 1)]
     return fit(
@@ -135,12 +141,14 @@ def check_rollouts(config: GRPOConfig) -> None:
     """Refuse what constrained rollouts cannot do."""
     if not config.constrain:
         return
-    if config.vllm is not None:
+    if config.vllm == "colocate":
         raise ConfigError(
-            f"--constrain-rollouts cannot be used with --vllm {config.vllm}: TRL holds all answers of a run to one "
-            "form there, and each prompt has its own; leave one of them out"
+            "--constrain-rollouts cannot be used with --vllm colocate, where TRL holds all answers to one form: take "
+            "--vllm server, or leave one of them out"
         )
-    check_sampling(config.options)
+    for name in _UNKNOWN_TO_BATCHES if config.vllm is None else _OWN_FORMS:
+        if name in config.options:
+            raise ConfigError(f"--grpo {name} cannot be used with --constrain-rollouts; leave one of them out")
 
 
 def _batch_sizes(config: GRPOConfig) -> dict[str, int]:

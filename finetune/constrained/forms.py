@@ -9,7 +9,10 @@ from typing import Any
 
 import dspy
 
+from finetune.student import Student
 from r2p_dspy.decoding.constraining import Constraint
+from r2p_dspy.engines.local.masks import Grammars
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.scoring.completions import load_inputs
 
@@ -40,6 +43,15 @@ class Forms:
         constraint = reason.constraint_of(load_inputs(reason, inputs), dspy.ChatAdapter())
         assert constraint is not None, "the chat adapter's format is known"
         return constraint
+
+
+def grammars_of(student: Student) -> Grammars:
+    """What compiles grammars for a student's tokens; raises ConfigError where its tokenizer cannot follow one."""
+    vocabulary = student.model.get_input_embeddings().num_embeddings
+    grammars = Grammars(student.tokenizer, vocabulary, student.end_tokens, student.chat.decode)
+    if (missing := grammars.missing) is not None:
+        raise ConfigError(f"--constrain-rollouts cannot be used with student {student.source!r}: {missing}")
+    return grammars
 
 
 def _key(prompt: Prompt) -> str:

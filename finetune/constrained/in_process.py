@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from trl.models import unwrap_model_for_generation
 
-from finetune.constrained.forms import Forms, Prompt
+from finetune.constrained.forms import Forms, Prompt, grammars_of
 from finetune.student import Student
 from r2p_dspy.engines.chat import OPEN
 from r2p_dspy.engines.local.batching import Batcher
-from r2p_dspy.engines.local.masks import ConstrainedAnswer, Grammars
+from r2p_dspy.engines.local.masks import ConstrainedAnswer
 from r2p_dspy.engines.local.rows import Row
 from r2p_dspy.errors import ConfigError
 
@@ -36,14 +36,11 @@ class ConstrainedRollouts:
     """
 
     def __init__(self, student: Student, forms: Forms) -> None:
-        self._student, self._forms = student, forms
+        self._student, self._forms, self._grammars = student, forms, grammars_of(student)
         try:
-            vocabulary = Batcher(student.model, student.end_tokens).vocabulary
-            self._grammars = Grammars(student.tokenizer, vocabulary, student.end_tokens, student.chat.decode)
-            if (missing := self._grammars.missing) is not None:
-                raise ConfigError(missing)
+            Batcher(student.model, student.end_tokens)
         except ConfigError as error:
-            raise ConfigError(f"--constrain-rollouts cannot be used with {student.source!r}: {error}") from None
+            raise ConfigError(f"--constrain-rollouts cannot be used with student {student.source!r}: {error}") from None
 
     def __call__(self, prompts: Sequence[Prompt], trainer: Any) -> dict[str, Any]:
         """One completion for each prompt; TRL repeats a prompt for each answer of its group."""
@@ -104,10 +101,3 @@ def _generating(trainer: Any) -> Iterator[Any]:
             model.train(training)
             if mixed is not None:
                 model.forward = mixed
-
-
-def check_sampling(options: Mapping[str, Any]) -> None:
-    """Refuse settings of sampling that the project's own batches do not know."""
-    for name in ("min_p", "repetition_penalty", "generation_kwargs"):
-        if name in options:
-            raise ConfigError(f"--grpo {name} cannot be used with --constrain-rollouts; leave one of them out")

@@ -1,17 +1,24 @@
 """Rollouts that are held to a grammar: their form, what the loss counts of them, and that they repeat."""
 
 import json
+import random
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import trl
+from accelerate import Accelerator
 from datasets import Dataset
+from trl.generation import vllm_client
 
 from finetune import task_setup as setup
 from finetune.config import STUDENT, GRPOConfig
-from finetune.constrained.forms import Forms
+from finetune.constrained.forms import Forms, grammars_of
 from finetune.constrained.in_process import ConstrainedRollouts
+from finetune.constrained.served import ServedRollouts
 from finetune.grpo import check_rollouts, train_grpo
 from finetune.rewards import Rewards
 from finetune.student import Student
@@ -20,10 +27,11 @@ from programs.data.dataset import personas
 from programs.tasks import TASKS
 from programs.tasks.program import r2p
 from programs.tasks.retrievers import default_retriever
-from r2p_dspy.engines.local.masks import ConstrainedAnswer, Grammars
+from r2p_dspy.engines.local.masks import ConstrainedAnswer
 from r2p_dspy.errors import RunError
 from tests.finetune.tiny import TASK, rows, student_program, tiny_student
 from tests.r2p_dspy.decoding.grammar.walks import accepts, allows
+from tests.served import JsonHandler, LocalServer
 
 pytest.importorskip("llguidance")
 SHORT = GRPOConfig(steps=1, prompts=2, generations=2, tokens=160, every=1, constrain=True)
@@ -102,8 +110,7 @@ class TestAnswers:
     def test_loss_leaves_out_what_is_forced_and_nothing_else(self, step):
         rollouts, forms, _ = step
         student = Student.load(STUDENT)
-        size = student.model.config.vocab_size
-        grammars = Grammars(student.tokenizer, size, student.end_tokens, student.chat.decode)
+        grammars, size = grammars_of(student), student.model.config.vocab_size
         kinds = set()
         for form, ids, mask in zip(forms, rollouts["completion_ids"], rollouts["env_mask"], strict=True):
             answer = ConstrainedAnswer(grammars, form)
@@ -210,7 +217,8 @@ def test_checkpoints_of_an_earlier_version(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vllm": "server"}, "--constrain-rollouts cannot be used with --vllm server"),
+        ({"vllm": "colocate"}, "--constrain-rollouts cannot be used with --vllm colocate.*take --vllm server"),
+        ({"vllm": "server", "options": {"vllm_structured_outputs_regex": "a"}}, "vllm_structured_outputs_regex cannot"),
         ({"options": {"min_p": 0.1}}, "--grpo min_p cannot be used with --constrain-rollouts"),
         ({"options": {"generation_kwargs": {}}}, "--grpo generation_kwargs cannot be used"),
     ],
@@ -219,3 +227,85 @@ def test_refused_settings(changes, message):
     check_rollouts(replace(SHORT, constrain=False, **changes))
     with pytest.raises(ValueError, match=message):
         check_rollouts(replace(SHORT, **changes))
+
+
+@pytest.mark.parametrize("options", [{"min_p": 0.1}, {"repetition_penalty": 1.1}])
+def test_server_takes_all_settings_of_sampling(options):
+    check_rollouts(replace(SHORT, vllm="server", options=options))
+
+
+class Writer(JsonHandler):
+    """vLLM as TRL's client knows it: it writes any text that a request's grammar allows, token by token."""
+
+    def look_up(self):
+        self.send_json({"data": [{"id": "m"}]})
+
+    def answer(self, body):
+        self.send_json({"choices": [self.choice(body, seed) for seed in range(body["n"])]})
+
+    def choice(self, body, seed):
+        rng, tokens = random.Random(seed), []
+        matcher = self.server.grammars.matcher(body["structured_outputs"]["grammar"])
+        while len(tokens) < body["max_tokens"] and not matcher.is_stopped():
+            bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+            tokens.append(int(rng.choice(np.flatnonzero(np.unpackbits(bits, bitorder="little")))))
+            matcher.consume_token(tokens[-1])
+        if self.server.ignores:
+            tokens[0] = self.server.ignores
+        if len(tokens) < body["max_tokens"]:
+            tokens.append(self.server.end)
+        logprobs = {"tokens": [f"token_id:{token}" for token in tokens], "token_logprobs": [-1.0] * len(tokens)}
+        logprobs["top_logprobs"] = [{f"token_id:{token}": -1.0} for token in tokens]
+        return {"prompt_token_ids": body["prompt"][0], "token_ids": tokens, "logprobs": logprobs}
+
+
+class TestServer:
+    """TRL's own client, on a server that writes what a grammar allows."""
+
+    @pytest.fixture
+    def writer(self, tiny):
+        student = Student.load(tiny)
+        server = LocalServer([], Writer)
+        server.grammars, server.end, server.ignores = grammars_of(student), student.tokenizer.eos_token_id, None
+        yield server
+        server.stop()
+
+    @pytest.fixture
+    def write(self, tiny, writer, monkeypatch):
+        """A step's rollouts, and their trainer."""
+        monkeypatch.setattr(vllm_client, "is_vllm_available", lambda: True)
+        client = vllm_client.VLLMClient(writer.api_base.removesuffix("/v1"))
+        arguments = trl.GRPOConfig(output_dir="unused", use_cpu=True, max_completion_length=600, temperature=0.7)
+        trainer = SimpleNamespace(
+            args=arguments, accelerator=Accelerator(), vllm_generation=SimpleNamespace(vllm_client=client)
+        )
+        rollouts = ServedRollouts(Student.load(tiny), Forms(questions(tiny), rewards().reasons))
+        return lambda prompts: rollouts(prompts, trainer)
+
+    def test_each_request_brings_the_grammar_of_its_prompt(self, tiny, writer, write):
+        first, second, _ = (row["prompt"] for row in questions(tiny))
+        output = write([first, first, second, second])
+        student, forms = Student.load(tiny), Forms(questions(tiny), rewards().reasons)
+        bodies = sorted(writer.bodies("/v1/completions"), key=lambda body: body["prompt"][0])
+        assert [(body["n"], body["temperature"]) for body in bodies] == [(2, 0.7)] * 2
+        prompts = [student.prompt(prompt)[0] for prompt in (first, second)]
+        assert output["prompt_ids"] == [prompts[0]] * 2 + [prompts[1]] * 2
+        for body in bodies:
+            prompt = (first, second)[prompts.index(body["prompt"][0])]
+            assert body["structured_outputs"] == {"grammar": forms.of(prompt).grammar("", whole=True).source}
+
+    def test_loss_leaves_out_what_is_forced(self, tiny, write):
+        prompt, grammars = questions(tiny)[0]["prompt"], grammars_of(Student.load(tiny))
+        output = write([prompt] * 4)
+        for ids, mask, logprobs in zip(output["completion_ids"], output["env_mask"], output["logprobs"], strict=True):
+            assert len(ids) == len(mask) == len(logprobs)
+            start = "[[ ## requirements ## ]]\n"
+            told = list(accumulate(len(grammars.text_of([token])) for token in ids))
+            assert not any(chosen for chosen, end in zip(mask, told) if end <= len(start))
+            assert any(mask)
+        assert output["forced"] == [1 - np.mean(mask) for mask in output["env_mask"]]
+
+    def test_server_that_ignores_the_grammar(self, tiny, writer, write):
+        writer.ignores = writer.grammars.vocabulary.texts.index(b"z")
+        with pytest.raises(ValueError, match="does not hold answers to the grammar.*guidance"):
+            write([questions(tiny)[0]["prompt"]] * 2)
