@@ -144,7 +144,8 @@ class Reason(ProfilePredict):
             adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
         shown, truncated = self.prepared(inputs, adapter)
         seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
-        constraint = self._constraint(seen, adapter, lm)
+        tokens = {**lm.kwargs, **self.config, **inputs.get("config", {})}.get("max_tokens")
+        constraint = self._constraint(seen, adapter, lm, tokens)
         monitors: list[Monitor] = []
         replies: list[Reply] = []
         notices: list[str] = []
@@ -193,7 +194,7 @@ class Reason(ProfilePredict):
             prediction[name] = value
         return R2PPrediction(prediction, details=answer)
 
-    def _constraint(self, inputs: Inputs, adapter: Adapter, lm: dspy.LM) -> AnswerGrammar | None:
+    def _constraint(self, inputs: Inputs, adapter: Adapter, lm: dspy.LM, tokens: int | None) -> AnswerGrammar | None:
         """The form of a call's answers; None where they are to be free, or cannot be constrained."""
         constrain = enforced().constrain
         # A model that was trained on the template keeps it; what it then writes is its own choice of words.
@@ -209,6 +210,7 @@ class Reason(ProfilePredict):
             stages=self.stages,
             answers=self.answers,
             thinks=self.thought is not None,
+            tokens=tokens,
         )
         only_schema = form == "schema" and constraint is not None and constraint.schema() is None
         return None if only_schema else constraint
