@@ -134,7 +134,9 @@ def _multiplies_bfloat16() -> bool:
     """Whether the CPU has instructions for products of bfloat16; others only convert, which is slower than float32."""
     import torch
 
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
+    capabilities: dict[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older versions of torch do not say
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

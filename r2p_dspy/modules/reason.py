@@ -40,6 +40,9 @@ CUT_OFF = "the answer was cut off at the token limit; what was read of it may la
 _CHAT_ONLY = "the model knows the chat adapter's format alone, so {} was not used"
 _FREE = "the model cannot be constrained, so the form of its answer was checked, not enforced"
 _PARTLY = "the grammar of the answer leaves the form of {} to its type's own check"
+_SHORTENED = (
+    "the grammar lets an answer quote only the beginning of item {}, or nothing of it; lower k or shorten the items"
+)
 _HIDDEN = "the model hides its thoughts, so it was asked for the stages in the text of its answer"
 
 
@@ -231,5 +234,8 @@ class Reason(ProfilePredict):
 
 
 def _left_free(constraint: AnswerGrammar | None) -> list[str]:
-    names = constraint.unconstrained if constraint is not None else ()
-    return [_PARTLY.format(", ".join(names))] if names else []
+    """What the grammar of an answer does not hold, in words."""
+    if constraint is None:
+        return []
+    left = {_PARTLY: constraint.unconstrained, _SHORTENED: constraint.shortened}
+    return [words.format(", ".join(names)) for words, names in left.items() if names]
