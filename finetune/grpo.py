@@ -96,7 +96,7 @@ def train_grpo(
     rollouts = None
     if config.constrain:
         kind = ConstrainedRollouts if config.vllm is None else ServedRollouts
-        rollouts = kind(student, Forms(rows, rewards.reasons))
+        rollouts = kind(student, Forms(rows, rewards.reasons, arguments.max_completion_length))
     functions = rewards.functions(*dict.fromkeys(rows["task"]), end_tokens=student.end_tokens)
     arguments.reward_weights = [1.0, *[0.0] * (len(functions) - 1)]
     return fit(

@@ -6,7 +6,8 @@ public classes of TRL, transformers and DSPy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +20,20 @@ def cpu_computes_bf16() -> bool:
     torch has a public test for GPUs (`torch.cuda.is_bf16_supported`), but none for CPUs.
     """
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+
+
+@contextmanager
+def without_mixed_precision(model: Any) -> Iterator[None]:
+    """Let a model run its own forward pass, with keys and values of one type.
+
+    Under mixed precision accelerate puts another on the object, and only has a way to take it off for good.
+    """
+    mixed = vars(model).pop("forward", None)
+    try:
+        yield
+    finally:
+        if mixed is not None:
+            model.forward = mixed
 
 
 def insert_callback_first(trainer: Any, callback: TrainerCallback) -> None:

@@ -27,11 +27,12 @@ class Forms:
     Args:
         rows: `prompt`, `task` and `inputs`, from `task_setup.RowBuilder`.
         reasons: by task name, the module whose prompts these are.
+        tokens: that an answer may have.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], reasons: Mapping[str, Reason]) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]], reasons: Mapping[str, Reason], tokens: int) -> None:
         self._rows = {_key(row["prompt"]): (row["task"], row["inputs"]) for row in rows}
-        self._reasons = reasons
+        self._reasons, self._tokens = reasons, tokens
         self._made = lru_cache(maxsize=256)(self._make)
 
     def of(self, prompt: Prompt) -> Constraint:
@@ -40,7 +41,7 @@ class Forms:
 
     def _make(self, task: str, inputs: str) -> Constraint:
         reason = self._reasons[task]
-        constraint = reason.constraint_of(load_inputs(reason, inputs), dspy.ChatAdapter())
+        constraint = reason.constraint_of(load_inputs(reason, inputs), dspy.ChatAdapter(), self._tokens)
         assert constraint is not None, "the chat adapter's format is known"
         return constraint
 

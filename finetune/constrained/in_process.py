@@ -10,6 +10,7 @@ import torch
 from trl.models import unwrap_model_for_generation
 
 from finetune.constrained.forms import Forms, Prompt, grammars_of
+from finetune.private_apis import without_mixed_precision
 from finetune.student import Student
 from r2p_dspy.engines.chat import OPEN
 from r2p_dspy.engines.local.batching import Batcher
@@ -91,13 +92,10 @@ def _generating(trainer: Any) -> Iterator[Any]:
     """The model as it is now, ready to generate; an adapter in training takes part."""
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
         model = unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped
-        # Under mixed precision accelerate sets a forward pass on the object, whose keys and values have two types.
-        mixed = vars(model).pop("forward", None)
         training = model.training
         model.eval()
-        try:
-            yield model
-        finally:
-            model.train(training)
-            if mixed is not None:
-                model.forward = mixed
+        with without_mixed_precision(model):
+            try:
+                yield model
+            finally:
+                model.train(training)

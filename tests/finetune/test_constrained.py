@@ -95,7 +95,7 @@ class TestAnswers:
         with recorded() as given:
             train_grpo(STUDENT, lamp2, judged, SHORT, path)
         (rollouts,) = given
-        forms = Forms(lamp2, judged.reasons)
+        forms = Forms(lamp2, judged.reasons, SHORT.tokens)
         return rollouts, [*map(forms.of, rollouts["prompts"])], logged(path)[0]
 
     def test_each_follows_the_grammar_of_its_prompt(self, step):
@@ -148,11 +148,11 @@ def tiny(tmp_path_factory):
 def test_cut_answers_have_no_end(tiny, tmp_path, rollouts):
     """A student that knows nothing writes until it is stopped, in the beginning of an answer."""
     train(tiny, tmp_path, replace(SHORT, tokens=24))
-    student, forms = Student.load(tiny), Forms(questions(tiny), rewards().reasons)
+    student, forms = Student.load(tiny), Forms(questions(tiny), rewards().reasons, 24)
     for prompt, ids in zip(rollouts[0]["prompts"], rollouts[0]["completion_ids"], strict=True):
         assert len(ids) == 23 and ids[-1] not in student.end_tokens
         text = student.chat.decode(ids)
-        assert allows(forms.of(prompt).grammar(""), text) == text
+        assert allows(forms.of(prompt).grammar("", whole=True), text) == text
     assert logged(tmp_path)[0]["answers/cut_off"] == 1
 
 
@@ -279,13 +279,13 @@ class TestServer:
         trainer = SimpleNamespace(
             args=arguments, accelerator=Accelerator(), vllm_generation=SimpleNamespace(vllm_client=client)
         )
-        rollouts = ServedRollouts(Student.load(tiny), Forms(questions(tiny), rewards().reasons))
+        rollouts = ServedRollouts(Student.load(tiny), Forms(questions(tiny), rewards().reasons, 600))
         return lambda prompts: rollouts(prompts, trainer)
 
     def test_each_request_brings_the_grammar_of_its_prompt(self, tiny, writer, write):
         first, second, _ = (row["prompt"] for row in questions(tiny))
         output = write([first, first, second, second])
-        student, forms = Student.load(tiny), Forms(questions(tiny), rewards().reasons)
+        student, forms = Student.load(tiny), Forms(questions(tiny), rewards().reasons, 600)
         bodies = sorted(writer.bodies("/v1/completions"), key=lambda body: body["prompt"][0])
         assert [(body["n"], body["temperature"]) for body in bodies] == [(2, 0.7)] * 2
         prompts = [student.prompt(prompt)[0] for prompt in (first, second)]

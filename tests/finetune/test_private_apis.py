@@ -5,6 +5,7 @@ import inspect
 import pytest
 import torch
 import trl
+from accelerate import Accelerator
 from transformers import TrainerCallback, TrainerControl
 from transformers.trainer_callback import CallbackHandler
 
@@ -58,3 +59,26 @@ def test_grpo_trainer_reads_step_shape(name):
 
 def test_grpo_trainer_takes_rollouts():
     assert "rollout_func" in inspect.signature(trl.GRPOTrainer.__init__).parameters
+
+
+@pytest.mark.parametrize("name", ['"env_mask"', "self.vllm_generation = VLLMGeneration"])
+def test_grpo_trainer_lets_rollouts_mask_tokens_and_ask_its_server(name):
+    assert name in inspect.getsource(trl.GRPOTrainer)
+
+
+def test_client_takes_a_form_for_each_request():
+    from trl.generation import vllm_client, vllm_generation
+
+    assert "generation_kwargs" in inspect.signature(vllm_client.VLLMClient.generate).parameters
+    assert "self.vllm_client = VLLMClient" in inspect.getsource(vllm_generation)
+
+
+def test_mixed_precision_is_a_forward_pass_on_the_object():
+    model = torch.nn.Linear(2, 2)
+    plain = model.forward.__func__
+    prepared = Accelerator(cpu=True, mixed_precision="bf16").prepare_model(model)
+    mixed = prepared.forward
+    with private_apis.without_mixed_precision(prepared):
+        assert prepared.forward.__func__ is plain
+        assert prepared(torch.ones(2)).dtype == torch.float32
+    assert prepared.forward is mixed
