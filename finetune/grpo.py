@@ -14,8 +14,8 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from finetune.config import GRPOConfig
-from finetune.constrained.forms import Forms
-from finetune.constrained.in_process import ConstrainedRollouts
+from finetune.constrained.forms import Forms, grammars_of
+from finetune.constrained.in_process import ConstrainedRollouts, check_batches
 from finetune.constrained.served import ServedRollouts
 from finetune.evaluation import EvaluatesStudent, Evaluation
 from finetune.rewards import Rewards
@@ -65,10 +65,10 @@ def train_grpo(
     """
     check_vllm(config.vllm)
     check_options(config.options)
-    check_rollouts(config)
     if not len(rows):
         raise ConfigError("there are no rows to train on")
     student = Student.load(source, lora=bool(config.lora), thinking=rewards.thinking)
+    check_rollouts(config, student)
     checkpoint = last_checkpoint(output, "grpo", student, rows, config, resume)
     if is_finished(output / "model"):
         return output / "model"
@@ -137,8 +137,8 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise ConfigError(unknown("option of --grpo", name, names))
 
 
-def check_rollouts(config: GRPOConfig) -> None:
-    """Refuse what constrained rollouts cannot do."""
+def check_rollouts(config: GRPOConfig, student: Student) -> None:
+    """Refuse constrained rollouts where they cannot be written."""
     if not config.constrain:
         return
     if config.vllm == "colocate":
@@ -149,6 +149,9 @@ def check_rollouts(config: GRPOConfig) -> None:
     for name in _UNKNOWN_TO_BATCHES if config.vllm is None else _OWN_FORMS:
         if name in config.options:
             raise ConfigError(f"--grpo {name} cannot be used with --constrain-rollouts; leave one of them out")
+    grammars_of(student)
+    if config.vllm is None:
+        check_batches(student)
 
 
 def _batch_sizes(config: GRPOConfig) -> dict[str, int]:

@@ -69,8 +69,8 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
     is_main = PartialState().is_main_process
     check_vllm(config.grpo.vllm)
     check_options(config.grpo.options)
-    check_rollouts(config.grpo)
     student = Student.load(config.student, lora=bool(config.sft.lora))
+    check_rollouts(config.grpo, student)
     carrier: Carrier = config.carrier or ("thinking" if student.can_think else "fields")
     student.thinking = True if carrier == "thinking" else None
     setups = [TaskSetup.of(name, config, carrier, student, reporter) for name in config.tasks]

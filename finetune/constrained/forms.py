@@ -27,10 +27,10 @@ class Forms:
     Args:
         rows: `prompt`, `task` and `inputs`, from `task_setup.RowBuilder`.
         reasons: by task name, the module whose prompts these are.
-        tokens: that an answer may have.
+        tokens: that an answer may have; None for no limit.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], reasons: Mapping[str, Reason], tokens: int) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]], reasons: Mapping[str, Reason], tokens: int | None) -> None:
         self._rows = {_key(row["prompt"]): (row["task"], row["inputs"]) for row in rows}
         self._reasons, self._tokens = reasons, tokens
         self._made = lru_cache(maxsize=256)(self._make)

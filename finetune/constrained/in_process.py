@@ -31,17 +31,10 @@ class ConstrainedRollouts:
     Args:
         student: the model in training, as it was loaded.
         forms: the constraints of the training prompts.
-
-    Raises:
-        ConfigError: the student cannot run in such batches, or its tokenizer cannot follow a grammar.
     """
 
     def __init__(self, student: Student, forms: Forms) -> None:
         self._student, self._forms, self._grammars = student, forms, grammars_of(student)
-        try:
-            Batcher(student.model, student.end_tokens)
-        except ConfigError as error:
-            raise ConfigError(f"--constrain-rollouts cannot be used with student {student.source!r}: {error}") from None
 
     def __call__(self, prompts: Sequence[Prompt], trainer: Any) -> dict[str, Any]:
         """One completion for each prompt; TRL repeats a prompt for each answer of its group."""
@@ -59,8 +52,8 @@ class ConstrainedRollouts:
         return {
             "prompt_ids": [row.prompt for row in rows],
             "completion_ids": list(completions),
-            # TRL computes the ratio of the loss from the model's own probabilities, now and when the answers were
-            # written. It needs those of sampling only to correct for another engine, such as vLLM.
+            # The ratio of the loss is of the model's own probabilities, without a grammar, now and when the answers
+            # were written; TRL computes both. It needs those of sampling only to correct for an engine such as vLLM.
             "logprobs": None,
             "env_mask": list(masks),
             "forced": [1 - sum(mask) / len(mask) for mask in masks],
@@ -85,6 +78,14 @@ class ConstrainedRollouts:
             return row.tokens, mask
         end = self._student.tokenizer.eos_token_id if row.end is None else row.end
         return [*row.tokens, end], [*mask, int(row.end is not None)]
+
+
+def check_batches(student: Student) -> None:
+    """Refuse a student that the project's own batches cannot run."""
+    try:
+        Batcher(student.model, student.end_tokens)
+    except ConfigError as error:
+        raise ConfigError(f"--constrain-rollouts cannot be used with student {student.source!r}: {error}") from None
 
 
 @contextmanager

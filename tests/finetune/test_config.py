@@ -57,6 +57,13 @@ def test_method_runs_its_trainings(method, sft, grpo):
     assert (config.runs_sft, config.runs_grpo) == (sft, grpo)
 
 
+@pytest.mark.parametrize(
+    ("flags", "constrain"), [([], False), (["--no-constrain-rollouts"], False), (["--constrain-rollouts"], True)]
+)
+def test_constrained_rollouts(flags, constrain):
+    assert FinetuneConfig.of(**options(*flags)).grpo.constrain is constrain
+
+
 def test_unknown_method():
     with pytest.raises(ConfigError, match="the methods are sft, grpo"):
         FinetuneConfig.of(method="ppo")

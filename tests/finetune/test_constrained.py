@@ -181,13 +181,13 @@ def test_same_seed_gives_same_rollouts(tiny, tmp_path, rollouts):
 
 def test_weights_in_training_write_them(tiny, tmp_path, rollouts):
     for name, rate in (("fast", 0.5), ("slow", 1e-9)):
-        train(tiny, tmp_path / name, replace(SHORT, steps=3, tokens=24, rate=rate), kind=ByTokens)
+        train(tiny, tmp_path / name, replace(SHORT, steps=3, prompts=1, tokens=24, every=3, rate=rate), kind=ByTokens)
     fast, _, fast_later, slow, _, slow_later = (given["completion_ids"] for given in rollouts)
     assert fast == slow and fast_later != slow_later
 
 
 def test_resumed_training_goes_on_with_the_same_rollouts(tiny, tmp_path, rollouts):
-    config = replace(SHORT, steps=4, tokens=24, every=2, rate=0.1)
+    config = replace(SHORT, steps=4, prompts=1, tokens=24, every=2, rate=0.1)
 
     def stop(step, steps):
         if step == 3:
@@ -223,15 +223,26 @@ def test_checkpoints_of_an_earlier_version(tiny, tmp_path):
         ({"options": {"generation_kwargs": {}}}, "--grpo generation_kwargs cannot be used"),
     ],
 )
-def test_refused_settings(changes, message):
-    check_rollouts(replace(SHORT, constrain=False, **changes))
+def test_refused_settings(tiny, changes, message):
+    student = Student.load(tiny)
+    check_rollouts(replace(SHORT, constrain=False, **changes), student)
     with pytest.raises(ValueError, match=message):
-        check_rollouts(replace(SHORT, **changes))
+        check_rollouts(replace(SHORT, **changes), student)
+
+
+def test_refused_student(tmp_path):
+    student = tiny_student(tmp_path)
+    config = json.loads((student / "config.json").read_text())
+    windows = {"use_sliding_window": True, "sliding_window": 16, "layer_types": ["sliding_attention"]}
+    (student / "config.json").write_text(json.dumps({**config, **windows}))
+    with pytest.raises(ValueError, match="--constrain-rollouts cannot be used with student .*sliding_attention"):
+        check_rollouts(SHORT, Student.load(student))
+    check_rollouts(replace(SHORT, vllm="server"), Student.load(student))
 
 
 @pytest.mark.parametrize("options", [{"min_p": 0.1}, {"repetition_penalty": 1.1}])
-def test_server_takes_all_settings_of_sampling(options):
-    check_rollouts(replace(SHORT, vllm="server", options=options))
+def test_server_takes_all_settings_of_sampling(tiny, options):
+    check_rollouts(replace(SHORT, vllm="server", options=options), Student.load(tiny))
 
 
 class Writer(JsonHandler):

@@ -35,6 +35,7 @@ def tiny(tmp_path_factory):
         (["--grpo", "beta"], "KEY=VALUE"),
         (["--grpo", "bta=1"], "did you mean 'beta'"),
         (["--vllm", "offline"], "the modes are colocate, server"),
+        (["--constrain-rollouts", "--grpo", "min_p=0.1"], "--grpo min_p cannot be used with --constrain-rollouts"),
         (["--task", "lamp2", "--task", "lamp2"], "give each --task once"),
         (["--task", "lamp2", "--task", "lamp3", "--program", "x.json"], "--program belongs to one task"),
         (["--limit", "0"], "--limit must be at least 1"),
