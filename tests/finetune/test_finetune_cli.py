@@ -95,6 +95,20 @@ def test_whole_run_evaluates_alike(tmp_path):
 
 
 @pytest.mark.slow
+def test_constrained_rollouts_are_right_in_form(tmp_path):
+    """From the first step, which a student without a grammar learns in dozens."""
+    result = run(*SMALL, "--method", "grpo", "--constrain-rollouts", "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    log = json.loads((tmp_path / "run" / "grpo" / "state.json").read_text())["log_history"]
+    steps = [entry for entry in log if "reward" in entry]
+    assert len(steps) == 4
+    for entry in steps:
+        assert entry["rewards/structure/mean"] == entry["rewards/evidence/mean"] == 1
+        assert 0 < entry["answers/forced"] < 1
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["constrain_rollouts"] is True
+
+
+@pytest.mark.slow
 def test_killed_run_resumes_with_same_curve(tiny, tmp_path):
     def start(path, *more):
         command = [

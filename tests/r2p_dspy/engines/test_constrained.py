@@ -244,7 +244,9 @@ class TestForcedTokens:
         assert answer.forced() == []
         whole = engine._grammars.vocabulary.texts.index(f'{{"approved": {flag}, "reason": "'.encode())
         first = engine._grammars.vocabulary.texts.index(b"{")
-        allowed = mask(torch.zeros(1, engine._batch.vocabulary), {0: answer})[0] == 0
+        logits, rows_without_choice = mask(torch.zeros(1, engine._batch.vocabulary), {0: answer})
+        allowed = logits[0] == 0
+        assert not rows_without_choice
         assert allowed[whole] and allowed[first]
         assert allowed.sum() < 10
         answer.consume([whole])
