@@ -104,7 +104,7 @@ def _grammars(engine: Any, count: int, tokens: int) -> None:
             if answer.is_over:
                 break
             start = time.perf_counter()
-            allowed = mask(logits, {0: answer})
+            allowed, _ = mask(logits, {0: answer})
             masks.append(1000 * (time.perf_counter() - start))
             answer.consume([draw.choice(torch.nonzero(allowed[0] == 0)[:, 0].tolist())])
     click.echo(f"{'mask, one row':<20}{statistics.mean(masks):8.2f} ms (median {statistics.median(masks):.2f})")
