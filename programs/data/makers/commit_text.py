@@ -17,7 +17,9 @@ _REFERRING = (
     r"issues?|jira|ticket|pr|pull[- ]request|mr|merge[- ]request|review(?:ed|er|ers)?|approved|tested|upstream|"
     r"depends(?:-on)?|implements|blueprint|milestone|backport|origin|forwarded|code-review|verified|tracking"
 )
-_TRAILER = re.compile(rf"(?:{_NAMES})\s?:\s*\S.*|(?:{_REFERRING})\s?:\s*\S+(?:\s+\S+){{0,2}}", re.IGNORECASE)
+_TRAILER = re.compile(
+    rf"(?:{_NAMES})\s?:\s*\S.*|(?:{_REFERRING})\s?:\s*\S+(?:\s+\S+){{0,2}}|fixes: [0-9a-f]{{7,40}}\b.*", re.IGNORECASE
+)
 _HYPHENED = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)+: \S.*")  # any other trailer, in the last paragraph alone
 _ADDED = re.compile(
     r"\((?:cherry[- ]?picked|backported|adapted|rebased) from .*|#?\s*conflicts:.*|---+|===+|\W*generated with .*",
