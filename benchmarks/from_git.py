@@ -1,7 +1,7 @@
 """Measure `data from-git` on a large repository: `python -m benchmarks.from_git`.
 
-The repository is synthetic: `git fast-import` makes it in a temporary folder, with authors that write like nobody, bots,
-merges and trailers. The command runs in a process of its own; git's memory counts too.
+The repository is synthetic: `git fast-import` makes it in a temporary folder, with bots, merges and trailers; its texts
+are words drawn at random. The command runs in a process of its own.
 """
 
 import random

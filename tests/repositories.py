@@ -32,7 +32,7 @@ def write_repository(folder, commits, *, bare=False):
         head += f"encoding {commit.encoding}\n" * bool(commit.encoding)
         lines.append(head.encode() + b"data %d\n" % len(message) + message + b"\n")
         lines.append(b"merge :%d\n" % (number - 2) if commit.merges else b"")
-    git(folder, "fast-import", "--quiet", input=b"".join(lines))
+    git(folder, "fast-import", "--quiet", "--force", input=b"".join(lines))
     return folder
 
 
