@@ -102,8 +102,9 @@ def _making(command: Any) -> Any:
 @click.argument("repositories", metavar="REPOSITORY...", nargs=-1, required=True)
 @_making
 def from_git_command(repositories: tuple[str, ...], output: str, **options: Any) -> None:
-    """Make data from commits: the body of a message, the author's earlier commits, and the subject as the answer.
+    """Make data from the commits of git repositories.
 
+    The body of a message is the question, the author's earlier commits are the history, the subject is the answer.
     REPOSITORY is the folder of a git repository; what its HEAD reaches is read. Left out are merges, reverts, fixups,
     bots, trailers, links, e-mail addresses, messages of few words, and near-duplicates. The files have LaMP-6's shape.
 
@@ -117,8 +118,9 @@ def from_git_command(repositories: tuple[str, ...], output: str, **options: Any)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @_making
 def from_mbox_command(files: tuple[str, ...], output: str, **options: Any) -> None:
-    """Make data from e-mails: the body, the sender's earlier e-mails, and the subject as the answer (LaMP-6).
+    """Make data from the e-mails of mbox files.
 
+    The body of an e-mail is the question, the sender's earlier e-mails are the history, the subject is the answer.
     FILE is an mbox file. Left out are quoted texts, signatures, links, addresses, automatic e-mails, replies without a
     subject of their own, e-mails of few words, and near-duplicates.
 
