@@ -1,128 +1,132 @@
 """What a grammar costs and saves in the in-process engine: `python -m benchmarks.constraints --model pocket`.
 
-The grammar is that of an answer in DSPy's chat format: requirements, evidence with quotes out of four items of 500
-words, a label. The same answers are written twice, in turns: with the forced tokens skipped, and with each of them
-chosen. The prompts ask for nothing that a model would know; the counts, not the texts, are what is measured.
+The grammars are those of R2P, for LaMP-2 with four items of 500 made-up words. First the times of a grammar and of a
+mask, then R2P's answers with a grammar and without, in turns, on shorter items. The texts ask for nothing that a model
+would know: counts and times are what is measured.
 """
 
-import json
 import random
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
 
 import click
+import dspy
 
+from programs.tasks.lamp2 import TASK
+from r2p_dspy import R2P, All, Profile, connect, optimizing
+from r2p_dspy.decoding.constraining import Constraint
+from r2p_dspy.decoding.grammar.building import constraint_for
+
+REASON: Any = R2P(TASK.signature).reason
 _ITEMS, _WORDS = 4, 500
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The constraint on one answer."""
-
-    source: str
-
-    def grammar(self, text: str, /, *, whole: bool = False) -> Any:
-        from r2p_dspy.decoding.constraining import Grammar
-
-        return Grammar(self.source)
-
-    def schema(self) -> None:
-        return None
-
-
-def grammar(seed: int) -> str:
-    """The grammar of an answer about items of their own."""
+def history(seed: int, words: int = _WORDS) -> list[dict[str, str]]:
+    """The items of a user, of words of their own."""
     draw = random.Random(seed)
-    words = ["".join(draw.choices("abcdefghiklmnoprstuw", k=draw.randint(2, 9))) for _ in range(2000)]
-    items = [" ".join(draw.choices(words, k=_WORDS)) for _ in range(_ITEMS)]
-    quotes = [f'q{i}: %regex {{ "substring_words": {json.dumps(item)} }}' for i, item in enumerate(items)]
-    cited = " | ".join(f'"{{\\"item\\": \\"{i}\\", \\"quote\\": \\"" q{i} "\\"}}"' for i in range(_ITEMS))
-    return "\n".join(
-        [
-            'start: requirements evidence draft label "\\n\\n[[ ## completed ## ]]\\n"',
-            'requirements: "[[ ## requirements ## ]]\\n" /[A-Za-z ,]{20,120}/ "\\n\\n"',
-            'evidence: "[[ ## evidence ## ]]\\n[" cited (", " cited)~0..2 "]\\n\\n"',
-            'draft: "[[ ## draft ## ]]\\n" LABEL "\\n\\n"',
-            'label: "[[ ## tag ## ]]\\n" LABEL',
-            'LABEL: "comedy" | "dark comedy" | "dystopia" | "romance" | "social commentary" | "true story"',
-            f"cited: {cited}",
-            *quotes,
-        ]
+    known = ["".join(draw.choices("abcdefghiklmnoprstuw", k=draw.randint(2, 9))) for _ in range(2000)]
+    texts = [" ".join(draw.choices(known, k=words)) for _ in range(_ITEMS)]
+    return [{"text": text, "label": draw.choice(TASK.labels)} for text in texts]
+
+
+def constraint(items: Sequence[Any], tokens: int) -> Constraint:
+    """R2P's constraint on an answer about these items."""
+    made = constraint_for(
+        REASON.signature.output_fields,
+        items,
+        dspy.ChatAdapter(),
+        template=REASON.template,
+        stages=REASON.stages,
+        answers=REASON.answers,
+        tokens=tokens,
+        opened=False,
     )
+    assert made is not None, "the chat adapter's format is known"
+    return made
 
 
 @click.command()
-@click.option("--model", default="pocket", show_default=True, help="pocket, or hf:DIR_OR_NAME.")
-@click.option("--in-flight", default=16, show_default=True, type=click.IntRange(1, 256), help="Answers at a time.")
+@click.option("--model", default="pocket", show_default=True, help="pocket, smollm2 or hf:DIR_OR_NAME.")
+@click.option("--in-flight", default=8, show_default=True, type=click.IntRange(1, 32), help="Answers at a time.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Turns of each.")
-@click.option("--threads", type=click.IntRange(1), help="Cores for one forward pass.")
-def main(model: str, in_flight: int, rounds: int, threads: int | None) -> None:
-    """Print the time of grammars and masks, and what tokens take with and without skipping those that are forced."""
-    import torch
-    from dspy.lm15 import Config, Message, Request
-
-    from r2p_dspy.engines.local.engine import TransformersEngine
-    from r2p_dspy.engines.local.masks import ConstrainedAnswer, Grammars, mask
-    from r2p_dspy.engines.local.rows import Row
-
-    class Chosen(ConstrainedAnswer):
-        """Chooses each token, forced or not."""
-
-        def forced(self) -> list[int]:
-            return []
-
+@click.option("--tokens", default=400, show_default=True, type=click.IntRange(50), help="Tokens of an answer at most.")
+@click.option("--words", default=60, show_default=True, type=click.IntRange(1), help="Words of an item in R2P's turns.")
+def main(model: str, in_flight: int, rounds: int, tokens: int, words: int) -> None:
+    """Print the times of grammars and masks, and what R2P's answers take with a grammar and without."""
     try:
-        engine = TransformersEngine(model.removeprefix("hf:"), threads=threads)
+        lm: Any = connect(model, max_tokens=tokens, temperature=0.0, cache=False)
+        engine = lm.engine
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    grammars: Grammars = engine._grammars
-    constraints = [Answer(grammar(seed)) for seed in range(in_flight)]
-    _timed("tokenizer", lambda: ConstrainedAnswer(grammars, constraints[0]), 1)
-    fresh = iter(constraints[1:])
-    if in_flight > 1:
-        _timed("grammar, new", lambda: ConstrainedAnswer(grammars, next(fresh)), in_flight - 1)
-    _timed("grammar, known", lambda: ConstrainedAnswer(grammars, constraints[0]), 20)
+    _grammars(engine, in_flight, tokens)
+    histories = [history(seed, words) for seed in range(in_flight)]
+    ways: tuple[Literal["on", "off"], ...] = ("on", "off")
+    took: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(rounds):
+        for way in ways:
+            seconds, usage = _answers(lm, histories, way)
+            took[way].append(seconds)
+            if turn == 0:
+                written, passes = usage["completion_tokens"], usage["forward_passes"]
+                click.echo(
+                    f"R2P, constrain={way:<6}{written:6d} tokens written, {passes} forward passes "
+                    f"({passes / written:.2f} of them), {usage['calls']} calls for {in_flight} answers"
+                )
+    seconds = {way: statistics.median(took[way]) for way in ways}
+    shown = ", ".join(f"{way} {seconds[way] / in_flight:.2f} s" for way in ways)
+    click.echo(f"time for an answer  {shown}: {seconds['on'] / seconds['off']:.2f} of the time without a grammar")
+    engine.close()
 
-    def answers(kind: type[ConstrainedAnswer]) -> tuple[list[Row], float]:
-        rows = []
-        for seed, constraint in enumerate(constraints):
-            request = Request(
-                engine.model_name, (Message.user("Which tag?"),), config=Config(max_tokens=400, seed=seed)
-            )
-            row, _ = engine.plan(request)
-            row.constrained = kind(grammars, constraint)
-            rows.append(row)
-        start = time.process_time()  # of all cores, so that other work on the machine counts little
-        for row in rows:
-            engine.submit(row)
-        return [row.wait() for row in rows], time.process_time() - start
 
-    written, _ = answers(ConstrainedAnswer)  # warm up
+def _grammars(engine: Any, count: int, tokens: int) -> None:
+    import torch
+
+    from r2p_dspy.engines.local.masks import ConstrainedAnswer, mask
+
+    users = [Profile.of(history(seed)).local() for seed in range(count + 1)]
+
+    def begun(user: int) -> ConstrainedAnswer:
+        return ConstrainedAnswer(engine._grammars, constraint(users[user], tokens))
+
+    _timed("tokenizer", lambda: begun(0), 1)
+    fresh = iter(range(1, count + 1))
+    _timed("grammar, new", lambda: begun(next(fresh)), count)
+    _timed("grammar, known", lambda: begun(0), 20)
     torch.set_num_threads(1)
-    logits = torch.zeros(1, engine._batch.vocabulary)
-    masks = []
-    for row, constraint in zip(written, constraints, strict=True):
-        answer = ConstrainedAnswer(grammars, constraint)
-        for token in row.tokens:
+    logits, draw, masks = torch.zeros(1, engine._batch.vocabulary), random.Random(0), []
+    for seed in range(count):
+        answer = begun(seed)
+        for _ in range(tokens):
+            answer.forced()
+            if answer.is_over:
+                break
             start = time.perf_counter()
-            mask(logits, {0: answer})
+            allowed = mask(logits, {0: answer})
             masks.append(1000 * (time.perf_counter() - start))
-            answer.consume([token])
+            answer.consume([draw.choice(torch.nonzero(allowed[0] == 0)[:, 0].tolist())])
     click.echo(f"{'mask, one row':<20}{statistics.mean(masks):8.2f} ms (median {statistics.median(masks):.2f})")
 
-    for name, kind in (("forced skipped", ConstrainedAnswer), ("each chosen", Chosen)):
-        seconds = []
-        for _ in range(rounds):
-            rows, took = answers(kind)
-            seconds.append(took)
-        tokens, passes = sum(row.generated for row in rows), sum(row.forward_passes for row in rows)
-        shown = f"{tokens} tokens, {passes} forward passes ({passes / tokens:.2f} of them)"
-        cost = 1000 * statistics.median(seconds) / tokens
-        click.echo(f"{name:<20}{cost:8.2f} ms of a core for each token, {in_flight} answers at a time: {shown}")
-    engine.close()
+
+def _answers(
+    lm: dspy.LM, histories: Sequence[list[dict[str, str]]], constrain: Literal["on", "off"]
+) -> tuple[float, dict[str, int]]:
+    """The seconds that R2P's answers about some histories take together, and their usage."""
+    program = R2P(TASK.signature, retriever=All(), constrain=constrain)
+
+    def ask(items: list[dict[str, str]]) -> dict[str, int]:
+        with dspy.context(lm=lm), optimizing(), dspy.track_usage() as usage:
+            program(description=items[0]["text"][:100], profile=items)
+        calls = [call for entries in usage.usage_data.values() for call in entries]
+        names = ("completion_tokens", "forward_passes")
+        return {"calls": len(calls), **{name: sum(call[name] for call in calls) for name in names}}
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(len(histories)) as threads:
+        usages = list(threads.map(ask, histories))
+    return time.perf_counter() - start, {name: sum(usage[name] for usage in usages) for name in usages[0]}
 
 
 def _timed(name: str, call: Callable[[], object], times: int) -> None:

@@ -138,6 +138,28 @@ def test_evaluate_with_program_and_controls(compiled, tmp_path):
     assert list(report_of(out)["programs"]) == [*NAMES, "r2p:no_profile", "r2p:other_user", "r2p:random_items"]
 
 
+@pytest.mark.parametrize(
+    "flags, names",
+    [
+        (["--only", "cot"], ["cot"]),
+        (["--only", "r2p", "--only", "predict"], ["predict", "r2p"]),
+        (["--ablate", "--only", "r2p:constraints", "--only", "dspy.BestOfN"], ["r2p:constraints", "dspy.BestOfN"]),
+        (["--controls", "--only", "r2p:no_profile"], ["r2p:no_profile"]),
+    ],
+)
+def test_only_some_programs(tmp_path, flags, names):
+    result = run("evaluate", *flags, "--limit", 2, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    assert list(report_of(tmp_path / "run")["programs"]) == names
+
+
+def test_only_a_program_that_there_is(tmp_path):
+    result = run("evaluate", "--only", "r2p:nothing", "--output", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "no program 'r2p:nothing' is measured here; there are predict, cot, r2p" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_ablation_report_and_figure(tmp_path):
     result = run("evaluate", "--ablate", "--limit", 4, "--temperature", 1, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.stderr

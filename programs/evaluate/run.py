@@ -23,6 +23,7 @@ from programs.runs.reporter import Reporter
 from programs.runs.skips import with_earlier_skips
 from programs.tasks.program import R2PConfig
 from r2p_dspy.engines.connect import constrains
+from r2p_dspy.errors import ConfigError
 
 
 class Evaluation(NamedTuple):
@@ -134,4 +135,6 @@ def _programs(config: EvaluateConfig, setup: Setup, lm: dspy.LM) -> dict[str, ds
     if config.controls:
         seed, tokens = config.seed, config.program.retriever_tokens
         programs |= controls(setup.program, setup.task, setup.data.test, k=settings.k, seed=seed, tokens=tokens)
-    return programs
+    if unknown := [name for name in config.only if name not in programs]:
+        raise ConfigError(f"--only: no program {unknown[0]!r} is measured here; there are {', '.join(programs)}")
+    return {name: program for name, program in programs.items() if name in (config.only or programs)}

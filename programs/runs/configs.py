@@ -109,10 +109,12 @@ class EvaluateConfig(MeasuringConfig):
         controls: also measure R2P without this user's history.
         ablate: add R2P's parts in turn, and measure DSPy's own modules beside it.
         judge: a model that judges free text.
+        only: names of the programs to measure; () for all.
     """
 
     controls: bool = False
     ablate: bool = False
+    only: tuple[str, ...] = ()
     judge: ModelConfig | None = None
 
     @classmethod
@@ -128,7 +130,8 @@ class EvaluateConfig(MeasuringConfig):
 
     def options(self) -> dict[str, Any]:
         judge = _model_options(self.judge, "judge", "judge_api_base")
-        return {**super().options(), "controls": self.controls, "ablate": self.ablate, **judge}
+        only = {"only": [*self.only]} if self.only else {}
+        return {**super().options(), "controls": self.controls, "ablate": self.ablate, **only, **judge}
 
     def with_task(self, task: str, source: str | None) -> "EvaluateConfig":
         """The same evaluation of another task, whose data are at `source`."""

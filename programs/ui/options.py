@@ -134,6 +134,7 @@ _define("calls", _CALLS, metavar="DIR")
 _define("cache", "Do not keep completed calls.", "--no-cache", flag_value=False, default=True)
 _define("controls", "Also measure without a profile, with another user's, and with random items.", is_flag=True)
 _define("ablate", "Add R2P's parts one by one, beside DSPy's BestOfN, Refine and MultiChainComparison.", is_flag=True)
+_define("only", "Measure this program alone, by its name in the table. Repeatable.", metavar="NAME", multiple=True)
 _define("judge", "Let this model judge free text beside the metrics.", metavar="MODEL")
 _define("judge_api_base", "Set the address of a served judge.", metavar="URL")
 _define("output", "Set the run's directory; default: a new one in runs/.", metavar="DIR")
@@ -150,7 +151,7 @@ RUN = ("num_threads", "temperature", "max_failures", "output", "resume", "mlflow
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 CALLS = ("calls", "cache")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", *CALLS)
-MEASURES = ("program", "ablate", "controls", "judge", "judge_api_base", *CALLS)
+MEASURES = ("program", "ablate", "controls", "only", "judge", "judge_api_base", *CALLS)
 
 
 def options(*names: str) -> Decorator:

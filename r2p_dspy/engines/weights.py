@@ -24,6 +24,7 @@ _FILES = (
     "special_tokens_map.json added_tokens.json vocab.* merges.txt"
 ).split()
 _WINDOW, _WINDOWS = 1 << 20, 64
+_LARGE = 50_000_000  # parameters
 
 
 def locate(source: str, label: str | None = None) -> str:
@@ -99,22 +100,44 @@ def _sampled(directory: Path) -> Iterator[bytes]:
 
 
 def load(source: str, *, device: str | None, dtype: str | None) -> tuple[PreTrainedModel, Any, Path]:
-    """Load a causal language model, in evaluation mode, and its tokenizer; return both and their directory."""
+    """Load a causal language model, in evaluation mode, and its tokenizer; return both and their directory.
+
+    Without a dtype, a model runs on a GPU in that of its checkpoint. On a CPU it runs in float32, or in bfloat16 where
+    the processor multiplies that faster and the model is not small.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import cached_file
 
     name = made(source)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")  # narrower types are slow on a CPU
+    chosen = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")
 
     def read(here: bool) -> tuple[PreTrainedModel, Any, Path]:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)  # nosec B615  # the user names it
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=here)  # nosec B615
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=chosen, local_files_only=here)  # nosec B615
+        if dtype is None and chosen == "float32" and is_large(model) and _multiplies_bfloat16():
+            model = model.bfloat16()
         directory = Path(name) if Path(name).is_dir() else Path(cached_file(name, "config.json")).parent
         return model.to(device).eval(), tokenizer, directory
 
     return from_disk_or_hub(name, f"model {option_value(source)!r}", read)
+
+
+def is_large(model: PreTrainedModel) -> bool:
+    """Whether a step of a model computes for longer than it waits for memory, threads and Python."""
+    parameters: int = model.num_parameters()
+    return parameters >= _LARGE
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for products of bfloat16; others only convert, which is slower than float32."""
+    import torch
+
+    capabilities: dict[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older versions of torch do not say
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def from_disk_or_hub(name: str, label: str, read: Callable[[bool], Read]) -> Read:

@@ -40,6 +40,9 @@ CUT_OFF = "the answer was cut off at the token limit; what was read of it may la
 _CHAT_ONLY = "the model knows the chat adapter's format alone, so {} was not used"
 _FREE = "the model cannot be constrained, so the form of its answer was checked, not enforced"
 _PARTLY = "the grammar of the answer leaves the form of {} to its type's own check"
+_SHORTENED = (
+    "the grammar lets an answer quote only the beginning of item {}, or nothing of it; lower k or shorten the items"
+)
 _HIDDEN = "the model hides its thoughts, so it was asked for the stages in the text of its answer"
 
 
@@ -144,7 +147,8 @@ class Reason(ProfilePredict):
             adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
         shown, truncated = self.prepared(inputs, adapter)
         seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
-        constraint = self._constraint(seen, adapter, lm)
+        tokens = {**lm.kwargs, **self.config, **inputs.get("config", {})}.get("max_tokens")
+        constraint = self._constraint(seen, adapter, lm, tokens)
         monitors: list[Monitor] = []
         replies: list[Reply] = []
         notices: list[str] = []
@@ -193,7 +197,7 @@ class Reason(ProfilePredict):
             prediction[name] = value
         return R2PPrediction(prediction, details=answer)
 
-    def _constraint(self, inputs: Inputs, adapter: Adapter, lm: dspy.LM) -> AnswerGrammar | None:
+    def _constraint(self, inputs: Inputs, adapter: Adapter, lm: dspy.LM, tokens: int | None) -> AnswerGrammar | None:
         """The form of a call's answers; None where they are to be free, or cannot be constrained."""
         constrain = enforced().constrain
         # A model that was trained on the template keeps it; what it then writes is its own choice of words.
@@ -209,6 +213,7 @@ class Reason(ProfilePredict):
             stages=self.stages,
             answers=self.answers,
             thinks=self.thought is not None,
+            tokens=tokens,
         )
         only_schema = form == "schema" and constraint is not None and constraint.schema() is None
         return None if only_schema else constraint
@@ -229,5 +234,8 @@ class Reason(ProfilePredict):
 
 
 def _left_free(constraint: AnswerGrammar | None) -> list[str]:
-    names = constraint.unconstrained if constraint is not None else ()
-    return [_PARTLY.format(", ".join(names))] if names else []
+    """What the grammar of an answer does not hold, in words."""
+    if constraint is None:
+        return []
+    left = {_PARTLY: constraint.unconstrained, _SHORTENED: constraint.shortened}
+    return [words.format(", ".join(names)) for words, names in left.items() if names]

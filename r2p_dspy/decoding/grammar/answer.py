@@ -12,6 +12,7 @@ from r2p_dspy.decoding.constraining import Grammar
 from r2p_dspy.decoding.grammar.citing import LabelRule, Shown, citable, evidence, preferences
 from r2p_dspy.decoding.grammar.frames import CLOSE, OPEN, Frame
 from r2p_dspy.decoding.grammar.lark import Rules, either, literal
+from r2p_dspy.decoding.grammar.limits import LIMITS, Limits
 from r2p_dspy.decoding.grammar.notation import Notation
 from r2p_dspy.decoding.grammar.schema import answer_schema
 from r2p_dspy.decoding.grammar.types import Types
@@ -20,28 +21,6 @@ from r2p_dspy.template import Evidence, Preference
 _ANYTHING = "%llguidance {}\nstart: /(?s:.*)/"
 # Where an evidence names its item, in JSON and in XML; a quote holds these with escapes only.
 _CITED = re.compile(r'"item":\s*("(?:[^"\\]|\\.)*"|\d+)|<item>([^<]*)</item>')
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much an answer may have of each part; a model that repeats itself comes to its end.
-
-    Args:
-        words: the fewest and the most words of a quote, separated by white space.
-        citations: the most items that are cited as evidence, each once.
-        preferences: the most preferences.
-        stage_tokens: the most tokens of a text in a stage, about: four characters count as one.
-        answer_tokens: the same for a text in an output.
-    """
-
-    words: tuple[int, int] = (1, 20)
-    citations: int = 8
-    preferences: int = 8
-    stage_tokens: int = 300
-    answer_tokens: int = 1000
-
-
-LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -182,8 +161,7 @@ class AnswerGrammar:
                 return evidence(rules, slot.notation, items, limits.words, min(limits.citations, len(items)), level)
             if cited is not None:
                 items = [item for item in self.items if item.id in cited]
-            size = slot.characters
-            return preferences(rules, slot.notation, items, self.label_rule, size, limits.preferences, level)
+            return preferences(rules, slot.notation, items, self.label_rule, slot.characters, limits.preferences, level)
         if slot.labels:
             return either(*map(slot.notation.bare, slot.labels))
         return Types(rules, slot.notation, slot.characters).value(slot.annotation, slot.metadata, level)

@@ -9,10 +9,11 @@ import dspy
 from dspy.adapters import Adapter
 
 from r2p_dspy.decoding.grammar import frames
-from r2p_dspy.decoding.grammar.answer import LIMITS, AnswerGrammar, Limits, Slot
+from r2p_dspy.decoding.grammar.answer import AnswerGrammar, Slot
 from r2p_dspy.decoding.grammar.citing import LabelRule, Shown
 from r2p_dspy.decoding.grammar.frames import Frame
 from r2p_dspy.decoding.grammar.lark import Rules
+from r2p_dspy.decoding.grammar.limits import LIMITS, Limits
 from r2p_dspy.decoding.grammar.notation import Json, Notation, Xml
 from r2p_dspy.decoding.grammar.quotes import beginnings
 from r2p_dspy.decoding.grammar.types import Types, is_nested
@@ -38,6 +39,7 @@ def constraint_for(
     thinks: bool = False,
     opened: bool | None = None,
     label_rule: LabelRule = "cited",
+    tokens: int | None = None,
     limits: Limits = LIMITS,
 ) -> AnswerGrammar | None:
     """The constraint on the answers of a call.
@@ -52,6 +54,7 @@ def constraint_for(
         thinks: whether the stages stand in the model's thought.
         opened: whether the prompt opens that thought; None where this is not known.
         label_rule: which labels a preference may have: "cited", the one that all its items bear, or "items", any.
+        tokens: that a call may write; the limits are lowered so that an answer comes to its end within them.
         limits: how much an answer may have of each part.
 
     Returns:
@@ -69,6 +72,10 @@ def constraint_for(
         return None
     labels = labels_of(outputs[answers[0]].annotation) if len(answers) == 1 else ()
     names = [name for name in outputs if not thinks or name in answers]
+    if tokens is not None:
+        kinds = [leaf.type for leaf in template.leaves()] if template is not None else []
+        texts = [name for name in answers if outputs[name].annotation is str]
+        limits = limits.within(tokens, kinds, answers=len(texts))
     frame = _frame(notation, names, [outputs[name].annotation for name in names])
     slots: list[Slot] = []
     if thinks and template is not None:
@@ -103,7 +110,7 @@ def _frame(notation: Notation, names: Sequence[str], kinds: Sequence[Any]) -> Fr
 
 
 def _stage(name: str, stage: str, kind: Any, notation: Notation, limits: Limits, labels: tuple[str, ...]) -> Slot:
-    size = limits.stage_tokens * _CHARACTERS_PER_TOKEN
+    size = (limits.stage_tokens if kind is str else limits.statement_tokens) * _CHARACTERS_PER_TOKEN
     return Slot(name, kind, (), notation, size, labels if stage == "draft" and kind is str else ())
 
 

@@ -21,12 +21,11 @@ from r2p_dspy.engines.local.masks import mask
 from r2p_dspy.engines.local.prefill import Prefill
 from r2p_dspy.engines.local.rows import Row, Stopped, choose
 from r2p_dspy.engines.local.slots import SlotCache, pass_for
+from r2p_dspy.engines.weights import is_large
 from r2p_dspy.errors import ConfigError
 
 # Not transformers' own batching: `generate()` draws all rows from one generator and cannot drop or add a row, and
 # `generate_batch` took 21 s for 192 tokens from a cold start on one core.
-
-_SMALL_MODEL = 50_000_000  # parameters; below, a second core waits more than it computes
 
 
 @dataclass
@@ -66,7 +65,7 @@ class Batcher:
         tokens = cache_bytes // _token_bytes(config, model.dtype)
         self.max_tokens = tokens - tokens // 4
         self.threads = threads
-        if threads is None and model.device.type == "cpu" and model.num_parameters() < _SMALL_MODEL:
+        if threads is None and model.device.type == "cpu" and not is_large(model):  # a second core would wait
             self.threads = 1
         embeddings: Any = model.get_input_embeddings()  # typed as any module
         self.vocabulary: int = embeddings.num_embeddings

@@ -27,7 +27,7 @@ from r2p_dspy.engines.local import batching
 from r2p_dspy.engines.local.async_engine import AsyncTransformersEngine
 from r2p_dspy.engines.local.batching import Batcher
 from r2p_dspy.engines.local.engine import TransformersEngine
-from r2p_dspy.engines.local.masks import ConstrainedAnswer, Grammars
+from r2p_dspy.engines.local.masks import ConstrainedAnswer, Grammars, mask
 from r2p_dspy.engines.local.rows import Row
 from r2p_dspy.engines.local.slots import pass_for
 from r2p_dspy.errors import ConfigError
@@ -234,6 +234,21 @@ class TestForcedTokens:
         assert skipping.tokens == choosing.tokens
         assert skipping.generated == choosing.generated == choosing.forward_passes
         assert skipping.forward_passes < choosing.forward_passes
+
+    @pytest.mark.parametrize("flag", ["true", "false"])
+    def test_text_that_a_longer_token_goes_on_from_is_not_forced(self, flag):
+        """The pocket model knows the whole line as one token, and its text in pieces not at all."""
+        engine = TransformersEngine.shared("pocket", reasoning=True)
+        line = r'''"{\"approved\": " ("true" | "false") ", \"reason\": \"" /[a-z]{3,9}/ "\"}"'''
+        answer = ConstrainedAnswer(engine._grammars, parts(line))
+        assert answer.forced() == []
+        whole = engine._grammars.vocabulary.texts.index(f'{{"approved": {flag}, "reason": "'.encode())
+        first = engine._grammars.vocabulary.texts.index(b"{")
+        allowed = mask(torch.zeros(1, engine._batch.vocabulary), {0: answer})[0] == 0
+        assert allowed[whole] and allowed[first]
+        assert allowed.sum() < 10
+        answer.consume([whole])
+        assert (answer.forced(), answer.longer) == ([], [])
 
     def test_answer_that_is_forced_needs_no_pass(self, batch, grammars):
         row = batch.submit(constrained(grammars, parts('"all of this is forced"'))).wait()

@@ -11,7 +11,7 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 from pydantic import BaseModel
 
 from r2p_dspy.checks import BUILT_IN, judge
-from r2p_dspy.decoding.grammar.answer import Limits
+from r2p_dspy.decoding.grammar.limits import Limits
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.template import BRIEF
