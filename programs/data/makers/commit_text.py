@@ -15,10 +15,10 @@ _NAMES = (
 _REFERRING = (
     r"fix(?:es|ed)?|close[sd]?|resolve[sd]?|refs?|references|related(?:-to)?|links?|see(?:[- ]also)?|bugs?|bug-[a-z]+|"
     r"issues?|jira|ticket|pr|pull[- ]request|mr|merge[- ]request|review(?:ed|er|ers)?|approved|tested|upstream|"
-    r"depends(?:-on)?|implements|blueprint|milestone|backport|origin|forwarded|code-review|verified|tracking"
+    r"pr-url|depends(?:-on)?|implements|blueprint|milestone|backport|origin|forwarded|code-review|verified|tracking"
 )
 _TRAILER = re.compile(
-    rf"(?:{_NAMES})\s?:\s*\S.*|(?:{_REFERRING})\s?:\s*\S+(?:\s+\S+){{0,2}}|fixes: [0-9a-f]{{7,40}}\b.*", re.IGNORECASE
+    rf"(?:{_NAMES})\s?:\s*\S.*|(?:{_REFERRING})\s?:(?:\s*\S+){{0,3}}|fixes: [0-9a-f]{{7,40}}\b.*", re.IGNORECASE
 )
 _HYPHENED = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)+: \S.*")  # any other trailer, in the last paragraph alone
 _ADDED = re.compile(
@@ -34,6 +34,12 @@ _REFERENCES_ALONE = re.compile(
 _SUBJECT_REFERENCE = re.compile(
     r"\s*[(\[](?:(?:gh|pr|issue|closes|fixes|fix|see|bpo|pull|request)[\s:-]*)*#?(?:[\w./-]*#)?\d+(?:,\s*#\d+)*[)\]]|"
     r"(?<![\w/])[\w./-]*#\d+:?|^(?:gh|bpo|issue|bug)[ -]#?\d+\b[:,]?|^\[?[A-Z][A-Z0-9]{1,9}-\d{3,}\b\]?:?",
+    re.IGNORECASE,
+)
+_DIRECTIVE = re.compile(r"\[(?:skip|no|ci|only)[ -][\w -]{1,30}\]|\*\*\*NO_CI\*\*\*", re.IGNORECASE)  # to a CI
+_RELEASE = re.compile(
+    r"(?:[\d.]+, )?(?:(?:(?:chore|rel|build)\W+)?(?:release|version|bump|prepare|tag|rel|to|for)\W+)*v?\d+\.\d+\S*"
+    r"(?:\s\(\w+\)|\srelease)?",
     re.IGNORECASE,
 )
 _REVERT = re.compile(r"(?:revert|reapply|reland|roll ?back|back ?out)\b", re.IGNORECASE)
@@ -66,7 +72,7 @@ def is_robot(name: str, address: str) -> bool:
 
 
 def kind_left_out(subject: str, body: str) -> str | None:
-    """What a commit is that nobody worded, by its message: a merge, a revert, a fixup; None for any other.
+    """What a commit is that nobody worded, by its message: a merge, a revert, a fixup, a release; None for any other.
 
     Examples:
         >>> kind_left_out('Revert "parser: keep tabs"', "This reverts commit 0a1b2c."), kind_left_out("Add tabs", "")
@@ -78,6 +84,8 @@ def kind_left_out(subject: str, body: str) -> str | None:
         return "merges"
     if _FIXUP.match(subject):
         return "fixups"
+    if _RELEASE.fullmatch(subject[:100]):
+        return "releases"
     return None
 
 
@@ -104,7 +112,7 @@ def clean_subject(subject: str) -> str:
         ('BUG: fix, keep tabs', 'Keep tabs')
     """
     short = " ".join(subject[:500].split())
-    without = plain(_SUBJECT_REFERENCE.sub("", short))
+    without = plain(_SUBJECT_REFERENCE.sub("", _DIRECTIVE.sub("", short)))
     return re.sub(r"\s+([,.:;])", r"\1", without).strip(" ,;")
 
 
@@ -115,7 +123,7 @@ def clean_body(body: str) -> str:
     if all(_HYPHENED.match(line) or _is_added(line) for line in last):
         paragraphs.pop()
     lines = (line for paragraph in paragraphs for line in _worded(paragraph))
-    return plain("\n".join(lines))
+    return plain(_DIRECTIVE.sub("", "\n".join(lines)))
 
 
 def _worded(paragraph: str) -> list[str]:

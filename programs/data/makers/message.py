@@ -56,14 +56,17 @@ def flaw(message: Message) -> str | None:
     return None
 
 
+_LINK_IN_PARENTHESES = re.compile(rf" ?\((?:see|cf\.?|from|via|at)?:?\s*(?:{_LINK.pattern.replace('<>', '<>()')})\s*\)")
+
+
 def plain(text: str) -> str:
     """A text on one line, without links, e-mail addresses and lines that hold nothing else.
 
     Examples:
         >>> plain("It rained in\\nParis (see https://rain.example/x).\\n<ada@rain.example>")
-        'It rained in Paris (see ).'
+        'It rained in Paris.'
     """
-    lines = (_ADDRESS.sub("", _LINK.sub("", line)) for line in text.splitlines())
+    lines = (_ADDRESS.sub("", _LINK.sub("", line)) for line in _LINK_IN_PARENTHESES.sub("", text).splitlines())
     return " ".join(" ".join(line.split()) for line in lines if _WORD.search(line))
 
 

@@ -25,6 +25,9 @@ TRAILERS = [
     "PiperOrigin-RevId: 123456",
     "Differential Revision: https://reviews.example/D12",
     "https://rain.example/issue/12",
+    "PR-URL: https://rain.example/pull/7",
+    "Ref:\nhttps://rain.example/issue/12",
+    "[skip ci] [ci skip]",
     "Some-Unknown-Trailer: yes",
     "Cc: Bob\n  and Eve",
 ]
@@ -101,6 +104,12 @@ def test_programs_are_told_from_people(name, address, robot):
         ("fixup! keep tabs", "fixups"),
         ("Merge two parsers that did the same", None),
         ("Reverse the order of tabs", None),
+        ("Release 1.2.3", "releases"),
+        ("chore(release): v1.2.0-rc1", "releases"),
+        ("2014.01.23, Version 0.11.18 (Unstable)", "releases"),
+        ("Bump version to 2.0", "releases"),
+        ("Release notes for 1.2", None),
+        ("2.0 of the parser keeps tabs", None),
     ],
 )
 def test_commits_that_nobody_worded(subject, kind):
