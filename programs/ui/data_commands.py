@@ -19,6 +19,7 @@ from programs.data.makers.making import MakerConfig, counted
 from programs.data.makers.sources import folder_of, from_git, from_mbox
 from programs.data.makers.splitting import SplitConfig
 from programs.tasks import TASKS
+from programs.tasks.commits import TASK as COMMITS
 from programs.tasks.task import Task
 from programs.text import one_line
 from programs.ui.errors import FAILED_ROWS
@@ -145,7 +146,7 @@ def _make(make: Any, sources: tuple[str, ...], output: str, what: str, task: str
     click.echo(f"{output}: {questions}, of {summary.authors:,} people, from {left_out[what]:,} {what}")
     click.echo(f"left out: {counted(left_out)}")
     if broken := left_out["broken encodings"]:
-        click.echo(f"broken encodings: {broken:,} {what}, whose unreadable characters are replaced")
+        click.echo(f"broken encodings: {broken:,} of the {what}; what cannot be read is replaced")
     if config.salt is None:
         click.echo("people are hashed with a random salt that is not kept; --salt gives the same hashes again")
     click.echo(f"next: python cli.py evaluate --task {task} --data {output}")
@@ -159,7 +160,8 @@ def _make(make: Any, sources: tuple[str, ...], output: str, what: str, task: str
 def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
     """List the flaws of files by row id. The exit code is 3 if there are any, else 0.
 
-    PATH is a folder with LaMP's files, a file of JSONL rows, or a folder with train.jsonl, dev.jsonl and test.jsonl.
+    PATH is a folder with LaMP's files, a file of JSONL rows, a folder with train.jsonl, dev.jsonl and test.jsonl, or
+    git:REPOSITORY.
     """
     terminal = Terminal(stderr=True)
     counts: Counter[tuple[bool, str]] = Counter()
@@ -174,7 +176,7 @@ def check(directory: str, task: str | None, every: bool, strict: bool) -> None:
                 status.update(f"{split}: {rows:,} rows read")
 
         known = None if task is None else task_for(task, directory)
-        checked = FolderCheck(Path(directory), known, tell)
+        checked = FolderCheck(folder_of(known or COMMITS, directory), known, tell)
         for flaw in checked:
             counts[flaw.note, flaw.kind] += 1
             lines[flaw.file, flaw.note, flaw.kind] += 1

@@ -4,7 +4,7 @@ The repository may be a stranger's: nothing in its settings may run a program, a
 """
 
 import os
-import subprocess
+import subprocess  # nosec B404  # runs git
 import tempfile
 from collections import Counter
 from collections.abc import Iterator

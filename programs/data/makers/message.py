@@ -12,6 +12,7 @@ _MOST_SUBJECT = 150  # characters
 _WORD = re.compile(r"\w+")
 _ADDRESS = re.compile(r"<?(?:mailto:)?(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+>?")
 _LINK = re.compile(r"<?\b(?:https?|ftp|git|ssh)://[^\s<>]+>?|<?\bwww\.[^\s<>]+>?")
+_LINK_IN_PARENTHESES = re.compile(rf" ?\((?:see|cf\.?|from|via|at)?:?\s*(?:{_LINK.pattern.replace('<>', '<>()')})\s*\)")
 
 
 class Message(NamedTuple):
@@ -54,9 +55,6 @@ def flaw(message: Message) -> str | None:
     if _too_short(message.subject, "subject") or len(message.subject) > _MOST_SUBJECT:
         return "unusable subjects"
     return None
-
-
-_LINK_IN_PARENTHESES = re.compile(rf" ?\((?:see|cf\.?|from|via|at)?:?\s*(?:{_LINK.pattern.replace('<>', '<>()')})\s*\)")
 
 
 def plain(text: str) -> str:

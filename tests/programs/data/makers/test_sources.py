@@ -176,6 +176,8 @@ def test_commands_say_what_was_made_and_what_was_left_out(repository, tmp_path):
     assert again.exit_code == 2 and again.stderr.count("\n") == 1
     shown = run("data", "show", "commits", "--data", f"git:{repository}")
     assert shown.exit_code == 0 and "history: 8 items, oldest first" in shown.stdout
+    checked = run("data", "check", f"git:{repository}")
+    assert checked.exit_code == 0 and "flaws: none" in checked.stdout
 
 
 def test_mails_become_the_e_mail_task(tmp_path):
@@ -192,7 +194,7 @@ def test_mails_become_the_e_mail_task(tmp_path):
     result = run("data", "from-mbox", tmp_path / "box", "--output", tmp_path / "data", "--salt", "x")
     assert result.exit_code == 0, result.stderr
     assert "2 to report, of 2 people, from 13 e-mails" in result.stdout
-    assert "broken encodings: 1 e-mails, whose unreadable characters are replaced" in result.stdout
+    assert "broken encodings: 1 of the e-mails; what cannot be read is replaced" in result.stdout
     [first, second] = read_examples(TASKS["lamp6"], DataConfig(str(tmp_path / "data"))).test
     assert {first.subject, second.subject} == {worded(5, who)[0] for who in PEOPLE[:2]}
     assert [item.date for item in first.profile] == [f"2020-05-0{day}" for day in range(1, 6)]
