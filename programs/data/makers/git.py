@@ -37,6 +37,8 @@ _SAFE = (
     "color.ui=false",
     "i18n.logOutputEncoding=UTF-8",
 )
+# Else git keeps the whole pack of a large repository mapped.
+_SMALL = ("core.packedGitLimit=32m", "core.packedGitWindowSize=1m", "core.deltaBaseCacheLimit=16m")
 _OPTIONS = ("--no-pager", "--no-replace-objects", "--no-optional-locks", "--literal-pathspecs")
 _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",  # of a partial clone, git would fetch what is missing
@@ -151,7 +153,7 @@ def _asked(folder: Path, *arguments: str) -> str:
 
 
 def _command(folder: Path, *arguments: str) -> list[str]:
-    settings = [part for setting in _SAFE for part in ("-c", setting)]
+    settings = [part for setting in (*_SAFE, *_SMALL) for part in ("-c", setting)]
     return ["git", *_OPTIONS, *settings, "-C", str(folder), *arguments]
 
 
