@@ -33,7 +33,8 @@ _REFERENCES_ALONE = re.compile(
 )
 _SUBJECT_REFERENCE = re.compile(
     r"\s*[(\[](?:(?:gh|pr|issue|closes|fixes|fix|see|bpo|pull|request)[\s:-]*)*#?(?:[\w./-]*#)?\d+(?:,\s*#\d+)*[)\]]|"
-    r"(?<![\w/])[\w./-]*#\d+:?|^(?:gh|bpo|issue|bug)[ -]#?\d+\b[:,]?|^\[?[A-Z][A-Z0-9]{1,9}-\d{3,}\b\]?:?",
+    r"(?<![\w/])[\w./-]*#\d+:?|^(?:gh|bpo|issue|bug)[ -]#?\d+\b[:,]?|"
+    r"^\[?(?!(?:utf|iso|rfc|cve|sha|md|aes|pep|nep|ieee|ghsa)-)[a-z][a-z0-9]{1,9}-\d{3,}\b(?!-)\]?:?",
     re.IGNORECASE,
 )
 _DIRECTIVE = re.compile(r"\[(?:skip|no|ci|only)[ -][\w -]{1,30}\]|\*\*\*NO_CI\*\*\*", re.IGNORECASE)  # to a CI

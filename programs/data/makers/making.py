@@ -18,6 +18,7 @@ from r2p_dspy.files import atomic_path
 
 TASK = "LaMP_6"  # what the outputs files name
 ROWS = "predict.jsonl"  # the questions of dev once more, as `predict` takes them
+_READ = ("commits", "e-mails", "broken encodings")  # counts of what was read, not of what was left out
 _PARTS: tuple[Part, ...] = ("train", "dev")
 
 
@@ -162,11 +163,8 @@ def _too_few(summary: Summary, authors_left_out: int, split: SplitConfig) -> str
 
 def counted(left_out: Counter[str]) -> str:
     """Counts in words, the largest first, without those that are no messages."""
-    counts = [(kind, number) for kind, number in left_out.most_common() if number and kind not in NO_REASONS]
+    counts = [(kind, number) for kind, number in left_out.most_common() if number and kind not in _READ]
     return ", ".join(f"{kind} {number:,}" for kind, number in counts) or "none"
-
-
-NO_REASONS = ("commits", "e-mails", "broken encodings")  # counts of what was read, not of what was left out
 
 
 class _JSONList:

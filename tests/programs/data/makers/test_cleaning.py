@@ -68,6 +68,8 @@ def test_sentences_stay(body):
         ("fix(core): read UTF-8 names (2)", "fix(core): read UTF-8 names"),
         ("Python 3.12: keep tabs", "Python 3.12: keep tabs"),
         ("BUG: 1-D arrays keep their shape", "BUG: 1-D arrays keep their shape"),
+        ("CVE-2023-1234: keep tabs", "CVE-2023-1234: keep tabs"),
+        ("SHA-256: read it faster", "SHA-256: read it faster"),
         ("  keep   tabs ", "keep tabs"),
     ],
 )
