@@ -253,13 +253,21 @@ def test_every_carrier_constrained(server, carrier, steered, how):
     assert served.constrains == "grammar"
 
 
-@pytest.mark.parametrize("carrier", ["fields", "thinking"])
-def test_grammar_of_template_and_items(server, carrier):
+@pytest.mark.parametrize(
+    "carrier, adapter",
+    [
+        ("fields", dspy.ChatAdapter),
+        ("thinking", dspy.ChatAdapter),
+        ("fields", dspy.JSONAdapter),
+        ("fields", dspy.XMLAdapter),
+    ],
+)
+def test_grammar_of_template_and_items(server, carrier, adapter):
     served = lm(server, carrier=carrier, temperature=1.0)
+    constrained = known(carrier=carrier, constrain="on", max_backtracks=0, max_interventions=0)
     for user in USERS[:2]:
-        answer = run(
-            known(carrier=carrier, constrain="on", max_backtracks=0, max_interventions=0), served, "sync", user
-        )
+        with dspy.context(adapter=adapter()):
+            answer = run(constrained, served, "sync", user)
         assert (answer.correction_mode, answer.warnings) == ("constrained", [])
         assert not {"parsed", "stages", "cited", "quoted"} & {verdict.check for verdict in answer.violations}
 
