@@ -116,7 +116,13 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 
 
 @cli.command()
-@click.option("--input", "source", metavar="FILE", required=True, help="Read JSONL rows with id, question and profile.")
+@click.option(
+    "--input",
+    "source",
+    metavar="FILE",
+    required=True,
+    help="Read JSONL rows with id, question and profile, or git:REPOSITORY.",
+)
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
 @options("program", "task", "model", *SERVED, *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
 @options(*CALLS, "resume")
@@ -166,7 +172,7 @@ def _data_commands() -> click.Group:
 
 @cli.group(cls=DataGroup)
 def data() -> None:
-    """Download LaMP's files, check files, show an example."""
+    """Download LaMP's files, make data from git or mail, check files, show an example."""
 
 
 @cli.command()

@@ -12,11 +12,11 @@ from dspy.lm15 import Message, Request, Response, TextPart, Usage
 from finetune.config import FinetuneConfig
 from finetune.student import Student
 from programs.data.dataset import Data
+from programs.data.fitting import task_for
 from programs.data.reading import read_examples
 from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig, build
 from programs.tasks.task import Task
-from programs.tasks.task_file import task_of
 from r2p_dspy import R2P, Outcome, load_program
 from r2p_dspy.engines.chat import CLOSE, OPEN, conversation
 from r2p_dspy.modules.failures import UnreadableAnswer
@@ -40,7 +40,7 @@ class TaskSetup:
     @classmethod
     def of(cls, name: str, config: FinetuneConfig, carrier: Carrier, student: Student, reporter: Reporter) -> TaskSetup:
         """Set up a task, given by its name or file."""
-        task = task_of(name)
+        task = task_for(name, config.data.source, reporter.say)
         teacher = build(task, config.r2p, seed=config.data.seed, tokens=config.retriever_tokens)
         if config.program is not None:
             load_program(teacher, config.program, task=task.name)

@@ -31,14 +31,17 @@ def folder(path, bad=0):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["get"], ["check"], ["show"]])
+@pytest.mark.parametrize("command", [[], ["get"], ["from-git"], ["from-mbox"], ["check"], ["show"]])
 def test_every_option_has_help(command):
     result = run("data", *command, "--help")
     assert result.exit_code == 0 and "Usage" in result.stdout
     group = cli.cli.commands["data"]
     for option in group.get_command(None, command[0]).params if command else ():
         assert option.param_type_name == "argument" or option.help, option.name
-    assert set(group.list_commands(None)) == {"get", "check", "show"} and "Commands" in run("data").output
+    assert (
+        set(group.list_commands(None)) == {"get", "from-git", "from-mbox", "check", "show"}
+        and "Commands" in run("data").output
+    )
 
 
 def test_clean_folder_passes(tmp_path):

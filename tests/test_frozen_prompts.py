@@ -59,6 +59,8 @@ def asked(program, **inputs):
 
 def prompts():
     for name, task in TASKS.items():
+        if not task.lamp:  # the pocket model was trained on tasks of LaMP's alone
+            continue
         for form, template in TEMPLATES.items():
             for carrier in ("fields", "thinking"):
                 program = R2P(task.signature, checks=task.checks, template=template, carrier=carrier, max_backtracks=1)

@@ -14,7 +14,7 @@ def folders(task: Task, *roots: Path) -> list[Path]:
     """The directories with the dev set of a LaMP task, sorted; the roots and two levels below them are searched."""
     outputs = {path for root in roots for depth in _DEPTHS for path in root.glob(f"{depth}dev_outputs.json")}
     complete = [path for path in sorted(outputs) if path.with_name("dev_questions.json").exists()]
-    return [path.parent for path in complete if task.lamp and _lamp_name(path) == task.lamp]
+    return [path.parent for path in complete if task.shape and _lamp_name(path) == task.shape]
 
 
 def _lamp_name(path: Path) -> str | None:

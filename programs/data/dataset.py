@@ -122,12 +122,16 @@ def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> D
     """
     if task.name not in MAKERS:
         raise DataError(
-            f"the persona world has no data for task {task.name!r} (it has {', '.join(MAKERS)}); give --data DIR"
+            f"the persona world has no data for task {task.name!r} (it has {', '.join(MAKERS)}); give {_data_for(task)}"
         )
     maker = MAKERS[task.name]
     counts = {"train": train, "dev": _DEV, "test": 200 if limit is None else limit}
     parts = {role: [example(task, case) for case in draw(maker, role, n, seed)] for role, n in counts.items()}
     return Data(parts["train"], parts["dev"], parts["test"], PERSONA_WORLD, "test")
+
+
+def _data_for(task: Task) -> str:
+    return "--data git:REPOSITORY or --data DIR" if task.name == "commits" else "--data DIR"
 
 
 def lamp(task: Task, directory: Path, config: DataConfig) -> Data:

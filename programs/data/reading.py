@@ -1,11 +1,12 @@
 """The examples of a command, from the persona world or from files."""
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
 from programs.data import dataset as data
 from programs.data.dataset import Data, DataConfig
 from programs.data.jsonl import is_jsonl, jsonl
+from programs.data.makers.sources import GIT, folder_of
 from programs.tasks.task import Task
 from programs.text import one_line, truncate
 from r2p_dspy.errors import DataError
@@ -31,8 +32,10 @@ def read_examples(
     if config.source is None:
         personas = data.personas(task, seed=config.seed, limit=config.limit, train=config.train)
         return personas.without(personas.ids.intersection(config.skip))  # as of files, what is not there is no error
-    path = Path(config.source)
-    examples = (jsonl if is_jsonl(path) or not task.lamp else data.lamp)(task, path, config)
+    path = folder_of(task, config.source, tell)
+    examples = (jsonl if is_jsonl(path) or not task.shape else data.lamp)(task, path, config)
+    if config.source.startswith(GIT):
+        examples = replace(examples, source=config.source)  # and not the folder of the cache
     for name, ids in examples.skipped.items():
         few = one_line(", ".join(truncate(name, 60) for name in ids[:5]) + (", …" if len(ids) > 5 else ""))
         tell(f"{name}: {len(ids)} flawed rows are left out ({few}); config.json names them all")

@@ -6,6 +6,7 @@ from typing import Any
 import dspy
 
 from programs.data.dataset import Data, DataConfig
+from programs.data.fitting import task_for
 from programs.data.reading import read_examples
 from programs.evaluate.baselines import WithRetrieval, baselines
 from programs.runs.configs import digest
@@ -14,7 +15,6 @@ from programs.runs.reporter import Reporter
 from programs.tasks.answer_length import tokens_needed
 from programs.tasks.program import ProgramBuilder, ProgramConfig
 from programs.tasks.task import Task
-from programs.tasks.task_file import task_of
 from r2p_dspy import R2P
 
 
@@ -33,7 +33,7 @@ class Setup:
         cls, program: ProgramConfig, data: DataConfig, reporter: Reporter, *, least: int = 1, read: Data | None = None
     ) -> "Setup":
         """Build the program and read the examples, unless they are read already; at least `least` for training."""
-        task = task_of(program.task)
+        task = task_for(program.task, data.source, reporter.say)
         builder = ProgramBuilder(task, program)
         loaded = builder.load()
         return cls(task, program, builder, loaded, read or read_examples(task, data, reporter.say, least))

@@ -76,9 +76,10 @@ def _read(path: Path) -> tuple[Task, dict[Any, Any]]:
     shape = 'LaMP\'s is {"task": "LaMP_2", "golds": [{"id": …, "output": …}]}'
     if not isinstance(data, dict) or not isinstance(data.get("golds"), list) or not data["golds"]:
         _refuse(path, f"it has no golds; {shape}")
-    task = next((task for task in TASKS.values() if task.lamp == data.get("task")), None)
+    known = {task.lamp: task for task in TASKS.values() if task.lamp}
+    task = next((task for name, task in known.items() if name == data.get("task")), None)
     if task is None:
-        _refuse(path, f"its task is {data.get('task')!r}; LaMP's are {', '.join(t.lamp for t in TASKS.values())}")
+        _refuse(path, f"its task is {data.get('task')!r}; LaMP's are {', '.join(known)}")
     outputs: dict[Any, Any] = {}
     for number, row in enumerate(data["golds"], start=1):
         if not isinstance(row, dict) or not {"id", "output"} <= row.keys() or not isinstance(row["id"], str | int):

@@ -188,7 +188,7 @@ def _folder(data: str | None, task: Task, several: bool) -> str | None:
     if len(holding) != 1:
         which = f" ({', '.join(map(str, holding))})" if holding else ""
         raise ConfigError(
-            f"{data} holds {len(holding)} directories with the files of {task.lamp or task.name}{which}; for several "
+            f"{data} holds {len(holding)} directories with the files of {task.shape or task.name}{which}; for several "
             "tasks, it must hold exactly one for each"
         )
     return str(holding[0])

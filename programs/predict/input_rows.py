@@ -73,7 +73,7 @@ def arguments(task: Task, source: Path, row: InputRow) -> dict[str, Any]:
     fields = {**row.fields}
     if task.profile not in fields and _HISTORY in fields:
         fields[task.profile] = fields.pop(_HISTORY)
-    if task.lamp and task.question not in fields and isinstance(fields.get("input"), str):
+    if task.shape and task.question not in fields and isinstance(fields.get("input"), str):
         fields[task.question] = task.query(fields["input"])
     dropped = 0
     if isinstance(entries := fields.get(task.profile), list):

@@ -16,6 +16,7 @@ from programs.calls.failures import failure_of
 from programs.calls.keeping import CallKeeping
 from programs.calls.recording import record_calls
 from programs.calls.rows import answering
+from programs.data.makers.sources import rows_of
 from programs.predict.in_flight import EndedRow, InFlight
 from programs.predict.input_rows import InputRow, arguments, read, survey, user_of
 from programs.predict.writer import PredictionWriter
@@ -65,7 +66,8 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
         R2PError: (ConfigError, DataError, ArtifactError, RunError) one line on what is wrong with options or files.
         LMError: see `predict`.
     """
-    task, source = task_of(config.program.task), config.source
+    task = task_of(config.program.task)
+    source = rows_of(task, str(config.source), reporter.say)
     program = ProgramBuilder(task, config.program).load()
     total, fingerprint = survey(source)
     # An answer from DSPy's cache has no usage, and the cache would grow with the input.

@@ -59,6 +59,7 @@ class Task:
         profile: the input field with the history.
         checks: checks of the task's programs, in addition to the built-in ones.
         lamp: its name in LaMP's output files, such as `LaMP_2`; "" for a task that is not LaMP's.
+        shape: the task of LaMP whose files its data have the shape of, such as `LaMP_6`; "" for `lamp`.
         query: takes the `input` text of LaMP's rows and returns the question in it.
         wording: the inverse of `query`: makes LaMP's input text from a question.
         language: the texts' language, such as `ja` or `pt-BR`, or `any`. Words of any script are found either way; only
@@ -83,6 +84,7 @@ class Task:
     matched: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     lamp: str = ""
+    shape: str = ""
     query: Callable[[str], str] = str.strip
     wording: Callable[[str], str] = str
     language: str = "any"
@@ -95,10 +97,11 @@ class Task:
                 raise TaskError(f"{argument} is a text; write a tuple of one, ({value!r},)", argument)
         if not re.fullmatch(r"any|[a-z]{2,3}(-[A-Za-z0-9]+)*", self.language):
             raise TaskError(f"a language is a code such as ja or pt-BR, or any, not {self.language!r}", "language")
+        object.__setattr__(self, "shape", self.shape or self.lamp)  # the dataclass is frozen
         self._check_signature()
         if not self.labels:
             own = labels_of(self.signature.output_fields[self.answer].annotation)
-            object.__setattr__(self, "labels", own)  # the dataclass is frozen
+            object.__setattr__(self, "labels", own)
         self._check_profile()
         self._check_labels()
         self._check_metrics()

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from programs.tasks import TASKS
 from programs.tasks.task import Task, TaskError, unknown
-from programs.tasks.task_yaml import from_yaml
+from programs.tasks.yaml_files.task_yaml import from_yaml
 
 SUFFIXES = (".yaml", ".yml", ".py")
 
@@ -45,7 +45,7 @@ def task_of(name: str) -> Task:
         raise TaskError(f"{path}: it is not UTF-8 text; save it as UTF-8") from None
     task = (_from_python if path.suffix.lower() == ".py" else from_yaml)(path, text)
     if task.name in TASKS:
-        raise TaskError(f"{path}: {task.name!r} is one of LaMP's tasks; give yours another name")
+        raise TaskError(f"{path}: {task.name!r} is a built-in task; give yours another name")
     return task
 
 

@@ -18,7 +18,7 @@ from programs.ui.private_logs import public_message
 
 FAULT, BAD_INPUT, FAILED_ROWS = 1, 2, 3
 _AFTER_INTERRUPT = {  # for commands without --resume
-    "data": "a download goes on with the same command",
+    "data": "a download goes on with the same command; of data that were being made, nothing was kept",
     "models": "nothing was kept; the same command starts again",
 }
 _CHECKOUT = Path(__file__).parents[2]

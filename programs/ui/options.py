@@ -13,7 +13,8 @@ _MODEL = (
     "`python cli.py models` explains them. Keys come from the environment."
 )
 _DATA = (
-    "Read LaMP's {train,dev}_{questions,outputs}.json, or JSONL rows; default: the persona world, which is synthetic."
+    "Read LaMP's {train,dev}_{questions,outputs}.json, JSONL rows, or git:REPOSITORY (commits, for --task commits); "
+    "default: the persona world, which is synthetic."
 )
 _RETRIEVER = (
     "Choose how items are retrieved: bm25, recency, random, all, dense:EMBEDDING_MODEL or hybrid:EMBEDDING_MODEL."

@@ -5,10 +5,12 @@ from rich.table import Table
 from metrics.lamp import METRICS
 from programs.data.at_hand import ROOTS, folders
 from programs.data.dataset import personas
+from programs.data.makers.sources import GIT
 from programs.data.personas import MAKERS
 from programs.evaluate import published
 from programs.evaluate.baselines import trivial_baselines
 from programs.tasks import TASKS
+from programs.tasks.commits import TASK as COMMITS
 from programs.tasks.task import Task
 from programs.ui.terminal import output
 from programs.ui.terminal import table as new_table
@@ -28,7 +30,8 @@ def _tasks() -> Table:
     table.add_column("data at hand", overflow="fold")
     for task in TASKS.values():
         synthetic = ["persona world"] if task.name in MAKERS else []
-        data = [*synthetic, *(f"--data {folder}" for folder in folders(task, *ROOTS))]
+        own = [f"--data {GIT}REPOSITORY"] if task is COMMITS else []
+        data = [*synthetic, *own, *(f"--data {folder}" for folder in folders(task, *ROOTS))]
         table.add_row(
             task.name,
             task.lamp,

@@ -15,13 +15,18 @@ from r2p_dspy.files import atomic_path
 SOURCE = "source.json"  # in a model's directory: what it was made from
 
 
-def models_folder() -> Path:
-    """`$R2P_CACHE/models`, else `r2p-dspy/models` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
+def cache_folder(name: str) -> Path:
+    """`$R2P_CACHE/NAME`, else `r2p-dspy/NAME` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
     if own := os.environ.get("R2P_CACHE"):
-        return Path(own).expanduser().absolute() / "models"
+        return Path(own).expanduser().absolute() / name
     # As the XDG specification says, a relative path there means nothing.
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return (caches if caches.is_absolute() else Path.home() / ".cache") / "r2p-dspy" / "models"
+    return (caches if caches.is_absolute() else Path.home() / ".cache") / "r2p-dspy" / name
+
+
+def models_folder() -> Path:
+    """The folder of converted models, see `cache_folder`."""
+    return cache_folder("models")
 
 
 def converted_models() -> list[tuple[Path, str]]:
@@ -31,9 +36,9 @@ def converted_models() -> list[tuple[Path, str]]:
 
 @contextmanager
 def building(directory: Path) -> Iterator[Path | None]:
-    """Give a folder that becomes a model's directory when the block succeeds, and is removed when it fails.
+    """Give a folder that becomes a directory of the cache when the block succeeds, and is removed when it fails.
 
-    Other processes wait meanwhile, and then get None, because the model is there. What a killed process left is
+    Other processes wait meanwhile, and then get None, because the directory is there. What a killed process left is
     removed.
 
     Raises:
@@ -53,7 +58,7 @@ def building(directory: Path) -> Iterator[Path | None]:
     except OSError as cause:
         reason = cause.strerror or str(cause)
         raise ConfigError(
-            f"the model cache {directory.parent} cannot be written ({reason}); give another folder in R2P_CACHE"
+            f"the cache {directory.parent} cannot be written ({reason}); give another folder in R2P_CACHE"
         ) from cause
 
 

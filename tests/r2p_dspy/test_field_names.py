@@ -9,7 +9,7 @@ from pydantic import PydanticUserError
 
 from metrics.evidence import valid
 from metrics.structure import compliant_first
-from programs.tasks.answer_checks import max_words
+from programs.tasks.yaml_files.answer_checks import max_words
 from r2p_dspy import (
     R2P,
     TEMPLATE,

@@ -139,7 +139,7 @@ class FolderCheck:
         if first != split.name:
             yield _error(split, example.id, f"{first} has it too", "take it out of one of them", REPEATED)
         gold = _gold_title(self.task, example)
-        titles = self.task.fields[:1] if self.task.lamp else self.task.fields  # LaMP's items begin with their title
+        titles = self.task.fields[:1] if self.task.shape else self.task.fields  # LaMP's items begin with their title
         for item in items:
             if gold is not None and gold in (item.fields[name].strip() for name in titles):
                 what = f"its gold is in the profile, as item {item.id}: {short_repr(gold)}"
@@ -176,7 +176,7 @@ def _gold_title(task: Task, example: dspy.Example) -> str | None:
 
 def _task_of(outputs: list[Path]) -> Task:
     """The task that the first readable outputs file names."""
-    known = {task.lamp: task for task in TASKS.values()}
+    known = {task.lamp: task for task in TASKS.values() if task.lamp}
     for path in outputs:
         try:
             data = LampFile(known["LaMP_1"], path).read()

@@ -85,9 +85,9 @@ class LampFile:
         data = self.read()
         if not isinstance(data, dict) or not isinstance(data.get("golds"), list):
             self.fail("the file", "it has no golds", 'LaMP\'s is {"task": …, "golds": [{"id": …, "output": …}]}')
-        if data.get("task") != self.task.lamp:
-            remedy = f"name the directory of {self.task.lamp}, or the task of these files"
-            self.fail("task", f"the golds are of {short_repr(data.get('task'))}, not of {self.task.lamp}", remedy)
+        if data.get("task") != self.task.shape:
+            remedy = f"name the directory of {self.task.shape}, or the task of these files"
+            self.fail("task", f"the golds are of {short_repr(data.get('task'))}, not of {self.task.shape}", remedy)
         if not data["golds"]:
             self.fail("golds", "the list is empty", "take a split with public golds")
         return data["golds"]
@@ -112,7 +112,7 @@ class LampFile:
         raise InvalidDataError(RowError(self.path, "", where, what, remedy, UNUSABLE))
 
     def _fail_unreadable(self, error: OSError) -> NoReturn:
-        remedy = f"put {self.task.lamp}'s there, or name another directory"
+        remedy = f"put {self.task.shape}'s there, or name another directory"
         self.fail("the file", f"it cannot be read ({error.strerror})", remedy)
 
     def _fail_invalid(self, error: Exception) -> NoReturn:

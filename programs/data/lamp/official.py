@@ -33,13 +33,16 @@ def official_urls(task: Task, by: By, test: bool = False, base: str = "") -> dic
         base: the address of a mirror with the same folders; empty for LaMP's own.
 
     Raises:
-        DataError: for task 6, whose e-mails need a licence; the message says where to get it.
+        DataError: for task 6, whose e-mails need a licence, and for a task that is not LaMP's; the message says where
+            to get the data.
 
     Examples:
         >>> from programs.tasks import TASKS
         >>> official_urls(TASKS["lamp2"], "time")["dev_outputs.json"]
         'https://ciir.cs.umass.edu/downloads/LaMP/time/LaMP_2/new/dev/dev_outputs.json'
     """
+    if not task.lamp:
+        raise DataError(f"LaMP has no data of {task.name}; `python cli.py data from-git` makes them from repositories")
     if task.lamp == "LaMP_6":
         what = "LaMP_6 is made from the Avocado e-mails (LDC2015T03), which need a licence"
         raise DataError(f"{what}; {_LICENSED} says how to make the files; then give their directory to --data")

@@ -60,7 +60,7 @@ def iter_examples(
         raise ConfigError(f"limit is the most examples to read, at least 1, not {limit}")
     directory = Path(directory)
     if not directory.is_dir():
-        raise DataError(f"{directory}: no such directory; name the one with {task.lamp}'s files")
+        raise DataError(f"{directory}: no such directory; name the one with {task.shape}'s files")
     errors: list[RowError] = []  # the first of each flawed row
     count = skipped = 0
     for row in read_rows(task, directory, split):

@@ -30,7 +30,7 @@ class LampRow:
 
     def add_error(self, where: str, what: str, remedy: str, kind: str = MALFORMED, clue: Any = None) -> None:
         """Add an error; `clue` is the value that may show that the row is of the old LaMP_2."""
-        if self.task.lamp == "LaMP_2" and _is_news(clue):
+        if self.task.lamp == "LaMP_2" and is_news(clue):
             kind = OLD_LAMP_2
             remedy = "these are news categories, the old LaMP_2; the movies are in the folder LaMP_2/new"
         self.errors.append(RowError(self.file, self.id, where, what, remedy, kind))
@@ -67,7 +67,7 @@ class LampRow:
         if question == repair_text(text.strip()) or not question:
             what = f"its input lacks the task's wording, or has nothing after it: {short_repr(text)}"
             wording = short_repr(self.task.wording("…"), 400)
-            self.add_error(where, what, f"{self.task.lamp} has {wording}", clue=data)
+            self.add_error(where, what, f"{self.task.shape} has {wording}", clue=data)
         return question
 
     def _items(self, data: dict[str, Any]) -> list[Item]:
@@ -93,7 +93,7 @@ class LampRow:
         fields: dict[str, Any] = {name: entry.get(name) for name in self.task.fields}
         for name, value in fields.items():
             if not isinstance(value, str):
-                remedy = f"{self.task.lamp} needs one, and the item has {key_names(entry)}"
+                remedy = f"{self.task.shape} needs one, and the item has {key_names(entry)}"
                 self.add_error(where, f"its {name} is {short_repr(value)}, not a text", remedy, clue=entry)
         if not any(str(value).strip() for value in fields.values()):
             self.add_error(where, f"it has no text in {', '.join(fields)}", "leave the item out")
@@ -125,12 +125,12 @@ class LampRow:
         number = _without_fraction(text)  # some copies of the ratings have "4.0"
         if number in self.task.labels:
             return number
-        remedy = f"{self.task.lamp} has only {', '.join(self.task.labels)}"
+        remedy = f"{self.task.shape} has only {', '.join(self.task.labels)}"
         self.add_error(where, f"its {key} is {short_repr(value)}, not a label of the task", remedy, clue=value)
         return text
 
 
-def _is_news(clue: Any) -> bool:
+def is_news(clue: Any) -> bool:
     """Whether a row, an item or a label is of the LaMP_2 that had news categories."""
     if isinstance(clue, dict):
         return "category" in clue or (isinstance(text := clue.get("input"), str) and "article:" in text)

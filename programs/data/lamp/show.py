@@ -38,7 +38,7 @@ def read_example(task: Task, directory: Path, split: str, name: str | None = Non
         return _jsonl_example(task, directory if directory.is_file() else directory / f"{split}.jsonl", name)
     if not directory.is_dir():
         raise DataError(f"{directory}: no such file or directory; give a file of rows, or the folder of LaMP's files")
-    if not task.lamp:
+    if not task.shape:
         raise DataError(f"{directory} has neither train.jsonl, dev.jsonl nor test.jsonl; give a file of rows")
     for row in read_rows(task, directory, split):
         if name in (None, row.id):

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 import programs
 from metrics.lamp import METRICS
-from programs.tasks.answer_checks import READY_CHECKS, CheckArguments
 from programs.tasks.retrievers import default_retriever
 from programs.tasks.task import TaskError
 from programs.tasks.task_file import task_of
+from programs.tasks.yaml_files.answer_checks import READY_CHECKS, CheckArguments
 from r2p_dspy import Inputs, Outcome, Profile
 from r2p_dspy.values.words import turkish_words, words
 
@@ -213,7 +213,7 @@ def test_unreadable_files_and_reserved_names(tmp_path):
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "bytes.yaml").write_bytes(b"task: \xff")
     taken = written(tmp_path, GOOD.replace("task: mails", "task: lamp2"))
-    cases = [("folder.yaml", "cannot be read"), ("bytes.yaml", "UTF-8"), (taken, "'lamp2' is one of LaMP's tasks")]
+    cases = [("folder.yaml", "cannot be read"), ("bytes.yaml", "UTF-8"), (taken, "'lamp2' is a built-in task")]
     for name, expected in cases:
         with pytest.raises(TaskError, match=expected):
             task_of(str(tmp_path / name))

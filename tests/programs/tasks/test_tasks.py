@@ -36,6 +36,11 @@ INPUTS = {
         "late: again",
         "late: again",
     ),
+    "commits": (
+        "Generate a subject for the following commit message: Tabs: they are wide.",
+        "Tabs: they are wide.",
+        "Tabs: they are wide.",
+    ),
 }
 
 

@@ -7,8 +7,10 @@ import dspy
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from programs.tasks.answer_checks import READY_CHECKS, CheckArguments
+from programs.tasks import TASKS
+from programs.tasks.own_labels import with_labels
 from programs.tasks.task import Task, TaskError, check_name, check_unique, unknown
+from programs.tasks.yaml_files.answer_checks import READY_CHECKS, CheckArguments
 from r2p_dspy.checks import Assert, Check, Suggest
 from r2p_dspy.profile import Profile
 
@@ -72,6 +74,21 @@ class TaskFile(BaseModel, extra="forbid"):
         return tuple(_KINDS[kind](check, name=name) for kind in functions for name, check in functions[kind].items())
 
 
+class DerivedTaskFile(BaseModel, extra="forbid"):
+    """The keys of a task file that gives another task its own labels."""
+
+    task: str
+    base: str
+    labels: list[str]
+    instructions: str = ""
+
+    def build(self) -> Task:
+        """Build the task, see `with_labels`."""
+        if self.base not in TASKS:
+            raise TaskError(unknown("base", self.base, [task.name for task in TASKS.values() if task.label]), "base")
+        return with_labels(TASKS[self.base], self.labels, self.task, " ".join(self.instructions.split()))
+
+
 class _Loader(yaml.BaseLoader):
     """YAML in which every scalar is a text (`no` and `1` may be labels), and duplicate keys are errors."""
 
@@ -104,14 +121,15 @@ def from_yaml(path: Path, text: str) -> Task:
     if not isinstance(data, dict):
         what = f"a task file is a mapping of keys to values, not {_show(data)}" if node else "it is empty"
         fail(f"{what}; {_HELP}", line=1)
+    kind: type[TaskFile] | type[DerivedTaskFile] = DerivedTaskFile if "base" in data else TaskFile
     try:
-        return TaskFile.model_validate(data).build()
+        return kind.model_validate(data).build()
     except TaskError as error:
         fail(str(error), *_key_path(error.where))
     except ValidationError as error:
         # An unknown key first: it may be a missing key with a typo.
         fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-        fail(_explain(fault["type"], fault["msg"], fault["input"], [*map(str, fault["loc"])]), *fault["loc"])
+        fail(_explain(kind, fault["type"], fault["msg"], fault["input"], [*map(str, fault["loc"])]), *fault["loc"])
 
 
 def _key_path(where: tuple[str | int, ...]) -> tuple[str | int, ...]:
@@ -152,7 +170,7 @@ _EXPECTED = {
 }
 
 
-def _explain(fault: str, message: str, value: Any, where: list[str]) -> str:
+def _explain(kind: type[BaseModel], fault: str, message: str, value: Any, where: list[str]) -> str:
     """A fault that pydantic reports, in plain words."""
     *above, key = where
     if fault == "missing":
@@ -160,7 +178,7 @@ def _explain(fault: str, message: str, value: Any, where: list[str]) -> str:
     if fault == "literal_error":
         return unknown("key", value, tuple(_KINDS))
     if fault == "extra_forbidden":
-        models: dict[str, type[BaseModel]] = {"": TaskFile, "profile": History}
+        models: dict[str, type[BaseModel]] = {"": kind, "profile": History}
         known = models.get("".join(above))
         return unknown("key", key, tuple(known.model_fields)) if known else unknown("check", key, tuple(READY_CHECKS))
     name = f"entry {int(key) + 1} of {above[-1]}" if key.isdigit() else key

@@ -1,0 +1,1 @@
+"""Task files in YAML: their keys, and the ready-made checks that they name."""
