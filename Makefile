@@ -38,7 +38,7 @@ $(VENV)/.dev: pyproject.toml requirements.lock | $(VENV)/bin/python
 	@touch $(VENV)/.run $@
 
 compile: $(VENV)/.run  ## Compile a personalized program on the embedded model, offline (ARGS="--task lamp3" ...)
-	@$(BIN)/python cli.py compile $(ARGS)
+	@$(BIN)/python cli.py compile $(or $(ARGS),--k 8 --tune --trials 12)
 
 smollm2: $(VENV)/.run  ## Fetch SmolLM2-135M-Instruct, a real open model, for --model smollm2
 	@$(BIN)/python cli.py models get smollm2

@@ -12,6 +12,8 @@ from r2p_dspy import Profile, active_adapter, shorten
 from r2p_dspy.retrieval.retriever import Retriever, query_text
 from r2p_dspy.values.typed import as_text
 
+VOTE = "cot:vote"  # the name of the majority of several chains of thought
+
 
 class WithRetrieval(dspy.Module):
     """A module on the task's signature that sees the same items as R2P: retrieved, rendered and shortened alike."""
@@ -21,6 +23,7 @@ class WithRetrieval(dspy.Module):
         self.module = module
         self.profile = task.profile
         self.max_tokens: int | None = None  # of an answer; counts where it is below the LM's own limit
+        self.temperature: float | None = None  # in place of the LM's own
         self.retriever: Any = retriever or default_retriever(task)
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
@@ -30,9 +33,11 @@ class WithRetrieval(dspy.Module):
         lm = predictor.lm or dspy.settings.lm
         most, config = lm.kwargs.get("max_tokens"), dict[str, Any]()
         if self.max_tokens is not None and most is not None and self.max_tokens < most:
-            config["config"] = {"max_tokens": self.max_tokens}
+            config["max_tokens"] = self.max_tokens
+        if self.temperature is not None:
+            config["temperature"] = self.temperature
         items, _, _ = shorten(lm, active_adapter(), predictor.signature, [], kwargs, self.profile, items)
-        return self.module(**{**kwargs, self.profile: items}, **config)
+        return self.module(**{**kwargs, self.profile: items}, **({"config": config} if config else {}))
 
 
 def baselines(task: Task, retriever: Retriever | None = None) -> dict[str, WithRetrieval]:

@@ -12,7 +12,7 @@ from programs.calls.prices import cost
 from programs.calls.usage import latency
 from programs.data.dataset import Data
 from programs.evaluate.ablation import FULL, TEMPLATE
-from programs.evaluate.baselines import trivial_baselines
+from programs.evaluate.baselines import VOTE, trivial_baselines
 from programs.evaluate.runner import MALFORMED, is_scored, total
 from programs.runs.cautions import cautions
 from programs.runs.model import ModelConfig, lm_settings
@@ -160,7 +160,7 @@ def differences(task: Task, rows: Mapping[str, Sequence[Row]], base: str) -> dic
 
 def all_differences(task: Task, rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
     """How much each program exceeds each base in each of the task's metrics; None for one of `BASES` without rows."""
-    bases = [base for base in (*BASES, TEMPLATE, FULL) if base in rows]
+    bases = [base for base in (*BASES, VOTE, TEMPLATE, FULL) if base in rows]
     by_metric = {name: _differences(task, rows, name, bases) for name in task.metrics} if bases else {}
     return dict.fromkeys(BASES) | {
         base: {

@@ -1,7 +1,7 @@
 """`compile`: measure the baselines and R2P, tune and compile R2P, and measure the result. Fills a run directory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -14,6 +14,7 @@ from programs.calls.cache import Usage
 from programs.calls.keeping import CallKeeping
 from programs.calls.usage import UsageLimitReached
 from programs.evaluate import report
+from programs.evaluate.baselines import VOTE
 from programs.evaluate.measuring import Measurer
 from programs.evaluate.setup import Setup
 from programs.optimize.best_candidate import compile_within_limits
@@ -21,7 +22,8 @@ from programs.optimize.compiling import compile_program, composite, parse_weight
 from programs.optimize.estimate import actual, estimate, in_words, usage_of_rows
 from programs.optimize.optimizers import MIN_TRAIN, check_optimizer, program_runs
 from programs.optimize.trials import TrialRow
-from programs.optimize.tuning_run import compared, run_tuning, trial_files, trial_rows
+from programs.optimize.tuning import TEMPERATURES
+from programs.optimize.tuning_run import compared, run_tuning, trial_files, trial_rows, tune_baseline
 from programs.runs.active import open_run
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import CompileConfig
@@ -30,7 +32,7 @@ from programs.runs.model import ModelConfig
 from programs.runs.provenance import complete, provenance
 from programs.runs.reporter import Reporter
 from programs.runs.skips import with_earlier_skips
-from r2p_dspy import R2P, Composite, load_program, save_program
+from r2p_dspy import R2P, Composite, CrossReference, load_program, save_program
 from r2p_dspy.errors import ConfigError
 
 Trainable = Callable[[dspy.LM], dspy.LM]
@@ -113,7 +115,8 @@ def _compile_and_measure(
     """The steps of `run_compile` in an open run; returns the command's own parts of the report."""
     run, setup = measurer.run, measurer.setup
     settings, limiter, extra = setup.config.r2p, run.limiter, dict[str, Any]()
-    for name, program in {**setup.baselines(config.model), "r2p": setup.program}.items():
+    baselines = _Baselines(config, measurer, scored)
+    for name, program in {**baselines.programs(), "r2p": setup.program}.items():
         measurer.measure(name, program)
     rows = measurer.rows.get("r2p", [])
     measured = usage_of_rows(rows, run.lm.model)
@@ -130,7 +133,9 @@ def _compile_and_measure(
     start = "r2p"  # the program that is compiled
     if config.tune:
         with reserving():
-            settings, extra["tuning"] = run_tuning(measurer, scored, config.trials, stops=(UsageLimitReached,))
+            settings, extra["tuning"] = run_tuning(
+                measurer, scored, config.trials, baselines.temperatures, stops=(UsageLimitReached,)
+            )
         start = "tuned"
         if str(settings) != str(setup.config.r2p):
             measurer.measure("tuned", setup.builder.build(settings))
@@ -157,10 +162,62 @@ def _compile_and_measure(
     elif start in measurer.rows:
         measurer.rows["compiled"] = measurer.rows[start]
     if config.tune:
+        if {"compiled", "cot"} <= measurer.rows.keys():
+            measurer.measure(VOTE, baselines.vote("compiled"))
+        extra["tuning"]["baselines"] = baselines.tuned
         extra["tuning"]["test"] = compared(setup.task, measurer.rows, ["tuned", "compiled"])
     took += usage_of_rows(_planned_rows(run.directory), run.lm.model)
     plan = {"estimate": expected, "actual": actual(took, config.num_threads)}
     return {**extra, "compiling": summary, "plan": plan, "program": "program.json"}
+
+
+class _Baselines:
+    """What R2P is compared with in a run. Where R2P is tuned, each baseline has the temperature that is best for it."""
+
+    def __init__(self, config: CompileConfig, measurer: Measurer, scored: Composite):
+        self.model, self.measurer, self.scored = config.model, measurer, scored
+        free = config.tune and config.model.temperature is None and config.model.used_temperature is not None
+        own = config.model.used_temperature
+        self.temperatures = [each for each in TEMPERATURES if each != own] if free else []
+        self.tuned: dict[str, Any] = {}  # what the report tells, by the baseline's name
+
+    def programs(self) -> dict[str, dspy.Module]:
+        """Plain prediction and chain of thought."""
+        names = self.measurer.setup.baselines(self.model)
+        return {name: self._tuned(name, partial(self._at, name), self.temperatures) for name in names}
+
+    def vote(self, equal: str) -> dspy.Module:
+        """The majority of several chains of thought, which together take as many tokens as a measured program."""
+        tokens = {
+            name: sum(row["prompt_tokens"] + row["completion_tokens"] for row in self.measurer.rows[name])
+            for name in (equal, "cot")
+        }
+        chains = max(3, round(tokens[equal] / max(1, tokens["cot"])))  # two have no majority
+        task = self.measurer.setup.task
+
+        def build(temperature: float | None) -> dspy.Module:
+            return CrossReference(self._at("cot", temperature), task.answer, n=chains, on_unmet="return")
+
+        voting = self._tuned(VOTE, build, [each for each in self.temperatures if each > 0])
+        self.tuned[VOTE] = {**self.tuned.get(VOTE, {}), "chains": chains}
+        return voting
+
+    def _at(self, name: str, temperature: float | None) -> dspy.Module:
+        program = self.measurer.setup.baselines(self.model)[name]
+        program.temperature = temperature
+        return program
+
+    def _tuned(self, name: str, build: Callable[[float | None], dspy.Module], others: Sequence[float]) -> dspy.Module:
+        """A baseline at the model's temperature, or at one of the others."""
+        if not others:
+            return build(None)
+        own = self.model.used_temperature
+        temperatures = [*others] if name == VOTE and not own else [own or 0.0, *others]
+        try:
+            program, self.tuned[name] = tune_baseline(self.measurer, name, build, self.scored, temperatures)
+        except UsageLimitReached:
+            return build(None)
+        return program
 
 
 def _planned_rows(directory: Run) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from programs.optimize.tuning import search_space, tune
 from programs.runs.directory import Rows
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
-from r2p_dspy import R2P, Composite, optimizing
+from r2p_dspy import Composite, optimizing
 
 _TRIAL = "tune-"  # begins the names of the trials' rows
 _TOKENS = {
@@ -30,12 +31,17 @@ _TOKENS = {
 
 
 def run_tuning(
-    measurer: Measurer, scored: Composite, trials: int, stops: tuple[type[BaseException], ...] = ()
+    measurer: Measurer,
+    scored: Composite,
+    trials: int,
+    temperatures: Sequence[float] = (),
+    stops: tuple[type[BaseException], ...] = (),
 ) -> tuple[R2PConfig, dict[str, Any]]:
     """Tune the settings that the user did not give: search on dev, and compare the finalists on train too.
 
-    Each trial's rows are written to the run's directory; rows that are there already are not measured again. Returns
-    the winner's settings, and what `summarize` returns. Raises MetricError when the metric fails on all examples.
+    `temperatures` are tried beside the model's own. Each trial's rows are written to the run's directory; rows that are
+    there already are not measured again. Returns the winner's settings, and what `summarize` returns. Raises
+    MetricError when the metric fails on all examples.
     """
     setup, run, threads, reporter = measurer.setup, measurer.run, measurer.threads, measurer.reporter
     start, dev, train = setup.config.r2p, setup.data.dev, setup.data.train
@@ -55,6 +61,7 @@ def run_tuning(
         return measured
 
     choices = search_space(setup.task, start, fixed=setup.config.explicit)
+    choices["own_temperature"] = (start.own_temperature, *temperatures)
     try:
         tuning = tune(
             measure, choices, start, len(dev), trials=trials, further=len(train), seed=setup.config.seed, stops=stops
@@ -65,7 +72,32 @@ def run_tuning(
     return tuning.winner.settings, summarize(tuning)
 
 
-def _row(program: R2P, example: dspy.Example, scored: Composite) -> dict[str, Any]:
+def tune_baseline(
+    measurer: Measurer,
+    name: str,
+    build: Callable[[float], dspy.Module],
+    scored: Composite,
+    temperatures: Sequence[float],
+) -> tuple[dspy.Module, dict[str, Any]]:
+    """A baseline at the temperature that is best for it on dev, the lowest of equals; and what `report.json` tells.
+
+    Each temperature's rows are written to the run's directory, as those of trials are.
+    """
+    dev, scores = measurer.setup.data.dev, dict[float, float]()
+    for temperature in temperatures:
+        program = build(temperature)
+        rows = measurer.run.directory.rows(f"{_TRIAL}{name}-{temperature:g}".replace(":", "-"))
+        tick = measurer.reporter.start(f"tune {name} temperature={temperature:g}", len(dev), len(finished(rows)))
+        with dspy.context(lm=measurer.run.lm.copy(cache=False)):
+            measured = collect(
+                partial(_row, program, scored=scored), dev, rows, measurer.threads, tick, measurer.run.max_failures
+            )
+        scores[temperature] = sum(row["score"] for row in measured) / len(measured)
+    best = max(scores, key=lambda temperature: (round(scores[temperature], 9), -temperature))
+    return build(best), {"temperature": best, "dev_scores": {f"{each:g}": round(scores[each], 4) for each in scores}}
+
+
+def _row(program: dspy.Module, example: dspy.Example, scored: Composite) -> dict[str, Any]:
     started = time.monotonic()
     failure: Failure | None = None
     adapter = dspy.settings.adapter or dspy.ChatAdapter()  # as in `measure`

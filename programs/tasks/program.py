@@ -28,6 +28,7 @@ class R2PConfig(BaseModel):
         carrier: see `R2P`.
         constrain: see `R2P`.
         on_unmet: see `R2P`. It decides what `predict` does; measuring and compiling record unmet asserts.
+        own_temperature: of the program's calls, in [0, 2], in place of the model's; None for the model's.
 
     Examples:
         >>> str(R2PConfig(k=2, candidates=3, adaptive=True))
@@ -45,12 +46,14 @@ class R2PConfig(BaseModel):
     carrier: Carrier = "fields"
     constrain: Constrain = "auto"
     on_unmet: Literal["raise", "return"] = "return"
+    own_temperature: Annotated[float, Field(ge=0, le=2)] | None = None
 
     def __str__(self) -> str:
         """The settings in words. Settings that make the same program have the same words."""
         k = "" if self.retriever == "all" else f" k={self.k}"
         constrained = "" if self.constrain == "auto" else f" constrain={self.constrain}"
-        words = f"{self.retriever}{k} {self.template} {self.carrier}{constrained}"
+        sampled = "" if self.own_temperature is None else f" temperature={self.own_temperature:g}"
+        words = f"{self.retriever}{k} {self.template} {self.carrier}{constrained}{sampled}"
         if self.candidates == 1:
             return words
         return f"{words}, {'up to ' * self.adaptive}{self.candidates} candidates ({self.reconcile})"
@@ -205,4 +208,5 @@ def build(
         adaptive=settings.adaptive,
         constrain=settings.constrain,
         on_unmet=settings.on_unmet,
+        **({} if settings.own_temperature is None else {"temperature": settings.own_temperature}),
     )

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from metrics.intervals import Interval
 from programs.evaluate.ablation import FULL, TEMPLATE
+from programs.evaluate.baselines import VOTE
 from programs.evaluate.measuring import FAILED
 from programs.optimize.estimate import in_words
 from programs.tasks.task import Task
@@ -102,7 +103,7 @@ def _comparisons(report: Report) -> Iterator[str]:
             yield f"{name}: {count} answers cannot be read ({cause}){advice}"
     if "judge" in report:
         yield from _judge(report["judge"])
-    for base in (TEMPLATE, FULL) if _ablated(report) else ():
+    for base in (TEMPLATE, FULL) if _ablated(report) else ("cot", VOTE) if "compiling" in report else ():
         if base in report["differences"]:
             differences = "; ".join(
                 f"{name} {interval_text(by_metric[metric], '+')}"
@@ -198,6 +199,13 @@ def _print_tuning(tuning: Mapping[str, Any]) -> None:
     lines = ["calls and tokens are per answer; of the settings within a standard error of the best, the cheapest wins"]
     if tuning["stopped"]:
         lines.append(f"tuning stopped early: {tuning['stopped']}")
+    for name, baseline in tuning.get("baselines", {}).items():
+        scores = ", ".join(
+            f"{temperature}: {score:.3f}" for temperature, score in baseline.get("dev_scores", {}).items()
+        )
+        chains = f"{baseline['chains']} chains of thought, " if "chains" in baseline else ""
+        chosen = f"temperature {baseline['temperature']:g} is best on dev ({scores})" if scores else "not tuned"
+        lines.append(f"{name}: {chains}{chosen}")
     for name, result in tuning.get("test", {}).items():
         shares = [f"{100 * share:.0f} % of its {kind} tokens" for kind, share in result["tokens"].items() if share]
         difference = interval_text(result["difference"], "+")
