@@ -160,7 +160,7 @@ def test_failed_rows_are_left_out_of_a_resumed_compile(engine, tmp_path):  # noq
     assert (config["skip"], config["skipped_later"]) == ([], [reported[0], dev])
 
 
-TUNING = "compile --model openai/scripted --tune --optimizer none --trials 3 --num-threads 4".split()
+TUNING = "compile --model openai/scripted --tune --optimizer none --trials 3 --num-threads 4 --temperature 0".split()
 
 
 def test_failed_rows_of_trials_are_no_scores(engine, tmp_path):  # noqa: F811

@@ -286,7 +286,7 @@ def test_tuned_program_is_loaded_with_its_settings(engine, tmp_path):
     report = report_of(out)
     tuning = report["tuning"]
     assert len(tuning["trials"]) == 9 and tuning["start"] == str(START) and "brief" in tuning["winner"]
-    assert list(report["programs"]) == ["predict", "cot", "r2p", "tuned", "compiled"]
+    assert list(report["programs"]) == ["predict", "cot", "r2p", "tuned", "compiled", "cot:vote"]
     assert tuning["test"]["tuned"]["difference"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert 0 < tuning["test"]["tuned"]["tokens"]["all"] < 1
     refused = next(trial for trial in tuning["trials"] if trial["settings"]["carrier"] == "thinking")
@@ -316,6 +316,37 @@ def test_tuned_program_is_loaded_with_its_settings(engine, tmp_path):
     assert report_of(tmp_path / "other")["k"] == 3
     refused = run(*common, "--template", "full", "--output", tmp_path / "refused")
     assert refused.exit_code == 2 and "stage requirements" in refused.stderr
+
+
+def test_each_program_has_the_temperature_that_is_best_for_it(engine, tmp_path):
+    """The model is right at one temperature: one for R2P, another for the others."""
+
+    def at_its_best(request):
+        best = 0.5 if "draft" in request.messages[-1].text else 1.0
+        right = write(request)
+        case = next(example for example in [*DATA.train, *DATA.dev, *DATA.test] if example.description in str(request))
+        said = case.tag if request.config.temperature == best else next(x for x in lamp2.LABELS if x != case.tag)
+        return re.sub(r"(## (?:draft|tag) ## ]]\n)[^\n]*", rf"\g<1>{said}", right)
+
+    engine.texts = [at_its_best]
+    report = report_of_run(tmp_path / "tuned", "--trials", 30, "--template", "full", "--candidates", 1, "--k", 2)
+    baselines = report["tuning"]["baselines"]
+    assert [baselines[name]["temperature"] for name in ("predict", "cot", "cot:vote")] == [1.0] * 3
+    assert baselines["cot"]["dev_scores"] == {"0": 0.0, "0.5": 0.0, "1": 1.0}
+    assert baselines["cot:vote"]["chains"] >= 3
+    assert "temperature=0.5" in report["tuning"]["winner"]
+    reached = {name: entry["metrics"]["accuracy"]["value"] for name, entry in report["programs"].items()}
+    assert reached == {"predict": 1, "cot": 1, "r2p": 0, "tuned": 1, "compiled": 1, "cot:vote": 1}
+
+    given = report_of_run(tmp_path / "given", "--trials", 3, "--temperature", 0.5)
+    assert given["tuning"]["baselines"] == {"cot:vote": {"chains": given["tuning"]["baselines"]["cot:vote"]["chains"]}}
+    assert not any("temperature" in trial["setting"] for trial in given["tuning"]["trials"])
+
+
+def report_of_run(out, *options):
+    result = run(*TUNE, *options, "--output", out)
+    assert result.exit_code == 0, result.output + result.stderr
+    return report_of(out)
 
 
 def test_resumed_search_repeats_no_answer(engine, tmp_path):
