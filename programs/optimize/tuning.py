@@ -13,7 +13,7 @@ from r2p_dspy.template import TEMPLATES
 
 Measure = Callable[[R2PConfig, int], Sequence[TrialRow]]
 
-TEMPERATURES = (0.0, 0.5, 1.0)
+TEMPERATURES = (0.0, 0.5, 1.0)  # tried beside the model's own
 # The settings that are searched, and their values. The first trials change one setting each, in this order.
 SPACE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
@@ -24,7 +24,6 @@ SPACE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "retriever": ("bm25", "recency"),
         "adaptive": (False, True),
         "reconcile": ("auto", "vote", "synthesis"),
-        "own_temperature": (None, *TEMPERATURES),
     }
 )
 _MIN_EXAMPLES = 10  # before a trial can be given up
