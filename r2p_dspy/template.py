@@ -176,6 +176,7 @@ TEMPLATE = Template(
 
 # The middle group alone: evidence and preferences, then the answer.
 BRIEF = Template(stages=(TEMPLATE.stages[1],))
-# Plain prediction, as a baseline and as a student of answers alone.
+TEMPLATES: Mapping[str, Template] = MappingProxyType({"full": TEMPLATE, "brief": BRIEF})
+# Plain prediction, for students of the answers alone.
 NO_STAGES = Template(stages=())
-TEMPLATES: Mapping[str, Template] = MappingProxyType({"full": TEMPLATE, "brief": BRIEF, "none": NO_STAGES})
+WITH_PLAIN: Mapping[str, Template] = MappingProxyType({**TEMPLATES, "none": NO_STAGES})

@@ -165,12 +165,13 @@ def test_ablation_report_and_figure(tmp_path):
     assert result.exit_code == 0, result.stderr
     report = report_of(tmp_path / "run")
     parts = ["predict", "cot", "r2p:template", "r2p:assertions", "r2p:intervention", "r2p:candidates", "r2p:adaptive"]
-    parts += ["r2p:constraints", "r2p:constraints+intervention"]
-    assert list(report["programs"])[:10] == [*parts, "dspy.BestOfN"]
+    parts += ["r2p:synthesis", "r2p:constraints", "r2p:constraints+intervention"]
+    assert list(report["programs"])[:11] == [*parts, "dspy.BestOfN"]
     assert {*report["programs"], *report["not_runnable"]} == {*parts, "dspy.BestOfN", "dspy.Refine", "dspy.MultiChain"}
     assert all(why.startswith("the model cannot answer") for why in report["not_runnable"].values())
     entries = report["programs"]
     assert entries["r2p:candidates"]["calls"] >= 5 * entries["r2p:template"]["calls"] == 20
+    assert entries["r2p:synthesis"]["calls"] == entries["r2p:candidates"]["calls"] + 4, "one more for each answer"
     assert entries["r2p:adaptive"]["tokens"]["completion"] < entries["r2p:candidates"]["tokens"]["completion"]
     assert entries["r2p:template"]["tokens_per_compliant"] > 0 and entries["cot"]["tokens_per_compliant"] is None
     for base in ("r2p:template", "r2p:intervention"):

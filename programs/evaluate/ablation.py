@@ -1,9 +1,9 @@
 """The ablation: each part of R2P added in turn, beside DSPy's own modules, on the same users and items.
 
 In the order of the table: plain prediction, chain of thought, the template alone, then with assertions, with
-intervention, and with cross-referencing (all candidates, and adaptive). Where the model can be constrained, the
-template under a grammar follows, and intervention under it; no other row has a grammar. Then `dspy.BestOfN` and
-`dspy.Refine`, with R2P's checks as their reward, and `dspy.MultiChainComparison`.
+intervention, and with cross-referencing: all candidates, adaptive, and the model's own synthesis of all. Where the
+model can be constrained, the template under a grammar follows, and intervention under it; no other row has a grammar.
+Then `dspy.BestOfN` and `dspy.Refine`, with R2P's checks as their reward, and `dspy.MultiChainComparison`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
 from programs.evaluate.baselines import WithRetrieval, baselines
 from programs.tasks.task import Task
-from r2p_dspy import R2P
+from r2p_dspy import R2P, Synthesize
 from r2p_dspy.prediction import accepted, attempts_of
 
 ATTEMPTS = 3  # of BestOfN, Refine and MultiChainComparison
@@ -33,7 +33,8 @@ def ablation(program: R2P, task: Task, constrained: bool = False) -> dict[str, d
         constrained: whether the model can be constrained.
     """
     # Only the variants with cross-referencing have more than one candidate, whatever the program's own setting.
-    program = _variant(program, candidates=1, adaptive=False, constrain="off")
+    voting = "auto" if program.reconcile == "synthesis" else program.reconcile
+    program = _variant(program, candidates=1, adaptive=False, constrain="off", reconcile=voting)
     template_only = _variant(program, max_backtracks=0, max_interventions=0)
     return {
         **baselines(task, program.retriever),
@@ -42,6 +43,7 @@ def ablation(program: R2P, task: Task, constrained: bool = False) -> dict[str, d
         FULL: _variant(program),
         "r2p:candidates": _variant(program, candidates=CANDIDATES),
         "r2p:adaptive": _variant(program, candidates=CANDIDATES, adaptive=True),
+        "r2p:synthesis": _synthesis(program, task),
         **({CONSTRAINED: _variant(template_only, constrain="on")} if constrained else {}),
         **({"r2p:constraints+intervention": _variant(program, constrain="on")} if constrained else {}),
         "dspy.BestOfN": dspy.BestOfN(template_only, N=ATTEMPTS, reward_fn=checks_met, threshold=1.0),
@@ -92,6 +94,12 @@ def not_runnable(name: str, program: dspy.Module, example: dspy.Example) -> str 
         request = "its advice prompt" if name == "dspy.Refine" else "its comparison"
         return f"the model cannot answer {request} ({type(error).__name__})"
     return None
+
+
+def _synthesis(program: R2P, task: Task) -> R2P:
+    """All candidates, of which the model writes the answer: the paper's own way."""
+    predictor = getattr(program, "synthesize", None) or Synthesize(task.signature)
+    return _variant(program, candidates=CANDIDATES, reconcile="synthesis", synthesize=predictor)
 
 
 def _variant(program: R2P, **changes: Any) -> R2P:

@@ -14,7 +14,7 @@ from r2p_dspy.decoding.constraining import Constrain
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.voting import Reconcile
 from r2p_dspy.prompting.signature import Carrier
-from r2p_dspy.template import TEMPLATES
+from r2p_dspy.template import WITH_PLAIN
 
 
 class R2PConfig(BaseModel):
@@ -24,7 +24,7 @@ class R2PConfig(BaseModel):
         retriever: one of `retrievers.RETRIEVERS`.
         k: number of items that a prompt shows, at least 0.
         candidates, reconcile, adaptive: see `R2P`; 1 to 100 candidates.
-        template: one of `r2p_dspy.template.TEMPLATES`.
+        template: one of `r2p_dspy.template.WITH_PLAIN`.
         carrier: see `R2P`.
         constrain: see `R2P`.
         on_unmet: see `R2P`. It decides what `predict` does; measuring and compiling record unmet asserts.
@@ -82,9 +82,9 @@ class R2PConfig(BaseModel):
             raise ArtifactError(
                 f"{path} cannot be built here: {where}: {first['msg']}; update r2p-dspy, or compile it again"
             ) from None
-        if saved.template not in TEMPLATES:
+        if saved.template not in WITH_PLAIN:
             raise ArtifactError(
-                f"{path} has an unknown template {saved.template[:80]!r}; the templates are {', '.join(TEMPLATES)}"
+                f"{path} has an unknown template {saved.template[:80]!r}; the templates are {', '.join(WITH_PLAIN)}"
             )
         if retriever is not None:
             return saved.model_copy(update={"retriever": retriever})
@@ -196,13 +196,13 @@ def build(
         >>> build(TASK, R2PConfig(template="brief")).reason.template.leaves()[0].name
         'evidence'
     """
-    if settings.template not in TEMPLATES:
-        raise ConfigError(f"unknown template {settings.template!r}; the templates are {', '.join(TEMPLATES)}")
+    if settings.template not in WITH_PLAIN:
+        raise ConfigError(f"unknown template {settings.template!r}; the templates are {', '.join(WITH_PLAIN)}")
     return r2p(
         task,
         items or retriever(task, settings.retriever, k=settings.k, seed=seed, tokens=tokens),
         settings.carrier,
-        template=TEMPLATES[settings.template],
+        template=WITH_PLAIN[settings.template],
         candidates=settings.candidates,
         reconcile=settings.reconcile,
         adaptive=settings.adaptive,

@@ -65,6 +65,8 @@ def untold(answers: Mapping[str, Any], stages: Collection[str]) -> list[Check]:
         answers: the known answers.
         stages: the names of the template's stages.
     """
+    if not answers:
+        return []
     texts = [as_text(value) for value in answers.values()]
     long = [text for text in texts if len(words(text)) >= _RUN]
 
