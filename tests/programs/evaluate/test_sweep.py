@@ -78,7 +78,7 @@ def calls(engines):
 
 
 def rows_of(directory):
-    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*.jsonl")}
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("results/*.jsonl")}
 
 
 def test_cells_are_compared_in_pairs(models, tmp_path):
@@ -410,5 +410,5 @@ def test_repeated_equal_values_evaluate(tmp_path):
     assert result.exit_code == 0, result.stderr
     report = report_of(tmp_path / "run")
     assert report["command"] == "evaluate" and report["k"] == 2 and tuple(report["programs"]) == PROGRAMS
-    written = ["config.json", "report.json", "results", "submissions"]
+    written = ["config.json", "report.html", "report.json", "results", "submissions", "transcripts"]
     assert sorted(path.name for path in (tmp_path / "run").glob("[!.]*")) == written

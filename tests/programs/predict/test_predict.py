@@ -109,6 +109,7 @@ def test_answer_row_has_evidence_and_usage(model, tmp_path):
     model(lambda request: completion() if number_of(request) else wrong)
     go(write(tmp_path, [row(1, id=1), row(0)]))
     clean, cited = lines(tmp_path / "out.jsonl")
+    assert (clean.pop("completion"), clean.pop("reasoning")["draft"]) == (completion(), "romance")
     assert clean == {
         "id": "1",
         "tag": "romance",
