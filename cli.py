@@ -206,18 +206,23 @@ def get(name: str) -> None:
 
 
 @cli.command()
-@click.argument("program", metavar="PROGRAM")
+@click.argument("program", metavar="PROGRAM_OR_RUN")
 @click.argument("other", metavar="[OTHER]", required=False)
 @click.option("--all", "every", is_flag=True, help="Show long texts as a whole.")
-def show(program: str, other: str | None, every: bool) -> None:
-    """Show a compiled program: its provenance, instructions and demos. Of two programs, show what differs.
+@click.option("--open/--no-open", "opens", default=True, help="Open a run's page in the browser, if there is one.")
+def show(program: str, other: str | None, every: bool, opens: bool) -> None:
+    """Show a run with every example, or a compiled program. Of two programs, show what differs.
 
-    PROGRAM is a program.json, the directory of a compile run, or a task's name for its uncompiled program: `show lamp2
-    FILE` shows what compiling changed.
+    PROGRAM_OR_RUN is a run's directory, a program.json, or a task's name for its uncompiled program. Of a run,
+    report.html opens in the browser, and the terminal shows its table or, where it has one, its program: provenance,
+    instructions and demos. `show lamp2 FILE` shows what compiling changed.
     """
+    from programs.report_html.showing import show_run
     from programs.ui import show as showing
     from programs.ui.terminal import output, print_lines
 
+    if other is None and show_run(Path(program), opens):
+        return
     width, most = min(output().width, 110), None if every else showing.MAX_CHARS
     artifact = showing.load_artifact(program)
     if other is None:

@@ -75,7 +75,7 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     for cluster in clusters:
         top = _top(cluster, places, gap, low, high)
         for position, index in enumerate(cluster):
-            spaced[index] = round(top + position * gap, 1)
+            spaced[index] = round(float(top + position * gap), 1)
     return spaced
 
 

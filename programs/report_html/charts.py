@@ -8,7 +8,7 @@ from programs.report_html.axes import Scale, scale, shortened, spread, text_widt
 
 WIDTH = 460
 Limits = tuple[float, float]
-_ROW, _TOP, _BOTTOM, _LABEL_GAP = 28, 12, 48, 17
+_ROW, _TOP, _BOTTOM, _LABEL_GAP = 25, 12, 48, 17
 _NAMES = 170  # pixels that names may take at most
 _INSET = 8  # between the axis and a point at its end
 
@@ -74,7 +74,7 @@ class Chart:
     zero: float | None = None
     x_note: str = ""
     legend: Sequence[tuple[str, str]] = field(default_factory=list)  # kind and words
-    width: int = WIDTH
+    width: float = WIDTH
 
 
 def rows_chart(
@@ -146,7 +146,9 @@ def plane_chart(
     named = [point for point in points if point.name]
     height = max(300, _TOP + _BOTTOM + _LABEL_GAP * (len(named) + 1))
     bottom, left = height - _BOTTOM, 52
-    right = WIDTH - min(_NAMES, max((text_width(point.name) for point in named), default=0)) - 34
+    names = min(_NAMES, max((text_width(point.name) for point in named), default=0))
+    width = WIDTH + max(0, names - _NAMES // 2)  # long names take no room from the plane
+    right = width - names - 34
     xs = [point.x for point in points]
     x_axis = scale(xs, left + _INSET, right - _INSET, log=log and min(xs) > 0, within=(0, math.inf))
     values = [value for point in points for value in (point.low, point.high)]
@@ -178,6 +180,7 @@ def plane_chart(
         x_ticks=_apart(x_axis),
         y_ticks=y_axis.ticks,
         marks=marks,
+        width=width,
         lines=[
             Line(name, kind, " ".join(f"{x_axis(x)},{y_axis(y)}" for x, y in path), dashed)
             for name, kind, path, dashed in lines

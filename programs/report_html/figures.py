@@ -20,7 +20,7 @@ _TRIALS = {"start": "start", "winner": "winner", "frontier": "on the frontier", 
 
 
 def figures(report: Report) -> Iterator[Chart]:
-    """The charts of one task's report: quality, quality against cost, differences, tuning."""
+    """The charts of one task's report: quality, quality against cost, differences to one program, tuning."""
     programs = report["programs"]
     if not programs:
         return
@@ -33,9 +33,15 @@ def figures(report: Report) -> Iterator[Chart]:
         title = f"{metric} against tokens"
         wide = min(tokens.values()) > 0 and max(tokens.values()) > 8 * min(tokens.values())
         yield plane_chart(title, direction(metric), x_note, points, _KINDS, limits(metric), log=wide)
-    yield from _differences(report, metric)
+    yield from _differences(report, metric)[:1]
     if report.get("tuning", {}).get("trials"):
         yield _tuning(report["tuning"])
+
+
+def more_figures(report: Report) -> list[Chart]:
+    """The differences to other programs."""
+    programs = report["programs"]
+    return _differences(report, next(iter(next(iter(programs.values()))["metrics"])))[1:] if programs else []
 
 
 def direction(metric: str) -> str:
@@ -67,14 +73,15 @@ def _quality(report: Report, metric: str) -> Chart:
     return rows_chart(f"{metric} by program", f"{direction(metric)}; 95 % intervals", points, _KINDS, limits(metric))
 
 
-def _differences(report: Report, metric: str) -> Iterator[Chart]:
+def _differences(report: Report, metric: str) -> list[Chart]:
+    charts = []
     for base, by_program in (report.get("differences") or _gains(report)).items():
         points = [_point(name, values[metric]) for name, values in (by_program or {}).items() if metric in values]
         if points:
             note = f"paired difference in {direction(metric)}; 95 % intervals"
-            yield rows_chart(
-                f"Difference to {base}", note, points, _KINDS, (-1.0, 1.0) if limits(metric) == SHARE else ANY, zero=0.0
-            )
+            within = (-1.0, 1.0) if limits(metric) == SHARE else ANY
+            charts.append(rows_chart(f"Difference to {base}", note, points, _KINDS, within, zero=0.0))
+    return charts
 
 
 def _gains(report: Report) -> Mapping[str, Any]:

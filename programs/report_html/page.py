@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from programs.report_html.embedding import content_hash, json_block
 from programs.report_html.examples import blocks_of, index_of, titles_of
-from programs.report_html.figures import figures
+from programs.report_html.figures import figures, more_figures
 from programs.report_html.run_files import is_redacted, measured
 from programs.report_html.sweep import sweep_tasks
 from programs.report_html.tables import differences, results, violations
@@ -62,6 +62,7 @@ def _run(directory: Path, report: Mapping[str, Any]) -> str:
                 "differences": [*differences(task.report)],
                 "violations": violations(task.report),
                 "figures": [*figures(task.report)],
+                "more_figures": [*more_figures(task.report)],
             }
         )
     facts = {name: report[name] for name in _FINETUNE_FACTS if report.get(name) is not None}

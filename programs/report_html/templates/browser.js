@@ -54,8 +54,10 @@
   function setUpTask() {
     const names = Object.keys(task.programs);
     const programs = Object.fromEntries(names.map((name) => [name, task.same[name] ? `${name} (the same as ${task.same[name]})` : name]));
-    fill(form.elements.program, programs, names.at(-1));
-    fill(form.elements.beside, { "": "nothing", ...programs }, names.length > 1 ? names.at(-2) : "");
+    const first = ["compiled", "tuned", "r2p", "r2p:intervention"].find((name) => name in programs) || names.findLast((name) => !/^r2p:[nor]/.test(name)) || names[0];
+    const second = ["cot", "predict", "student"].find((name) => name in programs && name !== first) || "";
+    fill(form.elements.program, programs, first);
+    fill(form.elements.beside, { "": "nothing", ...programs }, second);
     fill(form.elements.outcome, { ...OUTCOMES, differ: "one right, one wrong" }, "");
     fill(form.elements.besideOutcome, OUTCOMES, "");
     const checks = { "": "any", corrected: "corrected while it wrote" };
@@ -259,7 +261,7 @@
       return made;
     }
     for (const [field, text] of Object.entries(transcript.outputs || {})) {
-      made.append(element("h4", "", field), block(text, "text answer"));
+      made.append(element("h4", "", field), block(text, text.length > 80 ? "text" : "text answer"));
     }
     section(made, "unmet checks", transcript.unmet, (text) => isolated(text));
     section(made, "warnings", transcript.warnings, (text) => isolated(text));
@@ -353,17 +355,22 @@
     const facts = [several ? `call ${number}` : "", call.attempt ? `attempt ${call.attempt}` : "", call.accepted ? "accepted" : "",
       call.error ? `failed: ${call.error}` : ""].filter(Boolean);
     const made = element("div", "call", facts.length ? element("div", "head", facts.join(" · ")) : "");
-    const thought = call.thought || "", fixes = call.interventions || [];
-    if (thought) {
-      made.append(element("h4", "", "thought"), raw(thought, 0, fixes.filter((fix) => fix.at <= thought.length)), element("h4", "", "text"));
-    }
-    made.append(raw(call.text || "", thought.length, fixes.filter((fix) => !thought || fix.at > thought.length)));
+    if (several && !call.accepted) made.append(folded("What it wrote", () => written(call)));
+    else made.append(...written(call));
     section(made, "fails", call.unmet, (verdict) => element("span", "", `${verdict.check}: `, isolated(verdict.message)));
     made.append(folded("Show the prompt", () => messages.flatMap(([role, text]) => {
       const shownText = raw(texts[text], 0, []);
       return [element("div", "message", element("b", "", role), shownText)];
     })));
     return made;
+  }
+
+  function written(call) {
+    const thought = call.thought || "", fixes = call.interventions || [];
+    const text = raw(call.text || "", thought.length, fixes.filter((fix) => !thought || fix.at > thought.length));
+    if (!thought) return [text];
+    const before = raw(thought, 0, fixes.filter((fix) => fix.at <= thought.length));
+    return [element("h4", "", "thought"), before, element("h4", "", "text"), text];
   }
 
   function raw(text, offset, fixes) {
