@@ -22,10 +22,10 @@ _NEAR = 16  # characters by which an intervention's place may be off: the tags o
 class LoggedCall(TypedDict):
     """A call of the model.
 
-    `repeats` is how many of the messages before, of the call before, begin its prompt; `messages` are the others.
-    `attempt` is its number among the program's attempts, from 1, None for another call; `accepted`, whether it became
-    the answer. `unmet` are the checks that it failed. An intervention says `at` which character of the thought and the
-    text, written one after the other, it came.
+    `repeats` is how many messages of the call before begin its prompt; `messages` are the others. `attempt` is its
+    number among the attempts, from 1, or among those of a `candidate`; None for another call. `accepted` says whether
+    it became the answer, or that candidate's. `unmet` are the checks that it failed. An intervention says `at` which
+    character of the thought and the text, written one after the other, it came, in UTF-16 units.
     """
 
     repeats: int
@@ -33,6 +33,7 @@ class LoggedCall(TypedDict):
     thought: str
     text: str
     error: str
+    candidate: int | None
     attempt: int | None
     accepted: bool
     unmet: list[dict[str, str]]
@@ -76,7 +77,7 @@ def transcript_of(
     """
     details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
     told = details.explanation()
-    tries = [attempt for candidate in details.candidates for attempt in candidate.attempts] or attempts
+    tries = {number: each.attempts for number, each in enumerate(details.candidates, start=1)} or {None: attempts}
     return {
         "id": example.id,
         "user": example.get("user"),
@@ -130,7 +131,8 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {"answer": answer, **candidate.model_dump(include={"survives", "support", "chosen", "error"})}
 
 
-def _logged(calls: Sequence[Call], attempts: Sequence[Attempt]) -> list[LoggedCall]:
+def _logged(calls: Sequence[Call], tries: Mapping[int | None, Sequence[Attempt]]) -> list[LoggedCall]:
+    """Calls with what became of them; `tries` are the attempts of each candidate by its number, from 1."""
     logged: list[LoggedCall] = []
     before: list[tuple[str, str]] = []
     for call in calls:
@@ -142,17 +144,19 @@ def _logged(calls: Sequence[Call], attempts: Sequence[Attempt]) -> list[LoggedCa
             "thought": call.thought,
             "text": call.text,
             "error": call.error,
+            "candidate": None,
             "attempt": None,
             "accepted": False,
             "unmet": [],
             "interventions": [],
         }
         logged.append(entry)
-    _add_attempts(logged, attempts)
+    for candidate, attempts in tries.items():
+        _add_attempts(logged, candidate, attempts)
     return logged
 
 
-def _add_attempts(logged: Sequence[LoggedCall], attempts: Sequence[Attempt]) -> None:
+def _add_attempts(logged: Sequence[LoggedCall], candidate: int | None, attempts: Sequence[Attempt]) -> None:
     """Write what became of each attempt to the call that made it: the first one with its text."""
     number, corrected = 0, list[Intervention]()
     for attempt in attempts:
@@ -163,7 +167,7 @@ def _add_attempts(logged: Sequence[LoggedCall], attempts: Sequence[Attempt]) -> 
         text = attempt.completion.strip()
         of_attempt = (call for call in logged if call["attempt"] is None and call["text"].strip() == text)
         if (call := next(of_attempt, None)) is not None:
-            call["attempt"], call["accepted"] = number, attempt.accepted
+            call["candidate"], call["attempt"], call["accepted"] = candidate, number, attempt.accepted
             call["unmet"] = [
                 verdict.model_dump(include={"check", "message"}) for verdict in attempt.unmet if verdict.message
             ]

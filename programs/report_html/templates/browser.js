@@ -273,7 +273,7 @@
       element("small", "", [entry.chosen ? "chosen" : "", entry.survives ? `${entry.support} answer so` : "dropped", entry.error || ""].filter(Boolean).join(" · "))));
     if (transcript.decision) made.append(element("h4", "", "decision"), block(transcript.decision));
     if (transcript.reasoning) made.append(folded("Reasoning, stage by stage", () => reasoning(transcript.reasoning)));
-    calls(made, transcript.calls || [], texts);
+    calls(made, transcript.calls || [], transcript.candidates || [], texts);
     return made;
   }
 
@@ -340,22 +340,24 @@
 
   // Calls: what the model wrote, with corrections where they came, and the prompt on demand.
 
-  function calls(parent, made, texts) {
+  function calls(parent, made, candidates, texts) {
     if (!made.length) return;
     parent.append(element("h4", "", made.length === 1 ? "what the model wrote" : `what the model wrote, in ${made.length} calls`));
     let before = [];
     made.forEach((call, number) => {
       const messages = [...before.slice(0, call.repeats || 0), ...(call.messages || [])];
       before = messages;
-      parent.append(callOf(call, number + 1, messages, texts, made.length > 1));
+      const candidate = call.candidate && candidates[call.candidate - 1];
+      const isAnswer = made.length === 1 || (call.accepted && (!candidate || candidate.chosen));
+      parent.append(callOf(call, number + 1, messages, texts, made.length > 1, isAnswer));
     });
   }
 
-  function callOf(call, number, messages, texts, several) {
-    const facts = [several ? `call ${number}` : "", call.attempt ? `attempt ${call.attempt}` : "", call.accepted ? "accepted" : "",
+  function callOf(call, number, messages, texts, several, isAnswer) {
+    const facts = [several ? `call ${number}` : "", call.candidate ? `candidate ${call.candidate}` : "", call.attempt ? `attempt ${call.attempt}` : "", isAnswer && several ? "the answer" : "",
       call.error ? `failed: ${call.error}` : ""].filter(Boolean);
     const made = element("div", "call", facts.length ? element("div", "head", facts.join(" · ")) : "");
-    if (several && !call.accepted) made.append(folded("What it wrote", () => written(call)));
+    if (!isAnswer) made.append(folded("What it wrote", () => written(call)));
     else made.append(...written(call));
     section(made, "fails", call.unmet, (verdict) => element("span", "", `${verdict.check}: `, isolated(verdict.message)));
     made.append(folded("Show the prompt", () => messages.flatMap(([role, text]) => {
@@ -382,7 +384,7 @@
       made.append(...markers(text.slice(place, at)), correction(fix));
       place = at;
     }
-    made.append(...markers(text.slice(place)));
+    made.append(...markers(fixes.length ? text.slice(place).replace(/^\n+/, "") : text));
     return made;
   }
 
