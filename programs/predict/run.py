@@ -153,14 +153,14 @@ def predict(
         # History and trace would grow with the input.
         with dspy.context(trace=None, disable_history=True):
             for ended in in_flight.results(writer.remaining(read(task, source, skip)), answer):
-                _write(writer, ended)
+                _write(writer, ended, redact)
                 progress()
         writer.finish()
     finally:
         in_flight.close()
 
 
-def _write(writer: PredictionWriter, ended: EndedRow) -> None:
+def _write(writer: PredictionWriter, ended: EndedRow, redact: bool) -> None:
     row, error = ended.row, ended.error
     if error is None:
         writer.answer(ended.answer)
@@ -175,6 +175,9 @@ def _write(writer: PredictionWriter, ended: EndedRow) -> None:
     more = {} if why is None else {"cause": why.cause, "completion": why.reply}
     if (failure := failure_of(error)) is not None:
         more = {"cause": failure.cause}
+    if redact and not isinstance(error, DataError):  # a reason may quote the answer, or the server the prompt
+        more.pop("completion", None)
+        reason = ": ".join([type(error).__name__, *more.values()])
     writer.fail(row, reason, asked=not isinstance(error, DataError), **more)
 
 

@@ -9,7 +9,7 @@
   const detail = document.getElementById("detail");
   const count = document.getElementById("count");
   const ROW = 52;
-  const WRONG = 0, RIGHT = 1, MISSING = 4;
+  const RIGHT = 1, UNREAD = 2, MISSING = 4; // places in STATES
   const STATES = [["wrong", "wrong"], ["right", "right"], ["unread", "other"], ["failed", "other"], ["not asked", "other"]];
   const OUTCOMES = { "": "any", right: "right", wrong: "wrong", unread: "unread", failed: "failed" };
   let task = tasks[0];
@@ -54,11 +54,12 @@
   function setUpTask() {
     const names = Object.keys(task.programs);
     const programs = Object.fromEntries(names.map((name) => [name, task.same[name] ? `${name} (the same as ${task.same[name]})` : name]));
-    const first = ["compiled", "tuned", "r2p", "r2p:intervention"].find((name) => name in programs) || names.findLast((name) => !/^r2p:[nor]/.test(name)) || names[0];
-    const second = ["cot", "predict", "student"].find((name) => name in programs && name !== first) || "";
+    const first = ["compiled", "tuned", "r2p", "r2p:intervention"].find((name) => name in programs)
+      || names.findLast((name) => name.startsWith("student:")) || names.at(-1);
+    const second = ["cot", "predict", "teacher"].find((name) => name in programs && name !== first) || "";
     fill(form.elements.program, programs, first);
     fill(form.elements.beside, { "": "nothing", ...programs }, second);
-    fill(form.elements.outcome, { ...OUTCOMES, differ: "one right, one wrong" }, "");
+    fill(form.elements.outcome, { ...OUTCOMES, differ: "right in one alone" }, "");
     fill(form.elements.besideOutcome, OUTCOMES, "");
     const checks = { "": "any", corrected: "corrected while it wrote" };
     task.checks.forEach((name, number) => { checks[`unmet:${number}`] = `unmet: ${name}`; });
@@ -77,7 +78,8 @@
   function passes(place, values, program, beside) {
     if (values.user && visible(task.users[place]) !== values.user) return false;
     if (values.outcome === "differ") {
-      if (!beside || program.state[place] + beside.state[place] !== WRONG + RIGHT) return false;
+      if (!beside || Math.max(program.state[place], beside.state[place]) > UNREAD) return false;
+      if ((program.state[place] === RIGHT) === (beside.state[place] === RIGHT)) return false;
     } else if (values.outcome && stateName(program, place) !== values.outcome) return false;
     if (values.besideOutcome && beside && stateName(beside, place) !== values.besideOutcome) return false;
     if (values.check === "corrected") return place in program.interventions;
@@ -213,8 +215,10 @@
 
   async function describe() {
     const turn = ++drawn;
+    detail.setAttribute("aria-busy", "true");
     if (chosen < 0) {
       detail.replaceChildren(element("p", "quiet", "No example passes these filters."));
+      detail.setAttribute("aria-busy", "false");
       return;
     }
     const place = chosen;
@@ -242,6 +246,7 @@
     if (held.problem) parts.push(element("p", "notes", held.problem));
     parts.push(element("div", "sides", ...names.map((name) => side(name, place, own(name), held.texts))));
     detail.replaceChildren(...parts);
+    detail.setAttribute("aria-busy", "false");
   }
 
   function side(name, place, transcript, texts) {
@@ -354,7 +359,8 @@
   }
 
   function callOf(call, number, messages, texts, several, isAnswer) {
-    const facts = [several ? `call ${number}` : "", call.candidate ? `candidate ${call.candidate}` : "", call.attempt ? `attempt ${call.attempt}` : "", isAnswer && several ? "the answer" : "",
+    const facts = [several ? `call ${number}` : "", call.candidate ? `candidate ${call.candidate}` : "",
+      call.attempt ? `attempt ${call.attempt}` : "", isAnswer && several ? "the answer" : "",
       call.error ? `failed: ${call.error}` : ""].filter(Boolean);
     const made = element("div", "call", facts.length ? element("div", "head", facts.join(" · ")) : "");
     if (!isAnswer) made.append(folded("What it wrote", () => written(call)));

@@ -59,6 +59,7 @@ def tab(browser):
 
 def choose(tab, name, value):
     tab.select_option(f"select[name={name}]", value)
+    tab.wait_for_selector("#detail[aria-busy=false]")
 
 
 def shown(tab):
@@ -120,6 +121,7 @@ def test_example_shows_quotes_corrections_and_prompt(tab, pocket):
     assert page.eval_on_selector_all("#detail .item.cited", "items => items.length") >= 1
     assert "user" not in page.eval_on_selector_all(".message b", "names => names.map(name => name.textContent)")
     page.click("text=Show the prompt")
+    page.wait_for_selector(".message b")
     assert page.eval_on_selector_all(".message b", "names => names.map(name => name.textContent)") == ["system", "user"]
     assert '{"item": "1"' in page.inner_text(".message:last-of-type .raw")
 
