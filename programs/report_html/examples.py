@@ -11,7 +11,6 @@ from programs.text import truncate
 from r2p_dspy.values.typed import as_text
 
 BLOCK = 20  # examples in a block
-_TITLE = 90  # characters of a question in the list
 _ANSWER = 60
 WRONG, RIGHT, UNANSWERED, FAILED, MISSING = range(5)  # what became of a row
 
@@ -59,28 +58,26 @@ def blocks_of(task: Measured) -> Iterator[Markup]:
 
     A text that stands in several prompts of a block is stored once, as its place in `texts`.
     """
-    by_program = {name: task.transcripts(name) for name in task.rows if name not in task.same}
-    if not any(by_program.values()):
+    if not any(map(len, task.transcripts.values())):
         return
     ids = ids_of(task)
     for start in range(0, len(ids), BLOCK):
         texts = _Numbered()
         examples = [
-            {name: _packed(own[each], texts) for name, own in by_program.items() if each in own}
+            {
+                name: _packed(transcript, texts)
+                for name, own in task.transcripts.items()
+                if (transcript := own.get(each)) is not None
+            }
             for each in ids[start : start + BLOCK]
         ]
         yield packed_block({"texts": texts.values, "examples": examples})
 
 
 def titles_of(task: Measured) -> list[str]:
-    """The beginning of each example's question; empty where the run keeps no transcripts."""
-    ids, titles = ids_of(task), dict[Any, str]()
-    for name in task.rows:
-        for each, transcript in task.transcripts(name).items():
-            titles.setdefault(each, truncate(" · ".join(transcript.get("question", {}).values()), _TITLE))
-        if len(titles) >= len(ids):
-            break
-    return [titles.get(each, "") for each in ids] if titles else []
+    """The beginning of each example's question."""
+    titles = {each: title for own in task.transcripts.values() for each, title in own.titles.items()}
+    return [titles.get(each, "") for each in ids_of(task)]
 
 
 def ids_of(task: Measured) -> list[Any]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from programs.runs.directory import RESULTS, TRANSCRIPTS, Rows, read_json
-from programs.transcripts.transcript import latest
+from programs.transcripts.reading import Transcripts
 
 Row = Mapping[str, Any]  # of `programs.evaluate.runner`, of this or an earlier version
 
@@ -28,9 +29,11 @@ class Measured:
     path: Path
     folder: str = ""
 
-    def transcripts(self, program: str) -> Mapping[Any, Mapping[str, Any]]:
-        """A program's transcripts by example; empty where the run keeps none."""
-        return latest(_rows(self.path / TRANSCRIPTS / self.folder, program))
+    @cached_property
+    def transcripts(self) -> Mapping[str, Transcripts]:
+        """The transcripts of the programs that were asked, by name; empty where the run keeps none."""
+        folder = self.path / TRANSCRIPTS / self.folder
+        return {name: Transcripts(_file(folder, name)) for name in self.rows if name not in self.same}
 
 
 def measured(path: Path, report: Mapping[str, Any]) -> Iterator[Measured]:
@@ -67,6 +70,10 @@ def _stands_for(name: str, before: Sequence[str]) -> str | None:
 
 
 def _rows(folder: Path, program: str) -> Iterator[dict[str, Any]]:
-    file = folder / f"{program.replace(':', '-')}.jsonl"
+    file = _file(folder, program)
     if file.exists():
         yield from (row for row in Rows(file) if isinstance(row, dict) and "id" in row)
+
+
+def _file(folder: Path, program: str) -> Path:
+    return folder / f"{program.replace(':', '-')}.jsonl"

@@ -1,7 +1,7 @@
 """The transcript of one example: a line of transcripts/PROGRAM.jsonl, beside its row in results/PROGRAM.jsonl."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, TypedDict
 
@@ -94,11 +94,6 @@ def transcript_of(
         "warnings": [*told.warnings],
         "calls": _logged(calls, tries),
     }
-
-
-def latest(transcripts: Iterable[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]:
-    """Transcripts by the id of their example; of one that was asked again, the latest."""
-    return {transcript["id"]: transcript for transcript in transcripts if "id" in transcript}
 
 
 def _items(details: Details) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,8 @@ from programs.evaluate.runner import measure
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
 from programs.transcripts.calls import Call
-from programs.transcripts.transcript import latest, transcript_of
+from programs.transcripts.reading import Transcripts
+from programs.transcripts.transcript import transcript_of
 from r2p_dspy import Attempt, Details, R2PPrediction, RunError, Verdict
 from r2p_dspy.decoding.monitor import Intervention
 from tests.film import FILM, HISTORY, Film, program
@@ -111,9 +112,17 @@ def test_redacted_rows(kept, scripted, tmp_path):
     assert not (tmp_path / "transcripts.jsonl").exists()
 
 
-def test_the_latest_of_an_example_counts():
-    lines = [{"id": "7", "decision": "old"}, {"half": 1}, {"id": "8"}, {"id": "7", "decision": "new"}]
-    assert [transcript.get("decision") for transcript in latest(lines).values()] == ["new", None]
+def test_the_latest_of_an_example_is_read_back(tmp_path):
+    file = tmp_path / "r2p.jsonl"
+    lines = [{"id": id_, "question": {"film": film}} for id_, film in (("7", "old"), ("8", "雨"), ("7", "new" * 99))]
+    file.write_bytes(
+        b"\n".join(json.dumps(line, ensure_ascii=False).encode() for line in lines) + b'\n{"id": "9", "que'
+    )
+    transcripts = Transcripts(file)
+    assert len(transcripts) == 2 and transcripts.get("9") is None
+    assert (transcripts.get("7"), transcripts.get("8")) == (lines[2], lines[1])
+    assert transcripts.titles["8"] == "雨" and len(transcripts.titles["7"]) == 91
+    assert len(Transcripts(tmp_path / "none.jsonl")) == 0
 
 
 @pytest.mark.parametrize("carrier", ["fields", "thinking"])
