@@ -26,7 +26,7 @@ def index_of(task: Measured, first_block: int, *, redact: bool) -> dict[str, Any
     ids = ids_of(task)
     texts, checks = _Numbered(), _Numbered()
     rows = {name: [of_program.get(each) for each in ids] for name, of_program in task.rows.items()}
-    any_row = [next((own[place] for own in rows.values() if own[place]), {}) for place in range(len(ids))]
+    of_each: list[Row] = [next(own[each] for own in task.rows.values() if each in own) for each in ids]
     columns = {
         name: {
             "state": [state_of(row) for row in own],
@@ -42,8 +42,8 @@ def index_of(task: Measured, first_block: int, *, redact: bool) -> dict[str, Any
     return {
         "name": task.report["task"],
         "ids": [str(each) for each in ids],
-        "users": [str(row.get("user") or each) for row, each in zip(any_row, ids)],
-        "golds": [] if redact else [texts.number(_short(row, "gold", _ANSWER)) for row in any_row],
+        "users": [str(row.get("user") or each) for row, each in zip(of_each, ids)],
+        "golds": [] if redact else [texts.number(_short(row, "gold", _ANSWER)) for row in of_each],
         "programs": columns,
         "same": dict(task.same),
         "texts": texts.values,

@@ -130,7 +130,7 @@ class EvaluateConfig(MeasuringConfig):
 
     def options(self) -> dict[str, Any]:
         judge = _model_options(self.judge, "judge", "judge_api_base")
-        given = {"only": [*self.only]} if self.only else {}
+        given: dict[str, Any] = {"only": [*self.only]} if self.only else {}
         given |= {"redact": True} if self.redact else {}
         return {**super().options(), "controls": self.controls, "ablate": self.ablate, **given, **judge}
 

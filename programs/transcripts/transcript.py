@@ -77,7 +77,9 @@ def transcript_of(
     """
     details = prediction.details if isinstance(prediction, R2PPrediction) else Details()
     told = details.explanation()
-    tries = {number: each.attempts for number, each in enumerate(details.candidates, start=1)} or {None: attempts}
+    tries: dict[int | None, Sequence[Attempt]] = {None: attempts}
+    if details.candidates:
+        tries = {number: candidate.attempts for number, candidate in enumerate(details.candidates, start=1)}
     return {
         "id": example.id,
         "user": example.get("user"),
