@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,9 @@ def ask_teacher(
     def ask(example: dspy.Example) -> dict[str, Any]:
         if not setup.program.reason.template.stages:
             return _answer_alone(setup, example)
-        known = justifying({answer: example[answer]}) if told else nullcontext()
-        with known, dspy.track_usage() as usage:
-            return _row(setup, scored, rewards, example, usage)
+        known = {answer: example[answer]} if told else {}
+        with dspy.track_usage() as usage:
+            return _row(setup, scored, rewards, example, usage, known)
 
     asked = dspy.context(lm=listening(lm), adapter=dspy.settings.adapter or dspy.ChatAdapter())
     with asked, optimizing():
@@ -95,15 +94,21 @@ def ask_teacher(
 
 
 def _row(
-    setup: TaskSetup, scored: Composite, rewards: Rewards, example: dspy.Example, usage: UsageTracker
+    setup: TaskSetup,
+    scored: Composite,
+    rewards: Rewards,
+    example: dspy.Example,
+    usage: UsageTracker,
+    known: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """The row of an example; of the `known` answers it says nothing, since only the teacher is told."""
     started = time.monotonic()
 
     def nothing(reason: str, **why: str) -> dict[str, Any]:
         return {"id": example.id, "refused": reason, **why, **usage_fields(usage, started)}
 
     try:
-        with explaining(dspy.settings.lm.kwargs, setup.task.signature):
+        with explaining(dspy.settings.lm.kwargs, setup.task.signature), justifying(known):
             prediction: Any = setup.teacher(**example.inputs())
     except AdapterParseError as error:
         why = unreadable_of(error)

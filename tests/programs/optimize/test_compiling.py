@@ -488,3 +488,24 @@ def test_weights_and_threshold_decide_and_are_reported():
     assert summary["metric"] == {"task": "accuracy", "weights": {"structure": 1.0}, "threshold": 0.0}
     assert summary["dev_scores"]["uncompiled"] == 100, "only the structure counts"
     assert summary["passing"] == {"passed": 12, "tried": 12}, "so every answer may be a demo"
+
+
+@pytest.mark.parametrize("optimizer", ["random", "bootstrap", "knn"])
+def test_weak_program_gets_demos_of_answers_that_it_was_told(optimizer, tmp_path):
+    """Its model is right only where it is told the answer, or has seen demos."""
+
+    def say(request):
+        return answer(request, "The right answer is known" in request.messages[-1].text or len(request.messages) > 2)
+
+    lines = []
+    winner, summary, engine, _ = compiled(optimizer, say, reflect=False, progress=lines.append)
+    assert summary["winner"] == "compiled" and summary["demos"] >= 1
+    assert summary["passing"] == {"passed": len(TRAIN), "tried": len(TRAIN)}
+    check_clean(winner, TRAIN)
+    check_bare(winner, tmp_path)
+    assert "is known" not in json.dumps(winner.dump_state()), "a demo says nothing of the request"
+    assert any("told the answers" in line for line in lines)
+    golds = {example[TASK.question]: example[TASK.answer] for example in TRAIN}
+    for prompt in engine.prompts():
+        if "is known" in prompt:
+            assert any(question in prompt and f"known: {gold}" in prompt for question, gold in golds.items())
