@@ -5,7 +5,6 @@
 every filter; "to the next frame" is when the filtered list is on the screen.
 """
 
-import os
 import statistics
 import tempfile
 import time
@@ -61,8 +60,7 @@ def make_run(directory: Path, examples: int) -> None:
     with Endpoint(citing) as endpoint:
         model = ["--model", "openai/m", "--api-base", endpoint.api_base]
         arguments = ["evaluate", "--limit", str(examples), *model, "--output", str(directory)]
-        os.environ.setdefault("OPENAI_API_KEY", "none")
-        result = CliRunner().invoke(cli.cli, arguments, catch_exceptions=False)
+        result = CliRunner().invoke(cli.cli, arguments, env={"OPENAI_API_KEY": "none"}, catch_exceptions=False)
     if result.exit_code:
         raise SystemExit(result.output)
 
@@ -73,7 +71,8 @@ def make_run(directory: Path, examples: int) -> None:
 @click.option("--opened", default=5, show_default=True, help="Open the page this often.")
 def main(examples: int, directory: str | None, opened: int) -> None:
     if (reason := missing()) is not None:
-        raise SystemExit(reason)
+        print(f"report.html was not measured: {reason}")
+        return
     path = Path(directory or Path(tempfile.mkdtemp()) / "run")
     if directory is None:
         make_run(path, examples)

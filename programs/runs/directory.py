@@ -1,4 +1,4 @@
-"""Run directories: `config.json` first, results as they come, `report.json` last, which marks a run complete.
+"""Run directories: `config.json` first, results as they come, then `report.json`, which marks a run complete.
 
 They hold users' texts: only their owner can read the files.
 """

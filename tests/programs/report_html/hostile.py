@@ -1,7 +1,6 @@
 """A run whose users, model and ids write what would be markup, scripts or controls, if a page let them."""
 
 import json
-import os
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -58,7 +57,6 @@ def answer(body):
 def hostile_run(folder, *more):
     """Evaluate on the hostile rows; the run's directory."""
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
-    os.environ.setdefault("OPENAI_API_KEY", "none")
     with Endpoint(answer) as endpoint:
         result = CliRunner().invoke(
             cli.cli,
@@ -67,6 +65,7 @@ def hostile_run(folder, *more):
                 *("--task", str(EXAMPLES / "task.yaml"), "--data", str(folder / "rows.jsonl")),
                 *("--model", "openai/m", "--api-base", endpoint.api_base, "--output", str(folder / "run"), *more),
             ],
+            env={"OPENAI_API_KEY": "none"},
             catch_exceptions=False,
         )
     assert result.exit_code in (0, 3), result.output
