@@ -65,7 +65,7 @@ class Correction:
     @property
     def when(self) -> str:
         """When it came, in words."""
-        return f"attempt {self.attempt}, {f'while it wrote {self.stage}' if self.stage else 'when it was done'}"
+        return f"attempt {self.attempt}, {f'writing {self.stage}' if self.stage else 'at its end'}"
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_corrected_answer(kept, scripted):
     ]
     assert transcript["cited"] == [{"id": "m7", "known": True, "marks": {"text": [[0, 12]]}, "missing": []}]
     assert transcript["preferences"] == [{"statement": "lighthouses are sad", "items": ["m7"], "label": "romance"}]
-    assert transcript["corrections"][0] == "attempt 1, when it was done: There is no item 9; cite only 1, 2."
+    assert transcript["corrections"][0] == "attempt 1, at its end: There is no item 9; cite only 1, 2."
     first, second = transcript["calls"]
     assert [call["attempt"] for call in transcript["calls"]] == [1, 2]
     assert (first["text"], first["accepted"], first["unmet"][0]["check"]) == (INVENTED, False, "cited")

@@ -65,8 +65,8 @@ def test_tells_all_of_a_corrected_answer(scripted):
         "Evidence:\n- item m7 (romance): «a lighthouse» in the rain\n\n"
         "Preferences:\n- lighthouses are sad (items m7)\n\n"
         "Corrections (item 1 is m7, item 2 is m9):\n"
-        "- attempt 1, when it was done: There is no item 9; cite only 1, 2.\n"
-        '- attempt 1, when it was done: The preference "lighthouses are sad" must name items of the evidence.'
+        "- attempt 1, at its end: There is no item 9; cite only 1, 2.\n"
+        '- attempt 1, at its end: The preference "lighthouses are sad" must name items of the evidence.'
     )
 
 
@@ -204,7 +204,7 @@ def test_interventions_tell_where_they_came(pocket_corrected):
     written_on = pocket_corrected.completion[intervention.at :]
     assert written_on.lstrip().startswith("[[ ## evidence ## ]]")
     assert intervention.replaced.lstrip().startswith("[[ ## evidence ## ]]")
-    assert "while it wrote evidence" in pocket_corrected.explain()
+    assert "attempt 1, writing evidence" in pocket_corrected.explain()
 
 
 @pytest.fixture
