@@ -10,6 +10,7 @@ WIDTH = 460
 Limits = tuple[float, float]
 _ROW, _TOP, _BOTTOM, _LABEL_GAP = 25, 12, 48, 17
 _NAMES = 170  # pixels that names may take at most
+_DECADE = 8  # times by which values differ that need a logarithmic axis
 _INSET = 8  # between the axis and a point at its end
 
 
@@ -131,9 +132,10 @@ def plane_chart(
     within: Limits,
     *,
     lines: Sequence[tuple[str, str, Sequence[tuple[float, float]], bool]] = (),
-    log: bool = False,
 ) -> Chart:
     """Named points with their intervals; a name stands beside the plane and a thin line leads to its point.
+
+    Values of x that differ by much stand on a logarithmic axis.
 
     Args:
         title, note, x_note: what it shows, and its axes.
@@ -141,7 +143,6 @@ def plane_chart(
         legend: words for each kind of point.
         within: limits of the vertical axis.
         lines: name, kind, points as (x, value), and whether it is dashed.
-        log: whether x is logarithmic; it is only where every x is above 0.
     """
     named = [point for point in points if point.name]
     height = max(300, _TOP + _BOTTOM + _LABEL_GAP * (len(named) + 1))
@@ -150,7 +151,7 @@ def plane_chart(
     width = WIDTH + max(0, names - _NAMES // 2)  # long names take no room from the plane
     right = width - names - 34
     xs = [point.x for point in points]
-    x_axis = scale(xs, left + _INSET, right - _INSET, log=log and min(xs) > 0, within=(0, math.inf))
+    x_axis = scale(xs, left + _INSET, right - _INSET, log=0 < min(xs) * _DECADE < max(xs), within=(0, math.inf))
     values = [value for point in points for value in (point.low, point.high)]
     y_axis = scale(values, bottom - _INSET, _TOP + _INSET, within=within)
     places = iter(spread([y_axis(point.value) for point in named], _LABEL_GAP, _TOP + 8, bottom - 4))

@@ -31,8 +31,7 @@ def figures(report: Report) -> Iterator[Chart]:
         points = [_point(name, entry["metrics"][metric], tokens[name]) for name, entry in programs.items()]
         x_note = "completion tokens per answer, discarded ones too"
         title = f"{metric} against tokens"
-        wide = min(tokens.values()) > 0 and max(tokens.values()) > 8 * min(tokens.values())
-        yield plane_chart(title, direction(metric), x_note, points, _KINDS, limits(metric), log=wide)
+        yield plane_chart(title, direction(metric), x_note, points, _KINDS, limits(metric))
     yield from _differences(report, metric)[:1]
     if report.get("tuning", {}).get("trials"):
         yield _tuning(report["tuning"])
@@ -109,7 +108,7 @@ def _tuning(tuning: Report) -> Chart:
     ]
     lines = [("frontier", "frontier", [*steps(edge)], False)] if len(edge) > 1 else []
     title, note = "Tuning on dev", "composite score, higher is better"
-    return plane_chart(title, note, "completion tokens per answer", points, _TRIALS, SHARE, lines=lines, log=True)
+    return plane_chart(title, note, "completion tokens per answer", points, _TRIALS, SHARE, lines=lines)
 
 
 def _point(name: str, interval: Mapping[str, float], x: float = 0.0) -> Point:

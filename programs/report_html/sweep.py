@@ -78,7 +78,6 @@ def _figures(task: Result) -> list[Chart]:
         for (model, program), of_line in lines.items()
         if len(of_line) > 1
     ]
-    xs = [point.x for point in points]
     chart = plane_chart(
         f"{task['metric']} against tokens",
         direction(task["metric"]),
@@ -87,6 +86,5 @@ def _figures(task: Result) -> list[Chart]:
         _KINDS,
         limits(task["metric"]),
         lines=paths,
-        log=min(xs) > 0 and max(xs) > 8 * min(xs),
     )
     return [chart]
