@@ -94,6 +94,7 @@ bench: $(VENV)/.dev  ## Run the measurements of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.predict
 	@$(BIN)/python -m benchmarks.finetune
 	@$(BIN)/python -m benchmarks.compiling
+	@$(BIN)/python -m benchmarks.report_html
 
 pocket: $(VENV)/.dev  ## Make the pocket model again (hours)
 	@$(BIN)/python -m finetune.pocket $(ARGS)

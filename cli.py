@@ -87,7 +87,7 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
 @options("tasks")
 @training_options
 @options("data", "model", *SERVED, "retriever", "k", "template", "retriever_tokens", "skip_bad", "limit", "seed")
-@options("num_threads", "max_failures", *CALLS, "output", "resume", "verbose")
+@options("num_threads", "max_failures", "redact", *CALLS, "output", "resume", "verbose")
 def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Distill a program on a large model into a small open model that answers in one call: traces, SFT, then GRPO.
 
@@ -125,7 +125,7 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 )
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
 @options("program", "task", "model", *SERVED, *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
-@options(*CALLS, "resume")
+@options("redact", *CALLS, "resume")
 def predict(source: str, target: str, resume: bool, **given: Any) -> None:
     """Answer the rows of a file, each with the evidence that the answer rests on.
 
@@ -206,18 +206,23 @@ def get(name: str) -> None:
 
 
 @cli.command()
-@click.argument("program", metavar="PROGRAM")
+@click.argument("program", metavar="PROGRAM_OR_RUN")
 @click.argument("other", metavar="[OTHER]", required=False)
 @click.option("--all", "every", is_flag=True, help="Show long texts as a whole.")
-def show(program: str, other: str | None, every: bool) -> None:
-    """Show a compiled program: its provenance, instructions and demos. Of two programs, show what differs.
+@click.option("--open/--no-open", "opens", default=True, help="Open a run's page in the browser, if there is one.")
+def show(program: str, other: str | None, every: bool, opens: bool) -> None:
+    """Show a run with every example, or a compiled program. Of two programs, show what differs.
 
-    PROGRAM is a program.json, the directory of a compile run, or a task's name for its uncompiled program: `show lamp2
-    FILE` shows what compiling changed.
+    PROGRAM_OR_RUN is a run's directory, a program.json, or a task's name for its uncompiled program. Of a run,
+    report.html opens in the browser, and the terminal shows its table or, where it has one, its program: provenance,
+    instructions and demos. `show lamp2 FILE` shows what compiling changed.
     """
+    from programs.report_html.showing import show_run
     from programs.ui import show as showing
     from programs.ui.terminal import output, print_lines
 
+    if other is None and show_run(Path(program), opens):
+        return
     width, most = min(output().width, 110), None if every else showing.MAX_CHARS
     artifact = showing.load_artifact(program)
     if other is None:

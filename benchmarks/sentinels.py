@@ -7,6 +7,7 @@ searched: no key may stand anywhere, and no user's text outside of the files tha
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -25,6 +26,8 @@ from tests.endpoint import Endpoint, Reply
 
 KEY = "sk-5entine1K3y0123456789abcdefghij"
 TEXTS = {"profile": "zqprofilez", "question": "zqquestionz", "gold": "zqgoldz"}
+_BLOCK = re.compile(rb'id="block-\d+">([^<]+)<')  # of a report.html
+_REDACTED = ("program.json", "report.html")
 _ROOT = Path(__file__).parents[1]
 _MAIL = _ROOT / "examples" / "mail"
 
@@ -76,6 +79,7 @@ COMMANDS: dict[str, list[str]] = {
     "predict": ["predict", "--task", str(_MAIL / "task.yaml"), "--input", "rows.jsonl", "--output", "answers.jsonl"],
     "evaluate": ["evaluate", *_DATA, "--output", "run"],
     "evaluate, verbose": ["evaluate", *_DATA, "--output", "run", "--verbose"],
+    "evaluate, redacted": ["evaluate", *_DATA, "--output", "run", "--redact"],
     "sweep": ["sweep", *_DATA, "--output", "run", "--k", "1", "--k", "2"],
     "compile": ["compile", *_DATA, "--optimizer", "bootstrap", "--output", "run"],
     "compile, redacted": ["compile", *_DATA, "--optimizer", "bootstrap", "--output", "run", "--redact"],
@@ -102,12 +106,13 @@ def look(folder: Path, output: str, command: str) -> Iterator[str]:
             places[path.relative_to(folder).as_posix()] = path.read_bytes()
     for place, content in places.items():
         readable = content + (_unpacked(folder / place) if place.endswith(".sqlite") else b"")
+        readable += b"\n".join(map(zlib.decompress, map(base64.b64decode, _BLOCK.findall(content))))
         if KEY.encode() in readable:
             yield f"the key stands in {place}: {_around(readable, KEY.encode())}"
         expected = holds_texts(place) or place == "answers.jsonl"
         if place == "the terminal":
             expected = "verbose" in command
-        if "redacted" in command and place.endswith("program.json"):
+        if "redacted" in command and place.endswith(_REDACTED):
             expected = False
         for word in texts:
             if word in readable and not expected:

@@ -111,6 +111,7 @@ class FinetuneConfig:
         num_threads: calls in flight.
         calls: directory of the call cache; None for one in the run's directory, until the run is finished.
         cache: keep the teacher's completed calls.
+        redact: leave users' texts out of what the run keeps for readers; traces hold them all the same.
         options: the command's options, as the run's `config.json` records them.
         max_failures: the share of the teacher's calls, and of a task's rows, that may fail, in [0, 1].
     """
@@ -133,6 +134,7 @@ class FinetuneConfig:
     options: Mapping[str, Any]
     calls: str | None = None
     cache: bool = True
+    redact: bool = False
     max_failures: float = 0.05  # as everywhere (`programs.calls.patience`, which imports DSPy)
 
     @classmethod
@@ -176,6 +178,8 @@ class FinetuneConfig:
         trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
         trl_options |= part(constrain="constrain_rollouts")
         recorded = {name: value for name, value in {**options, **given}.items() if name not in _FREE}
+        if not recorded.get("redact"):  # a run of an earlier version, which had no such option, can be resumed
+            recorded.pop("redact", None)
         if recorded.get("api_base"):
             recorded["api_base"] = without_credentials(recorded["api_base"])
         return cls(
@@ -198,7 +202,7 @@ class FinetuneConfig:
             grpo=GRPOConfig(**trl_options, **shared),
             num_threads=given["num_threads"],
             options=recorded,
-            **part("calls", "cache", "max_failures"),
+            **part("calls", "cache", "max_failures", "redact"),
         )
 
     @property

@@ -36,10 +36,11 @@ def measure_program(
     threads: int,
     reporter: Reporter,
     max_failures: float = MAX_FAILURES,
+    redact: bool = False,
 ) -> dict[str, list[ResultRow]]:
     """Run the `teacher`, or a student without corrections, on the reported users who have no row in `run` yet.
 
-    `max_failures` is the share of a task's rows that may fail, see `runner.collect`.
+    `max_failures` is the share of a task's rows that may fail, see `runner.collect`; `redact` keeps no transcripts.
     """
     measured = {}
     for setup in setups:
@@ -48,7 +49,10 @@ def measure_program(
         progress = reporter.start(f"{task.name} {name}", len(examples), len(finished(rows)))
         with dspy.context(lm=lm):
             program = setup.teacher if name == TEACHER else setup.program
-            measured[task.name] = measure(program, examples, task, rows, threads, progress, max_failures)
+            transcripts = None if redact else run.transcripts(f"{task.name}/{name}")
+            measured[task.name] = measure(
+                program, examples, task, rows, threads, progress, max_failures, transcripts, redact
+            )
     return measured
 
 

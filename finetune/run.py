@@ -32,6 +32,7 @@ from programs.calls.patience import CallFailures
 from programs.calls.recording import record_calls
 from programs.evaluate.measuring import FAILED, write_failed
 from programs.evaluate.runner import ResultRow
+from programs.report_html.page import write_page
 from programs.runs.active import open_calls
 from programs.runs.configs import digest
 from programs.runs.directory import Rows, Run, read_json, write_json
@@ -94,7 +95,9 @@ def _steps(work: Work, run: Run | None, started: float) -> dict[str, Any]:
     def measure_student(name: str, model: str) -> None:
         if run is not None:
             lm = _student_lm(model, config, work.carrier)
-            measured[name] = measure_program(name, work.setups, lm, run, config.num_threads, work.reporter)
+            measured[name] = measure_program(
+                name, work.setups, lm, run, config.num_threads, work.reporter, redact=config.redact
+            )
         PartialState().wait_for_everyone()
 
     questions, model, trainings = None, config.student, dict[str, Path]()
@@ -116,7 +119,7 @@ def _steps(work: Work, run: Run | None, started: float) -> dict[str, Any]:
         return {}
     with _asking_teacher(work) as teacher:
         measured[TEACHER] = measure_program(
-            TEACHER, work.setups, teacher, run, config.num_threads, work.reporter, config.max_failures
+            TEACHER, work.setups, teacher, run, config.num_threads, work.reporter, config.max_failures, config.redact
         )
     report = _finish(work, run, trainings, measured, teacher, started)
     _calls(work).finish()
@@ -291,4 +294,5 @@ def _finish(
     by_program = {f"{task}/{name}": rows for name, tasks in measured.items() for task, rows in tasks.items()}
     write_failed(output / FAILED, {**{f"{task}/traces": rows for task, rows in traces.items()}, **by_program})
     run.finish(report)
+    write_page(output, report)
     return report

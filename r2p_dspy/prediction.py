@@ -9,76 +9,21 @@ from enum import Enum
 from typing import Any
 
 import dspy
-from pydantic import BaseModel, SerializeAsAny
 from pydantic_core import to_json
 
-from r2p_dspy.checks import Verdict, evidence_of, preferences_of
+from r2p_dspy.checks import Verdict
 from r2p_dspy.decoding.monitor import CorrectionMode, Intervention
 from r2p_dspy.dspy_internals import copy_completions, picklable_state
+from r2p_dspy.explaining.as_html import as_html
+from r2p_dspy.explaining.as_text import as_text as explained
+from r2p_dspy.explaining.attempts import Attempt, Candidate, accepted
+from r2p_dspy.explaining.explanation import Explanation
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.prompting.causes import Unreadable
 from r2p_dspy.values.typed import as_text
 
-
-class Attempt(BaseModel):
-    """One attempt at an answer.
-
-    Args:
-        verdicts: the verdict of each check.
-        accepted: whether this attempt became the answer.
-        interventions: the corrections of its running text. They led to the next attempt in the list.
-        unreadable: why it could not be read; None if it could.
-        shape: the format in which it was read, "JSON", "XML" or "chat", if that is not the one asked for; else "". Such
-            an answer holds, but it does not comply with the template.
-    """
-
-    verdicts: list[Verdict]
-    accepted: bool = False
-    interventions: list[Intervention] = []
-    unreadable: Unreadable | None = None
-    shape: str = ""
-
-    @property
-    def unmet(self) -> list[Verdict]:
-        """The verdicts of the checks that failed."""
-        return [verdict for verdict in self.verdicts if not verdict.ok]
-
-    @property
-    def asserted(self) -> bool:
-        """Whether every assert holds."""
-        return all(verdict.ok for verdict in self.verdicts if verdict.kind == "assert")
-
-
-def accepted(attempts: Sequence[Attempt]) -> Attempt:
-    """The attempt that became the answer."""
-    return next((attempt for attempt in attempts if attempt.accepted), attempts[-1])
-
-
-class Candidate(BaseModel):
-    """One sampled outcome.
-
-    Args:
-        answer: the signature's own outputs by name; empty when there is none.
-        stages: the template's stages by name.
-        cited: the ids of the cited items, as in the user's profile.
-        attempts: the attempts at it; empty for a module without checks.
-        survives: whether there is an answer and every assert holds for it.
-        supported: whether this or a surviving candidate with the same answer cites evidence.
-        support: the number of surviving candidates with the same answer.
-        chosen: whether it became the answer.
-        error: why there is no answer, or None.
-    """
-
-    answer: dict[str, SerializeAsAny[Any]]  # values of any type: the user's signature and template decide
-    stages: dict[str, SerializeAsAny[Any]] = {}
-    cited: list[str] = []
-    attempts: list[Attempt] = []
-    survives: bool = True
-    supported: bool = False
-    support: int = 0
-    chosen: bool = False
-    error: str | None = None
+__all__ = ["Attempt", "Candidate", "Details", "R2PPrediction", "Reasoning", "accepted", "attempts_of"]
 
 
 class Reasoning(str):
@@ -166,6 +111,22 @@ class Details:
         """The verdicts of the checks that the accepted attempt leaves unmet; empty on a clean answer."""
         return accepted(self.attempts).unmet if self.attempts else []
 
+    def explanation(self, answers: Mapping[str, Any] | None = None) -> Explanation:
+        """What there is to tell of the answer, typed. `answers` are the outputs, by default those that checks saw."""
+        return Explanation.of(
+            unshadowed(self.outcome).fields if answers is None else answers,
+            self.inputs,
+            self.outcome,
+            attempts=self.attempts,
+            candidates=self.candidates,
+            decision=self.decision,
+            warnings=self.warnings,
+        )
+
+    def _repr_html_(self) -> str:
+        """The explanation as a notebook shows it; every text is escaped."""
+        return as_html(self.explanation())
+
 
 _NAMES = {*(entry.name for entry in fields(Details)), "retrieved", "violations"}
 _RENAMED = {"grade": "correction_mode", "cut": "truncated_chars", "notes": "warnings", "reconciled": "decision"}
@@ -226,28 +187,32 @@ class R2PPrediction(dspy.Prediction):
         return picklable_state(self)
 
     def explain(self) -> str:
-        """The answer as a person reads it: outputs, evidence with quotes, preferences, corrections, warnings."""
-        details, own = self.details, {item.id: item.ref or item.id for item in self.details.retrieved}
-        parts = ["\n".join(f"{name}: {_as_text(value)}" for name, value in self.items())]
-        quotes = [
-            f'item {own.get(evidence.item, evidence.item)}: "{evidence.quote}"'
-            for evidence in evidence_of(details.outcome)
-        ]
-        preferences = [
-            f"{preference.statement} (items {', '.join(own.get(item, item) for item in preference.items)})"
-            for preference in preferences_of(details.outcome)
-        ]
-        unmet = [verdict for attempt in details.attempts if not attempt.accepted for verdict in attempt.unmet]
-        lists = {
-            "Evidence": quotes,
-            "Preferences": preferences,
-            "Corrections (items by their ids in the prompt)": [verdict.message for verdict in unmet if verdict.message],
-            "Unmet checks": [verdict.message or verdict.check for verdict in details.violations],
-            "Decision": [details.decision] if details.decision else [],
-            "Warnings": details.warnings,
-        }
-        parts += ["\n- ".join([f"{title}:", *lines]) for title, lines in lists.items() if lines]
-        return "\n\n".join(parts)
+        """The answer as a person reads it, in plain text under headings.
+
+        The question; the answer; each cited item with its quotes between « and »; preferences; what was corrected, and
+        when; candidates and why one of them won; unmet checks; warnings. What does not apply is left out. Items stand
+        under their own ids. No text can hold what a terminal obeys. In a notebook, `answer.details` shows the same.
+
+        Examples:
+            >>> from r2p_dspy import Evidence, Inputs, Outcome, Profile
+            >>> history = Profile.of([{"id": "m7", "text": "a lighthouse in the rain", "label": "romance"}])
+            >>> inputs = Inputs({"film": "the keeper", "profile": history}, history.local())
+            >>> evidence = [Evidence(item="1", quote="a lighthouse")]
+            >>> outcome = Outcome({"tag": "romance"}, {"evidence": evidence}, answers=("tag",))
+            >>> print(R2PPrediction({"tag": "romance"}, details=Details(inputs=inputs, outcome=outcome)).explain())
+            Question:
+            - film: the keeper
+            <BLANKLINE>
+            Answer:
+            - tag: romance
+            <BLANKLINE>
+            Evidence:
+            - item m7 (romance): «a lighthouse» in the rain
+        """
+        return explained(self.details.explanation(dict(self.items())))
+
+    def _repr_html_(self) -> str:
+        return as_html(self.details.explanation(dict(self.items())))
 
 
 def attempts_of(prediction: object) -> list[Attempt]:

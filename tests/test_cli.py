@@ -202,7 +202,7 @@ def test_predict_and_resume(compiled, users, tmp_path):
     answers = [json.loads(line) for line in whole.splitlines()]
     assert [answer["id"] for answer in answers] == [row["id"] for row in rows if "profile" in row]
     for answer in answers:
-        assert answer.keys() == {"id", "tag", "evidence", "violations", "warnings", "usage"}
+        assert answer.keys() == {"id", "tag", "evidence", "violations", "warnings", "reasoning", "completion", "usage"}
         assert answer["usage"]["calls"] > 0
         items = {item["id"]: item for row in rows if row["id"] == answer["id"] for item in row["profile"]}
         assert all(cited["quote"] in items[cited["item"]]["description"] for cited in answer["evidence"])

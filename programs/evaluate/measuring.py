@@ -17,6 +17,7 @@ from programs.evaluate.report import Row, build_report
 from programs.evaluate.runner import finished, measure
 from programs.evaluate.setup import Setup
 from programs.evaluate.submission import submission
+from programs.report_html.page import write_page
 from programs.runs.active import ActiveRun
 from programs.runs.model import ModelConfig
 from programs.runs.reporter import Reporter
@@ -28,8 +29,9 @@ FAILED = "failed.jsonl"  # in a run's directory
 class Measurer:
     """Measures programs on the reported examples of a run, and writes its report."""
 
-    def __init__(self, run: ActiveRun, setup: Setup, threads: int, reporter: Reporter):
+    def __init__(self, run: ActiveRun, setup: Setup, threads: int, reporter: Reporter, redact: bool = False):
         self.run, self.setup, self.threads, self.reporter = run, setup, threads, reporter
+        self.redact = redact  # whether users' texts are left out of what is kept
         self.rows: dict[str, Sequence[Row]] = {}  # of every measured program, by its name
         self.unmeasured: dict[str, str] = {}  # why a program was not measured on all examples, by its name
 
@@ -42,7 +44,15 @@ class Measurer:
         with dspy.context(lm=self.run.lm.copy(cache=False), callbacks=[*dspy.settings.callbacks, first]):
             try:
                 self.rows[name] = measure(
-                    program, examples, self.setup.task, rows, self.threads, tick, self.run.max_failures
+                    program,
+                    examples,
+                    self.setup.task,
+                    rows,
+                    self.threads,
+                    tick,
+                    self.run.max_failures,
+                    None if self.redact else self.run.directory.transcripts(name),
+                    self.redact,
                 )
             except UsageLimitReached as reached:
                 self.run.limiter.drain()
@@ -58,7 +68,7 @@ class Measurer:
         extra: Mapping[str, Any],
         others: Mapping[str, Sequence[Row]] = MappingProxyType({}),
     ) -> dict[str, Any]:
-        """Write the report, the submissions, and the file of failed rows; return the report.
+        """Write the report with its page, the submissions, and the file of failed rows; return the report.
 
         The command's own parts of the report are in `extra`; `others` are rows beside those of the programs, such as
         judgements, which may have failed too.
@@ -82,6 +92,7 @@ class Measurer:
         write_failed(directory.path / FAILED, {**self.rows, **others})
         self.reporter.finish(report, directory.path)
         directory.finish(report)
+        write_page(directory.path, report)
         return report
 
 

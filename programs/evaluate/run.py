@@ -94,7 +94,7 @@ def evaluate(
     ) as run:
         for caution in foreign_text(config.model.name, data.source):
             reporter.say(caution)
-        measurer = Measurer(run, setup, config.num_threads, reporter)
+        measurer = Measurer(run, setup, config.num_threads, reporter, config.redact)
         extra, judgements = dict[str, Any](), dict[str, list[Row]]()
         with config.model.asking(run.lm):
             if config.ablate:

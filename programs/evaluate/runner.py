@@ -23,6 +23,8 @@ from programs.calls.patience import MAX_FAILURES
 from programs.calls.rows import answering
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
+from programs.transcripts.calls import CallLog
+from programs.transcripts.transcript import Transcript, transcript_of
 from r2p_dspy import Details, R2PPrediction, optimizing
 from r2p_dspy.errors import RunError
 from r2p_dspy.prediction import attempts_of
@@ -65,6 +67,8 @@ class ResultRow(UsageFields):
     evidence: bool | None
     violations_first: list[str]  # names of checks
     violations: list[str]
+    score: float | None  # the task's own score in [0, 1]; None where the call failed
+    right: bool | None  # whether the score reaches the task's threshold
     cited: list[str]  # ids of items
     attempts: int
     interventions: int
@@ -78,6 +82,8 @@ def measure(
     threads: int,
     progress: Progress,
     max_failures: float = MAX_FAILURES,
+    transcripts: Rows | None = None,
+    redact: bool = False,
 ) -> list[ResultRow]:
     """Run a program over the examples that have no row yet.
 
@@ -89,6 +95,8 @@ def measure(
         threads: calls in flight.
         progress: called after each example.
         max_failures: the share of the rows that may fail, see `collect`.
+        transcripts: where the transcript of each example is written, before its row; None for nowhere.
+        redact: leave replies that cannot be read, and the server's words, out of the rows.
 
     Returns:
         A row for each example, in the order of the examples.
@@ -97,7 +105,22 @@ def measure(
         RunError: if more rows fail.
         Exception: a failure that every row would meet, such as that of a check.
     """
-    return collect(lambda example: _row(program, example, task), examples, rows, threads, progress, max_failures)
+    lock = threading.Lock()
+
+    def ask(example: dspy.Example) -> ResultRow:
+        row, transcript = _measured(program, example, task)
+        if transcripts is not None:
+            with lock:
+                transcripts.append(dict(transcript))
+        if redact:
+            row["completion"] = row["error"] = None
+        return row
+
+    try:
+        return collect(ask, examples, rows, threads, progress, max_failures)
+    finally:
+        if transcripts is not None:
+            transcripts.sync()
 
 
 def collect(
@@ -124,11 +147,11 @@ def collect(
         failed = [row for row in done.values() if row.get("failed")]
         if len(failed) > max_failures * max(len(examples), _FEW) or len(failed) == len(examples):
             causes = ", ".join(f"{count} {cause}" for cause, count in Counter(row["failed"] for row in failed).items())
+            words = f"the server's words are in {rows.path}; " if row.get("error") else ""
             raise RunError(
                 f"{len(failed)} of {len(examples)} rows of {rows.path.stem} failed ({causes}; the last: {row['id']}), "
-                f"and --max-failures is {max_failures:g}; the server's words are in {rows.path}; what was answered is "
-                "kept: go on with --resume and a larger --max-failures, or (not of finetune) leave rows out with "
-                "--skip ID"
+                f"and --max-failures is {max_failures:g}; {words}what was answered is kept: go on with --resume and a "
+                "larger --max-failures, or (not of finetune) leave rows out with --skip ID"
             )
 
     def run(example: dspy.Example) -> None:
@@ -194,11 +217,15 @@ def total(counts: Iterable[int | None]) -> int | None:
     return None if not known or None in known else sum(count for count in known if count is not None)
 
 
-def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
+def _measured(program: dspy.Module, example: dspy.Example, task: Task) -> tuple[ResultRow, Transcript]:
+    """An example's row and its transcript."""
     started, lm = time.monotonic(), listening(dspy.settings.lm)
     adapter = dspy.settings.adapter or dspy.ChatAdapter()
+    log = CallLog()
     # Each row has a trace and a history of its own, which would else grow with the examples.
-    isolated = dspy.context(lm=lm, adapter=adapter, trace=[], disable_history=True)
+    isolated = dspy.context(
+        lm=lm, adapter=adapter, trace=[], disable_history=True, callbacks=[*dspy.settings.callbacks, log]
+    )
     why: Unreadable | None = None
     failure: Failure | None = None
     with dspy.track_usage() as usage, optimizing(), isolated:
@@ -222,7 +249,9 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
         and not allows_none(task.signature.output_fields[task.answer].annotation)
     ):
         why = Unreadable(cause=MALFORMED, reason="there is no answer")
-    return {
+    scored = "" if why is not None else answer
+    score = None if failure else task.metric(task.metrics[0]).score(scored, example[task.answer], task.labels)
+    row: ResultRow = {
         "id": example.id,
         "user": example.get("user"),
         "answer": plain(answer),
@@ -237,11 +266,14 @@ def _row(program: dspy.Module, example: dspy.Example, task: Task) -> ResultRow:
         "evidence": valid(prediction) if attempts else None,
         "violations_first": [verdict.check for verdict in attempts[0].unmet if verdict.message] if attempts else [],
         "violations": [verdict.check for verdict in details.violations if verdict.message],
+        "score": score and round(score, 4),
+        "right": None if score is None else score >= task.threshold,
         "cited": [item.id for item in details.reasoning.cited],
         "attempts": len(attempts) or 1,
         "interventions": len(details.interventions),
         **usage_fields(usage, started),
     }
+    return row, transcript_of(example, task, prediction, log.calls, attempts)
 
 
 def failure_of_row(error: LMError) -> Failure:

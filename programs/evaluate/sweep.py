@@ -19,6 +19,7 @@ from programs.evaluate.published import published
 from programs.evaluate.report import Row, differences
 from programs.evaluate.run import evaluate
 from programs.evaluate.setup import Setup
+from programs.report_html.page import write_page
 from programs.runs.configs import EvaluateConfig, SweepConfig
 from programs.runs.directory import SKIPPED_LATER, Run
 from programs.runs.reporter import Reporter
@@ -95,6 +96,7 @@ def run_sweep(config: SweepConfig, output: Path, resume: bool, reporter: Reporte
         }
         reporter.finish(report, run.path)
         run.finish(report)
+        write_page(run.path, report)
     return report
 
 

@@ -90,7 +90,7 @@ def run_compile(
     ) as run:
         for caution in foreign_text(config.model.name, setup.data.source):
             reporter.say(caution)
-        measurer = Measurer(run, setup, config.num_threads, reporter)
+        measurer = Measurer(run, setup, config.num_threads, reporter, config.redact)
         counted = trainable and (lambda lm: run.recorded(trainable(lm)))  # programs ask a trained model too
         with config.model.asking(run.lm):
             extra = _compile_and_measure(config, measurer, scored, reflection, counted)

@@ -83,7 +83,17 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
                 reporter.say(caution)
             progress = reporter.start("predict", total, writer.answered + writer.failed)
             ahead = _AHEAD_WITHOUT_CACHE if cache is None else _AHEAD
-            predict(program, task, source, writer, threads=threads, ahead=ahead, skip=skip, progress=progress)
+            predict(
+                program,
+                task,
+                source,
+                writer,
+                threads=threads,
+                ahead=ahead,
+                skip=skip,
+                redact=config.redact,
+                progress=progress,
+            )
         calls.finish()
     return writer
 
@@ -102,6 +112,7 @@ def predict(
     threads: int = 16,
     ahead: int = _AHEAD_WITHOUT_CACHE,
     skip: Collection[str] = (),
+    redact: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer the rows of a file that are not done yet, with the configured LM.
@@ -119,6 +130,7 @@ def predict(
         ahead: rows that may have ended behind a slower one, for each call in flight. They wait in memory, without their
             profiles, until the slower one is written.
         skip: ids of rows to leave out.
+        redact: leave reasoning, completions, quotes and what checks say of them out of the rows.
         progress: called after each row.
 
     Raises:
@@ -134,21 +146,21 @@ def predict(
     def answer(row: InputRow) -> dict[str, Any]:
         inputs = arguments(task, source, row)
         with dspy.context(lm=patient if writer.answered else lm), answering(str(row.id), user=user_of(row)):
-            return {"id": row.id, **_answer(program, task, inputs)}
+            return {"id": row.id, **_answer(program, task, inputs, redact)}
 
     in_flight = InFlight(threads, ahead)
     try:
         # History and trace would grow with the input.
         with dspy.context(trace=None, disable_history=True):
             for ended in in_flight.results(writer.remaining(read(task, source, skip)), answer):
-                _write(writer, ended)
+                _write(writer, ended, redact)
                 progress()
         writer.finish()
     finally:
         in_flight.close()
 
 
-def _write(writer: PredictionWriter, ended: EndedRow) -> None:
+def _write(writer: PredictionWriter, ended: EndedRow, redact: bool) -> None:
     row, error = ended.row, ended.error
     if error is None:
         writer.answer(ended.answer)
@@ -163,10 +175,13 @@ def _write(writer: PredictionWriter, ended: EndedRow) -> None:
     more = {} if why is None else {"cause": why.cause, "completion": why.reply}
     if (failure := failure_of(error)) is not None:
         more = {"cause": failure.cause}
+    if redact and not isinstance(error, DataError):  # a reason may quote the answer, or the server the prompt
+        more.pop("completion", None)
+        reason = ": ".join([type(error).__name__, *more.values()])
     writer.fail(row, reason, asked=not isinstance(error, DataError), **more)
 
 
-def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
+def _answer(program: R2P, task: Task, inputs: dict[str, Any], redact: bool) -> dict[str, Any]:
     with dspy.track_usage() as usage:
         prediction = program(**inputs)
     details = prediction.details
@@ -176,18 +191,20 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any]) -> dict[str, Any]:
     own_ids = {item.id: item.ref for item in details.retrieved}
     calls = [call for calls in usage.usage_data.values() for call in calls]
     tokens = ("prompt_tokens", "completion_tokens")
+    texts = {"reasoning": plain(details.reasoning.stages), "completion": details.completion}
     return {
         **answers,
         "evidence": [
-            {"item": own_ids[evidence.item], "quote": evidence.quote}
+            {"item": own_ids[evidence.item], **({} if redact else {"quote": evidence.quote})}
             for evidence in details.reasoning.stages.get("evidence") or ()
             if evidence.item in own_ids
         ],
         "violations": [
-            verdict.model_dump(include={"check", "kind", "message"})
+            verdict.model_dump(include={"check", "kind"} | ({"message"} if not redact else set()))
             for verdict in details.violations
             if verdict.message
         ],
         "warnings": details.warnings,
+        **({} if redact else texts),
         "usage": {"calls": len(calls), **{kind: sum(call.get(kind) or 0 for call in calls) for kind in tokens}},
     } | answers  # the task's own field names win

@@ -31,6 +31,7 @@ class MeasuringConfig:
         max_failures: the share of calls, and of a program's rows, that may fail, in [0, 1]; more end the run.
         calls: directory of the call cache; None for the command's own.
         cache: answer completed calls from the call cache, and keep new ones.
+        redact: leave users' texts out of what the run keeps for readers.
     """
 
     program: ProgramConfig
@@ -42,6 +43,7 @@ class MeasuringConfig:
     max_failures: float = MAX_FAILURES
     calls: str | None = None
     cache: bool = True
+    redact: bool = False
 
     def options(self) -> dict[str, Any]:
         """The options that decide the result, by name. A resumed run must have the same."""
@@ -64,7 +66,6 @@ class CompileConfig(MeasuringConfig):
         weights: of the score's parts, as `compiling.parse_weights` reads them.
         threshold: the task score in [0, 1] from which an answer may become a demo; None for the task's own.
         frontier: what keeps a candidate of `gepa`, see `compiling.compile_program`; None for "instance".
-        redact: leave users' texts out of the compiled program's file.
         tune: search R2P's settings before compiling.
         trials: number of settings that tuning measures.
         limits: the most that the run may spend.
@@ -75,7 +76,6 @@ class CompileConfig(MeasuringConfig):
     weights: str | None = None
     threshold: float | None = None
     frontier: Literal["instance", "objective", "hybrid", "cartesian"] | None = None
-    redact: bool = False
     tune: bool = False
     trials: int = 24
     limits: UsageLimits = field(default_factory=UsageLimits)
@@ -130,8 +130,9 @@ class EvaluateConfig(MeasuringConfig):
 
     def options(self) -> dict[str, Any]:
         judge = _model_options(self.judge, "judge", "judge_api_base")
-        only = {"only": [*self.only]} if self.only else {}
-        return {**super().options(), "controls": self.controls, "ablate": self.ablate, **only, **judge}
+        given: dict[str, Any] = {"only": [*self.only]} if self.only else {}
+        given |= {"redact": True} if self.redact else {}
+        return {**super().options(), "controls": self.controls, "ablate": self.ablate, **given, **judge}
 
     def with_task(self, task: str, source: str | None) -> "EvaluateConfig":
         """The same evaluation of another task, whose data are at `source`."""
@@ -193,6 +194,7 @@ class PredictConfig:
         num_threads: calls in flight.
         calls: directory of the call cache; None for one beside the answers, which is removed when they are whole.
         cache: answer completed calls from the call cache, and keep new ones.
+        redact: leave reasoning, completions and quotes out of the answers' rows.
     """
 
     program: ProgramConfig
@@ -203,6 +205,7 @@ class PredictConfig:
     num_threads: int = 16
     calls: str | None = None
     cache: bool = True
+    redact: bool = False
 
     @classmethod
     def of(cls, source: str | Path, target: str | Path, **options: Any) -> "PredictConfig":
@@ -214,7 +217,8 @@ class PredictConfig:
     def options(self) -> dict[str, Any]:
         """The options that decide the answers, by name; others may change when a run is resumed."""
         program = {name: value for name, value in self.program.options().items() if name != "program"}
-        return {**program, "model": self.model.name, **self.model.options()}
+        redact = {"redact": True} if self.redact else {}
+        return {**program, "model": self.model.name, **self.model.options(), **redact}
 
 
 def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Run directories: `config.json` first, results as they come, `report.json` last, which marks a run complete.
+"""Run directories: `config.json` first, results as they come, then `report.json`, which marks a run complete.
 
 They hold users' texts: only their owner can read the files.
 """
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from r2p_dspy.errors import RunError
 from r2p_dspy.files import write_atomic
 
+RESULTS, TRANSCRIPTS = "results", "transcripts"  # folders of a run's directory, with a file for each program
 _LOCK = ".lock"
 _BEGINNING = (_LOCK, ".config.json.part")  # all that a run leaves that was killed when it had just begun
 SKIPPED_LATER = "skipped_later"  # in the config: ids of examples that are left out since the run was resumed
@@ -114,6 +115,10 @@ class Run:
         """The results of one program, example by example."""
         return results(self.path, name)
 
+    def transcripts(self, name: str) -> "Rows":
+        """The transcripts of one program, example by example."""
+        return Rows(_jsonl(self.path / TRANSCRIPTS, name))
+
     def save(self, name: str, data: Any) -> None:
         """Write a JSON file into the run's directory; the name may have a folder."""
         path = self.path / f"{name.replace(':', '-')}.json"
@@ -127,7 +132,11 @@ class Run:
 
 def results(directory: Path, name: str) -> "Rows":
     """The results of one program in a run's directory."""
-    return Rows(directory / "results" / f"{name.replace(':', '-')}.jsonl")
+    return Rows(_jsonl(directory / RESULTS, name))
+
+
+def _jsonl(folder: Path, name: str) -> Path:
+    return folder / f"{name.replace(':', '-')}.jsonl"
 
 
 def default_directory(command: str, name: str, resume: bool) -> Path:

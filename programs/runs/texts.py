@@ -4,7 +4,9 @@ import re
 
 # By the ends of their paths. `docs/security.md` lists them; `python -m benchmarks.sentinels` looks for others.
 HOLD_TEXTS = {
-    "results/": "each measured row: answer, gold, reasoning, evidence",
+    "results/": "each measured row: answer, gold; a reply that cannot be read, but not with `--redact`",
+    "transcripts/": "prompts, completions, reasoning and evidence of each measured row; not with `--redact`",
+    "report.html": "the same, to be read; with `--redact` it holds ids, verdicts and numbers alone",
     "failed.jsonl": "failed rows, with the server's words, which may repeat a prompt",
     "NAME.failed.jsonl": "the same of `predict`, beside its answers",
     "submissions/NAME.json": "answers in LaMP's format",
@@ -16,7 +18,8 @@ HOLD_TEXTS = {
     "optimizer/": "what an optimizer tried: candidates, their instructions and examples",
 }
 _PATTERNS = (
-    r"(results|traces|training|optimizer)/.+",
+    r"(results|transcripts|traces|training|optimizer)/.+",
+    r"report\.html",
     r"(failed|[^/]+\.failed|samples)\.jsonl",
     r"submissions/[^/]+\.json",
     r"program\.json",

@@ -94,7 +94,10 @@ def tracked(
             mlflow.flush_trace_async_logging()
             mlflow.log_metrics(metrics(read_json(directory / "report.json")))
             for path in sorted(directory.iterdir()):
-                if path.suffix in (".json", ".png") and path.name not in ("config.json", _MARK):  # they hold addresses
+                if path.suffix in (".json", ".png", ".html") and path.name not in (
+                    "config.json",
+                    _MARK,
+                ):  # they hold addresses
                     mlflow.log_artifact(str(path))
         except Exception as error:
             reporter.say(f"MLflow failed ({_line(error)}); {directory} holds the whole run")

@@ -18,7 +18,10 @@ from r2p_dspy.errors import ConfigError
 _EXTRAS = {  # by purpose: the extra of pyproject.toml, and the packages that show whether it is installed
     "the embedded model, hf: models": ("local", ("torch", "transformers", "safetensors")),
     "smollm2, gguf: models": ("local", ("gguf", "accelerate")),
-    "the command line": ("cli", ("click", "rich", "ijson", "scikit-learn", "matplotlib", "optuna", "filelock")),
+    "the command line": (
+        "cli",
+        ("click", "rich", "ijson", "scikit-learn", "matplotlib", "optuna", "filelock", "jinja2"),
+    ),
     "finetune": ("train", ("trl", "datasets", "peft", "accelerate")),
     "--mlflow": ("mlflow", ("mlflow-skinny", "sqlalchemy", "alembic")),
     "--vllm (GPU)": ("serve", ("vllm",)),

@@ -64,6 +64,10 @@ _CALLS = (
     "Keep completed calls here for this and other runs. Default: of compile, calls/ beside the run; of other commands, "
     "a directory that is removed when the run is finished."
 )
+_REDACT = (
+    "Leave users' texts out of what is kept to be read: transcripts, report.html, demos in program.json, the reasoning "
+    "of predicted rows (docs/reports.md)."
+)
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -125,7 +129,7 @@ _define("reflection_api_base", "Set the address of a served --reflection-model."
 _define("weights", _WEIGHTS, metavar="PART=NUMBER,…")
 _define("threshold", _THRESHOLD, type=click.FloatRange(0, 1))
 _define("frontier", _FRONTIER, type=click.Choice(_FRONTIERS), show_default="instance")
-_define("redact", "Leave users' texts, and so demos, out of program.json (docs/artifacts.md).", is_flag=True)
+_define("redact", _REDACT, is_flag=True)
 _define("tune", _TUNE, is_flag=True)
 _define("trials", "Let --tune measure this many settings.", default=24, show_default=True, type=_AT_LEAST_ONE)
 _define("max_calls", "Stop after N calls; keep the best program so far.", type=int, metavar="N")
@@ -154,7 +158,7 @@ RUN = ("num_threads", "temperature", "max_failures", "output", "resume", "mlflow
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 CALLS = ("calls", "cache")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", *CALLS)
-MEASURES = ("program", "ablate", "controls", "only", "judge", "judge_api_base", *CALLS)
+MEASURES = ("program", "ablate", "controls", "only", "judge", "judge_api_base", "redact", *CALLS)
 
 
 def options(*names: str) -> Decorator:

@@ -29,7 +29,9 @@ def print_report(report: Report, directory: Path) -> None:
         if "tuning" in report:
             _print_tuning(report["tuning"])
         print_texts(_compiling(report.get("compiling", {})))
-    print_texts([*_calls(report), f"{report['seconds']:.0f} s; everything is in {directory}"])
+    print_texts(
+        [*_calls(report), f"{report['seconds']:.0f} s; everything is in {directory}; report.html shows every example"]
+    )
 
 
 def print_scores(task: Task, examples: int, scores: Mapping[str, Interval]) -> None:

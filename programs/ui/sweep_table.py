@@ -22,7 +22,7 @@ def print_sweep(report: Mapping[str, Any], directory: Path) -> None:
         output().print(_table(result, list(report["models"]), report["ks"]))
         print_texts(_notes(result))
     print_texts(f"{name} is {model}" for name, model in report["models"].items() if name != model)
-    print_texts([f"{report['seconds']:.0f} s; everything is in {directory}"])
+    print_texts([f"{report['seconds']:.0f} s; everything is in {directory}; report.html shows every example"])
 
 
 def failed_cells(report: Mapping[str, Any], directory: Path) -> str | None:

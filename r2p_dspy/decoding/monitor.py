@@ -36,11 +36,16 @@ class Intervention(BaseModel):
         stage: the stage that was due.
         check: the check that failed.
         message: what the model was told.
+        at: where it came: the number of characters of the answer that were kept before it, the tags of a thought
+            included.
+        replaced: what the model had written after them, which was thrown away.
     """
 
     stage: str
     check: str
     message: str
+    at: int = 0
+    replaced: str = ""
 
 
 class Enforced(NamedTuple):
@@ -173,8 +178,10 @@ class Monitor:
         return None
 
     def _correct(self, start: int, text: str, stage: str, check: str, message: str) -> Correction:
-        self.interventions.append(Intervention(stage=stage, check=check, message=message))
-        self._read = 0
         kept = max(len(text[:start].rstrip()), self._marks.earliest(text))
+        self.interventions.append(
+            Intervention(stage=stage, check=check, message=message, at=kept, replaced=text[kept:])
+        )
+        self._read = 0
         opening = self._marks.opening(stage, text[:kept])
         return Correction(kept, f"\n(Wait. {message})", f"\n{opening}")

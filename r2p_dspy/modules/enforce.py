@@ -197,7 +197,8 @@ class Enforce(dspy.Module):
     ) -> _Try:
         verdicts = judge(self.checks, details.inputs, details.outcome)
         shape = next((completion.shape for completion in completions if completion.shape), "")
-        attempt = Attempt(verdicts=verdicts, unreadable=details.unreadable, shape=shape)
+        completion = details.completion
+        attempt = Attempt(verdicts=verdicts, unreadable=details.unreadable, shape=shape, completion=completion)
         interventions = details.interventions if isinstance(self.module, Reason) else []
         uncorrected = [_without(interventions, attempt)] if interventions else []
         return _Try(details, prediction, completions, trace, attempt, uncorrected)

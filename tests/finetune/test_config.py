@@ -47,7 +47,8 @@ def test_shared_options_reach_both_trainings():
 def test_record_holds_options_that_change_results():
     given = options("--grpo", "beta=0.1", "--num-threads", "2")
     record = FinetuneConfig.of(**given).options
-    assert record.keys() == given.keys() - {"num_threads", "calls", "cache", "timeout", "max_failures"}
+    assert record.keys() == given.keys() - {"num_threads", "calls", "cache", "timeout", "max_failures", "redact"}
+    assert FinetuneConfig.of(**options("--redact")).options["redact"] is True
     assert record["grpo"] == {"beta": 0.1} and record["lora"] == 0 and record["student"] == str(STUDENT)
 
 

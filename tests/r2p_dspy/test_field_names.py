@@ -67,7 +67,7 @@ def test_output_of_any_name(scripted, name):
     answer = module(film=FILM, profile=HISTORY)
     assert (seen, answer[name], answer.toDict()) == (["romance"] * 2, "romance", {name: "romance"})
     assert getattr(answer, name) == "romance" or name in METHODS
-    assert answer.details.violations == [] and answer.explain().startswith(f"{name}: romance")
+    assert answer.details.violations == [] and f"Answer:\n- {name}: romance\n" in answer.explain()
     assert answer.details.candidates[0].answer == {name: "romance"}
     gold = dspy.Example(film=FILM, **{name: "fantasy"})
     score = Composite(lambda example, prediction: float(example[name] == prediction[name]))(gold, answer)

@@ -8,7 +8,7 @@ import dspy
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
-from r2p_dspy import R2P, All, Enforce, R2PPrediction, Reason, Reasoning, optimizing
+from r2p_dspy import R2P, All, Enforce, R2PPrediction, Reason, Reasoning
 from r2p_dspy.modules.failures import AssertionFailed, UnreadableAnswer
 from r2p_dspy.prediction import attempts_of
 from tests.film import FILM, HISTORY, Film, ask, program
@@ -91,23 +91,6 @@ class TestReasoning:
 
     def test_any_value_has_a_text(self):
         assert Reasoning({"half": ["\ud83d"], "none": None, "object": Film}).startswith("half: ")
-
-
-class TestExplain:
-    def test_evidence_preferences_and_corrections(self, answer):
-        assert answer.explain() == (
-            "tag: romance\n\n"
-            'Evidence:\n- item m7: "a lighthouse"\n\n'
-            "Preferences:\n- lighthouses are sad (items m7)\n\n"
-            "Corrections (items by their ids in the prompt):\n- There is no item 9; cite only 1, 2.\n"
-            '- The preference "lighthouses are sad" must name items of the evidence.'
-        )
-
-    def test_unmet_checks_and_warnings(self, scripted):
-        scripted("no field")
-        with optimizing():
-            text = ask(program(max_backtracks=0), profile=[]).explain()
-        assert "Unmet checks:\n- Write every field" in text and "Warnings:\n- no item of the history" in text
 
 
 class TestUnreadable:

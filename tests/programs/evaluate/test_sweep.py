@@ -1,9 +1,11 @@
 """The sweep: cells on the same users and items, none measured twice, compared in pairs, in a table and a figure."""
 
 import json
+import re
 import shutil
 from itertools import product
 from pathlib import Path
+from urllib.parse import unquote
 
 import dspy
 import pytest
@@ -78,7 +80,7 @@ def calls(engines):
 
 
 def rows_of(directory):
-    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*.jsonl")}
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("results/*.jsonl")}
 
 
 def test_cells_are_compared_in_pairs(models, tmp_path):
@@ -162,6 +164,14 @@ def test_resumed_sweep_repeats_no_call(models, tmp_path, answered):
     assert calls(models) - resumed == 4 * len(PROGRAMS) * LIMIT - answered
     assert all(rows_of(tmp_path / "run")[name].startswith(text) for name, text in kept.items())
     assert report["tasks"]["lamp2"]["between_models"] == BEHIND
+
+
+def test_index_links_to_the_page_of_every_cell(models, tmp_path):
+    sweep(tmp_path / "run", tasks=("lamp2",))
+    index = (tmp_path / "run" / "report.html").read_text()
+    links = [unquote(link) for link in re.findall(r'href="([^"#]+)"', index)]
+    assert len(links) == 4 and all((tmp_path / "run" / link).is_file() for link in links)
+    assert "accuracy against tokens" in index and "majority" in index
 
 
 def test_resume_refuses_changed_model(models, tmp_path, monkeypatch):
@@ -410,5 +420,5 @@ def test_repeated_equal_values_evaluate(tmp_path):
     assert result.exit_code == 0, result.stderr
     report = report_of(tmp_path / "run")
     assert report["command"] == "evaluate" and report["k"] == 2 and tuple(report["programs"]) == PROGRAMS
-    written = ["config.json", "report.json", "results", "submissions"]
+    written = ["config.json", "report.html", "report.json", "results", "submissions", "transcripts"]
     assert sorted(path.name for path in (tmp_path / "run").glob("[!.]*")) == written

@@ -109,6 +109,7 @@ def test_answer_row_has_evidence_and_usage(model, tmp_path):
     model(lambda request: completion() if number_of(request) else wrong)
     go(write(tmp_path, [row(1, id=1), row(0)]))
     clean, cited = lines(tmp_path / "out.jsonl")
+    assert (clean.pop("completion"), clean.pop("reasoning")["draft"]) == (completion(), "romance")
     assert clean == {
         "id": "1",
         "tag": "romance",
@@ -121,6 +122,17 @@ def test_answer_row_has_evidence_and_usage(model, tmp_path):
     (unmet,) = cited["violations"]
     assert unmet.keys() == {"check", "kind", "message"} and unmet["kind"] == "assert" and "9" in unmet["message"]
     assert cited["usage"] == {"calls": 3, "prompt_tokens": 30, "completion_tokens": 15}, "two backtracks"
+
+
+def test_redacted_rows_have_no_texts(model, tmp_path):
+    wrong = completion(evidence='[{"item": "1", "quote": "a castle"}]')
+    model(lambda request: {0: completion(), 1: wrong}.get(number_of(request), "no field but a whale"))
+    go(write(tmp_path, [row(0), row(1), row(2)]), redact=True, threads=1)
+    clean, unmet = lines(tmp_path / "out.jsonl")
+    assert clean["evidence"] == [{"item": "m7"}] and not {"reasoning", "completion"} & clean.keys()
+    assert all(violation.keys() == {"check", "kind"} for violation in unmet["violations"]) and unmet["violations"]
+    (failed,) = lines(tmp_path / "out.failed.jsonl")
+    assert failed["cause"] == "malformed" and "completion" not in failed and "whale" not in failed["error"]
 
 
 def test_task_field_names_win(model, tmp_path):

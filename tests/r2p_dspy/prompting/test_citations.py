@@ -65,7 +65,7 @@ def test_the_answer_quotes_the_users_own_text(scripted, quote, adapter):
     assert (len(engine.requests), answer.violations) == (1, [])
     assert answer.reasoning.evidence == answer.outcome.evidence == [Evidence(item="1", quote=OWN)]
     assert answer.reasoning.preferences[0].label == answer.outcome.preferences[0].label == "Sci-Fi <x>"
-    assert f'item m7: "{OWN}"' in answer.explain()
+    assert f"item m7 (Sci-Fi <x>): Well, «{OWN}»!" in answer.explain()
     assert outputs.evidence == [Evidence(item="1", quote=SHOWN)], "a demo quotes what its prompt shows"
     assert outputs.evidence[0].quote in inputs["profile"][0].text
     assert outputs.preferences[0].label == inputs["profile"][0].label == "Sci-Fi < x>"

@@ -1,0 +1,1 @@
+"""How an answer came about, typed, and told to a person: attempts, candidates, explanations as text and as HTML."""
