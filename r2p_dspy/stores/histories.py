@@ -92,11 +92,13 @@ class Histories:
         """`read` in a thread, since a database may let it wait."""
         return await asyncio.to_thread(self.read, user, query)
 
-    def delete_user(self, user: str | int) -> int:
-        """Delete a user from the store and from this process's memory; return the number of items."""
-        deleted = self.store.delete_user(user)
-        self._kept.drop(user_name(user))
-        return deleted
+    def delete_user(self, *users: str | int) -> int:
+        """Delete users from the store and from this process's memory; return the number of items."""
+        try:
+            return self.store.delete_user(*users)
+        finally:
+            for user in users:
+                self._kept.drop(user_name(user))
 
     def _read(self, user: str, query: str) -> tuple[Profile, int]:
         """The items for a call, and how many the user has."""

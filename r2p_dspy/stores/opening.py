@@ -28,10 +28,16 @@ def open_store(url: str, *, whole: int = WHOLE) -> SQLStore:
         (['...'], 1)
     """
     if not isinstance(url, str) or "://" not in url:
-        raise ConfigError(f"{url!r} is no address of a store; write sqlite:///FILE or postgresql+psycopg://…")
+        raise ConfigError(
+            f"{str(url)[:60]!r} is no address of a store; write sqlite:///FILE or postgresql+psycopg://user@host/name"
+        )
     if url.startswith(_SQLITE):
         name = url.removeprefix(_SQLITE)
         if not name or name == ":memory:":
             raise ConfigError(f"{url!r} names no file; write sqlite:///FILE")
         return SQLite(Path(name), whole=whole)
-    raise ConfigError(url)
+    if url.startswith("sqlite"):
+        raise ConfigError("a store in SQLite is opened as sqlite:///FILE, without a driver")
+    from r2p_dspy.stores.database import Database
+
+    return Database(url, whole=whole)

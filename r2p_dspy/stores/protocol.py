@@ -67,10 +67,11 @@ class ProfileStore(Protocol):
         """Delete the items of moments before this one, of a user or of all, and return their number."""
         ...
 
-    def delete_user(self, user: str | int) -> int:
-        """Delete a user and all items, so that no file of the store holds a text of theirs; return the items' number.
+    def delete_user(self, *users: str | int) -> int:
+        """Delete users with all their items, and return the number of items.
 
-        It may be repeated, such as after an error.
+        No file of an embedded store then holds a text of theirs; a server's log and backups are its own. It may be
+        repeated, and is to be after an error.
         """
         ...
 

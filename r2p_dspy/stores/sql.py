@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-from r2p_dspy.errors import ConfigError
+from r2p_dspy.errors import ConfigError, StoreError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.stores.owner import Connection, Owner
 from r2p_dspy.stores.protocol import Moment, Reading
@@ -26,7 +27,6 @@ _BATCH = 5000  # items of one transaction, in `load`
 _VARIABLES = 500  # of one statement
 
 _OWNER = "SELECT number, size, latest, edits, secret FROM r2p_owners WHERE name = :name"
-_NEW_OWNER = "INSERT INTO r2p_owners (name, size, latest, edits) VALUES (:name, 0, 0, 0)"
 _SAVE_OWNER = (
     "UPDATE r2p_owners SET size = :size, latest = :latest, edits = :edits, secret = :secret WHERE number = :number"
 )
@@ -44,6 +44,9 @@ class SQLStore(ABC):
         whole: the longest history that a call reads as a whole, at least 1. An item that makes a history longer has
             its words indexed, with all items before it.
     """
+
+    _for_update = ""  # what locks a row that a statement reads, where a writer has not locked everything
+    _new_owner = "INSERT INTO r2p_owners (name, size, latest, edits) VALUES (:name, 0, 0, 0)"
 
     def __init__(self, whole: int = WHOLE) -> None:
         if isinstance(whole, bool) or not isinstance(whole, int) or whole < 1:
@@ -70,11 +73,20 @@ class SQLStore(ABC):
     def _newest_with(self, db: Connection, word: int, limit: int) -> list[int]:
         """The positions of the newest items that have a word."""
 
-    def _wipe(self) -> None:  # noqa: B027  # where nothing is needed
-        """Make sure that deleted texts are in no file."""
+    def _overwrite(self) -> None:  # noqa: B027  # a database may do it itself
+        """Make sure that deleted texts are in no file, as far as the database can."""
+
+    def _wipe(self) -> None:
+        """Overwrite what was deleted since the last time, also by a process that was killed before it came to it."""
+        with self._reading() as db:
+            ((unwiped,),) = db.execute("SELECT unwiped FROM r2p_store")
+        if unwiped:
+            self._overwrite()
+            with self._writing() as db:  # what others have deleted meanwhile stays to be overwritten
+                db.execute("UPDATE r2p_store SET unwiped = 0 WHERE unwiped = :unwiped", {"unwiped": unwiped})
 
     def _owner(self, db: Connection, user: Any, lock: bool = False) -> Owner | None:
-        rows = db.execute(_OWNER, {"name": user_name(user)})
+        rows = db.execute(_OWNER + (self._for_update if lock else ""), {"name": user_name(user)})
         return Owner(*rows[0]) if rows else None
 
     def get(self, user: str | int, limit: int | None = None, since: Moment | None = None) -> Profile:
@@ -151,7 +163,6 @@ class SQLStore(ABC):
             db.execute_many(statement, changed)
             self._index(db, owner, [(known[name], name, row.body) for name, row in rows.items()])
             self._save(db, owner._replace(edits=owner.edits + 1))
-        self._wipe()
 
     def expire(self, before: Moment, user: str | int | None = None) -> int:
         """Delete old items, see `ProfileStore.expire`."""
@@ -170,15 +181,19 @@ class SQLStore(ABC):
         self._wipe()
         return deleted
 
-    def delete_user(self, user: str | int) -> int:
-        """Delete a user with all items, see `ProfileStore.delete_user`."""
-        size = 0
-        with self._writing() as db:
-            if (owner := self._owner(db, user, lock=True)) is not None:
-                size = self._delete(db, owner, self._after(db, owner, 0))
-                db.execute("DELETE FROM r2p_owners WHERE number = :number", {"number": owner.number})
+    def delete_user(self, *users: str | int) -> int:
+        """Delete users with all their items, see `ProfileStore.delete_user`; several at once take the time of one."""
+        deleted = 0
+        for user in users:
+            with self._writing() as db:
+                if (owner := self._owner(db, user, lock=True)) is not None:
+                    deleted += self._delete(db, owner, self._after(db, owner, 0))
+                    db.execute("DELETE FROM r2p_owners WHERE number = :number", {"number": owner.number})
         self._wipe()
-        return size
+        return deleted
+
+    def _add_owner(self, db: Connection, name: str) -> None:
+        db.execute(self._new_owner, {"name": name})
 
     def _after(self, db: Connection, owner: Owner, place: int) -> list[Any]:
         """The rows of a user's items behind a place, in their order."""
@@ -202,10 +217,10 @@ class SQLStore(ABC):
         """Append rows, and return the number of those that were not there."""
         owner = self._owner(db, user, lock=True)
         if owner is None:
-            db.execute(_NEW_OWNER, {"name": user_name(user)})
+            self._add_owner(db, user_name(user))
             owner = self._owner(db, user, lock=True)
             assert owner is not None
-        elif owner.size:
+        if owner.size:
             there = {name: body for _, name, body in self._listed(db, owner, "id", [row.id for row in rows])}
             for row in rows:
                 if there.get(row.id, row.body) != row.body:
@@ -234,6 +249,7 @@ class SQLStore(ABC):
             positions = [{"position": position} for position, _, _ in rows]
             db.execute_many("DELETE FROM r2p_items WHERE position = :position", positions)
             self._save(db, owner._replace(size=owner.size - len(rows), edits=owner.edits + 1))
+            db.execute("UPDATE r2p_store SET unwiped = unwiped + 1")
         return len(rows)
 
     def _save(self, db: Connection, owner: Owner) -> None:
@@ -286,3 +302,12 @@ def _batch(histories: Iterator[tuple[Any, list[Row]]]) -> Iterator[tuple[Any, li
 def _profile(rows: Iterable[Any]) -> Profile:
     items: list[Item] = [item_of(name, body) for _, name, body in rows]
     return Profile.model_construct(items=items, dropped=0)
+
+
+def checked_version(where: str | Path, version: Any, newest: int) -> int:
+    """The version of the store in a database; `StoreError` for one that this release cannot read."""
+    if not isinstance(version, int) or not 0 <= version <= newest:
+        raise StoreError(
+            f"{where} is a store of version {version}, and this r2p-dspy reads up to {newest}; update r2p-dspy"
+        )
+    return version

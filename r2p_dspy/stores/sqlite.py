@@ -11,8 +11,9 @@ from typing import Any
 
 from r2p_dspy.errors import ConfigError, StoreError
 from r2p_dspy.stores.owner import Connection
-from r2p_dspy.stores.sql import WHOLE, SQLStore
+from r2p_dspy.stores.sql import WHOLE, SQLStore, checked_version
 
+_LEFT = "what was deleted is gone for readers, but its bytes are still in the files"
 _TIMEOUT = 60.0  # seconds that a writer waits for those before it
 
 # Each step leads to the version of its number, counted from 1. Steps that were released never change.
@@ -96,14 +97,10 @@ class SQLite(SQLStore):
                 if names and "r2p_store" not in names:
                     raise StoreError(f"{self.path} is a database of something else; give another file")
                 if not names:
-                    connection.execute("CREATE TABLE r2p_store (version INTEGER NOT NULL)")
-                    connection.execute("INSERT INTO r2p_store VALUES (0)")
-                (version,) = connection.execute("SELECT version FROM r2p_store").fetchone()
-                if version > len(_STEPS):
-                    raise StoreError(
-                        f"{self.path} is a store of version {version}, and this r2p-dspy reads up to {len(_STEPS)}; "
-                        "update r2p-dspy"
-                    )
+                    connection.execute("CREATE TABLE r2p_store (version INTEGER NOT NULL, unwiped INTEGER NOT NULL)")
+                    connection.execute("INSERT INTO r2p_store VALUES (0, 0)")
+                (found,) = connection.execute("SELECT version FROM r2p_store").fetchone()
+                version = checked_version(self.path, found, len(_STEPS))
                 for statement in (statement for step in _STEPS[version:] for statement in step):
                     connection.execute(statement)
                 connection.execute("UPDATE r2p_store SET version = ?", (len(_STEPS),))
@@ -172,15 +169,19 @@ class SQLite(SQLStore):
         statement = "SELECT rowid FROM r2p_words WHERE r2p_words MATCH :word ORDER BY rowid DESC LIMIT :limit"
         return [position for (position,) in db.execute(statement, {"word": f"{word:x}", "limit": limit})]
 
-    def _wipe(self) -> None:
-        """Empty the write-ahead log, which holds pages as they were. It waits for readers to end."""
-        with self._errors(), self._connection() as connection:
-            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    def _overwrite(self) -> None:
+        """Rewrite the file, and empty its log, which holds pages as they were. Writers wait meanwhile.
+
+        `secure_delete` alone is not enough: where rows moved to another page, the first page keeps a copy.
+        """
+        try:
+            with self._connection() as connection:
+                connection.execute("VACUUM")
+                (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {_LEFT} ({error}); correct this and delete again") from error
         if busy:
-            raise StoreError(
-                f"{self.path}: deleted, but another process reads the store, so {self.path.name}-wal still holds the "
-                "texts; delete again"
-            )
+            raise StoreError(f"{self.path}: {_LEFT}, since another process reads it; delete again")
 
     def close(self) -> None:
         """Close the file; SQLite removes its log when the last process does."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import re
 import threading
 
 import cloudpickle
@@ -77,7 +78,7 @@ def test_saved_programs_do_not_carry_the_store(scripted, full, pickler, tmp_path
     scripted(completion())
     assert refs(loaded(film=FILM, user="ada")) == [item["id"] for item in HISTORY]
     made.save(tmp_path / "program.json")
-    assert str(full.path) not in (tmp_path / "program.json").read_text()
+    assert not {"sqlite", "postgresql"} & {*re.findall(r"\w+", (tmp_path / "program.json").read_text())}
 
 
 def test_copies_of_a_program_share_its_store(full):
