@@ -193,6 +193,7 @@ class PredictConfig:
         num_threads: calls in flight.
         calls: directory of the call cache; None for one beside the answers, which is removed when they are whole.
         cache: answer completed calls from the call cache, and keep new ones.
+        store: address of the store of the histories of rows that name a user; None for none.
     """
 
     program: ProgramConfig
@@ -203,6 +204,7 @@ class PredictConfig:
     num_threads: int = 16
     calls: str | None = None
     cache: bool = True
+    store: str | None = None
 
     @classmethod
     def of(cls, source: str | Path, target: str | Path, **options: Any) -> "PredictConfig":

@@ -83,3 +83,8 @@ def _bytes(key: tuple[object, ...], index: Index) -> int:
 
 # One cache for all retrievers: optimizers copy modules by the dozen, and copies should share the indexes.
 _indexes: LRUCache[Index] = LRUCache(256 * 2**20, _bytes)
+
+
+def clear() -> None:
+    """Keep no index: they hold the words of users' texts."""
+    _indexes.clear()

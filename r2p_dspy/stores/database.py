@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from r2p_dspy.errors import ConfigError, StoreError
-from r2p_dspy.stores.owner import Connection
-from r2p_dspy.stores.sql import WHOLE, SQLStore, checked_version
+from r2p_dspy.stores.owner import Connection, checked_version
+from r2p_dspy.stores.sql import WHOLE, SQLStore
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection as DatabaseConnection

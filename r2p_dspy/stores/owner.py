@@ -1,7 +1,10 @@
-"""A user's row in a database, and the connection that reads it."""
+"""What statements read and write: connections, the version of a store, a user's row."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+from r2p_dspy.errors import StoreError
 
 _SHIFT = 32  # a user's first position is their number times 2 ** 32
 
@@ -39,3 +42,12 @@ class Owner(NamedTuple):
         """The place up to which a reader knows the items, if nothing but appends happened since that version."""
         begin, _, latest = version.rpartition(".")
         return int(latest) if begin == f"{self.number}.{self.edits}" else None
+
+
+def checked_version(where: str | Path, version: Any, newest: int) -> int:
+    """The version of the store in a database; `StoreError` for one that this release cannot read."""
+    if not isinstance(version, int) or not 0 <= version <= newest:
+        raise StoreError(
+            f"{where} is a store of version {version}, and this r2p-dspy reads up to {newest}; update r2p-dspy"
+        )
+    return version

@@ -4,25 +4,22 @@ The statements are those that all databases have. A user's items have consecutiv
 in one piece. The words of long histories are indexed, each under a key of the user's own.
 """
 
-import math
 import os
 from abc import ABC, abstractmethod
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from r2p_dspy.errors import ConfigError, StoreError
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
+from r2p_dspy.stores.candidates import MOST, best_positions
 from r2p_dspy.stores.owner import Connection, Owner
 from r2p_dspy.stores.protocol import Moment, Reading
 from r2p_dspy.stores.rows import Row, bound, item_of, items_of, keyed, user_name
 from r2p_dspy.values.words import words
 
 WHOLE = 1000  # items; a longer history is indexed, and a call reads candidates of it
-_CANDIDATES = 200  # that match, and as many of the newest
-_MOST_WORDS, _MOST_OF_A_WORD = 64, 200  # of a query; newest items that have a word
 _BATCH = 5000  # items of one transaction, in `load`
 _VARIABLES = 500  # of one statement
 
@@ -72,6 +69,10 @@ class SQLStore(ABC):
     @abstractmethod
     def _newest_with(self, db: Connection, word: int, limit: int) -> list[int]:
         """The positions of the newest items that have a word."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close files and connections."""
 
     def _overwrite(self) -> None:  # noqa: B027  # a database may do it itself
         """Make sure that deleted texts are in no file, as far as the database can."""
@@ -266,27 +267,11 @@ class SQLStore(ABC):
         (self._remove_words if remove else self._add_words)(db, placed)
 
     def _candidates(self, db: Connection, owner: Owner, query: str) -> list[Any]:
-        """The items that match a query best, and the newest, in the order of the history.
-
-        A word counts the more, the fewer items have it. Of a frequent word only the newest items are looked at.
-        """
-        assert owner.secret is not None
-        scores: defaultdict[int, float] = defaultdict(float)
-        for word in [*dict.fromkeys(words(query))][:_MOST_WORDS]:
-            positions = self._newest_with(db, keyed(word, owner.secret), _MOST_OF_A_WORD)
-            weight = math.log1p(owner.size / self._frequency(owner, positions))
-            for position in positions:
-                scores[position] += weight
-        best = {position for position, _ in Counter(scores).most_common(_CANDIDATES)}
-        rows = {row[0]: row for row in self._newest(db, owner, _CANDIDATES)}
+        """The items that match a query best, and the newest, in the order of the history."""
+        best = best_positions(owner, query, partial(self._newest_with, db))
+        rows = {row[0]: row for row in self._newest(db, owner, MOST)}
         rows |= {row[0]: row for row in self._listed(db, owner, "position", [*best - {*rows}])}
         return [rows[position] for position in sorted(rows)]
-
-    def _frequency(self, owner: Owner, newest: Sequence[int]) -> float:
-        """The number of items that have a word, from the positions of the newest; of a frequent word an estimate."""
-        if len(newest) < _MOST_OF_A_WORD:
-            return len(newest) or 1
-        return len(newest) * owner.latest / (owner.start + owner.latest - min(newest) + 1)
 
 
 def _batch(histories: Iterator[tuple[Any, list[Row]]]) -> Iterator[tuple[Any, list[Row]]]:
@@ -302,12 +287,3 @@ def _batch(histories: Iterator[tuple[Any, list[Row]]]) -> Iterator[tuple[Any, li
 def _profile(rows: Iterable[Any]) -> Profile:
     items: list[Item] = [item_of(name, body) for _, name, body in rows]
     return Profile.model_construct(items=items, dropped=0)
-
-
-def checked_version(where: str | Path, version: Any, newest: int) -> int:
-    """The version of the store in a database; `StoreError` for one that this release cannot read."""
-    if not isinstance(version, int) or not 0 <= version <= newest:
-        raise StoreError(
-            f"{where} is a store of version {version}, and this r2p-dspy reads up to {newest}; update r2p-dspy"
-        )
-    return version

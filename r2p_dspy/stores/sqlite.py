@@ -10,8 +10,8 @@ from queue import Empty, LifoQueue
 from typing import Any
 
 from r2p_dspy.errors import ConfigError, StoreError
-from r2p_dspy.stores.owner import Connection
-from r2p_dspy.stores.sql import WHOLE, SQLStore, checked_version
+from r2p_dspy.stores.owner import Connection, checked_version
+from r2p_dspy.stores.sql import WHOLE, SQLStore
 
 _LEFT = "what was deleted is gone for readers, but its bytes are still in the files"
 _TIMEOUT = 60.0  # seconds that a writer waits for those before it

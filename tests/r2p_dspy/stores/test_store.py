@@ -19,6 +19,12 @@ def ids(profile):
     return [item.id for item in profile]
 
 
+def few(monkeypatch, candidates):
+    """Let a long history have so few candidates."""
+    for module in ("candidates", "sql"):
+        monkeypatch.setattr(f"r2p_dspy.stores.{module}.MOST", candidates)
+
+
 def notes(count, start=0):
     return [{"id": str(number), "text": f"note {number}"} for number in range(start, start + count)]
 
@@ -201,7 +207,7 @@ TEXTS = {
     ],
 )
 def test_candidates_of_a_long_history_are_found_by_words_of_any_script(store, query, expected, monkeypatch):
-    monkeypatch.setattr("r2p_dspy.stores.sql._CANDIDATES", 3)
+    few(monkeypatch, 3)
     store.append("ada", [{"id": name, "text": text} for name, text in TEXTS.items()])
     store.append("bob", [{"id": name, "text": text} for name, text in TEXTS.items()])
     store.append("ada", notes(300))
@@ -212,13 +218,13 @@ def test_candidates_of_a_long_history_are_found_by_words_of_any_script(store, qu
 
 
 def test_rare_words_of_a_query_count_more(store, monkeypatch):
-    monkeypatch.setattr("r2p_dspy.stores.sql._CANDIDATES", 2)
+    few(monkeypatch, 2)
     store.append("ada", [{"id": "rare", "text": "a lighthouse"}, *notes(300), *notes(300, start=300)])
     assert ids(store.read("ada", "a note about a lighthouse note").items)[0] == "rare"
 
 
 def test_the_index_follows_changes(store, monkeypatch):
-    monkeypatch.setattr("r2p_dspy.stores.sql._CANDIDATES", 1)
+    few(monkeypatch, 1)
     store.append("ada", [{"id": "a", "text": "a lighthouse", "date": "1999"}, *notes(30)])
     assert "a" in ids(store.read("ada", "lighthouse").items)
     store.update("ada", [{"id": "a", "text": "a windmill", "date": "1999"}])
