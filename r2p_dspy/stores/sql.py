@@ -13,7 +13,8 @@ from typing import Any
 
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
-from r2p_dspy.stores.candidates import MOST, best_positions
+from r2p_dspy.retrieval.sample import Sample
+from r2p_dspy.stores.candidates import NEWEST, best_positions
 from r2p_dspy.stores.owner import Connection, Owner
 from r2p_dspy.stores.protocol import Moment, Reading
 from r2p_dspy.stores.rows import Row, bound, item_of, items_of, keyed, user_name
@@ -122,7 +123,7 @@ class SQLStore(ABC):
             if owner is None:
                 return Reading("", Profile(), "whole", 0)
             if owner.secret is not None and owner.size > self.whole:
-                return Reading(owner.version, _profile(self._candidates(db, owner, query)), "candidates", owner.size)
+                return Reading(owner.version, self._candidates(db, owner, query), "candidates", owner.size)
             place = owner.since(known)
             items = _profile(self._after(db, owner, place or 0))
             return Reading(owner.version, items, "whole" if place is None else "appended", owner.size)
@@ -152,7 +153,7 @@ class SQLStore(ABC):
         rows = {row.id: row for row in map(Row.of, Profile.of(items))}
         with self._writing() as db:
             owner = self._owner(db, user, lock=True)
-            before = [] if owner is None else self._listed(db, owner, "id", [*rows])
+            before = [] if owner is None else self._with_ids(db, owner, [*rows])
             known = {name: position for position, name, _ in before}
             if missing := [name for name in rows if name not in known]:
                 raise ConfigError(f"user {user!r} has no item {missing[0]!r} to update; append it")
@@ -204,15 +205,10 @@ class SQLStore(ABC):
         earliest = -(1 << 62) if since is None else since
         return sorted(db.execute(_NEWEST, {"owner": owner.number, "since": earliest, "limit": limit}))
 
-    def _listed(self, db: Connection, owner: Owner, column: str, values: Sequence[Any]) -> list[Any]:
-        """The rows of a user's items with one of these values in a column."""
-        found: list[Any] = []
-        for start in range(0, len(values), _VARIABLES):
-            named = {f"value{place}": value for place, value in enumerate(values[start : start + _VARIABLES])}
-            names = ", ".join(f":{name}" for name in named)
-            statement = f"SELECT position, id, body FROM r2p_items WHERE owner = :owner AND {column} IN ({names})"  # nosec B608
-            found += db.execute(statement, {"owner": owner.number, **named})
-        return found
+    def _with_ids(self, db: Connection, owner: Owner, ids: Sequence[str]) -> list[Any]:
+        """The rows of a user's items of these ids."""
+        statement = "SELECT position, id, body FROM r2p_items WHERE owner = :owner AND id IN ({names})"
+        return _listed(db, statement, ids, owner=owner.number)
 
     def _append(self, db: Connection, user: Any, rows: Sequence[Row]) -> int:
         """Append rows, and return the number of those that were not there."""
@@ -222,7 +218,7 @@ class SQLStore(ABC):
             owner = self._owner(db, user, lock=True)
             assert owner is not None
         if owner.size:
-            there = {name: body for _, name, body in self._listed(db, owner, "id", [row.id for row in rows])}
+            there = {name: body for _, name, body in self._with_ids(db, owner, [row.id for row in rows])}
             for row in rows:
                 if there.get(row.id, row.body) != row.body:
                     raise ConfigError(
@@ -266,12 +262,23 @@ class SQLStore(ABC):
         }
         (self._remove_words if remove else self._add_words)(db, placed)
 
-    def _candidates(self, db: Connection, owner: Owner, query: str) -> list[Any]:
+    def _candidates(self, db: Connection, owner: Owner, query: str) -> Sample:
         """The items that match a query best, and the newest, in the order of the history."""
-        best = best_positions(owner, query, partial(self._newest_with, db))
-        rows = {row[0]: row for row in self._newest(db, owner, MOST)}
-        rows |= {row[0]: row for row in self._listed(db, owner, "position", [*best - {*rows}])}
-        return [rows[position] for position in sorted(rows)]
+        best, having = best_positions(owner, query, partial(self._newest_with, db))
+        rows = {row[0]: row for row in self._newest(db, owner, NEWEST)}
+        # Without the owner, so that no database looks through all items of the owner for them.
+        statement = "SELECT position, id, body FROM r2p_items WHERE position IN ({names})"
+        rows |= {row[0]: row for row in _listed(db, statement, [*best - {*rows}])}
+        return Sample.from_history(_profile(rows[position] for position in sorted(rows)).items, owner.size, having)
+
+
+def _listed(db: Connection, statement: str, values: Sequence[Any], **others: Any) -> list[Any]:
+    """The rows of a statement with `{names}` where a list of values belongs."""
+    found: list[Any] = []
+    for start in range(0, len(values), _VARIABLES):
+        named = {f"value{place}": value for place, value in enumerate(values[start : start + _VARIABLES])}
+        found += db.execute(statement.format(names=", ".join(f":{name}" for name in named)), {**others, **named})
+    return found
 
 
 def _batch(histories: Iterator[tuple[Any, list[Row]]]) -> Iterator[tuple[Any, list[Row]]]:

@@ -21,8 +21,8 @@ def ids(profile):
 
 def few(monkeypatch, candidates):
     """Let a long history have so few candidates."""
-    for module in ("candidates", "sql"):
-        monkeypatch.setattr(f"r2p_dspy.stores.{module}.MOST", candidates)
+    for name in ("candidates.MOST", "sql.NEWEST"):
+        monkeypatch.setattr(f"r2p_dspy.stores.{name}", candidates)
 
 
 def notes(count, start=0):
