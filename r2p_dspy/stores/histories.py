@@ -7,7 +7,9 @@ from typing import Any
 
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Profile
+from r2p_dspy.retrieval.bm25 import BM25
 from r2p_dspy.retrieval.cache import LRUCache
+from r2p_dspy.retrieval.index import clear as clear_indexes
 from r2p_dspy.stores.protocol import ProfileStore, Reading
 from r2p_dspy.stores.rows import user_name
 
@@ -32,8 +34,9 @@ class Histories:
         store: the store.
         few: a user with fewer items than this is new, and the answer's `warnings` say so. 0: nobody is.
         segment: the name of a history in the store that stands in for new users, such as the items of typical users;
-            or a function from a user's name to such a name, or to None for no stand-in. The items of a segment follow
-            the user's own. Their ids begin with the segment's name, as in `readers/m1`, also in answers.
+            or a function from a user's name to such a name, or to None for no stand-in. Those of its items that match
+            the query best follow the user's own, until there are `few`. Their ids begin with the segment's name, as in
+            `readers/m1`, also in answers.
         kept: the number of items in memory, at least 0.
 
     Raises:
@@ -48,7 +51,7 @@ class Histories:
         >>> [item.id for item in history.items]
         ['readers/m1']
         >>> history.warnings
-        ["the user has 0 items in the store, so those of readers were added; their ids begin with 'readers/'"]
+        ["the user has 0 items in the store, so 1 of readers was added; their ids begin with 'readers/'"]
     """
 
     def __init__(
@@ -79,13 +82,14 @@ class Histories:
         if size >= self._few:
             return History(items, [])
         segment = self._segment(name) if callable(self._segment) else self._segment
-        others = Profile() if segment is None else self._read(segment, query)[0]
+        others = Profile() if segment is None else BM25(k=self._few - size)(query, self._read(segment, query)[0])
         has = f"the user has {size} item{'' if size == 1 else 's'} in the store"
         if not others:
             return History(items, [f"{has}, so the answer knows little of them"])
         marked = [item.model_copy(update={"id": f"{segment}/{item.id}"}) for item in others]
         start = f"{segment}/"
-        warning = f"{has}, so those of {segment} were added; their ids begin with {start!r}"
+        were = "was" if len(marked) == 1 else "were"
+        warning = f"{has}, so {len(marked)} of {segment} {were} added; their ids begin with {start!r}"
         return History(Profile.model_construct(items=[*items, *marked], dropped=0), [warning])
 
     async def aread(self, user: str | int, query: str) -> History:
@@ -99,6 +103,7 @@ class Histories:
         finally:
             for user in users:
                 self._kept.drop(user_name(user))
+            clear_indexes()
 
     def _read(self, user: str, query: str) -> tuple[Profile, int]:
         """The items for a call, and how many the user has."""
