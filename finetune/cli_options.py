@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import click
 
-from finetune.config import CANDIDATES, METHOD, USERS, GRPOConfig, Method, SFTConfig
+from finetune.config import CANDIDATES, METHOD, USERS, GRPOConfig, Method, SFTConfig, Traces
 
 _COUNT = click.IntRange(1)
 _POSITIVE = click.FloatRange(0, min_open=True)
@@ -27,6 +27,16 @@ _OPTIONS = (
         METHOD,
         "Learn from the teacher's traces (sft), from rewards (grpo), or from both in turn.",
         type=click.Choice(get_args(Method)),
+    ),
+    _with_default(
+        "--traces",
+        "sample",
+        "Let the teacher answer by itself, and keep what is right (sample), or tell it the right answers, and keep how "
+        "it reasons towards them (rationalize): for a model too weak to answer, also as its own teacher.",
+        type=click.Choice(get_args(Traces)),
+    ),
+    _with_default(
+        "--rounds", 1, "Collect traces and train this often; from the second time on, the student teaches.", type=_COUNT
     ),
     click.option(
         "--lora",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from r2p_dspy.prompting.signature import Carrier
 
 Method = Literal["sft", "grpo", "sft+grpo"]
+Traces = Literal["sample", "rationalize"]
 STUDENT = Path(__file__).parent / "student"
 METHOD: Method = "sft+grpo"
 CANDIDATES, USERS = 5, 400
@@ -100,6 +101,8 @@ class FinetuneConfig:
         tokens: length limit of the student's answers.
         teacher: the teacher's language model.
         program: file of the teacher's compiled program; None takes the uncompiled one.
+        traces: whether the teacher answers by itself ("sample"), or reasons towards the known answers ("rationalize").
+        rounds: how often traces and SFT follow each other; from the second on the student is its own teacher.
         r2p: how the teacher's R2P is set up.
         retriever_tokens: tokens that the retrieved items may take together; None sets no limit.
         data: which examples are learned from and reported.
@@ -119,6 +122,8 @@ class FinetuneConfig:
     tokens: int
     teacher: ModelConfig
     program: str | None
+    traces: Traces
+    rounds: int
     r2p: R2PConfig
     retriever_tokens: int | None
     data: DataConfig
@@ -154,11 +159,13 @@ class FinetuneConfig:
             "users": USERS,
             "num_threads": 16,
             "lora": 0,
+            "traces": "sample",
+            "rounds": 1,
         }
         defaults |= {"tasks": ("lamp2",), "student": str(STUDENT), "tokens": GRPOConfig.tokens}
         given = {**defaults, **given, "grpo": read_options(given.get("grpo", ()))}
         tasks, method, program = tuple(given["tasks"]), given["method"], given.get("program")
-        _check(method, tasks, program, given.get("limit"))
+        _check(method, tasks, program, given.get("limit"), given["rounds"])
 
         def part(*same: str, **renamed: str) -> dict[str, Any]:
             """The given options of a part, by the names of its fields."""
@@ -182,7 +189,9 @@ class FinetuneConfig:
                 settings=read_settings(given.get("lm", ())),
             ),
             program=program,
-            r2p=resolve(part("retriever", "k", "candidates"), program),
+            traces=given["traces"],
+            rounds=given["rounds"],
+            r2p=resolve(part("retriever", "k", "candidates", "template"), program),
             retriever_tokens=given.get("retriever_tokens"),
             data=DataConfig(**part("limit", "seed", "skip_bad", source="data"), trains=True, train=given["users"]),
             sft=SFTConfig(**part("epochs", "batch", rate="learning_rate"), **shared),
@@ -248,7 +257,7 @@ def check_installed() -> None:
         raise ConfigError(f"training needs {', '.join(missing)}: pip install '.[local,cli,train]'")
 
 
-def _check(method: str, tasks: tuple[str, ...], program: str | None, limit: int | None) -> None:
+def _check(method: str, tasks: tuple[str, ...], program: str | None, limit: int | None, rounds: int) -> None:
     """Refuse options that do not fit together."""
     from r2p_dspy.errors import ConfigError
 
@@ -260,3 +269,5 @@ def _check(method: str, tasks: tuple[str, ...], program: str | None, limit: int 
         raise ConfigError("--program belongs to one task; leave it out with several --task")
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be at least 1, not {limit}")
+    if rounds > 1 and method == "grpo":
+        raise ConfigError("--rounds repeats traces and SFT, which --method grpo leaves out; take sft or sft+grpo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,10 @@ import torch
 from finetune.private_apis import announce_evaluation
 from finetune.student import Student
 from r2p_dspy.engines.chat import OPEN
+from r2p_dspy.engines.local.batching import Batcher
+from r2p_dspy.engines.local.request import loop_check
+from r2p_dspy.engines.local.rows import Row
+from r2p_dspy.engines.weights import is_large, is_narrowed
 
 if TYPE_CHECKING:  # DSPy's provider trains without tasks
     from finetune.rewards import Rewards
@@ -73,6 +78,8 @@ def generate_answers(
     model: Any, student: Student, prompts: Sequence[tuple[list[int], bool]], max_tokens: int, batch: int = 64
 ) -> list[str]:
     """Greedy answers to prompts, each given by its tokens and whether they open a thought, whose tag is put back."""
+    if next(model.parameters()).device.type == "cpu" and is_large(model):
+        return _answers_as_served(model, student, prompts, max_tokens)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index][0]))
     answers = [""] * len(prompts)
     device = next(model.parameters()).device
@@ -87,6 +94,25 @@ def generate_answers(
         for index, ids in zip(indices, generated[:, padded["input_ids"].shape[1] :].tolist(), strict=True):
             answers[index] = (f"{OPEN}\n" if prompts[index][1] else "") + student.chat.decode(ids)
     return answers
+
+
+def _answers_as_served(
+    model: Any, student: Student, prompts: Sequence[tuple[list[int], bool]], max_tokens: int
+) -> list[str]:
+    """The answers that the in-process engine would give, which reads what prompts share once, and ends loops."""
+    copied = copy.deepcopy(model)
+    served = copied.merge_and_unload() if hasattr(copied, "merge_and_unload") else copied
+    vars(served).pop("forward", None)  # accelerate's, for mixed precision
+    batch = Batcher(served.bfloat16() if is_narrowed(served) else served, student.end_tokens)
+    loops = loop_check(student.chat.decode)
+    try:
+        rows = batch.run(Row(ids, max_tokens, loops=loops) for ids, _ in prompts)
+    finally:
+        batch.close()
+    return [
+        (f"{OPEN}\n" if opened else "") + student.chat.decode(row.tokens)
+        for row, (_, opened) in zip(rows, prompts, strict=True)
+    ]
 
 
 class EvaluatesStudent:

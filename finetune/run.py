@@ -6,7 +6,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from finetune.report import STUDENT, TEACHER, make_report, measure_program
 from finetune.rewards import Rewards
 from finetune.sft import train_sft
 from finetune.student import Student
-from finetune.task_setup import TaskSetup
+from finetune.task_setup import TaskSetup, without_demos
 from finetune.traces import answers, collect_traces, write_questions
 from finetune.training import OnStep, student_identity
 from programs.calls.keeping import CallKeeping
@@ -40,6 +41,7 @@ from r2p_dspy import connect, save_program
 from r2p_dspy.engines.weights import fingerprint, option_value
 from r2p_dspy.prompting.signature import Carrier
 
+_SELF_TEACHING = 0.7  # the temperature of a student that teaches itself; at 0 it would repeat what it was taught
 _ONE_CALL = {"candidates": 1, "reconcile": "auto", "adaptive": False}
 
 
@@ -95,16 +97,17 @@ def _steps(work: Work, run: Run | None, started: float) -> dict[str, Any]:
             measured[name] = measure_program(name, work.setups, lm, run, config.num_threads, work.reporter)
         PartialState().wait_for_everyone()
 
-    traces = questions = None
+    questions, model, trainings = None, config.student, dict[str, Path]()
     if config.runs_sft:
-        traces = _on_main(lambda: _traces(work))
+        _on_main(partial(_traces, work, 1))  # before anything is trained or measured: it may find no good answer
     if config.runs_grpo:
         questions = _on_main(lambda: write_questions(work.setups, output / "questions.jsonl"))
     measure_student(STUDENT, config.student)
-    model, trainings = config.student, {}
-    if traces is not None:
-        model, trainings["student:sft"] = str(_sft(work, model, _read_rows(traces))), output / "sft"
-        measure_student("student:sft", model)
+    for number in range(1, config.rounds + 1) if config.runs_sft else ():
+        traces = _on_main(partial(_traces, work, number, model))
+        name = _of_round("sft", number)
+        model, trainings[f"student:{name}"] = str(_sft(work, name, _read_rows(traces))), output / name
+        measure_student(f"student:{name}", model)
     if questions is not None:
         name = "student:sft+grpo" if config.runs_sft else "student:grpo"
         model, trainings[name] = str(_grpo(work, model, _read_rows(questions))), output / "grpo"
@@ -185,18 +188,31 @@ def _asking_teacher(work: Work) -> Iterator[dspy.LM]:
             yield teacher
 
 
-def _traces(work: Work) -> Path:
-    config, directory = work.config, work.directory / "traces"
-    source = {"model": config.teacher.name, "carrier": work.carrier}
-    with _asking_teacher(work) as teacher:
-        return collect_traces(
-            work.setups, teacher, source, directory, config.num_threads, work.reporter, config.max_failures
-        )
+def _of_round(name: str, number: int) -> str:
+    """The directory of a round's traces, or training."""
+    return name if number == 1 else f"{name}-{number}"
 
 
-def _sft(work: Work, student: str, rows: Dataset) -> Path:
+def _traces(work: Work, number: int, student: str | None = None) -> Path:
+    """The traces of a round: of the teacher, or of the student that the last round trained."""
+    config, told = work.config, work.config.traces == "rationalize"
+    source: dict[str, Any] = {"model": config.teacher.name, "carrier": work.carrier}
+    if told:
+        source["traces"] = config.traces
+    shared = work.directory / _of_round("traces", number), config.num_threads, work.reporter, config.max_failures, told
+    if number == 1 or student is None:
+        with _asking_teacher(work) as teacher:
+            return collect_traces(work.setups, teacher, source, *shared)
+    # Without the teacher's demos, which the student was not trained on.
+    setups = [replace(setup, teacher=without_demos(setup.teacher)) for setup in work.setups]
+    lm = _student_lm(student, config, work.carrier).copy(temperature=_SELF_TEACHING)
+    return collect_traces(setups, lm, {**source, "model": student_identity(student), "round": number}, *shared)
+
+
+def _sft(work: Work, name: str, rows: Dataset) -> Path:
     thinking = True if work.carrier == "thinking" else None
-    return train_sft(student, rows, work.config.sft, work.directory / "sft", thinking=thinking, **_shared(work, "sft"))
+    path = work.directory / name
+    return train_sft(work.config.student, rows, work.config.sft, path, thinking=thinking, **_shared(work, name))
 
 
 def _grpo(work: Work, student: str, rows: Dataset) -> Path:
@@ -256,7 +272,8 @@ def _finish(
         settings = setup.config.model_copy(update={**_ONE_CALL, "carrier": work.carrier}).model_dump()
         save_program(setup.program, output / file, task=setup.task.name, notes=notes, settings=settings)
     plot_curves(histories, output / "curves.png")
-    traces = {setup.task.name: answers(output / "traces", setup) for setup in work.setups if config.runs_sft}
+    last = output / _of_round("traces", config.rounds)
+    traces = {setup.task.name: answers(last, setup) for setup in work.setups if config.runs_sft}
     timings = {name: path / "seconds.json" for name, path in trainings.items()}
     report = make_report(
         config,

@@ -65,6 +65,14 @@ def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:
     return program
 
 
+def without_demos(teacher: R2P) -> R2P:
+    """A copy of a program that shows no demos."""
+    copy: R2P = teacher.deepcopy()
+    for predictor in copy.predictors():
+        predictor.demos = []
+    return copy
+
+
 class RowBuilder:
     """Turns an example into the row that the student's program would send to its model, without calling a model.
 

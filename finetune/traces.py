@@ -24,7 +24,7 @@ from programs.optimize.compiling import composite
 from programs.runs.directory import Rows, read_json, write_json
 from programs.runs.provenance import fingerprint
 from programs.runs.reporter import Reporter
-from r2p_dspy import Composite, optimizing
+from r2p_dspy import Composite, Outcome, justifying, optimizing
 from r2p_dspy.errors import ConfigError, RunError
 from r2p_dspy.files import atomic_path, digest
 from r2p_dspy.prompting.causes import explaining, unreadable_of
@@ -43,8 +43,11 @@ def collect_traces(
     threads: int,
     reporter: Reporter,
     max_failures: float = MAX_FAILURES,
+    told: bool = False,
 ) -> Path:
     """Ask every task's teacher, and write the rows to learn from; a directory holds the answers of one teacher.
+
+    Teachers that are `told` the right answers reason towards them, see `r2p_dspy.justifying`.
 
     Traces that are complete are not collected again, not even rows that failed: a student may have begun to learn from
     the others. `max_failures` is the share of a task's rows that may fail, see `runner.collect`.
@@ -56,7 +59,7 @@ def collect_traces(
     for setup in setups:
         path, examples = answers_file(directory, setup), setup.data.train
         progress = reporter.start(f"traces {setup.task.name}", len(examples), len(finished(Rows(path))))
-        ask_teacher(setup, lm, path, threads, progress, max_failures)
+        ask_teacher(setup, lm, path, threads, progress, max_failures, told)
     return write_traces(setups, lm, directory, source)
 
 
@@ -67,17 +70,23 @@ def ask_teacher(
     threads: int,
     progress: Callable[[], None],
     max_failures: float = MAX_FAILURES,
+    told: bool = False,
 ) -> None:
     """Run a teacher over the training users that the file at `path` lacks, and write a row for each as it comes.
 
     A row holds the student's prompt and completion, or says in `refused` why there is nothing to learn from: see
-    `refused`; or "unread", "filtered", or the cause if a call failed, each with the reason in `error`.
+    `refused`; or "unread", "filtered", or the cause if a call failed, each with the reason in `error`. Without stages
+    there is nothing to ask: a row's completion is the right answer.
     """
     scored, rewards = composite(setup.task), Rewards({setup.task.name: (setup.task, setup.program)})
+    answer = setup.task.answer
 
     def ask(example: dspy.Example) -> dict[str, Any]:
+        if not setup.program.reason.template.stages:
+            return _answer_alone(setup, example)
+        known = {answer: example[answer]} if told else {}
         with dspy.track_usage() as usage:
-            return _row(setup, scored, rewards, example, usage)
+            return _row(setup, scored, rewards, example, usage, known)
 
     asked = dspy.context(lm=listening(lm), adapter=dspy.settings.adapter or dspy.ChatAdapter())
     with asked, optimizing():
@@ -85,15 +94,21 @@ def ask_teacher(
 
 
 def _row(
-    setup: TaskSetup, scored: Composite, rewards: Rewards, example: dspy.Example, usage: UsageTracker
+    setup: TaskSetup,
+    scored: Composite,
+    rewards: Rewards,
+    example: dspy.Example,
+    usage: UsageTracker,
+    known: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """The row of an example; of the `known` answers it says nothing, since only the teacher is told."""
     started = time.monotonic()
 
     def nothing(reason: str, **why: str) -> dict[str, Any]:
         return {"id": example.id, "refused": reason, **why, **usage_fields(usage, started)}
 
     try:
-        with explaining(dspy.settings.lm.kwargs, setup.task.signature):
+        with explaining(dspy.settings.lm.kwargs, setup.task.signature), justifying(known):
             prediction: Any = setup.teacher(**example.inputs())
     except AdapterParseError as error:
         why = unreadable_of(error)
@@ -116,6 +131,20 @@ def _row(
         return nothing("other items")
     completion = [{"role": "assistant", "content": text}]
     return {**row, "id": example.id, "completion": completion, "refused": None, **usage_fields(usage, started)}
+
+
+def _answer_alone(setup: TaskSetup, example: dspy.Example) -> dict[str, Any]:
+    """The row of a student that answers without reasoning."""
+    answers = {setup.task.answer: example[setup.task.answer]}
+    text = completion_text(setup.program, Outcome(fields=answers, answers=tuple(answers)))
+    completion = [{"role": "assistant", "content": text}]
+    return {
+        **setup.rows(example),
+        "id": example.id,
+        "completion": completion,
+        "refused": None,
+        **usage_fields(UsageTracker(), time.monotonic()),
+    }
 
 
 def refused(scored: Composite, example: Any, prediction: Any) -> str | None:

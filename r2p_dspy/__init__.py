@@ -12,6 +12,7 @@ from r2p_dspy.errors import ArtifactError, CheckError, ConfigError, DataError, R
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce, optimizing
 from r2p_dspy.modules.failures import AssertionFailed
+from r2p_dspy.modules.justify import justifying
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.synthesize import Synthesize
 from r2p_dspy.modules.voting import Reconcile
@@ -81,6 +82,7 @@ __all__ = [
     "active_adapter",
     "artifact_of",
     "connect",
+    "justifying",
     "load_program",
     "optimizing",
     "read_artifact",

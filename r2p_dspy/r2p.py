@@ -15,6 +15,7 @@ from r2p_dspy.errors import ArtifactError, ConfigError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce
 from r2p_dspy.modules.failures import AssertionFailed
+from r2p_dspy.modules.justify import known_answers, untold
 from r2p_dspy.modules.on_unmet import OnUnmet, checked_policy, settle
 from r2p_dspy.modules.reason import Reason
 from r2p_dspy.modules.steps import Call, Steps, arun, call, run
@@ -127,7 +128,8 @@ class R2P(dspy.Module):
     @property
     def enforce(self) -> Enforce:
         """The checks around `reason`; built anew at each use, so that no copy of this module holds `reason` twice."""
-        return Enforce(self.reason, self.checks, self.max_backtracks, self.max_interventions, constrain=self.constrain)
+        checks = [*self.checks, *untold(known_answers(), self.reason.reserved)]
+        return Enforce(self.reason, checks, self.max_backtracks, self.max_interventions, constrain=self.constrain)
 
     @property
     def inner(self) -> dspy.Module:

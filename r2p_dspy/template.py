@@ -93,10 +93,10 @@ class Template:
     """An ordered tree of stages; the model writes the leaves, in order.
 
     Args:
-        stages: the top level of the tree.
+        stages: the top level of the tree; without any, the model answers without reasoning.
 
     Raises:
-        ConfigError: two stages have the same name, or there is no stage.
+        ConfigError: two stages have the same name.
 
     Examples:
         >>> [stage.name for stage in TEMPLATE.leaves()]
@@ -107,8 +107,6 @@ class Template:
 
     def __post_init__(self) -> None:
         names = [stage.name for stage, _ in self.walk()]
-        if not names:
-            raise ConfigError("a template needs at least one stage")
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"two stages of the template are named {name!r}; rename one of them")
@@ -178,4 +176,6 @@ TEMPLATE = Template(
 
 # The middle group alone: evidence and preferences, then the answer.
 BRIEF = Template(stages=(TEMPLATE.stages[1],))
-TEMPLATES: Mapping[str, Template] = MappingProxyType({"full": TEMPLATE, "brief": BRIEF})
+# Plain prediction, as a baseline and as a student of answers alone.
+NO_STAGES = Template(stages=())
+TEMPLATES: Mapping[str, Template] = MappingProxyType({"full": TEMPLATE, "brief": BRIEF, "none": NO_STAGES})

@@ -153,6 +153,6 @@ def lamp(task: Task, directory: Path, config: DataConfig) -> Data:
     most = None if config.limit is None else 2 * max(config.limit, 10)
     examples = part("train", config.train + 2 * _DEV if config.many else most)
     shared = check_apart(examples, test)
-    train, dev = split(examples, config.seed, min(0.5, _DEV / len(examples)) if config.many else 0.5)
+    train, dev = split(examples, config.seed, min(0.15, _DEV / len(examples)) if config.many else 0.5)
     few = train[: config.train] if config.many else in_memory(train[: config.train])  # optimizers copy what they use
     return Data(few, in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)

@@ -12,14 +12,14 @@ from r2p_dspy import Dense
 
 def bootstrap(context: CompileContext) -> dspy.Module | None:
     """Take the first examples that pass."""
-    passing, _ = context.passing
-    return _bootstrap(context, passing) if passing else None
+    examples = context.passing.examples
+    return _bootstrap(context, examples) if examples else None
 
 
 def random_search(context: CompileContext) -> dspy.Module | None:
     """Draw several sets of demos, and take the one that is best on dev."""
-    passing, _ = context.passing
-    if not passing:
+    passing = context.passing
+    if not passing.examples:
         return None
     search = BootstrapFewShotWithRandomSearch(
         metric=context.score.optimizer_metric,
@@ -29,7 +29,13 @@ def random_search(context: CompileContext) -> dspy.Module | None:
         num_threads=context.threads,
     )
     # Candidate -3 is the program as it is, and -2 has labelled demos only.
-    best = search.compile(context.program, trainset=passing, valset=[*context.dev], restrict=[-1, *range(CANDIDATES)])
+    best = search.compile(
+        context.program,
+        teacher=passing.teacher,
+        trainset=passing.examples,
+        valset=[*context.dev],
+        restrict=[-1, *range(CANDIDATES)],
+    )
     for candidate in best.candidate_programs:
         name = "unshuffled" if candidate["seed"] == -1 else f"shuffled {candidate['seed']}"
         context.candidate_scores[name] = [*zip(context.dev, map(float, candidate["subscores"]), strict=True)]
@@ -42,7 +48,7 @@ def knn(context: CompileContext) -> dspy.Module | None:
     DSPy's KNNFewShot bootstraps anew at every call, from the neighbours of its question: several calls an answer, and
     nothing that a file could hold. Demos that are near to many questions can be saved.
     """
-    passing, _ = context.passing
+    passing = context.passing.examples
     if not passing:
         return None
     question = context.task.question
@@ -61,7 +67,7 @@ def knn(context: CompileContext) -> dspy.Module | None:
 def _bootstrap(context: CompileContext, examples: list[dspy.Example]) -> dspy.Module:
     metric = context.score.optimizer_metric
     bootstrapping = BootstrapFewShot(metric=metric, max_bootstrapped_demos=DEMOS, max_labeled_demos=0)
-    return bootstrapping.compile(context.program, trainset=examples)
+    return bootstrapping.compile(context.program, teacher=context.passing.teacher, trainset=examples)
 
 
 def _vectorizer(context: CompileContext) -> Callable[[list[str]], Any]:

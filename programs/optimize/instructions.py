@@ -16,12 +16,12 @@ SIMBA_BATCH = 16  # examples of a step
 
 def mipro(context: CompileContext) -> dspy.Module:
     """Search instructions and demos together (Bayesian search); instructions alone if nothing can be a demo."""
-    passing, _ = context.passing
+    passing = context.passing
     search = MIPROv2(
         metric=context.score.optimizer_metric,
         prompt_model=context.reflection,
         task_model=dspy.settings.lm,
-        max_bootstrapped_demos=DEMOS if passing else 0,
+        max_bootstrapped_demos=DEMOS if passing.examples else 0,
         max_labeled_demos=0,
         auto=None,
         num_candidates=CANDIDATES,
@@ -30,7 +30,8 @@ def mipro(context: CompileContext) -> dspy.Module:
     )
     return search.compile(
         context.program,
-        trainset=passing or [*context.train[:ENOUGH]],
+        teacher=passing.teacher,
+        trainset=passing.examples or [*context.train[:ENOUGH]],
         valset=[*context.dev],
         num_trials=2 * CANDIDATES,
         seed=context.seed,

@@ -17,7 +17,7 @@ TEMPERATURES = (0.0, 0.5, 1.0)  # tried beside the model's own
 # The settings that are searched, and their values. The first trials change one setting each, in this order.
 SPACE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
-        "template": tuple(TEMPLATES),
+        "template": tuple(name for name, template in TEMPLATES.items() if template.stages),
         "k": (1, 2, 3, 4, 6, 8),
         "carrier": ("fields", "thinking"),
         "candidates": (1, 3, 5),

@@ -116,7 +116,7 @@ def load(source: str, *, device: str | None, dtype: str | None) -> tuple[PreTrai
     def read(here: bool) -> tuple[PreTrainedModel, Any, Path]:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)  # nosec B615  # the user names it
         model = AutoModelForCausalLM.from_pretrained(name, dtype=chosen, local_files_only=here)  # nosec B615
-        if dtype is None and chosen == "float32" and is_large(model) and _multiplies_bfloat16():
+        if dtype is None and chosen == "float32" and is_narrowed(model):
             model = model.bfloat16()
         directory = Path(name) if Path(name).is_dir() else Path(cached_file(name, "config.json")).parent
         return model.to(device).eval(), tokenizer, directory
@@ -128,6 +128,11 @@ def is_large(model: PreTrainedModel) -> bool:
     """Whether a step of a model computes for longer than it waits for memory, threads and Python."""
     parameters: int = model.num_parameters()
     return parameters >= _LARGE
+
+
+def is_narrowed(model: PreTrainedModel) -> bool:
+    """Whether a CPU runs this model in bfloat16, unless another type is asked for."""
+    return is_large(model) and _multiplies_bfloat16()
 
 
 def _multiplies_bfloat16() -> bool:

@@ -20,6 +20,7 @@ from r2p_dspy.decoding.steering import steering
 from r2p_dspy.engines.connect import constrains
 from r2p_dspy.engines.families import hides_thoughts, knows_markers_only
 from r2p_dspy.modules.failures import UnreadableAnswer
+from r2p_dspy.modules.justify import known_answers, request
 from r2p_dspy.modules.profile_predict import ProfilePredict
 from r2p_dspy.modules.steps import Call, Steps, arun, run
 from r2p_dspy.outcome import Inputs, Outcome, unshadowed
@@ -150,13 +151,15 @@ class Reason(ProfilePredict):
             answers=self.answers,
             thinks=self.thought is not None,
             tokens=tokens,
+            known=known_answers(),
         )
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         inputs = {**inputs, self.profile: Profile.of(inputs.get(self.profile))}
         lm, configured = self.model(inputs), active_adapter()
         suiting = suited(configured, lm)
-        adapter = RecordingAdapter.of(suiting, guide="" if self.thought is None else guide(self.template))
+        guidance = "" if self.thought is None else guide(self.template)
+        adapter = RecordingAdapter.of(suiting, guide=guidance, request=request(known_answers()))
         hidden = self.thought is not None and hides_thoughts(lm)
         if hidden:  # the thought becomes an output in the text
             kinds = adapter.native_response_types

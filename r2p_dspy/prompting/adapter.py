@@ -72,6 +72,7 @@ class _Layer:
     failed: dict[tuple[str, ...], str]  # by the signature's fields: the completion that failed
     feedback: str
     guide: str
+    request: str
     completions: list[Completion] = field(default_factory=list)
 
 
@@ -87,7 +88,12 @@ class RecordingAdapter(_NoCallbacks, Adapter):
 
     @classmethod
     def of(
-        cls, adapter: Adapter, failed: Sequence[Completion] = (), feedback: str = "", guide: str = ""
+        cls,
+        adapter: Adapter,
+        failed: Sequence[Completion] = (),
+        feedback: str = "",
+        guide: str = "",
+        request: str = "",
     ) -> RecordingAdapter:
         """A recorder with the prompts and the parsing of any adapter, which is not changed.
 
@@ -96,6 +102,7 @@ class RecordingAdapter(_NoCallbacks, Adapter):
             failed: the completions of the attempt that failed.
             feedback: what to change; empty for a first attempt.
             guide: a text to end the prompt's instructions with, whatever an optimizer makes of them.
+            request: a text to end the prompt's last message with.
         """
         kind: type[Adapter] = type(adapter)
         recorder_class = kind if issubclass(kind, RecordingAdapter) else _recorder_class(kind)  # type: ignore[arg-type, unused-ignore]  # hashable
@@ -106,7 +113,7 @@ class RecordingAdapter(_NoCallbacks, Adapter):
         # Of several completions of one call the first is the answer, and so the one that failed.
         by_fields = {tuple(each.signature.fields): each.text for each in reversed(failed)}
         outer = adapter._layers if isinstance(adapter, RecordingAdapter) else ()
-        recorder._layers = (*outer, _Layer(by_fields, feedback, guide))
+        recorder._layers = (*outer, _Layer(by_fields, feedback, guide, request))
         return recorder
 
     @property
@@ -129,6 +136,8 @@ class RecordingAdapter(_NoCallbacks, Adapter):
             text = layer.failed.get(tuple(signature.fields)) if layer.feedback else None
             if text is not None:
                 messages = messages + turns(self, signature, text, layer.feedback)
+            if layer.request:
+                messages = [*messages[:-1], _ending_with(messages[-1], layer.request)]
         return messages
 
     def format_assistant_message_content(
@@ -206,6 +215,14 @@ class RecordingAdapter(_NoCallbacks, Adapter):
             rest = processed_signature.delete(name)
             values = postprocess(rest, original_signature, outputs, lm, lm_kwargs)
         return values
+
+
+def _ending_with(message: dict[str, Any], text: str) -> dict[str, Any]:
+    """A message with one more paragraph; messages with media are lists of parts."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": f"{content}\n\n{text}"}
+    return {**message, "content": [*content, {"type": "text", "text": text}]}
 
 
 class _CachedStructure:

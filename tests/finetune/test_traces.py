@@ -14,6 +14,7 @@ from programs.data.dataset import Data
 from programs.runs.directory import Rows
 from programs.tasks.program import R2PConfig
 from r2p_dspy.errors import RunError
+from r2p_dspy.template import NO_STAGES
 from tests.film import fields, program
 from tests.finetune.tiny import TASK, examples, tiny_student
 from tests.scripted import completion as written
@@ -181,3 +182,28 @@ def test_completion_reads_back(student):
     text = completion_text(setup.program, Outcome(fields={"tag": "romance"}, stages=typed, answers=("tag",)))
     again = CompletionReader(setup.program.reason, setup.program.checks)(INPUTS, text)
     assert again.tag == "romance" and not again.violations and again.outcome.stages["draft"] == "romance"
+
+
+def test_rationalized_rows_say_nothing_of_the_answer_before_the_evidence(scripted, student, tmp_path):
+    """What the teacher was told stands in its prompt alone; a row whose requirements tell it is not learned from."""
+    engine = scripted(written(), written(requirements="romance, as is known"), written())
+    setup = setup_of(student, 3, max_backtracks=0)
+    ask_teacher(setup, dspy.settings.lm, tmp_path / "films.jsonl", 1, lambda: None, told=True)
+    rows = [*Rows(tmp_path / "films.jsonl")]
+    assert all("The right answer is known: romance" in prompt for prompt in engine.prompts())
+    assert [row["refused"] for row in rows] == [None, "checks", None]
+    for row in accepted_rows(rows, Counter()):
+        requirements = row["completion"][0]["content"].partition("[[ ## evidence ## ]]")[0]
+        assert "romance" not in requirements and "is known" not in str(row)
+        example = next(film for film in examples(3) if film.id == row["id"])
+        assert row["prompt"] == setup.rows(example)["prompt"]
+
+
+def test_without_stages_the_answers_themselves_are_learned(scripted, student, tmp_path):
+    engine = scripted(written())
+    rows = trace(setup_of(student, 2, template=NO_STAGES), tmp_path / "films.jsonl")
+    assert not engine.requests, "nobody is asked"
+    assert [row["completion"][0]["content"] for row in rows] == [
+        "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
+    ] * 2
+    assert all("evidence" not in str(row["prompt"]) for row in rows)

@@ -45,7 +45,6 @@ def test_leaves_in_order(why, stages, leaves):
 @pytest.mark.parametrize(
     ("why", "build", "named"),
     [
-        ("no stage", lambda: Template(()), "at least one stage"),
         ("two of one name", lambda: Template((stage("a"), stage("a"))), "named 'a'; rename"),
         ("at different levels", lambda: Template((stage("a", stage("b")), stage("b"))), "named 'b'"),
         ("a child named as its parent", lambda: Template((stage("a", stage("a")),)), "named 'a'"),

@@ -34,6 +34,7 @@ class Slot:
         notation: how it is written.
         characters: the most that a text in it may have.
         labels: the only texts that it may be; () for all.
+        prose: whether a text begins with a letter or a number, and not with the prompt's `{` or a block of code.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Slot:
     notation: Notation
     characters: int
     labels: tuple[str, ...] = ()
+    prose: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +166,8 @@ class AnswerGrammar:
             return preferences(rules, slot.notation, items, self.label_rule, slot.characters, limits.preferences, level)
         if slot.labels:
             return either(*map(slot.notation.bare, slot.labels))
-        return Types(rules, slot.notation, slot.characters).value(slot.annotation, slot.metadata, level)
+        types = Types(rules, slot.notation, slot.characters, slot.prose)
+        return types.value(slot.annotation, slot.metadata, level)
 
 
 def _id_of(quoted: str, element: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import dspy
 from dspy.adapters import Adapter
@@ -40,6 +41,7 @@ def constraint_for(
     opened: bool | None = None,
     label_rule: LabelRule = "cited",
     tokens: int | None = None,
+    known: Mapping[str, Any] = MappingProxyType({}),
     limits: Limits = LIMITS,
 ) -> AnswerGrammar | None:
     """The constraint on the answers of a call.
@@ -55,6 +57,7 @@ def constraint_for(
         opened: whether the prompt opens that thought; None where this is not known.
         label_rule: which labels a preference may have: "cited", the one that all its items bear, or "items", any.
         tokens: that a call may write; the limits are lowered so that an answer comes to its end within them.
+        known: answers that are to be written as they are, by output; the draft then is the first of them.
         limits: how much an answer may have of each part.
 
     Returns:
@@ -70,13 +73,14 @@ def constraint_for(
     notation = _notation(adapter)
     if notation is None:
         return None
-    labels = labels_of(outputs[answers[0]].annotation) if len(answers) == 1 else ()
+    kinds = {name: _known_type(info.annotation, known.get(name)) for name, info in outputs.items()}
+    labels = labels_of(kinds[answers[0]]) if len(answers) == 1 else ()
     names = [name for name in outputs if not thinks or name in answers]
     if tokens is not None:
-        kinds = [leaf.type for leaf in template.leaves()] if template is not None else []
-        texts = [name for name in answers if outputs[name].annotation is str]
-        limits = limits.within(tokens, kinds, answers=len(texts))
-    frame = _frame(notation, names, [outputs[name].annotation for name in names])
+        parts = [leaf.type for leaf in template.leaves()] if template is not None else []
+        texts = [name for name in answers if kinds[name] is str]
+        limits = limits.within(tokens, parts, answers=len(texts))
+    frame = _frame(notation, names, [kinds[name] for name in names])
     slots: list[Slot] = []
     if thinks and template is not None:
         frame = frames.thinking(template, frame)
@@ -89,10 +93,16 @@ def constraint_for(
             slots.append(_stage(name, of_field[name], info.annotation, notation, limits, labels))
         else:
             size = limits.answer_tokens * _CHARACTERS_PER_TOKEN
-            slots.append(Slot(name, info.annotation, tuple(info.metadata), notation, size))
+            metadata = tuple(info.metadata) if kinds[name] is info.annotation else ()
+            slots.append(Slot(name, kinds[name], metadata, notation, size))
     shown, shortened = _shown(items)
     unconstrained = tuple(slot.name for slot in slots if not _holds(slot))
     return AnswerGrammar(tuple(slots), frame, shown, label_rule, limits, opened, unconstrained, shortened)
+
+
+def _known_type(annotation: Any, value: Any) -> Any:
+    """The type of an output whose value is known: that value alone, where a type can say so."""
+    return Literal[value] if isinstance(value, str | int) and value != "" else annotation
 
 
 def _notation(adapter: Adapter) -> Notation | None:
@@ -111,7 +121,9 @@ def _frame(notation: Notation, names: Sequence[str], kinds: Sequence[Any]) -> Fr
 
 def _stage(name: str, stage: str, kind: Any, notation: Notation, limits: Limits, labels: tuple[str, ...]) -> Slot:
     size = (limits.stage_tokens if kind is str else limits.statement_tokens) * _CHARACTERS_PER_TOKEN
-    return Slot(name, kind, (), notation, size, labels if stage == "draft" and kind is str else ())
+    if stage == "draft":
+        return Slot(name, kind, (), notation, size, labels if kind is str else ())
+    return Slot(name, kind, (), notation, size, prose=True)
 
 
 def _shown(items: Sequence[Item]) -> tuple[tuple[Shown, ...], tuple[str, ...]]:

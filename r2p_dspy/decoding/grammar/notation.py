@@ -13,6 +13,7 @@ from r2p_dspy.decoding.grammar.lark import Rules, either, encodable, literal, se
 from r2p_dspy.decoding.grammar.quotes import Escaping
 from r2p_dspy.values.neutral import json_line
 
+_WORD = r"[\p{L}\p{N}]"  # what a sentence begins with
 _STRETCH = 100  # characters of a long text that the lexer reads at once; a text is so many stretches
 _INDENT = 8  # spaces that a line may begin with, at most
 _CONTROL = r"\x00-\x1F\x7F"  # llguidance is fast where a class leaves out exactly these
@@ -80,10 +81,10 @@ class Notation(ABC):
     def object(self, members: Sequence[Member], level: int = 0) -> str:
         """An object."""
 
-    def text(self, rules: Rules, characters: int) -> str:
-        """A text of a stage or an output, not blank, in one or more lines."""
+    def text(self, rules: Rules, characters: int, prose: bool = False) -> str:
+        """A text of a stage or an output, in one or more lines, not blank; `prose` begins with a letter or a number."""
         first, rest = self._characters()
-        start = rules.terminal("LINE", f"/{first}/")
+        start = rules.terminal("LINE", f"/{_WORD if prose else first}/")
         more = rules.terminal("TEXT", f"/({rest}){{1,{_STRETCH}}}/")
         indented = rules.terminal("INDENTED", f"/ {{0,{_INDENT}}}({first})/")
         line = rules.rule("line", f'("\\n" | "\\n\\n") {indented}')

@@ -38,11 +38,12 @@ class Types:
         rules: where rules go.
         notation: how the format writes values.
         characters: the most that a text may have, where its type has no limit.
+        prose: whether a text is a sentence, and so begins with a letter or a number.
     """
 
-    def __init__(self, rules: Rules, notation: Notation, characters: int) -> None:
+    def __init__(self, rules: Rules, notation: Notation, characters: int, prose: bool = False) -> None:
         self.complete = True  # whether the grammar holds all that the types ask for
-        self._rules, self._notation, self._characters = rules, notation, characters
+        self._rules, self._notation, self._characters, self._prose = rules, notation, characters, prose
         self._definitions: Mapping[str, Any] = {}
         self._references: dict[str, str] = {}
         self._in_elements = False
@@ -90,7 +91,7 @@ class Types:
         self._notice(schema)
         if "maxLength" in schema:
             return self._notation.short_text(self._rules, schema.get("minLength", 1), schema["maxLength"])
-        return self._notation.text(self._rules, self._characters)
+        return self._notation.text(self._rules, self._characters, self._prose)
 
     def _inner(self, schema: Any, level: int) -> str:
         """A value inside a list, an object, or an answer in JSON."""

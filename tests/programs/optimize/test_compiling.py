@@ -289,24 +289,36 @@ def test_old_name_of_better_together_warns():
 
 
 @pytest.mark.parametrize(
-    "known, passing, tried",
-    [(EXAMPLES, 16, 16), (EXAMPLES[20:], 12, 32), (EXAMPLES[:2], 2, 40), ([], 0, 40)],
-    ids=["all pass: as many as run at a time", "the first fail: more are tried", "few pass: all are tried", "none"],
+    "known, least, passing, tried",
+    [
+        (EXAMPLES, 3, 16, 16),
+        (EXAMPLES[20:], 0, 12, 32),
+        (EXAMPLES[:2], 0, 2, 40),
+        (EXAMPLES[:2], 3, 2, 32),
+        ([], 0, 0, 40),
+    ],
+    ids=[
+        "all pass: as many as run at a time",
+        "the first fail: more are tried",
+        "few pass: all are tried",
+        "fewer than wanted",
+        "none",
+    ],
 )
-def test_demos_come_from_passing_examples(known, passing, tried):
+def test_demos_come_from_passing_examples(known, least, passing, tried):
     with dspy.context(lm=model(knowing(known))), optimizing():
-        examples, seen = find_passing(r2p(TASK), composite(TASK), EXAMPLES, threads=16)
-    assert (len(examples), seen) == (passing, tried)
-    assert {example.id for example in examples} <= {example.id for example in known}
+        found = find_passing(r2p(TASK), composite(TASK), EXAMPLES, threads=16, least=least)
+    assert (len(found.examples), found.tried) == (passing, tried)
+    assert {example.id for example in found.examples} <= {example.id for example in known}
 
 
 @pytest.mark.parametrize("optimizer", ["random", "bootstrap", "knn"])
-def test_no_passing_example_costs_one_pass(optimizer):
+def test_without_passing_examples_nothing_is_compiled(optimizer):
     lines = []
     _, summary, engine, _ = compiled(optimizer, knowing([]), reflect=False, progress=lines.append)
     assert summary["winner"] == "uncompiled" and summary["demos"] == 0 and summary["dev_scores"] == {}
     assert summary["passing"] == {"passed": 0, "tried": len(TRAIN)}
-    assert len(engine.requests) == len(TRAIN) + len(DEV)
+    assert len(engine.requests) == 2 * len(TRAIN) + len(DEV), "each is tried twice, the second time with its answer"
     assert f"0 of {len(TRAIN)} training examples pass the gate and can become demos" in lines
 
 
@@ -476,3 +488,24 @@ def test_weights_and_threshold_decide_and_are_reported():
     assert summary["metric"] == {"task": "accuracy", "weights": {"structure": 1.0}, "threshold": 0.0}
     assert summary["dev_scores"]["uncompiled"] == 100, "only the structure counts"
     assert summary["passing"] == {"passed": 12, "tried": 12}, "so every answer may be a demo"
+
+
+@pytest.mark.parametrize("optimizer", ["random", "bootstrap", "knn"])
+def test_weak_program_gets_demos_of_answers_that_it_was_told(optimizer, tmp_path):
+    """Its model is right only where it is told the answer, or has seen demos."""
+
+    def say(request):
+        return answer(request, "The right answer is known" in request.messages[-1].text or len(request.messages) > 2)
+
+    lines = []
+    winner, summary, engine, _ = compiled(optimizer, say, reflect=False, progress=lines.append)
+    assert summary["winner"] == "compiled" and summary["demos"] >= 1
+    assert summary["passing"] == {"passed": len(TRAIN), "tried": len(TRAIN)}
+    check_clean(winner, TRAIN)
+    check_bare(winner, tmp_path)
+    assert "is known" not in json.dumps(winner.dump_state()), "a demo says nothing of the request"
+    assert any("told the answers" in line for line in lines)
+    golds = {example[TASK.question]: example[TASK.answer] for example in TRAIN}
+    for prompt in engine.prompts():
+        if "is known" in prompt:
+            assert any(question in prompt and f"known: {gold}" in prompt for question, gold in golds.items())
