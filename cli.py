@@ -125,13 +125,14 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 )
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
 @options("program", "task", "model", *SERVED, *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
-@options("redact", *CALLS, "resume")
+@options("store", "redact", *CALLS, "resume")
 def predict(source: str, target: str, resume: bool, **given: Any) -> None:
     """Answer the rows of a file, each with the evidence that the answer rests on.
 
-    A row is {"id": …, QUESTION: …, "profile": [ITEM, …]}, in the names of the task (LaMP's own rows work too). An
-    answer comes with the items that it cites, the checks that it fails, and its calls and tokens. With --on-unmet
-    raise, an answer that fails an assert is none: its row fails.
+    A row is {"id": …, QUESTION: …, "profile": [ITEM, …]}, in the names of the task (LaMP's own rows work too); with
+    --store, a row may have "user": NAME in place of a profile (`data import` fills a store). An answer comes with the
+    items that it cites, the checks that it fails, and its calls and tokens. With --on-unmet raise, an answer that fails
+    an assert is none: its row fails.
 
     Rows that cannot be answered go to NAME.failed.jsonl beside the output, with line and reason: flawed rows, answers
     that cannot be read, requests that the model refuses, requests that the server fails to answer although it answers
@@ -172,7 +173,7 @@ def _data_commands() -> click.Group:
 
 @cli.group(cls=DataGroup)
 def data() -> None:
-    """Download LaMP's files, make data from git or mail, check files, show an example."""
+    """Get and make data, check and show them; fill a store of histories, and forget a user."""
 
 
 @cli.command()

@@ -8,7 +8,7 @@ from r2p_dspy.artifact import artifact_of, load_program, save_program
 from r2p_dspy.artifact_file import Artifact, read_artifact, write_artifact
 from r2p_dspy.checks import BUILT_IN, Assert, Check, Suggest, Verdict
 from r2p_dspy.engines.connect import connect
-from r2p_dspy.errors import ArtifactError, CheckError, ConfigError, DataError, R2PError, RunError
+from r2p_dspy.errors import ArtifactError, CheckError, ConfigError, DataError, R2PError, RunError, StoreError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce, optimizing
 from r2p_dspy.modules.failures import AssertionFailed
@@ -70,6 +70,7 @@ __all__ = [
     "Reconcile",
     "Retriever",
     "RunError",
+    "StoreError",
     "Score",
     "Stage",
     "Suggest",

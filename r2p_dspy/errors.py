@@ -27,6 +27,13 @@ class ArtifactError(R2PError):
         super().__init__("".join(char if char.isprintable() else "\ufffd" for char in words))
 
 
+class StoreError(R2PError):
+    """A profile store that cannot be used, or not now: busy, unreachable, full, or of a newer version.
+
+    What the call was to write is not written.
+    """
+
+
 class RunError(R2PError):
     """A run directory that cannot be used."""
 

@@ -18,7 +18,7 @@ from r2p_dspy.modules.failures import AssertionFailed
 from r2p_dspy.modules.justify import known_answers, untold
 from r2p_dspy.modules.on_unmet import OnUnmet, checked_policy, settle
 from r2p_dspy.modules.reason import Reason
-from r2p_dspy.modules.steps import Steps, arun, call, run
+from r2p_dspy.modules.steps import Call, Steps, arun, call, run
 from r2p_dspy.modules.synthesize import Synthesize
 from r2p_dspy.modules.voting import Reconcile
 from r2p_dspy.outcome import unshadowed
@@ -27,8 +27,11 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.retrieval.bm25 import BM25
 from r2p_dspy.retrieval.retriever import Retriever, matches, query_text
+from r2p_dspy.stores.histories import Histories
+from r2p_dspy.stores.protocol import ProfileStore
 from r2p_dspy.template import TEMPLATE, Template
 
+_USER = "user"  # the argument of a call that names whose history to read
 _UNMATCHED = "no item shown has a word of the query, so the items were not chosen by what they say"
 
 
@@ -55,15 +58,18 @@ class R2P(dspy.Module):
         reconcile: how to reconcile, see `CrossReference`; "synthesis" adds the predictor `synthesize`, which optimizers
             tune.
         adaptive: stop sampling when the answer is settled, see `CrossReference`.
+        store: where the histories of users are kept, for calls that name a user: what `r2p_dspy.stores.open_store`
+            returns, or a `Histories` with a policy for new users. It is no part of a saved program.
         config: options of the LM call, as in `dspy.Predict`.
 
     A call takes the signature's inputs; the profile may be whatever `Profile.of` reads, such as a list of dicts, rows
-    of a database or a data frame. It returns an
-    `R2PPrediction`: its fields are the signature's outputs, and `Details` lists what else it has, such as
-    `answer.reasoning`, `answer.violations` and `answer.explain()`.
+    of a database or a data frame. With a store, a call may name a user in its place, as in `user="ada"`; a profile that
+    is given wins. It returns an `R2PPrediction`: its fields are the signature's outputs, and `Details` lists what else
+    it has, such as `answer.reasoning`, `answer.violations` and `answer.explain()`.
 
     Raises:
-        ConfigError: the signature, a check or a setting cannot be used.
+        ConfigError: the signature, a check or a setting cannot be used; in a call, it names a user without a store.
+        StoreError: in a call, the store cannot be used.
         AssertionFailed: in a call, an assert fails after the last retry, with `on_unmet="raise"`. Under `optimizing()`
             it is recorded, whatever `on_unmet` says.
 
@@ -76,6 +82,8 @@ class R2P(dspy.Module):
         >>> [name for name, _ in program.named_predictors()]
         ['reason']
     """
+
+    histories: Histories | None = None
 
     def __init__(
         self,
@@ -92,6 +100,7 @@ class R2P(dspy.Module):
         candidates: int = 1,
         reconcile: Reconcile = "auto",
         adaptive: bool | float = False,
+        store: ProfileStore | Histories | None = None,
         **config: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -108,6 +117,7 @@ class R2P(dspy.Module):
         self.on_unmet = checked_policy(on_unmet)
         self.max_backtracks, self.max_interventions = max_backtracks, max_interventions
         self.constrain = constrain
+        self.store = store
         self.candidates, self.reconcile, self.adaptive = candidates, reconcile, adaptive
         if reconcile == "synthesis":
             if candidates < 2:
@@ -134,6 +144,15 @@ class R2P(dspy.Module):
             adaptive=self.adaptive,
             synthesize=getattr(self, "synthesize", None),
         )
+
+    @property
+    def store(self) -> ProfileStore | None:
+        """The store of users' histories; None for none. A program that was loaded from a file gets it anew."""
+        return None if self.histories is None else self.histories.store
+
+    @store.setter
+    def store(self, store: ProfileStore | Histories | None) -> None:
+        self.histories = Histories.of(store)
 
     def forward(self, **inputs: Any) -> R2PPrediction:
         return run(self._steps(inputs))
@@ -187,9 +206,10 @@ class R2P(dspy.Module):
         return query_text({**fields, self.reason.profile: None}, getattr(self.retriever, "query", None))
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
+        inputs, warnings = yield from self._with_history(inputs)
         retrieved = self.retrieve(inputs)
         items = retrieved[self.reason.profile]
-        warnings = [_UNMATCHED] if items and not matches(self.retriever, self._query(inputs), items) else []
+        warnings += [_UNMATCHED] if items and not matches(self.retriever, self._query(inputs), items) else []
         failure: AssertionFailed | None = None
         try:
             prediction = yield call(self.inner, retrieved)
@@ -201,6 +221,23 @@ class R2P(dspy.Module):
         answer = yield from settle(failure, self.on_unmet, self.reason.answers)
         kept: R2PPrediction = answer.without(*{*answer.keys()} - {*self.reason.answers})
         return kept
+
+    def _with_history(self, inputs: dict[str, Any]) -> Steps[tuple[dict[str, Any], list[str]]]:
+        """A call's inputs with the history of the user that it names, unless a profile is given, and warnings."""
+        user, profile = inputs.get(_USER), self.reason.profile
+        if _USER not in self.reason.signature.input_fields:
+            inputs = {name: value for name, value in inputs.items() if name != _USER}
+        if user is None or inputs.get(profile) is not None:
+            return inputs, []
+        if self.histories is None:
+            if _USER in inputs:  # an input of the signature's own
+                return inputs, []
+            raise ConfigError(
+                f"a call with user={user!r} needs a store: set program.store = open_store('sqlite:///FILE')"
+            )
+        read = Call(self.histories.read, self.histories.aread, {"user": user, "query": self._query(inputs)})
+        history = yield read
+        return {**inputs, profile: history.items}, [*history.warnings]
 
     def _outputs(self, prediction: R2PPrediction, warnings: list[str]) -> R2PPrediction:
         """The prediction with the signature's outputs as its only fields; None where they could not be read."""

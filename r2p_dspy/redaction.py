@@ -36,12 +36,23 @@ def redacted(artifact: Artifact, texts: Iterable[str] = ()) -> Artifact:
     content = artifact.model_dump()
     shared = {"notes": content["notes"], "predictors": content["predictors"]}
     demos = [predictor.pop("demos") for predictor in shared["predictors"].values()]
-    sequences = {sequence for text in _texts(shared) for sequence in _sequences(text)}
-    users = chain(_texts(demos), texts)
-    quotes = {sequence for text in users for sequence in _sequences(text) if sequence in sequences}
     for predictor, left_out in zip(shared["predictors"].values(), demos, strict=True):
         predictor["left_out"] += len(left_out)
-    return Artifact.model_validate(content | _without(shared, quotes) | {"redacted": True, "warning": REDACTED})
+    return Artifact.model_validate(
+        content | without_quotes(shared, chain(_texts(demos), texts)) | {"redacted": True, "warning": REDACTED}
+    )
+
+
+def without_quotes(data: Any, texts: Iterable[str]) -> Any:  # Any: a piece of JSON
+    """Return a piece of JSON in which `[…]` stands for six or more words in a row that also stand in one of the texts.
+
+    Examples:
+        >>> without_quotes({"note": "He wrote: the sea was calm all night long."}, ["The sea was calm all night."])
+        {'note': 'He wrote: […] long.'}
+    """
+    sequences = {sequence for text in _texts(data) for sequence in _sequences(text)}
+    quotes = {sequence for text in texts for sequence in _sequences(text) if sequence in sequences}
+    return _without(data, quotes) if quotes else data
 
 
 def _sequences(text: str) -> Iterable[Words]:

@@ -31,7 +31,9 @@ def folder(path, bad=0):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["get"], ["from-git"], ["from-mbox"], ["check"], ["show"]])
+@pytest.mark.parametrize(
+    "command", [[], ["get"], ["from-git"], ["from-mbox"], ["check"], ["show"], ["import"], ["forget"]]
+)
 def test_every_option_has_help(command):
     result = run("data", *command, "--help")
     assert result.exit_code == 0 and "Usage" in result.stdout
@@ -39,7 +41,7 @@ def test_every_option_has_help(command):
     for option in group.get_command(None, command[0]).params if command else ():
         assert option.param_type_name == "argument" or option.help, option.name
     assert (
-        set(group.list_commands(None)) == {"get", "from-git", "from-mbox", "check", "show"}
+        set(group.list_commands(None)) == {"get", "from-git", "from-mbox", "check", "show", "import", "forget"}
         and "Commands" in run("data").output
     )
 

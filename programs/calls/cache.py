@@ -191,6 +191,7 @@ class CallCache:
         """
         with self._lock:
             deleted = self._connection.execute("DELETE FROM calls WHERE user = ? OR user IS NULL", (_digest(user),))
+            self._connection.execute("VACUUM")  # where rows moved to another page, the first page kept a copy
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return deleted.rowcount
 

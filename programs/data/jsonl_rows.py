@@ -69,7 +69,14 @@ class Reader:
 
     def inputs(self, where: str, row: dict[str, Any]) -> dict[str, Any]:
         """The arguments that a program is called with for the row."""
-        texts = {name: self._text(where, name, row) for name in self.task.inputs}
+        return {**self.texts(where, row), self.task.profile: self.profile(where, row)}
+
+    def texts(self, where: str, row: dict[str, Any]) -> dict[str, Any]:
+        """The arguments without the profile."""
+        return {name: self._text(where, name, row) for name in self.task.inputs}
+
+    def profile(self, where: str, row: dict[str, Any]) -> Profile:
+        """The history of the row."""
         entries = row.get(self.task.profile)
         if not isinstance(entries, list):
             what = f"its {self.task.profile} is {short_repr(entries)}, not a list of items"
@@ -80,7 +87,7 @@ class Reader:
             if key in items:
                 self.fail(f"{where}, item {key}", "the profile has this id twice", "keep one of the two")
             items[key] = self._item(f"{where}, item {key}", key, entry)
-        return {**texts, self.task.profile: Profile(items=list(items.values()))}
+        return Profile(items=list(items.values()))
 
     def answer(self, where: str, row: dict[str, Any]) -> Any:
         """The answer that is right for the row: a label's text, or a value of the answer's type."""

@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 from programs.calls.failures import Failure, failure_of
 from programs.predict.input_rows import InputRow
-from r2p_dspy.errors import CheckError, DataError
+from r2p_dspy.errors import CheckError, DataError, StoreError
 
+_KEPT = ("user",)  # fields of a row that are kept until it is written
 _LEAST = 3  # failures of the server one after another that end a run of fewer threads
 
 
 class EndedRow(NamedTuple):
     """A row whose call has ended."""
 
-    row: InputRow  # without its fields
+    row: InputRow  # without its fields, except for its user
     answer: Any
     error: BaseException | None
     ends_run: bool  # whether the error is no fault of the row
@@ -78,7 +79,7 @@ class InFlight:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, row: InputRow, answer: Callable[[InputRow], Any]) -> None:
-        pending = _Pending(row._replace(fields={}))
+        pending = _Pending(row._replace(fields={name: row.fields[name] for name in _KEPT if name in row.fields}))
 
         def work() -> Any:
             pending.began = self._next_event()
@@ -136,10 +137,10 @@ class InFlight:
 
 
 def _is_fatal(pending: _Pending) -> bool:
-    """Whether an error meets every row: a faulty check, a refused key, a full disk."""
+    """Whether an error meets every row: a faulty check, a refused key, a full disk, a store that is away."""
     error, failure = pending.error, pending.failure
     if error is None:
         return False
-    if not isinstance(error, Exception) or isinstance(error, CheckError):
+    if not isinstance(error, Exception) or isinstance(error, CheckError | StoreError):
         return True
     return failure is not None and failure.scope == "run"

@@ -12,6 +12,7 @@ from programs.data.values import row_id
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
 from r2p_dspy.files import digest
+from r2p_dspy.profile import Profile
 
 _HISTORY = "history"  # what users call the profile
 
@@ -58,33 +59,51 @@ def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[Input
 
 def user_of(row: InputRow) -> str:
     """The user that a row is of; a row that names none is of a user of its own."""
-    return row_id({"id": row.fields.get("user")}) or str(row.id)
+    return named_user(row) or str(row.id)
 
 
-def arguments(task: Task, source: Path, row: InputRow) -> dict[str, Any]:
+def arguments(task: Task, source: Path, row: InputRow, stored: bool = False) -> dict[str, Any]:
     """The arguments that a program is called with for a row; raises `DataError` for a flawed one.
 
     A row may have other names for what the task names: `history` for the profile, an item's `label` for its label, and
     LaMP's rows the question in LaMP's wording, as `input`. Items without an id are numbered, and blank items are left
-    out, which the answer's warnings tell.
+    out, which the answer's warnings tell. Where histories are `stored`, a row may name its user in place of a profile.
     """
     if row.fault is not None:
         raise DataError(row.fault)
-    fields = {**row.fields}
-    if task.profile not in fields and _HISTORY in fields:
-        fields[task.profile] = fields.pop(_HISTORY)
+    fields = with_profile(task, row.fields)
     if task.shape and task.question not in fields and isinstance(fields.get("input"), str):
         fields[task.question] = task.query(fields["input"])
-    dropped = 0
-    if isinstance(entries := fields.get(task.profile), list):
-        items = [_item(task, entry, place) for place, entry in enumerate(entries, start=1)]
-        fields[task.profile] = [item for item in items if item is not None]
-        dropped = items.count(None)
+    reader, where = Reader(task, source), f"line {row.line}"
     try:
-        inputs = Reader(task, source).inputs(f"line {row.line}", fields)
+        texts = reader.texts(where, fields)
+        if stored and fields.get(task.profile) is None and (user := named_user(row)) is not None:
+            return {**texts, "user": user}
+        return {**texts, task.profile: history(reader, where, fields)}
     except DataError as error:
         raise DataError(_why(source, error)) from None
-    return {**inputs, task.profile: inputs[task.profile].model_copy(update={"dropped": dropped})}
+
+
+def named_user(row: InputRow) -> str | None:
+    """The user that a row names, or None."""
+    return row_id({"id": row.fields.get("user")})
+
+
+def with_profile(task: Task, fields: dict[str, Any]) -> dict[str, Any]:
+    """A row's fields with its history under the task's name of the profile."""
+    if task.profile in fields or _HISTORY not in fields:
+        return {**fields}
+    return {(task.profile if name == _HISTORY else name): value for name, value in fields.items()}
+
+
+def history(reader: Reader, where: str, fields: dict[str, Any]) -> Profile:
+    """The profile of a row, in the task's names; raises `DataError` for a flawed one."""
+    name, dropped = reader.task.profile, 0
+    if isinstance(entries := fields.get(name), list):
+        items = [_item(reader.task, entry, place) for place, entry in enumerate(entries, start=1)]
+        fields = {**fields, name: [item for item in items if item is not None]}
+        dropped = items.count(None)
+    return reader.profile(where, fields).model_copy(update={"dropped": dropped})
 
 
 def _item(task: Task, entry: Any, place: int) -> Any:

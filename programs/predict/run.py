@@ -7,6 +7,7 @@ failures: {"id": "8", "line": 12, "error": "line 12: its profile is None, not a 
 """
 
 from collections.abc import Callable, Collection
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from programs.calls.recording import record_calls
 from programs.calls.rows import answering
 from programs.data.makers.sources import rows_of
 from programs.predict.in_flight import EndedRow, InFlight
-from programs.predict.input_rows import InputRow, arguments, read, survey, user_of
+from programs.predict.input_rows import InputRow, arguments, named_user, read, survey, user_of
 from programs.predict.writer import PredictionWriter
 from programs.runs.active import open_calls
 from programs.runs.cautions import foreign_text
@@ -33,6 +34,7 @@ from r2p_dspy import R2P, AssertionFailed, R2PPrediction
 from r2p_dspy.engines.keys import without_credentials
 from r2p_dspy.errors import DataError, R2PError
 from r2p_dspy.prompting.causes import REMEDIES, Unreadable
+from r2p_dspy.stores import open_store
 from r2p_dspy.values.typed import plain
 
 # Rows that may have ended behind a slower one, for each call in flight. Where calls are kept, a kill does not lose
@@ -69,12 +71,20 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
     task = task_of(config.program.task)
     source = rows_of(task, str(config.source), reporter.say)
     program = ProgramBuilder(task, config.program).load()
+    with nullcontext() if config.store is None else closing(open_store(config.store)) as program.store:
+        return _run(config, resume, reporter, task, source, program)
+
+
+def _run(
+    config: PredictConfig, resume: bool, reporter: Reporter, task: Task, source: Path, program: R2P
+) -> PredictionWriter:
     total, fingerprint = survey(source)
     # An answer from DSPy's cache has no usage, and the cache would grow with the input.
     needed = tokens_needed(task, program)
     lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier, needed=needed)
     files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
-    record = {"input": fingerprint, "lm": lm.model, **config.options(), **files}
+    stored = {} if program.store is None else {"store": repr(program.store)}  # without its password
+    record = {"input": fingerprint, "lm": lm.model, **config.options(), **files, **stored}
     calls = CallKeeping.of(config.calls, config.cache, calls_beside(config.target))
     threads, skip = config.num_threads, config.skip
     with PredictionWriter(config.target, record, source, resume, skip) as writer:
@@ -139,28 +149,29 @@ def predict(
         CheckError: if a check of the task fails itself, which is no row's fault either.
         RunError: see `PredictionWriter`.
     """
-    lm = dspy.settings.lm
+    lm, stored = dspy.settings.lm, program.store is not None  # then an answer says whose it is, to be found again
     # Do not wait for a server that was never there; a server that has answered may be away for a minute.
     patient = lm.copy(num_retries=2 * lm.num_retries)
 
     def answer(row: InputRow) -> dict[str, Any]:
-        inputs = arguments(task, source, row)
+        inputs = arguments(task, source, row, stored)
         with dspy.context(lm=patient if writer.answered else lm), answering(str(row.id), user=user_of(row)):
-            return {"id": row.id, **_answer(program, task, inputs, redact)}
+            named = {"user": user} if stored and (user := named_user(row)) is not None else {}
+            return {"id": row.id, **named, **_answer(program, task, inputs, redact)}
 
     in_flight = InFlight(threads, ahead)
     try:
         # History and trace would grow with the input.
         with dspy.context(trace=None, disable_history=True):
             for ended in in_flight.results(writer.remaining(read(task, source, skip)), answer):
-                _write(writer, ended, redact)
+                _write(writer, ended, redact, stored)
                 progress()
         writer.finish()
     finally:
         in_flight.close()
 
 
-def _write(writer: PredictionWriter, ended: EndedRow, redact: bool) -> None:
+def _write(writer: PredictionWriter, ended: EndedRow, redact: bool, stored: bool) -> None:
     row, error = ended.row, ended.error
     if error is None:
         writer.answer(ended.answer)
@@ -178,6 +189,8 @@ def _write(writer: PredictionWriter, ended: EndedRow, redact: bool) -> None:
     if redact and not isinstance(error, DataError):  # a reason may quote the answer, or the server the prompt
         more.pop("completion", None)
         reason = ": ".join([type(error).__name__, *more.values()])
+    if stored and (user := named_user(row)) is not None:
+        more["user"] = user
     writer.fail(row, reason, asked=not isinstance(error, DataError), **more)
 
 

@@ -195,6 +195,7 @@ class PredictConfig:
         calls: directory of the call cache; None for one beside the answers, which is removed when they are whole.
         cache: answer completed calls from the call cache, and keep new ones.
         redact: leave reasoning, completions and quotes out of the answers' rows.
+        store: address of the store of the histories of rows that name a user; None for none.
     """
 
     program: ProgramConfig
@@ -206,6 +207,7 @@ class PredictConfig:
     calls: str | None = None
     cache: bool = True
     redact: bool = False
+    store: str | None = None
 
     @classmethod
     def of(cls, source: str | Path, target: str | Path, **options: Any) -> "PredictConfig":

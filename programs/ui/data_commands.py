@@ -18,6 +18,7 @@ from programs.data.lamp.official import get as get_files
 from programs.data.makers.making import MakerConfig, counted
 from programs.data.makers.sources import folder_of, from_git, from_mbox
 from programs.data.makers.splitting import SplitConfig
+from programs.stores.commands import forget_command, import_command
 from programs.tasks import TASKS
 from programs.tasks.commits import TASK as COMMITS
 from programs.tasks.task import Task
@@ -30,7 +31,11 @@ _SHOWN = {False: 20, True: 3}  # flaws, and notes, of one kind in one file that 
 
 @click.group()
 def data() -> None:
-    """Download LaMP's files, make data from git or mail, check files, show an example."""
+    """Get and make data, check and show them; fill a store of histories, and forget a user."""
+
+
+data.add_command(import_command)
+data.add_command(forget_command)
 
 
 @data.command()

@@ -68,6 +68,7 @@ _REDACT = (
     "Leave users' texts out of what is kept to be read: transcripts, report.html, demos in program.json, the reasoning "
     "of predicted rows (docs/reports.md)."
 )
+_STORE = "Read the histories of rows that name a user from this store: sqlite:///FILE or postgresql+psycopg://…"
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -138,6 +139,7 @@ _define("max_usd", "Stop after X US dollars.", type=float, metavar="X")
 _define("max_minutes", "Stop after X minutes.", type=float, metavar="X")
 _define("max_failures", _MAX_FAILURES, default=0.05, show_default=True, type=click.FloatRange(0, 1))
 _define("calls", _CALLS, metavar="DIR")
+_define("store", _STORE, metavar="URL", envvar="R2P_STORE", show_envvar=True)
 _define("cache", "Do not keep completed calls.", "--no-cache", flag_value=False, default=True)
 _define("controls", "Also measure without a profile, with another user's, and with random items.", is_flag=True)
 _define("ablate", "Add R2P's parts one by one, beside DSPy's BestOfN, Refine and MultiChainComparison.", is_flag=True)

@@ -7,6 +7,7 @@ from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.index import index
 from r2p_dspy.retrieval.retriever import Query, Text, check_k, item_text
+from r2p_dspy.retrieval.sample import Sample
 from r2p_dspy.values.words import words
 
 
@@ -16,7 +17,8 @@ class BM25:
 
     Words are those of any script, in any case and Unicode form (see `r2p_dspy.values.words.words`). Scores and order of
     these words, ties included, are those of `rank_bm25.BM25Okapi.get_top_n`; with `tokenize=str.split` they are those
-    of LaMP's script, `rank_profiles.py`. The index of a profile is built once and kept.
+    of LaMP's script, `rank_profiles.py`. The index of a profile is built once and kept. Of a long history in a profile
+    store it gets a part, and weighs words by their frequency in the whole.
 
     Args:
         k: the number of items to return, at least 0.
@@ -62,6 +64,8 @@ class BM25:
         """Return all items, best first."""
         items = list(profile)
         texts = [item_text(item, self.text) for item in items]
+        if isinstance(profile, Sample):
+            return profile.ranked(query, self.tokenize, texts)
         ranked: list[Item] = index(texts, self.tokenize).get_top_n(self.tokenize(query), items, n=len(items))
         return ranked
 

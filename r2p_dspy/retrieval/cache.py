@@ -51,6 +51,31 @@ class LRUCache(Generic[Value]):
                 self._keep(key, slot, self._size_of(key, slot.value))
             return slot.value
 
+    def peek(self, key: Hashable) -> Value | None:
+        """Return the value of a key if it is there, and count it as used."""
+        with self._lock:
+            if (slot := self._slots.get(key)) is None:
+                return None
+            self._slots.move_to_end(key)
+            return slot.value
+
+    def put(self, key: Hashable, value: Value) -> None:
+        """Keep a value under a key, in place of the one that is there."""
+        self.drop(key)
+        self.get(key, lambda: value)
+
+    def drop(self, key: Hashable) -> None:
+        """Keep the value of a key no longer."""
+        with self._lock:
+            if (slot := self._slots.pop(key, None)) is not None:
+                self._size -= slot.size
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        with self._lock:
+            self._slots.clear()
+            self._size = 0
+
     def _keep(self, key: Hashable, slot: _Slot[Value], size: int) -> None:
         """Count a new value, and drop the values that were not used for longest."""
         with self._lock:

@@ -7,6 +7,7 @@ import sys
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import dspy
@@ -59,6 +60,36 @@ def test_scores_equal_rank_bm25s(texts, query):
     everything = list(range(len(corpus)))
     assert ours.get_batch_scores(query, everything) == theirs.get_batch_scores(query, everything)
     assert ours.get_top_n(query, texts, n=9) == theirs.get_top_n(query, texts, n=9)
+
+
+@given(
+    texts=st.lists(TEXTS | st.just(""), min_size=1, max_size=30).filter(any),
+    query=st.lists(WORDS | st.just("unknown"), max_size=10),
+    cuts=st.lists(st.integers(0, 30), max_size=3),
+)
+def test_an_index_that_grew_is_that_of_all_texts(texts, query, cuts):
+    corpus, grown = [text.split() for text in texts], None
+    places = [0, *sorted(cuts), len(corpus)]
+    for start, end in pairwise(places):
+        grown = Index(corpus[start:end], grown)
+    whole = Index(corpus)
+    assert grown.get_scores(query).tolist() == whole.get_scores(query).tolist()
+    assert (grown.idf, grown.avgdl, grown.corpus_size) == (whole.idf, whole.avgdl, whole.corpus_size)
+
+
+def test_only_the_new_texts_of_a_growing_history_are_split():
+    split = []
+
+    def tokenize(text):
+        split.append(text)
+        return text.split()
+
+    texts = [f"note {number}" for number in range(5)]
+    bm25 = BM25(k=1, tokenize=tokenize)
+    for count in (3, 4, 5):
+        assert [item.id for item in bm25(texts[count - 1], profile_of(texts[:count]))] == [str(count - 1)]
+    assert [text for text in split if split.count(text) == 1] == ["note 0", "note 1"]
+    assert bm25("note 9", profile_of(["note 0", "note 9"]))[0].id == "1", "a history that only begins alike"
 
 
 @pytest.mark.parametrize("corpus", [[], [[]], [[], []]], ids=["no document", "an empty one", "two empty ones"])

@@ -1,0 +1,1 @@
+"""Profile stores on the command line: importing histories, and forgetting users everywhere."""
