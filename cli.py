@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from finetune.cli_options import training_options
+from programs.serve.command import serve
 from programs.ui.errors import FAILED_ROWS, CommandGroup
 from programs.ui.options import CALLS, COMPILING, DATA, MEASURES, RUN, SERVED, SETTINGS, SWEPT_SETTINGS, options
 
@@ -294,5 +295,6 @@ def _trainable(directory: Path) -> Callable[[Any], Any]:
     return make
 
 
+cli.add_command(serve)
 if __name__ == "__main__":
     cli()

@@ -195,13 +195,14 @@ class R2P(dspy.Module):
             ConfigError: the retriever returned None.
         """
         profile = Profile.of(inputs.get(self.reason.profile))
-        items = self.retriever(self._query(inputs), profile)
+        items = self.retriever(self.query_of(inputs), profile)
         if items is None:
             raise ConfigError(f"the retriever {self.retriever!r} returned None; let it return a profile, maybe empty")
         shown = Profile.of(items).model_copy(update={"dropped": profile.dropped})
         return {**inputs, self.reason.profile: shown}
 
-    def _query(self, inputs: dict[str, Any]) -> str:
+    def query_of(self, inputs: dict[str, Any]) -> str:
+        """What a call with these inputs looks for in the history."""
         fields = {key: value for key, value in inputs.items() if key in self.reason.signature.input_fields}
         return query_text({**fields, self.reason.profile: None}, getattr(self.retriever, "query", None))
 
@@ -209,7 +210,7 @@ class R2P(dspy.Module):
         inputs, warnings = yield from self._with_history(inputs)
         retrieved = self.retrieve(inputs)
         items = retrieved[self.reason.profile]
-        warnings += [_UNMATCHED] if items and not matches(self.retriever, self._query(inputs), items) else []
+        warnings += [_UNMATCHED] if items and not matches(self.retriever, self.query_of(inputs), items) else []
         failure: AssertionFailed | None = None
         try:
             prediction = yield call(self.inner, retrieved)
@@ -235,7 +236,7 @@ class R2P(dspy.Module):
             raise ConfigError(
                 f"a call with user={user!r} needs a store: set program.store = open_store('sqlite:///FILE')"
             )
-        read = Call(self.histories.read, self.histories.aread, {"user": user, "query": self._query(inputs)})
+        read = Call(self.histories.read, self.histories.aread, {"user": user, "query": self.query_of(inputs)})
         history = yield read
         return {**inputs, profile: history.items}, [*history.warnings]
 

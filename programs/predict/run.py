@@ -20,6 +20,7 @@ from programs.calls.rows import answering
 from programs.data.makers.sources import rows_of
 from programs.predict.in_flight import EndedRow, InFlight
 from programs.predict.input_rows import InputRow, arguments, named_user, read, survey, user_of
+from programs.predict.parts import evidence_of, usage_of, violations_of
 from programs.predict.writer import PredictionWriter
 from programs.runs.active import open_calls
 from programs.runs.cautions import foreign_text
@@ -201,23 +202,12 @@ def _answer(program: R2P, task: Task, inputs: dict[str, Any], redact: bool) -> d
     if details.unreadable is not None:
         raise _UnreadableAnswer(prediction, details.unreadable)
     answers = {name: plain(prediction[name]) for name in program.reason.answers}
-    own_ids = {item.id: item.ref for item in details.retrieved}
-    calls = [call for calls in usage.usage_data.values() for call in calls]
-    tokens = ("prompt_tokens", "completion_tokens")
     texts = {"reasoning": plain(details.reasoning.stages), "completion": details.completion}
     return {
         **answers,
-        "evidence": [
-            {"item": own_ids[evidence.item], **({} if redact else {"quote": evidence.quote})}
-            for evidence in details.reasoning.stages.get("evidence") or ()
-            if evidence.item in own_ids
-        ],
-        "violations": [
-            verdict.model_dump(include={"check", "kind"} | ({"message"} if not redact else set()))
-            for verdict in details.violations
-            if verdict.message
-        ],
+        "evidence": evidence_of(details, redact),
+        "violations": violations_of(details, redact),
         "warnings": details.warnings,
         **({} if redact else texts),
-        "usage": {"calls": len(calls), **{kind: sum(call.get(kind) or 0 for call in calls) for kind in tokens}},
+        "usage": usage_of(usage),
     } | answers  # the task's own field names win

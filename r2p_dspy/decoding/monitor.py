@@ -15,9 +15,10 @@ from r2p_dspy.checks import Check
 from r2p_dspy.decoding.carriers import ANSWER, StageMarks
 from r2p_dspy.decoding.constraining import Constrain
 from r2p_dspy.decoding.loops import repeats
+from r2p_dspy.decoding.stages import stage_watcher
 from r2p_dspy.decoding.steering import Correction
 from r2p_dspy.errors import CheckError
-from r2p_dspy.outcome import Inputs, RunningOutcome
+from r2p_dspy.outcome import Inputs, RunningOutcome, unshadowed
 from r2p_dspy.prompting.tags import Section
 from r2p_dspy.template import Template
 from r2p_dspy.values.tokens import estimate_tokens
@@ -103,6 +104,7 @@ class Monitor:
         self._accepted: dict[str, Any] = {}  # stages that ended well; their types are the template's
         self._read = 0  # length of the text at the last reading
         self._pauses = False
+        self._written = stage_watcher(unshadowed(inputs).items)
 
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))
@@ -175,6 +177,7 @@ class Monitor:
             if not verdict.ok:
                 return self._correct(section.start, text, name, check.name, verdict.message)
         self._accepted[name] = value
+        self._written(name, value)
         return None
 
     def _correct(self, start: int, text: str, stage: str, check: str, message: str) -> Correction:

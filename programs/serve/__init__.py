@@ -1,0 +1,1 @@
+"""A service of programs over HTTP: typed answers, users' histories, feedback, tokens, limits."""
