@@ -77,24 +77,13 @@ def serve(**given: Any) -> None:
     from r2p_dspy.errors import ConfigError
 
     try:
-        from programs.serve.server import Server
+        from programs.serve.server import run
         from programs.serve.service import Service
     except ModuleNotFoundError as missing:
         raise ConfigError(f"{missing.name} is not installed; pip install '.[local,cli,serve-http]'") from None
     config = ServeConfig.of(**given)
     with private_logs():
-        server = Server(Service(config))
+        service = Service(config)
         for caution in foreign_text(config.model.name, "requests"):
             click.echo(caution, err=True)
-        asyncio.run(_run(server, config))
-
-
-async def _run(server: Any, config: Any) -> None:
-    """Serve, and say where as soon as requests are taken."""
-    serving = asyncio.ensure_future(server.serve())
-    while not (server.started or serving.done()):
-        await asyncio.sleep(0.02)
-    if server.started:
-        whom = "with a token" if config.tokens else "from this machine alone, since there are no tokens"
-        click.echo(f"serving {', '.join(config.programs)} at {server.address} {whom}; /openapi.json says how to ask")
-    await serving
+        asyncio.run(run(service))

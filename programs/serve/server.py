@@ -5,12 +5,25 @@ import signal
 from types import FrameType
 from typing import Any
 
+import click
 import uvicorn
 
 from programs.serve.app import application
 from programs.serve.service import Service
 
 _LAST = 5  # seconds for connections to close, after the requests have ended
+
+
+async def run(service: Service) -> None:
+    """Serve until a signal, and say where as soon as requests are taken."""
+    server, config = Server(service), service.config
+    serving = asyncio.ensure_future(server.serve())
+    while not (server.started or serving.done()):
+        await asyncio.sleep(0.02)
+    if server.started:
+        whom = "with a token" if config.tokens else "from this machine alone, since there are no tokens"
+        click.echo(f"serving {', '.join(service.programs)} at {server.address} {whom}; /openapi.json says how to ask")
+    await serving
 
 
 class Server(uvicorn.Server):

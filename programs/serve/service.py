@@ -1,6 +1,7 @@
 """What a running service holds: programs, the store, answers, counts."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -58,6 +59,8 @@ class Service:
         """The time in which requests are served; closes everything at the end."""
         with ThreadPoolExecutor(self.config.max_in_flight + _THREADS, "serve") as threads:
             asyncio.get_running_loop().set_default_executor(threads)
+            gc.collect()
+            gc.freeze()  # what was loaded until now stays: looking through it again and again takes a third of the time
             yield
         self.close()
 
