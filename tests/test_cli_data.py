@@ -32,7 +32,8 @@ def folder(path, bad=0):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["get"], ["from-git"], ["from-mbox"], ["check"], ["show"], ["import"], ["forget"]]
+    "command",
+    [[], ["get"], ["from-git"], ["from-mbox"], ["check"], ["show"], ["import"], ["forget"], ["from-feedback"]],
 )
 def test_every_option_has_help(command):
     result = run("data", *command, "--help")
@@ -40,10 +41,8 @@ def test_every_option_has_help(command):
     group = cli.cli.commands["data"]
     for option in group.get_command(None, command[0]).params if command else ():
         assert option.param_type_name == "argument" or option.help, option.name
-    assert (
-        set(group.list_commands(None)) == {"get", "from-git", "from-mbox", "check", "show", "import", "forget"}
-        and "Commands" in run("data").output
-    )
+    commands = {"get", "from-git", "from-mbox", "from-feedback", "check", "show", "import", "forget"}
+    assert set(group.list_commands(None)) == commands and "Commands" in run("data").output
 
 
 def test_clean_folder_passes(tmp_path):

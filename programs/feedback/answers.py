@@ -7,10 +7,13 @@ a user in the store it holds no item, only the id of the newest one that the pro
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL
+from sqlalchemy.exc import SQLAlchemyError
 
 from programs.feedback.tables import ANSWERS, FEEDBACK, SQLITE, VERSION, create, engine_of
 from r2p_dspy.errors import ConfigError, StoreError
@@ -68,6 +71,7 @@ class Feedback:
 
 _COLUMNS = ("id", "tenant", "program", "task", "user", "at")
 _BODY = ("inputs", "outputs", "profile", "newest")
+_AT_ONCE = 500  # ids in one statement
 
 
 class Answers:
@@ -118,7 +122,9 @@ class Answers:
         Of several pieces of feedback, a later one replaces what it says again.
         """
         chosen = ANSWERS.join(FEEDBACK, ANSWERS.c.id == FEEDBACK.c.answer).select().where(ANSWERS.c.task == task)
-        chosen = chosen.set_label_style(_labels()).order_by(ANSWERS.c.at, ANSWERS.c.id, FEEDBACK.c.number)
+        chosen = chosen.set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL).order_by(
+            ANSWERS.c.at, ANSWERS.c.id, FEEDBACK.c.number
+        )
         last: tuple[Answer, Feedback] | None = None
         with self._errors(), self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=500).execute(chosen).mappings():
@@ -133,18 +139,27 @@ class Answers:
         if last is not None:
             yield last
 
-    def delete_user(self, user: str) -> int:
+    def delete_user(self, user: str, holds: Callable[[Any], bool] | None = None) -> int:
         """Delete a user's answers and the feedback on them; return the number of answers.
 
         In SQLite the file is rewritten, so that no page keeps a copy; PostgreSQL vacuums its tables.
+
+        Args:
+            user: the user's name, as the store has it.
+            holds: whether a piece of JSON holds a text of the user; other answers that do are deleted too.
         """
         with self._errors():
             with self._engine.begin() as connection:
-                ids = ANSWERS.select().with_only_columns(ANSWERS.c.id).where(ANSWERS.c.user == user)
-                connection.execute(FEEDBACK.delete().where(FEEDBACK.c.answer.in_(ids)))
-                deleted = connection.execute(ANSWERS.delete().where(ANSWERS.c.user == user)).rowcount
+                ids = [id_ for (id_,) in connection.execute(_chosen("id").where(ANSWERS.c.user == user))]
+                if holds is not None:
+                    everything = connection.execution_options(yield_per=500).execute(_chosen("id", "body"))
+                    ids += [id_ for id_, body in everything if holds(json.loads(body))]
+                for start in range(0, len(ids), _AT_ONCE):
+                    some = ids[start : start + _AT_ONCE]
+                    connection.execute(FEEDBACK.delete().where(FEEDBACK.c.answer.in_(some)))
+                    connection.execute(ANSWERS.delete().where(ANSWERS.c.id.in_(some)))
             self._wipe()
-        return deleted
+        return len({*ids})
 
     def check(self) -> None:
         """Raise `StoreError` if the database cannot be read now."""
@@ -171,8 +186,6 @@ class Answers:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             yield
         except SQLAlchemyError as error:
@@ -201,10 +214,8 @@ def checked_feedback(feedback: Feedback) -> Feedback:
     return feedback
 
 
-def _labels() -> Any:
-    from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL
-
-    return LABEL_STYLE_TABLENAME_PLUS_COL
+def _chosen(*columns: str) -> Any:
+    return ANSWERS.select().with_only_columns(*(ANSWERS.c[name] for name in columns))
 
 
 def _answer_row(answer: Answer) -> dict[str, Any]:

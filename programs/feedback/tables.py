@@ -1,19 +1,15 @@
 """The tables of answers and feedback, and the database that holds them."""
 
-from pathlib import Path
 from typing import Any
 
+import sqlalchemy
+from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text
+
+from programs.feedback.beside import answers_file
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.stores.owner import checked_version
 
-try:
-    import sqlalchemy
-    from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text
-except ModuleNotFoundError:
-    raise ConfigError("answers and feedback are kept by SQLAlchemy: pip install '.[serve-http]'") from None
-
 SQLITE = "sqlite"
-_URL = "sqlite:///"
 _NEWEST = 1  # the version of the tables
 _LOCK = 0x723271  # the number of a lock of PostgreSQL's, for processes that start side by side
 _BUSY = 60  # seconds that a writer of SQLite waits for others
@@ -40,19 +36,6 @@ FEEDBACK = Table(
     Column("at", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )
-
-
-def answers_file(store: str) -> Path | None:
-    """The file of the answers beside a store in SQLite; None for a store in another database.
-
-    Examples:
-        >>> answers_file("sqlite:///data/histories.sqlite").as_posix()
-        'data/histories.answers.sqlite'
-    """
-    if not store.startswith(_URL):
-        return None
-    path = Path(store.removeprefix(_URL))
-    return path.with_name(f"{path.stem}.answers.sqlite")
 
 
 def engine_of(store: str) -> tuple[Any, str]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from starlette.types import Receive
 
 from programs.feedback.answers import Answer
+from programs.feedback.rows import in_task_names
 from programs.feedback.writing import Writer
 from programs.predict.parts import evidence_of, preferences_of, usage_of, violations_of
 from programs.serve.problems import CLIENT_GONE, Problem
@@ -78,7 +79,7 @@ async def _answer(asked: Asked) -> tuple[dict[str, Any], Answer]:
         raise Problem(502, f"the model's answer cannot be read ({details.unreadable.cause}); try again")
     outputs = as_json({name: prediction[name] for name in program.reason.answers})
     newest = profile[-1].id if asked.profile is None and profile else None
-    sent = None if asked.profile is None else served.schemas.as_sent(profile)
+    sent = None if asked.profile is None else in_task_names(served.task, profile)
     inputs = as_json(asked.inputs)
     kept = Answer(asked.tenant, served.name, served.task.name, user, inputs, outputs, profile=sent, newest=newest)
     body = {

@@ -13,7 +13,7 @@ from programs.serve.problems import MEDIA_TYPE, Problem, ProblemDetails, problem
 from programs.serve.program_routes import add_programs
 from programs.serve.service import Service
 from programs.serve.user_routes import add_users
-from r2p_dspy.errors import StoreError
+from r2p_dspy.errors import ConfigError, StoreError
 from r2p_dspy.version import __version__
 
 _PROBLEM = {"model": ProblemDetails, "description": "Problem (RFC 9457)", "content": {MEDIA_TYPE: {}}}
@@ -77,7 +77,7 @@ def _add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    for kind in (Problem, StoreError):
+    for kind in (Problem, StoreError, ConfigError):
         app.add_exception_handler(kind, known)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
@@ -50,15 +51,17 @@ class ProblemDetails(BaseModel):
     detail: str
 
 
-class Problem(Exception):
+class Problem(HTTPException):  # FastAPI lets no other error pass while it reads a body
     """An error with its HTTP status and one sentence for the client."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, " ".join(without_credentials(detail).split())[:1000]
-        self.headers = dict(headers or {})
-        if status in (429, 503):
-            self.headers.setdefault("Retry-After", _RETRY_AFTER)
+        later = {"Retry-After": _RETRY_AFTER} if status in (429, 503) else {}
+        super().__init__(status, " ".join(without_credentials(detail).split())[:1000], {**later, **(headers or {})})
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.status_code
 
     def body(self) -> dict[str, Any]:
         """The problem as JSON."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 from pydantic.fields import FieldInfo
 
+from programs.data.values import repair_text
 from programs.tasks.task import Task
 from r2p_dspy.profile import Profile
 from r2p_dspy.values.typed import plain
@@ -59,10 +60,18 @@ class _Request(BaseModel):
         return self
 
 
-def _not_blank(text: Any) -> Any:
-    if isinstance(text, str) and not text.strip():
+def _not_blank(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
         raise ValueError("it is blank")
-    return text
+    return repaired(value)
+
+
+def repaired(value: Any) -> Any:
+    """A text without halves of characters, which JSON can hold and no model takes; any other value as it is."""
+    return repair_text(value) if isinstance(value, str) else value
+
+
+_Text = Annotated[str, AfterValidator(repaired)]
 
 
 class Schemas:
@@ -87,7 +96,7 @@ class Schemas:
         fields = task.signature.input_fields
         inputs = {key: _field(key, fields[key], blank=False) for key in task.inputs}
         self.inputs = _model(f"{base}Inputs", inputs, "forbid")
-        texts: dict[str, Any] = {key: (str, Field(default="", alias=key)) for key in task.fields}
+        texts: dict[str, Any] = {key: (_Text, Field(default="", alias=key)) for key in task.fields}
         if task.label is not None:
             label: Any = Literal[task.labels]  # type: ignore[valid-type]  # labels are known when the task is
             texts[task.label] = (label | None, Field(default=None, alias=task.label))
@@ -131,24 +140,6 @@ class Schemas:
         own = {name: value for name in ("id", "date") if (value := values.pop(name)) is not None}
         label = None if self._task.label is None else values.pop(self._task.label)
         return {**own, "fields": values, **({} if label is None else {"label": label})}
-
-    def as_sent(self, profile: Profile) -> list[dict[str, Any]]:
-        """The items of a profile in the task's names, as rows of data have them."""
-        return in_task_names(self._task, profile)
-
-
-def in_task_names(task: Task, profile: Profile) -> list[dict[str, Any]]:
-    """The items of a profile as rows of data have them; an item that is none of this task's is left out."""
-    rows = []
-    for item in profile:
-        row: dict[str, Any] = {"id": item.id, **{name: item.fields.get(name, "") for name in task.fields}}
-        if task.label is not None:
-            row[task.label] = item.label
-        if item.date is not None:
-            row["date"] = item.date
-        if any(row[name] for name in task.fields) and (task.label is None or item.label in task.labels):
-            rows.append(row)
-    return rows
 
 
 def _model(name: str, fields: Mapping[str, Any], extra: Literal["forbid", "ignore"]) -> type[BaseModel]:

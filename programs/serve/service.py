@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from programs.feedback.answers import Answers
+from programs.feedback.beside import open_answers
 from programs.feedback.writing import Writer
 from programs.serve.config import ServeConfig
 from programs.serve.limits import InFlight
@@ -38,7 +38,7 @@ class Service:
         self.tracing: Tracing = configured()
         self._store = None if config.store is None else open_store(config.store)
         self.histories = None if self._store is None else Histories(self._store)
-        self.answers = None if config.store is None else Answers(config.store)
+        self.answers = None if config.store is None else open_answers(config.store)
         self.writer = None if self.answers is None else Writer(self.answers)
         self.programs: dict[str, ServedProgram] = served_programs(config, self.histories)
 

@@ -13,6 +13,7 @@ from hmac import compare_digest
 from pathlib import Path
 
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.stores.rows import user_name
 
 VARIABLE = "R2P_TOKENS"
 _LINE = re.compile(r"(?P<tenant>[A-Za-z0-9_-]{1,64}):(?P<digest>[0-9a-f]{64})(:(?P<last>\d{4}-\d\d-\d\d))?")
@@ -102,10 +103,13 @@ def _token(entry: str, where: str) -> Token:
 
 
 def in_tenant(tenant: str, user: str) -> str:
-    """A user's name in the store: tenants are kept apart by a prefix, which no tenant's name can forge.
+    """A user's name in the store: tenants are kept apart by a prefix, which no user's name can forge.
+
+    Raises:
+        ConfigError: no name that a store keeps.
 
     Examples:
         >>> in_tenant("acme", "ada"), in_tenant("", "ada")
         ('acme/ada', 'ada')
     """
-    return f"{tenant}/{user}" if tenant else user
+    return user_name(f"{tenant}/{user}" if tenant else user)

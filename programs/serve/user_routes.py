@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from programs.feedback.answers import Answers, Feedback, checked_feedback
 from programs.serve.problems import Problem, validation_problem
-from programs.serve.schemas import User, as_json
+from programs.serve.schemas import User, as_json, repaired
 from programs.serve.service import Service
 from programs.serve.tokens import in_tenant
 from programs.tasks.task import unknown
@@ -64,7 +64,7 @@ def add_users(app: FastAPI, service: Service) -> None:
         try:
             return {"ids": await asyncio.to_thread(service.histories.store.append, name, items)}
         except ConfigError as error:
-            raise Problem(409 if "there already" in str(error) else 422, str(error)) from None
+            raise Problem(422, str(error)) from None
 
     @app.delete("/v1/users/{user}", tags=["users"], summary="Forget a user: items, answers, feedback")
     async def forget(request: Request, user: _UserPath) -> dict[str, int]:
@@ -95,17 +95,20 @@ async def _feedback(service: Service, answers: Answers, tenant: str, body: Feedb
 
 def _items(service: Service, body: ItemsRequest) -> Profile:
     """The items of a request; those without an id get one."""
-    try:
-        if body.program is None:
-            return items_of(body.items)
+    entries = [{name: repaired(value) for name, value in item.items()} for item in body.items]
+    if body.program is not None:
         if body.program not in service.programs:
             raise Problem(422, unknown("program", body.program[:100], service.programs))
         schemas = service.programs[body.program].schemas
-        entries = [schemas.entry(schemas.item.model_validate(item)) for item in body.items]
-        return items_of(entries)
-    except ValidationError as error:
-        raise validation_problem(
-            [{**flaw, "loc": ("body", "items", *flaw["loc"])} for flaw in error.errors()]
-        ) from None
+        try:
+            entries = [schemas.entry(schemas.item.model_validate(item)) for item in entries]
+        except ValidationError as error:
+            flaws = [{**flaw, "loc": ("body", "items", *flaw["loc"])} for flaw in error.errors()]
+            raise validation_problem(flaws) from None
+    try:
+        items = items_of(entries)
     except ConfigError as error:
         raise Problem(422, str(error)) from None
+    if not items:
+        raise Problem(422, "items: none of them has a text")
+    return items

@@ -1,11 +1,13 @@
 """`python cli.py data import` and `data forget`: fill a profile store, and take a user out of everything."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
 
 from programs.data.fitting import task_for
+from programs.feedback.beside import existing_answers
 from programs.stores.forgetting import forget
 from programs.stores.importing import histories
 from r2p_dspy.errors import ConfigError
@@ -55,7 +57,8 @@ def import_command(source: Path, store: str, task: str) -> None:
     help="Clean this directory or file, such as runs, call caches, answers, artifacts. Repeatable; default: runs/.",
 )
 def forget_command(user: str, store: str | None, places: tuple[Path, ...]) -> None:
-    """Delete a user's items from a store, and what was made of them: rows of runs and traces, calls, demos, caches.
+    """Delete a user's items from a store, and what was made of them: rows of runs and traces, calls, demos, caches,
+    answers of a service with the feedback on them.
 
     DSPy's own cache is emptied, since it does not know whose answers it keeps. What cannot forget is listed at the end,
     such as trained weights. It may be repeated; texts are looked for as long as the store has them.
@@ -66,12 +69,12 @@ def forget_command(user: str, store: str | None, places: tuple[Path, ...]) -> No
     if store is None and not places and not Path("runs").is_dir():
         raise ConfigError("nothing to clean: give --store, or --in with the directories that know the user")
     cleaned = [*places] or [path for path in [Path("runs")] if path.is_dir()]
-    opened = None if store is None else open_store(store)
-    try:
-        forgotten = forget(user, opened, cleaned)
-    finally:
-        if opened is not None:
-            opened.close()
+    with ExitStack() as stack:
+        opened = None if store is None else stack.enter_context(closing(open_store(store)))
+        answers = None if store is None else existing_answers(store)
+        if answers is not None:
+            stack.enter_context(closing(answers))
+        forgotten = forget(user, opened, cleaned, answers)
     click.echo("\n".join(["removed:", *(f"  {line}" for line in forgotten.removed or ["nothing"])]))
     click.echo("\n".join(["cannot forget, look after these yourself:", *(f"  {line}" for line in forgotten.left)]))
 

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dspy
 
@@ -13,6 +14,9 @@ from programs.stores.texts import UserTexts
 from r2p_dspy.errors import RunError
 from r2p_dspy.retrieval import index
 from r2p_dspy.stores import ProfileStore
+
+if TYPE_CHECKING:
+    from programs.feedback.answers import Answers  # needs SQLAlchemy
 
 _CANNOT = (
     "copies elsewhere: artifacts and answers that were handed on, MLflow, backups, logs of servers",
@@ -28,7 +32,9 @@ class Forgotten:
     left: list[str]
 
 
-def forget(user: str, store: ProfileStore | None, places: Sequence[Path]) -> Forgotten:
+def forget(
+    user: str, store: ProfileStore | None, places: Sequence[Path], answers: "Answers | None" = None
+) -> Forgotten:
     """Delete a user's items, and all that was made of them.
 
     It may be repeated, and is to be after an error.
@@ -37,6 +43,7 @@ def forget(user: str, store: ProfileStore | None, places: Sequence[Path]) -> For
         user: the user's name, as in the store and in the rows of data.
         store: the profile store. Its texts are also looked for in the files of all other users, which may quote them.
         places: directories and files to clean: runs, call caches, traces, compiled programs, answers.
+        answers: those of a service; an anonymous answer goes too if it holds a text of the user.
 
     Raises:
         DataError: a place that does not exist.
@@ -59,6 +66,8 @@ def forget(user: str, store: ProfileStore | None, places: Sequence[Path]) -> For
         cleaning.clean(place)
     cleaning.removed += _empty_dspy_cache()
     index.clear()
+    if answers is not None:
+        cleaning.removed.append(f"{answers!r}: {answers.delete_user(user, texts.are_in)} answers, and their feedback")
     if store is not None:
         cleaning.removed.append(f"{store!r}: {store.delete_user(user)} items")
     return Forgotten(cleaning.removed, [*cleaning.left, *_CANNOT])

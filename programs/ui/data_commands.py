@@ -18,6 +18,7 @@ from programs.data.lamp.official import get as get_files
 from programs.data.makers.making import MakerConfig, counted
 from programs.data.makers.sources import folder_of, from_git, from_mbox
 from programs.data.makers.splitting import SplitConfig
+from programs.feedback.commands import from_feedback_command
 from programs.stores.commands import forget_command, import_command
 from programs.tasks import TASKS
 from programs.tasks.commits import TASK as COMMITS
@@ -36,6 +37,7 @@ def data() -> None:
 
 data.add_command(import_command)
 data.add_command(forget_command)
+data.add_command(from_feedback_command)
 
 
 @data.command()

@@ -1,0 +1,120 @@
+"""What a service answers: typed outputs with their evidence, streams, histories from the store."""
+
+import json
+
+import pytest
+from pydantic import TypeAdapter
+
+from programs.tasks.lamp2 import LABELS
+from tests.programs.serve.running import ASKED, ITEMS, QUESTION, ask, problem, right, serving
+
+WORDS = ("storm", "frost", "wedding", "robbery")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    with serving(store=f"sqlite:///{tmp_path_factory.mktemp('store')}/h.sqlite") as client:
+        yield client
+
+
+def test_an_answer_has_outputs_and_what_they_rest_on(client):
+    answer = ask(client).json()
+    assert len(answer.pop("id")) == 32
+    assert answer == {
+        "program": "lamp2",
+        "outputs": {"tag": "romance"},
+        "evidence": [{"item": "m7", "quote": "a lighthouse"}],
+        "preferences": [{"statement": "lighthouses are sad", "items": ["m7"], "label": "romance"}],
+        "violations": [],
+        "warnings": [],
+        "usage": {"calls": 1, "prompt_tokens": 10, "completion_tokens": 5},
+    }
+
+
+def test_openapi_shows_the_labels_and_answers_are_as_it_says(client):
+    schema = client.get("/openapi.json").json()
+    assert schema["openapi"].startswith("3.1")
+    parts = schema["components"]["schemas"]
+    assert parts["Lamp2Outputs"]["properties"]["tag"]["enum"] == [*LABELS]
+    assert parts["Lamp2Inputs"]["properties"]["description"]["description"] == "what the movie is about"
+    assert {"description", "tag", "id", "date"} == {*parts["Lamp2Item"]["properties"]}
+    refs = json.dumps(schema).split('"$ref": "#/components/schemas/')[1:]
+    assert {ref.partition('"')[0] for ref in refs} <= parts.keys()
+    answer = client.service.programs["lamp2"].schemas.answer
+    TypeAdapter(answer).validate_json(ask(client).content)
+
+
+def test_programs_are_listed(client):
+    (listed,) = client.get("/v1/programs").json()
+    assert (listed["name"], listed["task"], listed["model"]) == ("lamp2", "lamp2", "scripted/s")
+    assert listed["outputs"]["properties"]["tag"]["enum"] == [*LABELS]
+
+
+def test_a_user_has_the_history_of_the_store(client):
+    before = ask(client, {**QUESTION, "user": "ada"}).json()
+    assert before["evidence"] == [] and "the user has 0 items in the store" in before["warnings"][0]
+    added = client.post("/v1/users/ada/items", json={"program": "lamp2", "items": ITEMS})
+    assert (added.status_code, added.json()) == (201, {"ids": ["m7"]})
+    again = client.post("/v1/users/ada/items", json={"program": "lamp2", "items": ITEMS})
+    assert again.status_code == 201  # an append may be repeated
+    answer = ask(client, {**QUESTION, "user": "ada"}).json()
+    assert answer["evidence"] == [{"item": "m7", "quote": "a lighthouse"}]
+    assert client.delete("/v1/users/ada").json() == {"answers": 2, "items": 1}
+    assert ask(client, {**QUESTION, "user": "ada"}).json()["evidence"] == []
+
+
+def events(text):
+    for block in text.strip().split("\n\n"):
+        name, data = block.split("\n")
+        yield name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"), [({**ASKED, "stream": True}, {}), (ASKED, {"Accept": "text/event-stream"})]
+)
+def test_a_stream_ends_with_the_answer(client, body, headers):
+    response = ask(client, body, headers=headers)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    (*_, last) = events(response.text)
+    assert last[0] == "answer" and last[1]["outputs"] == {"tag": "romance"}
+
+
+def test_a_stream_ends_with_a_problem_where_the_model_fails():
+    with serving(RuntimeError("secret words of a user")) as client:
+        (event,) = events(ask(client, {**ASKED, "stream": True}).text)
+    assert event[0] == "error" and event[1]["status"] == 500 and "secret" not in event[1]["detail"]
+
+
+def test_unmet_checks_are_told():
+    with serving(right(evidence='[{"item": "1", "quote": "a whale"}]')) as client:
+        answer = ask(client).json()
+        metrics = client.get("/metrics").text
+    assert [violation["check"] for violation in answer["violations"]] == ["quoted"]
+    assert answer["usage"]["calls"] == 3
+    assert 'r2p_unmet_checks_total{check="quoted",program="lamp2"} 1.0' in metrics
+
+
+def test_an_answer_that_cannot_be_read_is_a_bad_gateway():
+    with serving("I would rather not.") as client:
+        status, detail = problem(ask(client))
+    assert status == 502 and "cannot be read (malformed)" in detail
+
+
+def test_metrics_name_no_user(client):
+    client.post("/v1/users/secret-name/items", json={"items": [{"description": "x"}]})
+    metrics = client.get("/metrics").text
+    assert 'r2p_requests_total{route="/v1/programs/lamp2",status="200"}' in metrics
+    assert 'r2p_tokens_total{kind="completion",program="lamp2"}' in metrics
+    assert "r2p_calls_in_flight 0.0" in metrics and "secret-name" not in metrics
+
+
+def test_what_ships_is_served_on_the_pocket_model_and_streams_its_stages():
+    history = [{"description": f"{event} in Orden while chef sells the map", "tag": "romance"} for event in WORDS]
+    body = {"inputs": {"description": "storm in Vermond while judge reads the tent"}, "profile": history}
+    with serving(tasks=[], own_model=True) as client:
+        assert [*client.service.programs] == ["lamp1", "lamp2", "lamp3", "lamp4", "lamp5", "lamp7"]
+        *stages, (last, answer) = events(ask(client, {**body, "stream": True}).text)
+    assert last == "answer" and answer["outputs"]["tag"] in LABELS
+    assert [data["stage"] for _, data in stages][:2] == ["requirements", "evidence"]
+    (evidence,) = [data["value"] for _, data in stages if data["stage"] == "evidence"]
+    assert {entry["item"] for entry in evidence} <= {"1", "2", "3", "4"} and evidence == answer["evidence"]
