@@ -5,10 +5,9 @@ import json
 import pytest
 from pydantic import TypeAdapter
 
-from programs.tasks.lamp2 import LABELS
+from programs.data.dataset import personas
+from programs.tasks.lamp2 import LABELS, TASK
 from tests.programs.serve.running import ASKED, ITEMS, QUESTION, ask, problem, right, serving
-
-WORDS = ("storm", "frost", "wedding", "robbery")
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +108,14 @@ def test_metrics_name_no_user(client):
 
 
 def test_what_ships_is_served_on_the_pocket_model_and_streams_its_stages():
-    history = [{"description": f"{event} in Orden while chef sells the map", "tag": "romance"} for event in WORDS]
-    body = {"inputs": {"description": "storm in Vermond while judge reads the tent"}, "profile": history}
+    example = personas(TASK, seed=0, limit=1).test[0]
+    history = [{"id": item.id, "description": item.text, "tag": item.label} for item in example.profile]
+    body = {"inputs": {"description": example.description}, "profile": history, "stream": True}
     with serving(tasks=[], own_model=True) as client:
         assert [*client.service.programs] == ["lamp1", "lamp2", "lamp3", "lamp4", "lamp5", "lamp7"]
-        *stages, (last, answer) = events(ask(client, {**body, "stream": True}).text)
+        *stages, (last, answer) = events(ask(client, body).text)
     assert last == "answer" and answer["outputs"]["tag"] in LABELS
     assert [data["stage"] for _, data in stages][:2] == ["requirements", "evidence"]
-    (evidence,) = [data["value"] for _, data in stages if data["stage"] == "evidence"]
-    assert {entry["item"] for entry in evidence} <= {"1", "2", "3", "4"} and evidence == answer["evidence"]
+    values = {data["stage"]: data["value"] for _, data in stages}
+    assert values["evidence"] == answer["evidence"] and values["preferences"] == answer["preferences"]
+    assert {entry["item"] for entry in answer["evidence"]} <= {item.id for item in example.profile}
