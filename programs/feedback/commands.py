@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from programs.feedback.beside import existing_answers
+from programs.feedback.opening import existing_answers
 from programs.tasks.task_file import task_of
 from r2p_dspy.errors import DataError
 from r2p_dspy.stores import open_store

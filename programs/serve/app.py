@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from programs.serve.limits import OPEN_PATHS, Gate
 from programs.serve.metrics import CONTENT_TYPE
 from programs.serve.problems import MEDIA_TYPE, Problem, ProblemDetails, problem_of, validation_problem
-from programs.serve.program_routes import add_programs
+from programs.serve.routes.programs import add_programs
+from programs.serve.routes.users import add_users
 from programs.serve.service import Service
-from programs.serve.user_routes import add_users
 from r2p_dspy.errors import ConfigError, StoreError
 from r2p_dspy.version import __version__
 

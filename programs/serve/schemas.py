@@ -103,15 +103,13 @@ class Schemas:
         texts["id"] = (str | int | None, Field(default=None, alias="id", description="default: its place, from 1"))
         texts["date"] = (str | None, Field(default=None, alias="date", examples=["2026-05-01"]))
         self.item = _model(f"{base}Item", texts, "ignore")
-        self.request = create_model(
-            f"{base}Request",
-            __base__=_Request,
-            inputs=(self.inputs, ...),
-            profile=(
-                list[self.item] | None,
-                Field(default=None, description=_Request.model_fields["profile"].description),
-            ),  # type: ignore[name-defined]
-        )
+        items: Any = list[self.item] | None  # type: ignore[name-defined]  # a type that is made here
+        about = _Request.model_fields["profile"].description
+        asked: dict[str, Any] = {
+            "inputs": (self.inputs, ...),
+            "profile": (items, Field(default=None, description=about)),
+        }
+        self.request = create_model(f"{base}Request", __base__=_Request, **asked)
         outputs = {key: _field(key, info) for key, info in task.signature.output_fields.items()}
         self.outputs = _model(f"{base}Outputs", outputs, "ignore")
         self.answer = create_model(

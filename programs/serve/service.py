@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from programs.feedback.beside import open_answers
+from programs.feedback.opening import open_answers
 from programs.feedback.writing import Writer
 from programs.serve.config import ServeConfig
 from programs.serve.limits import InFlight
@@ -36,16 +36,16 @@ class Service:
         self.in_flight = InFlight(config.max_in_flight)
         self.metrics = Metrics(lambda: self.in_flight.calls)
         self.tracing: Tracing = configured()
-        self._store = None if config.store is None else open_store(config.store)
-        self.histories = None if self._store is None else Histories(self._store)
+        self._profiles = None if config.store is None else open_store(config.store)
+        self.histories = None if self._profiles is None else Histories(self._profiles)
         self.answers = None if config.store is None else open_answers(config.store)
         self.writer = None if self.answers is None else Writer(self.answers)
         self.programs: dict[str, ServedProgram] = served_programs(config, self.histories)
 
     async def check(self) -> None:
         """Raise `StoreError` if the store cannot be read now."""
-        if self._store is not None and self.answers is not None:
-            await asyncio.to_thread(self._store.version, "readiness")
+        if self._profiles is not None and self.answers is not None:
+            await asyncio.to_thread(self._profiles.version, "readiness")
             await asyncio.to_thread(self.answers.check)
 
     async def delete_user(self, user: str) -> dict[str, Any]:
@@ -66,8 +66,8 @@ class Service:
 
     def close(self) -> None:
         """Write what waits, and close the store."""
-        if self.writer is not None and self.answers is not None and self._store is not None:
+        if self.writer is not None and self.answers is not None and self._profiles is not None:
             self.writer.close()
             self.answers.close()
-            self._store.close()
+            self._profiles.close()
         self.tracing.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from programs.data.fitting import task_for
-from programs.feedback.beside import existing_answers
+from programs.feedback.opening import existing_answers
 from programs.stores.forgetting import forget
 from programs.stores.importing import histories
 from r2p_dspy.errors import ConfigError

@@ -59,13 +59,13 @@ def test_writers_wait_and_lose_nothing(two, store):
 @pytest.mark.postgres
 def test_a_database_that_goes_away_and_comes_back(postgres):
     with serving(store=postgres.url) as client:
-        client.post("/v1/users/ada/items", json={"program": "lamp2", "items": ITEMS})
-        answer = ask(client, {**QUESTION, "user": "ada"}).json()
+        client.post("/v1/users/eve/items", json={"program": "lamp2", "items": ITEMS})
+        answer = ask(client, {**QUESTION, "user": "eve"}).json()
         postgres.stop()
         for response in (
-            ask(client, {**QUESTION, "user": "ada"}),
+            ask(client, {**QUESTION, "user": "eve"}),
             ask(client, {**QUESTION, "profile": ITEMS}),
-            client.post("/v1/users/ada/items", json={"items": [{"text": "x"}]}),
+            client.post("/v1/users/eve/items", json={"items": [{"text": "x"}]}),
             client.post("/v1/feedback", json={"answer": answer["id"], "rating": 5}),
             client.get("/readyz"),
         ):
@@ -73,6 +73,6 @@ def test_a_database_that_goes_away_and_comes_back(postgres):
             assert status == 503 and "secret-word" not in detail
         postgres.start()
         assert client.get("/readyz").status_code == 200
-        assert ask(client, {**QUESTION, "user": "ada"}).json()["evidence"] == answer["evidence"]
+        assert ask(client, {**QUESTION, "user": "eve"}).json()["evidence"] == answer["evidence"]
         assert client.post("/v1/feedback", json={"answer": answer["id"], "rating": 5}).status_code == 201
-        assert client.delete("/v1/users/ada").json() == {"answers": 2, "items": 1}
+        assert client.delete("/v1/users/eve").json() == {"answers": 2, "items": 1}

@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse, Response
 
 from programs.serve.answering import Asked, answer, unless_gone
 from programs.serve.problems import CLIENT_GONE, Problem, problem_of
+from programs.serve.routes.streaming import MEDIA_TYPE as EVENTS
+from programs.serve.routes.streaming import EventStream
 from programs.serve.served import ServedProgram
 from programs.serve.service import Service
-from programs.serve.streaming import MEDIA_TYPE as EVENTS
-from programs.serve.streaming import EventStream
 from programs.tasks.task import unknown
 
 
