@@ -73,7 +73,7 @@ lock:  ## Resolve requirements.lock and constraints.txt again, from pyproject.to
 	@$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet pip-tools
 	@CUSTOM_COMPILE_COMMAND="make lock" $(VENV)-lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --unsafe-package torch --unsafe-package setuptools --unsafe-package pip \
-		--extra local --extra cli --extra train --extra docs --extra dev --extra mlflow --extra stores --output-file requirements.lock pyproject.toml
+		--extra local --extra cli --extra train --extra docs --extra dev --extra mlflow --extra stores --extra serve-http --output-file requirements.lock pyproject.toml
 	@{ echo "# Versions that were tested together; \`make lock\` writes this file."; \
 		{ grep -oE '^[a-zA-Z0-9_.-]+==[^ ]+' requirements.lock; echo '$(firstword $(TORCH))'; } | sort; } > constraints.txt
 
@@ -97,6 +97,7 @@ bench: $(VENV)/.dev  ## Run the measurements of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.finetune
 	@$(BIN)/python -m benchmarks.compiling
 	@$(BIN)/python -m benchmarks.report_html
+	@$(BIN)/python -m benchmarks.serve
 
 pocket: $(VENV)/.dev  ## Make the pocket model again (hours)
 	@$(BIN)/python -m finetune.pocket $(ARGS)

@@ -25,7 +25,11 @@ def unconfigured(monkeypatch):
     dspy.configure(lm=before)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "examples").glob("*.py")))
+NAMES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+SLOW = {"feedback_loop": pytest.mark.slow}  # it compiles a program
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in NAMES])
 def test_example_runs(name, unconfigured, capsys):
     # In a context of its own, as in a fresh interpreter: no other test's settings lie over the configured ones.
     contextvars.Context().run(runpy.run_path, str(ROOT / "examples" / f"{name}.py"), run_name="__main__")

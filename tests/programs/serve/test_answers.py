@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import TypeAdapter
 
 from programs.data.dataset import personas
+from programs.serve.tracing import Tracing, configured
 from programs.tasks.lamp2 import LABELS, TASK
 from tests.programs.serve.running import ASKED, ITEMS, QUESTION, ask, problem, right, serving
 
@@ -119,3 +123,28 @@ def test_what_ships_is_served_on_the_pocket_model_and_streams_its_stages():
     values = {data["stage"]: data["value"] for _, data in stages}
     assert values["evidence"] == answer["evidence"] and values["preferences"] == answer["preferences"]
     assert {entry["item"] for entry in answer["evidence"]} <= {item.id for item in example.profile}
+
+
+def test_a_call_is_a_span_under_the_trace_of_its_request(monkeypatch):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("programs.serve.service.configured", lambda: Tracing(provider))
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with serving() as client:
+        assert ask(client, headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}).status_code == 200
+        (span,) = exporter.get_finished_spans()
+    assert f"{span.context.trace_id:032x}" == trace
+    assert dict(span.attributes) == {
+        "r2p.program": "lamp2",
+        "r2p.calls": 1,
+        "r2p.prompt_tokens": 10,
+        "r2p.completion_tokens": 5,
+        "r2p.violations": 0,
+    }
+
+
+def test_tracing_needs_an_endpoint(monkeypatch):
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    with configured().span("lamp2", {}) as set_attributes:
+        set_attributes({"calls": 1})
