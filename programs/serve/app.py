@@ -77,7 +77,7 @@ def _add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    for kind in (Problem, StoreError, ConfigError):
+    for kind in (Problem, StoreError, ConfigError, Exception):
         app.add_exception_handler(kind, known)
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import dspy
+import httpx
 import pytest
 
 from programs.serve.config import ServeConfig
@@ -275,3 +276,16 @@ class TestStores:
             assert problem(client.post("/v1/feedback", json=said))[0] == 503
             file.execute("ALTER TABLE away RENAME TO r2p_feedback")
             assert client.post("/v1/feedback", json=said).status_code == 201
+
+
+def test_a_fault_of_the_service_is_told_without_a_trace(client, monkeypatch):
+    monkeypatch.setattr(client.service.answers, "get", lambda _: {}["secret words"])
+    with httpx.Client(base_url=client.base_url) as other:
+        status, detail = problem(other.post("/v1/feedback", json={"answer": "0" * 32, "rating": 3}))
+    assert status == 500 and detail.startswith("the service has a fault, which its log has under")
+
+
+def test_tokens_of_the_environment(monkeypatch):
+    monkeypatch.setenv("R2P_TOKENS", f"acme:{'0' * 64}, other:{'1' * 64}")
+    tokens = read_tokens(None)
+    assert tokens and tokens.tenant("Bearer x").reason.startswith("the token is unknown")
