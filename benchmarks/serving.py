@@ -66,13 +66,10 @@ def instant_lm(faults: float = 0.0) -> dspy.LM:
 
 
 def main(store: str) -> None:
-    service = Service(ServeConfig.of(tasks=["lamp2"], store=store, port=0, **DEFAULTS))
+    service = Service(ServeConfig.of(tasks=["lamp2"], store=store, port=0))
     lm = instant_lm(float(os.environ.get(FAULTS, "0")))
     service.programs = {name: replace(served, lm=lm) for name, served in service.programs.items()}
     asyncio.run(run(service))
-
-
-DEFAULTS: dict[str, Any] = {"host": "127.0.0.1", "max_in_flight": 64, "timeout": 60.0, "grace": 30.0}
 
 
 class Running:

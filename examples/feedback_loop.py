@@ -32,8 +32,7 @@ USERS = 24  # who give feedback; as many others use what was compiled
 @contextmanager
 def serving(store: str, **options) -> Iterator[httpx.Client]:
     """`python cli.py serve`, in a thread."""
-    common = {"host": "127.0.0.1", "port": 0, "max_in_flight": 64, "timeout": 60.0, "grace": 10.0}
-    server = Server(Service(ServeConfig.of(store=store, **common, **options)))
+    server = Server(Service(ServeConfig.of(store=store, port=0, **options)))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     while not server.started:

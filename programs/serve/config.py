@@ -1,5 +1,6 @@
 """What `serve` does, resolved once from the command line's options."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from r2p_dspy import read_artifact
 from r2p_dspy.errors import ConfigError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_OWN = ("store", "host", "port", "max_in_flight", "timeout", "grace")
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,10 @@ class ServeConfig:
                 tokens.
             ArtifactError: a compiled program that cannot be used.
         """
-        own = {name: options.pop(name) for name in ("store", "host", "port", "max_in_flight", "timeout", "grace")}
+        own = {name: options.pop(name) for name in _OWN if name in options}
         base = PredictConfig.of("", "", task="lamp2", timeout=call_timeout, **options)
         known = read_tokens(tokens)
-        if not known and own["host"] not in _LOOPBACK:
+        if not known and own.get("host", _LOOPBACK[0]) not in _LOOPBACK:
             raise ConfigError(
                 f"without tokens, anybody who can reach {own['host']} may ask: give --tokens FILE, or set R2P_TOKENS "
                 "(docs/production.md)"
@@ -93,6 +96,8 @@ def _named(base: ProgramConfig, programs: Sequence[str], tasks: Sequence[str]) -
         task = read_artifact(file).task
         if task is None or (task not in own and task not in TASKS):
             raise ConfigError(f"{file} is for the task {task!r}, which is not here; give its file with --task")
+        if not _NAME.fullmatch(name or task):
+            raise ConfigError(f"a program's name has only letters, digits, - and _, not {name!r}")
         if (name or task) in named:
             raise ConfigError(f"two programs are named {name or task!r}; write --program NAME={file}")
         named[name or task] = replace(base, task=own.get(task, task), r2p=resolve(base.explicit, file), artifact=file)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from programs.data.values import repair_text
 from programs.tasks.task import Task
 from r2p_dspy.profile import Profile
-from r2p_dspy.values.typed import plain
+from r2p_dspy.values.typed import as_text, plain
 
 User = Annotated[str, Field(min_length=1, max_length=400, examples=["ada"])]
 
@@ -71,6 +71,10 @@ def repaired(value: Any) -> Any:
     return repair_text(value) if isinstance(value, str) else value
 
 
+def _label(value: Any) -> Any:
+    return as_text(value) if isinstance(value, int | float) else value  # a rating may be a number
+
+
 _Text = Annotated[str, AfterValidator(repaired)]
 
 
@@ -99,7 +103,10 @@ class Schemas:
         texts: dict[str, Any] = {key: (_Text, Field(default="", alias=key)) for key in task.fields}
         if task.label is not None:
             label: Any = Literal[task.labels]  # type: ignore[valid-type]  # labels are known when the task is
-            texts[task.label] = (label | None, Field(default=None, alias=task.label))
+            texts[task.label] = (
+                Annotated[label | None, BeforeValidator(_label)],
+                Field(default=None, alias=task.label),
+            )
         texts["id"] = (str | int | None, Field(default=None, alias="id", description="default: its place, from 1"))
         texts["date"] = (str | None, Field(default=None, alias="date", examples=["2026-05-01"]))
         self.item = _model(f"{base}Item", texts, "ignore")

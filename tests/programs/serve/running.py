@@ -15,7 +15,6 @@ from programs.serve.server import Server
 from programs.serve.service import Service
 from tests.scripted import STAGES, ScriptedEngine, written
 
-OPTIONS = {"host": "127.0.0.1", "port": 0, "max_in_flight": 64, "timeout": 20.0, "grace": 10.0}
 QUESTION = {"inputs": {"description": "A keeper in a lighthouse."}}
 ITEMS = [{"id": "m7", "description": "a lighthouse in the rain", "tag": "romance"}]
 ASKED = {**QUESTION, "profile": ITEMS}
@@ -69,7 +68,7 @@ def serving(*texts, engine=None, own_model=False, **options):
         own_model: ask the model of the options.
         options: of `ServeConfig.of`.
     """
-    service = Service(ServeConfig.of(**{"tasks": ["lamp2"], "store": None, **OPTIONS, **options}))
+    service = Service(ServeConfig.of(**{"tasks": ["lamp2"], "port": 0, **options}))
     scripted = ScriptedEngine(*(texts or [right()]))
     lm = dspy.LM("scripted/s", engine=scripted, async_engine=engine or _Async(scripted), cache=False, num_retries=0)
     if not own_model:

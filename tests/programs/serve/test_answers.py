@@ -9,8 +9,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import TypeAdapter
 
 from programs.data.dataset import personas
+from programs.serve.schemas import Schemas
 from programs.serve.tracing import Tracing, configured
 from programs.tasks.lamp2 import LABELS, TASK
+from programs.tasks.lamp3 import TASK as LAMP3
 from tests.programs.serve.running import ASKED, ITEMS, QUESTION, ask, problem, right, serving
 
 
@@ -101,6 +103,14 @@ def test_an_answer_that_cannot_be_read_is_a_bad_gateway():
     with serving("I would rather not.") as client:
         status, detail = problem(ask(client))
     assert status == 502 and "cannot be read (malformed)" in detail
+
+
+@pytest.mark.parametrize("score", [5, "5", 5.0])
+def test_a_label_may_be_a_number(score):
+    schemas = Schemas("lamp3", LAMP3)
+    body = {"inputs": {"review": "Good."}, "profile": [{"id": 1, "text": "Bad.", "score": score}]}
+    profile = schemas.profile(schemas.request.model_validate(body).profile)
+    assert [(item.id, item.label) for item in profile] == [("1", "5")]
 
 
 def test_metrics_name_no_user(client):

@@ -14,7 +14,7 @@ import cli
 from programs.serve.config import ServeConfig
 from r2p_dspy import artifact_of, write_artifact
 from r2p_dspy.errors import ConfigError
-from tests.programs.serve.running import OPTIONS, ask
+from tests.programs.serve.running import ask
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,7 +50,7 @@ def test_what_stops_it_at_once(options, words):
 
 class TestPrograms:
     def config(self, **options):
-        return ServeConfig.of(**{**OPTIONS, "store": None, **options})
+        return ServeConfig.of(**options)
 
     def test_a_program_has_the_name_of_its_task_or_its_own(self):
         file = str(ROOT / "programs/compiled/lamp2.json")

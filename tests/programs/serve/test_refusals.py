@@ -17,7 +17,6 @@ from r2p_dspy.errors import ConfigError, StoreError
 from tests.programs.serve.running import (
     ASKED,
     ITEMS,
-    OPTIONS,
     QUESTION,
     SlowEngine,
     ask,
@@ -165,7 +164,7 @@ class TestTokens:
 
     def test_without_tokens_only_this_machine_may_ask(self):
         with pytest.raises(ConfigError, match=r"without tokens, anybody who can reach 0\.0\.0\.0 may ask"):
-            ServeConfig.of(**{**OPTIONS, "store": None, "host": "0.0.0.0"})
+            ServeConfig.of(host="0.0.0.0")
 
 
 class TestLimits:
