@@ -29,7 +29,9 @@ from tests.endpoint import Endpoint, Reply
 KEY = "sk-5entine1K3y0123456789abcdefghij"
 TEXTS = {"profile": "zqprofilez", "question": "zqquestionz", "gold": "zqgoldz"}
 # What `--redact` leaves texts out of; answers and golds stay.
-_REDACTED = re.compile(r"(^|/)(results/.*|transcripts/.*|(answers\.)?failed\.jsonl|answers\.jsonl|program\.json|report\.html)$")
+_REDACTED = re.compile(
+    r"(^|/)(results/.*|transcripts/.*|(answers\.)?failed\.jsonl|answers\.jsonl|program\.json|report\.html)$"
+)
 _ROOT = Path(__file__).parents[1]
 _MAIL = _ROOT / "examples" / "mail"
 

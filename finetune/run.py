@@ -292,7 +292,8 @@ def _finish(
     )
     (output / "README.md").write_text(card(report), encoding="utf-8")
     by_program = {f"{task}/{name}": rows for name, tasks in measured.items() for task, rows in tasks.items()}
-    write_failed(output / FAILED, {**{f"{task}/traces": rows for task, rows in traces.items()}, **by_program}, config.redact)
+    of_teacher = {f"{task}/traces": rows for task, rows in traces.items()}
+    write_failed(output / FAILED, {**of_teacher, **by_program}, config.redact)
     run.finish(report)
     write_page(output, report)
     return report

@@ -47,9 +47,7 @@ def embedded(page: str) -> dict[str, Any]:
         ValueError: it cannot be read.
     """
     try:
-        return {
-            name: json.loads(text) if name == "index" else unpacked(text) for name, text in _EMBEDDED.findall(page)
-        }
+        return {name: json.loads(text) if name == "index" else unpacked(text) for name, text in _EMBEDDED.findall(page)}
     except zlib.error as error:
         raise ValueError(f"a block cannot be unpacked: {error}") from None
 

@@ -4,7 +4,7 @@ import re
 
 # By the ends of their paths. `docs/security.md` lists them; `python -m benchmarks.sentinels` looks for others.
 HOLD_TEXTS = {
-    "results/": "each measured row: answer, gold; a reply that cannot be read and the judge's reasons, but not with `--redact`",
+    "results/": "each measured row: answer, gold; unreadable replies and a judge's reasons, but not with `--redact`",
     "transcripts/": "prompts, completions, reasoning and evidence of each measured row; not with `--redact`",
     "report.html": "the same, to be read; with `--redact` it holds ids, verdicts and numbers alone",
     "failed.jsonl": "failed rows, with the server's words, which may repeat a prompt; not with `--redact`",

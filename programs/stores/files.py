@@ -105,8 +105,8 @@ class Cleaning:
         if places:
             more = f" and {len(places) - _NAMED_PLACES} more" if len(places) > _NAMED_PLACES else ""
             self.left.append(
-                f"rows that name no user, in {', '.join(places[:_NAMED_PLACES])}{more}: they were looked through for the "
-                f"id {self.user!r}, and for texts of the store; forget the ids of the user's other rows too"
+                f"rows that name no user, in {', '.join(places[:_NAMED_PLACES])}{more}: they were looked through for "
+                f"the id {self.user!r}, and for texts of the store; forget the ids of the user's other rows too"
             )
 
     def _clean_rows(self, path: Path, owned: Owned) -> None:

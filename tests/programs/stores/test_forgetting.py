@@ -148,21 +148,25 @@ def world(runs, tmp_path, monkeypatch):
     program.reason.demos = [demo(OTHERS), demo(FILMS)]
     program.reason.signature = program.reason.signature.with_instructions(f'Tag films such as "{FILMS[0][1]}" well.')
     save_program(program, "runs/program.json", task="lamp2")
-    texts = [text for _, text, _ in [*FILMS, *OTHERS]]
-    student(tmp_path / "runs/student", texts)
+    student(tmp_path / "runs/student", [text for _, text, _ in (*FILMS, *OTHERS)])
     (tmp_path / "runs/eval/notes.html").write_text(f"<p>{html.escape(FILMS[1][1])}</p>")
     (tmp_path / "runs/eval/plot.png").write_bytes(b"\x89PNG")
     (tmp_path / "runs/eval/dump.arrow").write_bytes(FILMS[0][1].encode())
-    shared = dspy.cache  # of all tests; this one is emptied
-    dspy.configure_cache(disk_cache_dir=str(tmp_path / "dspy"), disk_size_limit_bytes=10**8)
-    for text in texts:
+    return tmp_path
+
+
+@pytest.fixture
+def dspys_cache(world, monkeypatch):
+    """DSPy's cache on disk, with answers for ada and for bob."""
+    monkeypatch.setattr(dspy, "cache", dspy.cache)
+    dspy.configure_cache(disk_cache_dir=str(world / "dspy"), disk_size_limit_bytes=10**8)
+    for _, text, _ in (*FILMS, *OTHERS):
         dspy.cache.put({"model": "any", "prompt": text}, {"answer": f"She wrote: {text}"})
-    yield tmp_path
+    yield
     dspy.cache.disk_cache.close()
-    dspy.cache = shared
 
 
-def test_nothing_of_a_forgotten_user_is_left_in_any_file(world):
+def test_nothing_of_a_forgotten_user_is_left_in_any_file(world, dspys_cache):
     assert {"histories.sqlite", "runs/program.json", "runs/student/traces/train.jsonl"} <= {*holders(world)}
     assert any(name.startswith("dspy/") for name in holders(world))
     result = run("data", "forget", "ada", "--store", "sqlite:///histories.sqlite")
@@ -200,14 +204,16 @@ def test_nothing_of_a_forgotten_user_is_left_in_any_file(world):
 @pytest.mark.parametrize("by_name", [True, False])
 def test_every_text_of_a_persona_goes_and_every_other_stays(world, by_name):
     """Without a store, rows are found by the name that they have."""
-    of = {name: [row["description"], *(item["description"] for item in row["profile"])] for name, row in persona_rows().items()}
-    kept = world / ("histories.sqlite" if by_name else "nowhere")
+    of = {
+        name: [row["description"], *(item["description"] for item in row["profile"])]
+        for name, row in persona_rows().items()
+    }
     before = {text: holders(world, [text]) for text in of["dan"]}
     assert "runs/eval/report.html" in before[of["dan"][0]] and "runs/eval/transcripts/r2p.jsonl" in before[of["dan"][0]]
     assert "runs/eval/report.html" in holders(world, of["carol"])
     store = () if by_name else ("--store", "sqlite:///histories.sqlite")
     assert run("data", "forget", "carol", "--in", "runs", *store).exit_code == 0
-    assert {*holders(world, of["carol"])} == ({"histories.sqlite"} if kept.exists() else set())
+    assert {*holders(world, of["carol"])} == ({"histories.sqlite"} if by_name else set())
     assert holders(world / "runs", ["carol"]) == []
     assert {text: holders(world, [text]) for text in of["dan"]} == before
     assert page_users(world / "runs/eval") == {"ada", "bob", "dan"}
