@@ -142,7 +142,7 @@ def test_constrained_rollouts_are_right_in_form(tmp_path):
     assert len(steps) == 4
     for entry in steps:
         assert entry["rewards/structure/mean"] == entry["rewards/evidence/mean"] == 1
-        assert 0 < entry["answers/forced"] < 1
+        assert 0 < entry["answers/left_out"] < 1
     assert json.loads((tmp_path / "run" / "config.json").read_text())["constrain_rollouts"] is True
 
 
