@@ -3,7 +3,7 @@
 import html
 import json
 import shutil
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ _NAMED_PLACES = 3  # in a message
 class Cleaning:
     """Takes one user out of files, and keeps account.
 
+    Clean all places, then make the pages again, which need whole runs.
+
     Args:
         user: the user's name, as rows have it.
         texts: what the user wrote.
@@ -42,6 +44,7 @@ class Cleaning:
     removed: list[str] = field(default_factory=list)  # what was removed, a line for each file
     left: list[str] = field(default_factory=list)  # what cannot be cleaned, a line for each file
     _changed: set[Path] = field(default_factory=set)  # files that held the user
+    _pages: set[Path] = field(default_factory=set)
 
     def clean(self, place: Path) -> None:
         """Clean a file, or all files of a directory.
@@ -54,7 +57,7 @@ class Cleaning:
         for run in locked | {folder for folder in place.parents if (folder / ".lock").is_file()}:
             _refuse_running(run)
         owned = Owned(self.user, (path for path in files if path.suffix == ".jsonl"))
-        for copies in sorted({folder for path in files for folder in path.parents if folder.name == _COPIES}):
+        for copies in sorted({path.parent for path in files if path.suffix == ".arrow"}):
             self._clean_copies(copies, owned)
         # Files that name the user come last: they tell which ids are the user's if this is stopped, and repeated.
         for path in sorted(files, key=lambda path: path in owned.naming):
@@ -64,8 +67,16 @@ class Cleaning:
                 continue
             except (OSError, UnicodeDecodeError, ValueError) as error:
                 self.left.append(f"{path} cannot be read ({' '.join(str(error).split())[:80]}); look into it yourself")
-        self._clean_pages(files)
+        self._pages.update(path for path in files if path.name == PAGE)
         self._say_what_ids_hide(owned)
+
+    def make_pages(self) -> None:
+        """Make the pages again on which the user was, those of sweeps after those of their runs."""
+        folders = {folder for path in self._changed for folder in path.parents if (folder / PAGE).is_file()}
+        pages = self._pages | {folder / PAGE for folder in folders}
+        for page in sorted(pages, key=lambda page: (-len(page.parts), page)):
+            if page.parent in folders or shows(page, self.user, self.texts):
+                self.removed.append(f"{page}: {made_again(page, self.user, self.texts)}")
 
     def _clean_file(self, path: Path, owned: Owned) -> None:
         if path.name == PAGE:
@@ -85,19 +96,14 @@ class Cleaning:
             self.left.append(f"{path} holds texts of the user, and is of a kind that is not written here; remove it")
 
     def _clean_copies(self, folder: Path, owned: Owned) -> None:
-        """Remove a trainer's copies of rows that held the user; it makes them again."""
-        beside = any(path.parent == folder.parent for path in owned.naming)
-        if beside or any(map(self._holds_bytes, filter(Path.is_file, folder.rglob("*")))):
+        """Remove a folder of copies of the rows beside `.cache`, if they held the user; a trainer makes it again."""
+        above = next((parent.parent for parent in (folder, *folder.parents) if parent.name == _COPIES), None)
+        if above is None:
+            return
+        beside = any(path.parent == above for path in owned.naming)
+        if beside or any(map(self._holds_bytes, filter(Path.is_file, folder.iterdir()))):
             shutil.rmtree(folder)
             self.removed.append(f"{folder}: removed, since it held copies of the user's rows")
-
-    def _clean_pages(self, files: Sequence[Path]) -> None:
-        """Make the pages again on which the user was, those of sweeps after those of their runs."""
-        folders = {folder for path in self._changed for folder in path.parents if (folder / PAGE).is_file()}
-        pages = {path for path in files if path.name == PAGE} | {folder / PAGE for folder in folders}
-        for page in sorted(pages, key=lambda page: (-len(page.parts), page)):
-            if page.parent in folders or shows(page, self.user, self.texts):
-                self.removed.append(f"{page}: {made_again(page, self.user, self.texts)}")
 
     def _say_what_ids_hide(self, owned: Owned) -> None:
         """A user of whom rows tell nothing but their ids is found by one id at a time."""
@@ -183,7 +189,7 @@ def _counted(number: int, name: str) -> str:
 def _rewriting(path: Path) -> Iterator[Path]:
     """A file to write in the place of another one, with the same permissions."""
     with atomic_path(path) as part:
-        part.touch()
+        part.touch(0o600)
         shutil.copymode(path, part)
         yield part
 

@@ -182,8 +182,8 @@ def test_nothing_of_a_forgotten_user_is_left_in_any_file(world, dspys_cache):
         "runs/student/traces-2/lamp2.jsonl: 4 rows",
         "runs/student/samples.jsonl: 4 rows",
         "runs/student/questions.jsonl: 4 rows",
-        "runs/student/traces-2/.cache: removed",
-        "runs/student/.cache: removed",
+        "runs/student/traces-2/.cache/json: removed",
+        "runs/student/.cache/json: removed",
         "runs/eval/transcripts/r2p.jsonl: 2 rows",
         "runs/eval/submissions/r2p.json: 2 answers",
         "runs/eval/report.html: made again, without the user",
@@ -266,7 +266,9 @@ class TestPages:
         assert "report.html" not in run("data", "forget", "ada", "--in", "runs/eval").output
 
     def test_a_page_above_the_cleaned_files_is_made_again(self, world):
-        run("data", "forget", "ada", "--in", "runs/eval/results", "--in", "runs/eval/transcripts/r2p.jsonl")
+        places = ("runs/eval/transcripts/r2p.jsonl", "runs/eval/results")
+        result = run("data", "forget", "ada", *(part for place in places for part in ("--in", place)))
+        assert result.output.count("report.html: made again") == 1, "after all places"
         assert page_users(world / "runs/eval") == {"bob", "carol", "dan"}
         assert "runs/eval/report.html" not in holders(world)
 
