@@ -57,6 +57,7 @@ def forget(user: str, store: ProfileStore | None, places: Sequence[Path]) -> For
                 cache.close()
             cleaning.removed.append(f"{cache.path}: {calls} calls, of the user or of no user in particular")
         cleaning.clean(place)
+    cleaning.make_pages()
     cleaning.removed += _empty_dspy_cache()
     index.clear()
     if store is not None:
