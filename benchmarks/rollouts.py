@@ -1,8 +1,9 @@
-"""Compare GRPO on plain and on constrained rollouts: `python -m benchmarks.rollouts` (half an hour on one core).
+"""Compare GRPO on plain, constrained and corrected rollouts: `python -m benchmarks.rollouts` (an hour on one core).
 
 On a persona task, from the student that ships with the project: for each seed `python cli.py finetune --method grpo`
-with and without `--constrain-rollouts`. Each model answers for unseen users twice, freely and under the grammar. With
-`--output` a stopped benchmark goes on where it stopped, and finished trainings are not repeated.
+with neither, with `--constrain-rollouts` and with `--correct-rollouts`. Each model answers for unseen users twice,
+freely and under the grammar. With `--output` a stopped benchmark goes on where it stopped, and finished trainings are
+not repeated.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from programs.tasks.program import r2p
 from programs.tasks.retrievers import default_retriever
 from r2p_dspy import connect
 
-ARMS = {"plain": "--no-constrain-rollouts", "constrained": "--constrain-rollouts"}
+ARMS = {"plain": "--no-constrain-rollouts", "constrained": "--constrain-rollouts", "corrected": "--correct-rollouts"}
 COLUMNS = ("accuracy", "compliance", "evidence", "accuracy held", "evidence held")
 
 
@@ -77,7 +78,7 @@ def curves(directory: Path) -> dict[str, float]:
         "dev first": dev[0],
         "dev best": max(dev),
         "no spread": mean(entry["frac_reward_zero_std"] for entry in steps),
-        "forced": mean(entry.get("answers/forced", 0) for entry in steps),
+        "left out": mean(entry.get("answers/left_out", 0) for entry in steps),
         "cut off": mean(entry["answers/cut_off"] for entry in steps),
         "s a step": mean(entry["step_time"] for entry in steps),
     }

@@ -7,7 +7,6 @@ searched: no key may stand anywhere, and no user's text outside of the files tha
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -16,18 +15,23 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
+from programs.report_html.embedding import embedded
+from programs.report_html.page import PAGE
 from programs.runs.texts import holds_texts
 from tests.endpoint import Endpoint, Reply
 
 KEY = "sk-5entine1K3y0123456789abcdefghij"
 TEXTS = {"profile": "zqprofilez", "question": "zqquestionz", "gold": "zqgoldz"}
-_BLOCK = re.compile(rb'id="block-\d+">([^<]+)<')  # of a report.html
-_REDACTED = ("program.json", "report.html")
+# What `--redact` leaves texts out of; answers and golds stay.
+_REDACTED = re.compile(
+    r"(^|/)(results/.*|transcripts/.*|(answers\.)?failed\.jsonl|answers\.jsonl|program\.json|report\.html)$"
+)
 _ROOT = Path(__file__).parents[1]
 _MAIL = _ROOT / "examples" / "mail"
 
@@ -35,18 +39,19 @@ Run = Callable[[list[str]], str]  # runs a command; its output
 
 
 def answer(body: dict[str, Any]) -> str:
-    """A right answer that cites the first item of the prompt."""
+    """A right answer that cites the first item of the prompt; the answer itself repeats no user's word for a kind."""
     prompt = "\n".join(str(message["content"]) for message in body["messages"])
     shown = re.findall(r'^\{"item": "1".*$', prompt, re.MULTILINE)
-    quote = " ".join(json.loads(shown[-1])["text"].split()[:4]) if shown else ""
+    words = json.loads(shown[-1])["text"].split() if shown else []
+    quote, subject = " ".join(words[:4]), " ".join(words[1:4])
     fields = {
         "reasoning": f"as {quote}",
         "requirements": "a subject",
         "evidence": json.dumps([{"item": "1", "quote": quote}]),
         "preferences": json.dumps([{"statement": f"writes {quote}", "items": ["1"], "label": None}]),
-        "draft": quote,
+        "draft": subject,
         "verification": json.dumps({"approved": True, "reason": "item 1"}),
-        "subject": quote,
+        "subject": subject,
     }
     return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()) + "\n\n[[ ## completed ## ]]"
 
@@ -75,11 +80,16 @@ REPLIES: dict[str, Any] = {
     "a page": lambda body: Reply.http_error(502, {"html": f"<html>{KEY}</html>"}),
 }
 _DATA = ["--task", str(_MAIL / "task.yaml"), "--data", "rows.jsonl", "--limit", "4"]
+_EVALUATE = ["evaluate", *_DATA, "--max-failures", "0.9", "--output", "run"]
 COMMANDS: dict[str, list[str]] = {
     "predict": ["predict", "--task", str(_MAIL / "task.yaml"), "--input", "rows.jsonl", "--output", "answers.jsonl"],
-    "evaluate": ["evaluate", *_DATA, "--output", "run"],
-    "evaluate, verbose": ["evaluate", *_DATA, "--output", "run", "--verbose"],
-    "evaluate, redacted": ["evaluate", *_DATA, "--output", "run", "--redact"],
+    "predict, redacted": [
+        *("predict", "--task", str(_MAIL / "task.yaml"), "--input", "rows.jsonl", "--output", "answers.jsonl"),
+        "--redact",
+    ],
+    "evaluate": [*_EVALUATE],
+    "evaluate, verbose": [*_EVALUATE, "--verbose"],
+    "evaluate, redacted": [*_EVALUATE, "--redact"],
     "sweep": ["sweep", *_DATA, "--output", "run", "--k", "1", "--k", "2"],
     "compile": ["compile", *_DATA, "--optimizer", "bootstrap", "--output", "run"],
     "compile, redacted": ["compile", *_DATA, "--optimizer", "bootstrap", "--output", "run", "--redact"],
@@ -105,25 +115,29 @@ def look(folder: Path, output: str, command: str) -> Iterator[str]:
         if path.is_file() and path.name != "rows.jsonl":
             places[path.relative_to(folder).as_posix()] = path.read_bytes()
     for place, content in places.items():
-        readable = content + (_unpacked(folder / place) if place.endswith(".sqlite") else b"")
-        readable += b"\n".join(map(zlib.decompress, map(base64.b64decode, _BLOCK.findall(content))))
+        readable = content + (b"" if place == "the terminal" else packed_texts(folder / place))
         if KEY.encode() in readable:
             yield f"the key stands in {place}: {_around(readable, KEY.encode())}"
         expected = holds_texts(place) or place == "answers.jsonl"
         if place == "the terminal":
             expected = "verbose" in command
-        if "redacted" in command and place.endswith(_REDACTED):
-            expected = False
+        redacted = "redacted" in command and _REDACTED.search(place)
         for word in texts:
-            if word in readable and not expected:
+            kept = word == TEXTS["gold"].encode() and place.startswith("run/results/") if redacted else expected
+            if word in readable and not kept:
                 yield f"a user's text stands in {place}: {_around(readable, word)}"
 
 
-def _unpacked(path: Path) -> bytes:
+def packed_texts(path: Path) -> bytes:
+    """What a call cache or a page of a run holds compressed; nothing for other files."""
     import sqlite3
 
-    with sqlite3.connect(path) as connection:
-        return b"\n".join(zlib.decompress(row[0]) for row in connection.execute("SELECT answer FROM calls"))
+    if path.name == "ledger.sqlite":
+        with closing(sqlite3.connect(path)) as connection:
+            return b"\n".join(zlib.decompress(row[0]) for row in connection.execute("SELECT answer FROM calls"))
+    if path.name == PAGE:
+        return json.dumps(embedded(path.read_text(encoding="utf-8")), ensure_ascii=False).encode(errors="replace")
+    return b""
 
 
 def _around(content: bytes, word: bytes) -> str:

@@ -77,6 +77,11 @@ _OPTIONS = (
         default=None,
         help="GRPO: hold sampled answers to the format, and train on the tokens that were chosen; default: not.",
     ),
+    click.option(
+        "--correct-rollouts/--no-correct-rollouts",
+        default=None,
+        help="GRPO: correct sampled answers while they are written, as R2P does; default: not.",
+    ),
     _with_default(
         "--every", GRPOConfig.every, "Save a checkpoint and evaluate on dev after this many steps.", type=_COUNT
     ),

@@ -71,6 +71,7 @@ class GRPOConfig:
         every, patience, lora, seed: see `SFTConfig`.
         vllm: TRL's vLLM mode, "colocate" or "server"; None generates with transformers.
         constrain: hold answers to the grammar of their prompts, and leave forced tokens out of the loss.
+        correct: correct answers while they are written, and leave the corrections out of the loss.
         options: other options of `trl.GRPOConfig` by name; they override everything above.
     """
 
@@ -86,6 +87,7 @@ class GRPOConfig:
     seed: int = 0
     vllm: str | None = None
     constrain: bool = False
+    correct: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -176,7 +178,7 @@ class FinetuneConfig:
 
         shared = part("every", "patience", "lora", "seed")
         trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
-        trl_options |= part(constrain="constrain_rollouts")
+        trl_options |= part(constrain="constrain_rollouts", correct="correct_rollouts")
         recorded = {name: value for name, value in {**options, **given}.items() if name not in _FREE}
         if not recorded.get("redact"):  # a run of an earlier version, which had no such option, can be resumed
             recorded.pop("redact", None)

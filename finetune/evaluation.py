@@ -66,7 +66,7 @@ def evaluation_on_dev(
         distance = max(1, len(rows) // _SAMPLES)
         for row, answer in list(zip(rows, answers))[::distance][:_SAMPLES]:
             score = rewards.score(row["task"], row["inputs"], row["gold"], answer)[1]
-            about = {"stage": stage, "step": step, "task": row["task"], "id": row["id"]}
+            about = {"stage": stage, "step": step, "task": row["task"], "id": row["id"], "user": row.get("user")}
             samples.append({**about, "score": float(score), "feedback": score.feedback, "answer": answer})
 
     questions = [setup.rows(example) for setup in setups for example in setup.data.dev]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from finetune.config import GRPOConfig
-from finetune.constrained.forms import Forms, grammars_of
-from finetune.constrained.in_process import ConstrainedRollouts, check_batches
-from finetune.constrained.served import ServedRollouts
 from finetune.evaluation import EvaluatesStudent, Evaluation
 from finetune.rewards import Rewards
+from finetune.rollout.constrained import ConstrainedRollouts
+from finetune.rollout.corrected import CorrectedRollouts
+from finetune.rollout.forms import Forms, grammars_of
+from finetune.rollout.in_process import check_batches
+from finetune.rollout.served import ServedRollouts
 from finetune.student import Student, is_finished
 from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, training_arguments
 from programs.tasks.task import unknown
@@ -48,7 +50,8 @@ def train_grpo(
     """Train a student by GRPO: of several answers to a prompt, those with higher rewards become likelier.
 
     Rollouts are the student's own answers: no backtracks, no interventions. With `config.constrain` each follows the
-    grammar of its prompt, and the loss counts the tokens that the student chose.
+    grammar of its prompt, with `config.correct` each is corrected while it is written; the loss counts the tokens that
+    the student chose.
 
     Args:
         source, output, resume, on_step, evaluation: see `sft.train_sft`.
@@ -93,10 +96,12 @@ def train_grpo(
         arguments = trl.GRPOConfig(**{**options, **config.options})
     except (ValueError, TypeError) as error:
         raise ConfigError(f"TRL refuses these options: {' '.join(str(error).split())}") from None
-    rollouts = None
+    forms = Forms(rows, rewards.programs, arguments.max_completion_length)
+    rollouts: Callable[..., Any] | None = None
     if config.constrain:
-        kind = ConstrainedRollouts if config.vllm is None else ServedRollouts
-        rollouts = kind(student, Forms(rows, rewards.reasons, arguments.max_completion_length))
+        rollouts = (ConstrainedRollouts if config.vllm is None else ServedRollouts)(student, forms)
+    elif config.correct:
+        rollouts = CorrectedRollouts(student, forms.monitor_of)
     functions = rewards.functions(*dict.fromkeys(rows["task"]), end_tokens=student.end_tokens)
     arguments.reward_weights = [1.0, *[0.0] * (len(functions) - 1)]
     return fit(
@@ -138,20 +143,26 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def check_rollouts(config: GRPOConfig, student: Student) -> None:
-    """Refuse constrained rollouts where they cannot be written."""
-    if not config.constrain:
+    """Refuse constrained and corrected rollouts where they cannot be written."""
+    if config.constrain and config.correct:
+        raise ConfigError("--constrain-rollouts and --correct-rollouts are two ways to one end: leave one of them out")
+    if not config.constrain and not config.correct:
         return
+    option = "--constrain-rollouts" if config.constrain else "--correct-rollouts"
+    if config.correct and config.vllm is not None:
+        raise ConfigError(f"{option} cannot be used with --vllm: answers are corrected in this process; leave one out")
     if config.vllm == "colocate":
         raise ConfigError(
-            "--constrain-rollouts cannot be used with --vllm colocate, where TRL holds all answers to one form: take "
+            f"{option} cannot be used with --vllm colocate, where TRL holds all answers to one form: take "
             "--vllm server, or leave one of them out"
         )
     for name in _UNKNOWN_TO_BATCHES if config.vllm is None else _OWN_FORMS:
         if name in config.options:
-            raise ConfigError(f"--grpo {name} cannot be used with --constrain-rollouts; leave one of them out")
-    grammars_of(student)
+            raise ConfigError(f"--grpo {name} cannot be used with {option}; leave one of them out")
+    if config.constrain:
+        grammars_of(student)
     if config.vllm is None:
-        check_batches(student)
+        check_batches(student, option)
 
 
 def _batch_sizes(config: GRPOConfig) -> dict[str, int]:

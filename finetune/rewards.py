@@ -60,7 +60,7 @@ class Rewards:
             name: (CompletionReader(program.reason, program.checks), composite(task), task)
             for name, (task, program) in programs.items()
         }
-        self.reasons = {name: program.reason for name, (_, program) in programs.items()}  # whose prompts are answered
+        self.programs = {name: program for name, (_, program) in programs.items()}  # whose prompts are answered
         self._opened = opened
         # A program on the thinking carrier needs a template that is told to think.
         self.thinking = True if any(program.reason.thought for _, program in programs.values()) else None
@@ -130,18 +130,20 @@ class Rewards:
             task: Sequence[str] = (),
             inputs: Sequence[str] = (),
             gold: Sequence[str] = (),
-            forced: Sequence[float] = (),
+            left_out: Sequence[float] = (),
+            shown: Sequence[str | None] = (),
             log_metric: Callable[[str, float], None] | None = None,
             **_: Any,
         ) -> list[float | None]:
-            texts = [text_of(completion) for completion in completions]
+            own = shown or [None] * len(completions)
+            texts = [text_of(each) if text is None else text for each, text in zip(completions, own, strict=True)]
             token_ids = completion_ids or [()] * len(texts)
             cut_off = [bool(end_tokens) and not (ids and ids[-1] in end_tokens) for ids in token_ids]
             if log_metric is not None and name == "composite" and texts:
                 log_metric("answers/cut_off", sum(cut_off) / len(cut_off))
                 log_metric("answers/looping", sum(map(loops, texts)) / len(texts))
-                if forced:
-                    log_metric("answers/forced", sum(forced) / len(forced))
+                if left_out:
+                    log_metric("answers/left_out", sum(left_out) / len(left_out))
             return [
                 value(text, self.score(task_name, row_inputs, row_gold, text)[1], was_cut_off)
                 if task_name in self._scorers and only in (None, task_name)

@@ -30,12 +30,12 @@ from finetune.training import OnStep, student_identity
 from programs.calls.keeping import CallKeeping
 from programs.calls.patience import CallFailures
 from programs.calls.recording import record_calls
-from programs.evaluate.measuring import FAILED, write_failed
+from programs.evaluate.measuring import write_failed
 from programs.evaluate.runner import ResultRow
 from programs.report_html.page import write_page
 from programs.runs.active import open_calls
 from programs.runs.configs import digest
-from programs.runs.directory import Rows, Run, read_json, write_json
+from programs.runs.directory import FAILED, Rows, Run, read_json, write_json
 from programs.runs.reporter import Reporter
 from programs.tasks.answer_length import tokens_needed
 from r2p_dspy import connect, save_program
@@ -292,7 +292,8 @@ def _finish(
     )
     (output / "README.md").write_text(card(report), encoding="utf-8")
     by_program = {f"{task}/{name}": rows for name, tasks in measured.items() for task, rows in tasks.items()}
-    write_failed(output / FAILED, {**{f"{task}/traces": rows for task, rows in traces.items()}, **by_program})
+    of_teacher = {f"{task}/traces": rows for task, rows in traces.items()}
+    write_failed(output / FAILED, {**of_teacher, **by_program}, config.redact)
     run.finish(report)
     write_page(output, report)
     return report

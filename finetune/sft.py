@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import trl
 from datasets import Dataset
 
@@ -13,6 +14,7 @@ from finetune.config import SFTConfig
 from finetune.evaluation import EvaluatesStudent, Evaluation
 from finetune.student import Student, is_finished
 from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, training_arguments
+from r2p_dspy.engines.weights import is_large
 from r2p_dspy.errors import ConfigError
 
 
@@ -62,11 +64,13 @@ def train_sft(
         return output / "model"
     encoded = rows.map(student.encode, remove_columns=rows.column_names, desc=None)
     student.check_fits(max(map(len, encoded["input_ids"])), 0)
+    # A core gains nothing from a second row of a large student, and rows of one batch are padded to the longest.
+    rows_at_once = 1 if not torch.cuda.is_available() and is_large(student.model) else config.batch
     arguments = trl.SFTConfig(
         **training_arguments(student, config, output, evaluates=evaluation is not None, begins=checkpoint is None),
         num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch,
-        gradient_accumulation_steps=config.accumulate,
+        per_device_train_batch_size=rows_at_once,
+        gradient_accumulation_steps=config.accumulate * config.batch // rows_at_once,
         warmup_steps=config.warmup,
         lr_scheduler_type="cosine",
         completion_only_loss=True,

@@ -97,6 +97,7 @@ class RowBuilder:
         self.shortened += details.truncated_chars > 0
         return {
             "id": str(example.id),
+            "user": example.get("user"),
             "task": self.task.name,
             "prompt": recorded.messages,
             "inputs": details.inputs.to_json(),

@@ -32,7 +32,7 @@ from r2p_dspy.prompting.citations import as_shown
 from r2p_dspy.prompting.replies import listening
 
 _TRACES, _MANIFEST = "train.jsonl", "manifest.json"  # the second is written last, and says that the first is whole
-KEPT = ("id", "task", "prompt", "completion", "inputs", "gold")
+KEPT = ("id", "user", "task", "prompt", "completion", "inputs", "gold")
 
 
 def collect_traces(
@@ -105,7 +105,7 @@ def _row(
     started = time.monotonic()
 
     def nothing(reason: str, **why: str) -> dict[str, Any]:
-        return {"id": example.id, "refused": reason, **why, **usage_fields(usage, started)}
+        return {"id": example.id, "user": example.get("user"), "refused": reason, **why, **usage_fields(usage, started)}
 
     try:
         with explaining(dspy.settings.lm.kwargs, setup.task.signature), justifying(known):
@@ -182,7 +182,7 @@ def accepted_rows(rows: Iterable[Mapping[str, Any]], counts: Counter[str]) -> It
         counts["duplicate" if key in seen else "kept"] += 1
         if key not in seen:
             seen.add(key)
-            yield {name: row[name] for name in KEPT}
+            yield {name: row.get(name) for name in KEPT}  # rows of earlier versions name no user
 
 
 def write_traces(setups: Sequence[TaskSetup], lm: dspy.LM, directory: Path, source: Mapping[str, Any]) -> Path:

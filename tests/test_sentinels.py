@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import cli
 from benchmarks.sentinels import KEY, TEXTS, campaign, look
-from programs.runs.texts import HOLD_TEXTS
+from programs.runs.texts import HOLD_TEXTS, holds_texts
 from programs.ui.private_logs import keyless_logs, private_logs
 from r2p_dspy.engines.keys import without_credentials
 
@@ -23,6 +23,10 @@ CASES = [
     ("evaluate", f"{ECHO}, now and then"),
     ("evaluate", "401 with the key"),
     ("evaluate, verbose", ECHO),
+    ("predict, redacted", f"{ECHO}, now and then"),
+    ("evaluate, redacted", "answers"),
+    ("evaluate, redacted", f"{ECHO}, now and then"),
+    ("evaluate, redacted", "prose"),
 ]
 
 
@@ -63,6 +67,14 @@ def test_call_that_fails_after_the_command_s_error_is_logged_without_the_row(cap
     with keyless_logs():
         logger.error("the mail 'a night in May by the sea' and the key %s", KEY)
     assert caplog.messages[-1] == "the mail 'a night in May by the sea' and the key ***"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_only_the_owner_can_read_files_that_hold_texts(command, tmp_path):
+    [*_] = campaign(invoked, [command], [f"{ECHO}, now and then"], tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and holds_texts(str(path.relative_to(tmp_path)))]
+    assert {"report.html", "failed.jsonl"} <= {path.name for path in files} or command == "predict"
+    assert files and not [path for path in files if path.stat().st_mode & 0o077]
 
 
 @pytest.mark.parametrize("name", HOLD_TEXTS)

@@ -43,12 +43,13 @@ def judge(
     threads: int,
     start: Callable[[str, int, int], Progress],
     max_failures: float = MAX_FAILURES,
+    redact: bool = False,
 ) -> tuple[dict[str, Any], dict[str, list[Row]]]:
     """Let a language model judge the programs' answers to a free-text task.
 
     Judgements are kept in the run as the rows `judge:r2p` of the rubric and `judge:r2p:cot` of a comparison. Where the
     judge fails, or no text is known because the program's row failed, there is none. More failures of the judge than
-    the share `max_failures` raise RunError.
+    the share `max_failures` raise RunError. With `redact`, rows have no reasons, which quote the user.
 
     Returns:
         The report's `judge`, and the judgements. `programs` has each program's mean score, `pairwise` how often the
@@ -68,9 +69,10 @@ def judge(
 
         def ask(example: dspy.Example) -> Row:
             try:
-                return _row(module, task, example, ours[example.id], theirs[example.id])
+                row = _row(module, task, example, ours[example.id], theirs[example.id])
             except JudgeError as error:
                 raise JudgeError(f"{name}, example {example.id}: {error}; check --judge, then --resume") from error
+            return _without_reasons(row) if redact else row
 
         return collect(ask, both, judgements, threads, tick, max_failures)
 
@@ -122,7 +124,17 @@ def _row(module: dspy.Module, task: Task, example: dspy.Example, answer: Any, ag
             ).toDict()
         except JudgeError as error:
             judgement = _failure(error)
-    return {"id": example.id, **judgement, **usage_fields(usage, started)}
+    return {"id": example.id, "user": example.get("user"), **judgement, **usage_fields(usage, started)}
+
+
+def _without_reasons(row: Row) -> dict[str, Any]:
+    """A judgement without the judge's words."""
+    words: dict[str, Any] = {}
+    if "ratings" in row:
+        words["ratings"] = {criterion: {**rating, "reason": ""} for criterion, rating in row["ratings"].items()}
+    if "error" in row:
+        words["error"] = None
+    return {name: value for name, value in row.items() if name != "reasons"} | words
 
 
 def _failure(error: JudgeError) -> dict[str, str]:

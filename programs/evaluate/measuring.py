@@ -19,11 +19,10 @@ from programs.evaluate.setup import Setup
 from programs.evaluate.submission import submission
 from programs.report_html.page import write_page
 from programs.runs.active import ActiveRun
+from programs.runs.directory import FAILED
 from programs.runs.model import ModelConfig
 from programs.runs.reporter import Reporter
 from r2p_dspy.files import write_atomic
-
-FAILED = "failed.jsonl"  # in a run's directory
 
 
 class Measurer:
@@ -89,21 +88,25 @@ class Measurer:
         )
         for name, rows in self.rows.items():
             directory.save(f"submissions/{name}", submission(task, rows))
-        write_failed(directory.path / FAILED, {**self.rows, **others})
+        write_failed(directory.path / FAILED, {**self.rows, **others}, self.redact)
         self.reporter.finish(report, directory.path)
         directory.finish(report)
         write_page(directory.path, report)
         return report
 
 
-def write_failed(path: Path, rows: Mapping[str, Sequence[Row]]) -> None:
-    """Write the failed rows of all programs into one file, with cause and reason; no file if there are none."""
+def write_failed(path: Path, rows: Mapping[str, Sequence[Row]], redact: bool = False) -> None:
+    """Write the failed rows of all programs into one file, with cause and reason; no file if there are none.
+
+    With `redact` without the reasons, which may quote a prompt.
+    """
     failed = [
-        {"program": name, **{key: row[key] for key in ("id", "failed", "error")}}
+        {"program": name, **{key: row.get(key) for key in ("id", "user", "failed", "error")}}
+        | ({"error": None} if redact else {})
         for name, results in rows.items()
         for row in results
         if row.get("failed")
     ]
     path.unlink(missing_ok=True)
     if failed:
-        write_atomic(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in failed))
+        write_atomic(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in failed), private=True)

@@ -7,6 +7,8 @@ cannot be compared with results on the persona world.
 from collections.abc import Mapping
 
 K = 4
+# The arXiv ids of the sources' papers, as far as they are known.
+PAPERS: Mapping[str, str] = {"FlanT5-XXL + PPlug": "2409.11901"}
 # By source (the model, and how it gets the history), task and metric.
 PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "gpt-4o-mini + BM25": {

@@ -115,6 +115,7 @@ def evaluate(
                 config.num_threads,
                 reporter.start,
                 config.max_failures,
+                config.redact,
             )
         return Evaluation(measurer.write_report("evaluate", config.model, started, extra, judgements), rows)
 

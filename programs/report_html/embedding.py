@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import zlib
 from typing import Any
 
@@ -10,6 +11,7 @@ from markupsafe import Markup
 
 # Within a script element, HTML looks for `</script` and `<!--`; JSON's own escapes hide them, and mean the same.
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&"}
+_EMBEDDED = re.compile(r'<script type="(?:application/json|text/plain)" id="(index|block-\d+)">([^<]*)</script>')
 
 
 def json_block(data: Any) -> Markup:
@@ -36,6 +38,23 @@ def unpacked(block: str) -> Any:
         {'half': '\\ud83d'}
     """
     return json.loads(zlib.decompress(base64.b64decode(block)))
+
+
+def embedded(page: str) -> dict[str, Any]:
+    """The data that a page holds for its script, by the ids of the elements: `index`, `block-0`, `block-1`, …
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return {name: json.loads(text) if name == "index" else unpacked(text) for name, text in _EMBEDDED.findall(page)}
+    except zlib.error as error:
+        raise ValueError(f"a block cannot be unpacked: {error}") from None
+
+
+def without_embedded(page: str) -> str:
+    """A page without that data."""
+    return _EMBEDDED.sub("", page)
 
 
 def content_hash(source: str) -> str:

@@ -134,7 +134,7 @@ def _packed(transcript: Mapping[str, Any], texts: _Numbered) -> dict[str, Any]:
     if "calls" in kept:
         kept["calls"] = [
             {key: value for key, value in call.items() if value not in ([], "", None, False, 0)}
-            | {"messages": [[role, texts.number(text)] for role, text in call["messages"]]}
+            | {"messages": [[role, texts.number(text)] for role, text in call.get("messages", ())]}
             for call in kept["calls"]
         ]
     return kept

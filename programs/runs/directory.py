@@ -18,6 +18,7 @@ from r2p_dspy.errors import RunError
 from r2p_dspy.files import write_atomic
 
 RESULTS, TRANSCRIPTS = "results", "transcripts"  # folders of a run's directory, with a file for each program
+FAILED = "failed.jsonl"  # the failed rows of all programs
 _LOCK = ".lock"
 _BEGINNING = (_LOCK, ".config.json.part")  # all that a run leaves that was killed when it had just begun
 SKIPPED_LATER = "skipped_later"  # in the config: ids of examples that are left out since the run was resumed

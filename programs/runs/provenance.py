@@ -52,6 +52,8 @@ def complete(path: Path, test: Mapping[str, Any], redact: bool, data: Data, task
     if redact:
         artifact = redacted(artifact, _texts([*data.train, *data.dev], task))
     write_artifact(artifact, path)
+    if not redact:
+        path.chmod(0o600)  # as the other files of a run that hold users' texts
 
 
 def _texts(examples: Iterable[dspy.Example], task: Task) -> Iterator[str]:

@@ -4,10 +4,10 @@ import re
 
 # By the ends of their paths. `docs/security.md` lists them; `python -m benchmarks.sentinels` looks for others.
 HOLD_TEXTS = {
-    "results/": "each measured row: answer, gold; a reply that cannot be read, but not with `--redact`",
+    "results/": "each measured row: answer, gold; unreadable replies and a judge's reasons, but not with `--redact`",
     "transcripts/": "prompts, completions, reasoning and evidence of each measured row; not with `--redact`",
     "report.html": "the same, to be read; with `--redact` it holds ids, verdicts and numbers alone",
-    "failed.jsonl": "failed rows, with the server's words, which may repeat a prompt",
+    "failed.jsonl": "failed rows, with the server's words, which may repeat a prompt; not with `--redact`",
     "NAME.failed.jsonl": "the same of `predict`, beside its answers",
     "submissions/NAME.json": "answers in LaMP's format",
     "program.json": "demos, and instructions that quote them; not with `--redact`",

@@ -64,6 +64,7 @@ def forget(
                 cache.close()
             cleaning.removed.append(f"{cache.path}: {calls} calls, of the user or of no user in particular")
         cleaning.clean(place)
+    cleaning.make_pages()
     cleaning.removed += _empty_dspy_cache()
     index.clear()
     if answers is not None:

@@ -26,9 +26,10 @@ class Transcripts:
         for line in path.open("rb") if path.exists() else ():
             try:
                 transcript = json.loads(line)
-                self.titles[transcript["id"]] = truncate(" · ".join(transcript["question"].values()), title_chars)
+                question = transcript.get("question") or {}  # not all versions keep all
+                self.titles[transcript["id"]] = truncate(" · ".join(question.values()), title_chars)
                 self._places[transcript["id"]] = begin, len(line)
-            except (ValueError, LookupError, TypeError, AttributeError):
+            except (ValueError, LookupError, TypeError, AttributeError):  # half a line, or no transcript
                 pass
             begin += len(line)
 

@@ -10,8 +10,8 @@ from rich.table import Table
 from metrics.intervals import Interval
 from programs.evaluate.ablation import FULL, TEMPLATE
 from programs.evaluate.baselines import VOTE
-from programs.evaluate.measuring import FAILED
 from programs.optimize.estimate import in_words
+from programs.runs.directory import FAILED
 from programs.tasks.task import Task
 from programs.ui.terminal import interval_text, output, print_texts
 from programs.ui.terminal import table as new_table

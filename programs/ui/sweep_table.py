@@ -45,7 +45,8 @@ def _notes(result: Result) -> Iterator[str]:
             if entry["failed_rows"]:
                 yield f"{program} with {cell['model']} at k={cell['k']}: {failed_in_words(entry['failed_rows'])}"
     for line in published.lines(result["published"]):
-        yield f"published for LaMP at k={published.K}: {line}"
+        paper = published.PAPERS.get(line.partition(":")[0])
+        yield f"published for LaMP at k={published.K}: {line}" + (f" (arXiv {paper})" if paper else "")
 
 
 def _table(result: Result, models: Sequence[str], ks: Sequence[int]) -> Table:

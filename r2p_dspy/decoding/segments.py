@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Self, TypeVar
 
 from dspy.lm15 import Usage
@@ -20,6 +20,7 @@ class Piece(Generic[Content]):
 
     content: Content  # what the model reads
     shown: str  # the same in the answer; empty for a note
+    own: bool = True  # whether the model wrote it, and not a correction
 
 
 class ResumableSegment(Segment, Generic[Content]):
@@ -48,20 +49,21 @@ class ResumableSegment(Segment, Generic[Content]):
     def resume(self, kept: int, note: str, opening: str) -> Self | None:
         began: list[Piece[Content]] = []
         loose = ""  # kept text whose tokens are not kept, because it was cut, or because they are not known
-        for content, shown in (*((piece.content, piece.shown) for piece in self._began), *self._written()):
+        earlier = ((piece.content, piece.shown, piece.own) for piece in self._began)
+        for content, shown, own in (*earlier, *((*written, True) for written in self._written())):
             if kept <= 0:
                 break
             if content is None or loose:
                 loose += shown[:kept]
             else:
                 piece = Piece(content, shown) if len(shown) <= kept else self._cut(content, shown, kept)
-                began.append(piece)
+                began.append(replace(piece, own=own))
                 loose = shown[len(piece.shown) : kept]
             kept -= len(shown)
         # Encoded with the note after it, so that the tokens are those of the text as the model has learnt to read it.
         for text, shown in ((loose + note, loose), (opening, opening)):
             if text:
-                began.append(Piece(self._encode(text), shown))
+                began.append(Piece(self._encode(text), shown, own=False))
         if (following := self._following(began)) is not None:
             following._began, following._earlier = began, self.usage
             following._earlier_passes = self.forward_passes

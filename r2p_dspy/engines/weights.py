@@ -115,9 +115,11 @@ def load(source: str, *, device: str | None, dtype: str | None) -> tuple[PreTrai
 
     def read(here: bool) -> tuple[PreTrainedModel, Any, Path]:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)  # nosec B615  # the user names it
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=chosen, local_files_only=here)  # nosec B615
-        if dtype is None and chosen == "float32" and is_narrowed(model):
-            model = model.bfloat16()
+        # In the type that it is stored in: another copy of a large model, in float32, stays in the process for good.
+        read_as = "auto" if dtype is None else chosen
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=read_as, local_files_only=here)  # nosec B615
+        if dtype is None and chosen == "float32":
+            model = model.bfloat16() if is_narrowed(model) else model.float()
         directory = Path(name) if Path(name).is_dir() else Path(cached_file(name, "config.json")).parent
         return model.to(device).eval(), tokenizer, directory
 

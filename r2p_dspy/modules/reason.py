@@ -1,6 +1,6 @@
 """One predictor that reasons by a template."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from dspy.adapters import Adapter
 from dspy.signatures.signature import ensure_signature
 from dspy.utils.exceptions import AdapterParseError
 
+from r2p_dspy.checks import Check
 from r2p_dspy.decoding.carriers import ThoughtTags, field_marks
 from r2p_dspy.decoding.constraining import active_constraint, constraining
 from r2p_dspy.decoding.grammar.answer import AnswerGrammar
@@ -154,6 +155,15 @@ class Reason(ProfilePredict):
             known=known_answers(),
         )
 
+    def monitor_of(self, inputs: Inputs, adapter: Adapter, checks: Sequence[Check], most: int) -> Monitor | None:
+        """What reads an answer to a prompt with these inputs while it is written, and corrects it at most so often.
+
+        None under an adapter whose format is not known.
+        """
+        in_thought = self.thought is not None
+        marks = ThoughtTags(self.template) if in_thought else field_marks(adapter, self.stages, self.answers)
+        return None if marks is None else Monitor(marks, self.template, checks, inputs, most, outputs=self.answers)
+
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         inputs = {**inputs, self.profile: Profile.of(inputs.get(self.profile))}
         lm, configured = self.model(inputs), active_adapter()
@@ -231,14 +241,14 @@ class Reason(ProfilePredict):
     def _monitoring(self, inputs: Inputs, adapter: Adapter, monitors: list[Monitor]) -> Callable[[], Monitor] | None:
         """What makes a monitor for each answer of a call; None where nothing is to be monitored, or nothing can be."""
         checks, most, _ = enforced()
-        in_thought = self.thought is not None
-        marks = ThoughtTags(self.template) if in_thought else field_marks(adapter, self.stages, self.answers)
-        if marks is None or most < 1:
+        if most < 1 or self.monitor_of(inputs, adapter, checks, most) is None:
             return None
 
         def monitor() -> Monitor:
-            monitors.append(Monitor(marks, self.template, checks, inputs, most, outputs=self.answers))
-            return monitors[-1]
+            made = self.monitor_of(inputs, adapter, checks, most)
+            assert made is not None, "as above"
+            monitors.append(made)
+            return made
 
         return monitor
 

@@ -13,6 +13,9 @@ import torch
 from click.testing import CliRunner
 
 import cli
+from benchmarks.sentinels import packed_texts
+from programs.data.personas import MAKERS
+from programs.data.personas.world import draw
 from tests.finetune.tiny import tiny_student
 
 SMALL = "--users 12 --limit 4 --epochs 1 --batch 4 --steps 4 --every 2 --prompts 1 --generations 2 --tokens 96".split()
@@ -95,6 +98,41 @@ def test_whole_run_evaluates_alike(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_forgotten_user_is_in_no_file_of_a_run(tmp_path):
+    """Traces of all rounds, what trainers copy of them, samples, results, transcripts and the page."""
+    data, directory = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    texts: dict[str, list[str]] = {}
+    for split, count in (("train", 10), ("dev", 3), ("test", 3)):
+        with (data / f"{split}.jsonl").open("w") as file:
+            for number, case in enumerate(draw(MAKERS["lamp2"], split, count)):
+                row = {"id": f"{number}", "user": f"{split}-{number}", "description": case.question}
+                texts[row["user"]] = [case.question, *(item["description"] for item in case.items)]
+                file.write(json.dumps({**row, "tag": case.answer, "profile": case.items}) + "\n")
+    options = "--method sft --rounds 2 --epochs 1 --batch 4 --tokens 96 --k 4".split()
+    result = run(*options, "--data", data, "--output", directory)
+    assert result.exit_code == 0, result.output
+
+    def holders(user):
+        found = set()
+        for path in filter(Path.is_file, directory.rglob("*")):
+            content = path.read_bytes() + packed_texts(path)
+            if any(text.encode() in content for text in [*texts[user], f'"{user}"']):
+                found.add(str(path.relative_to(directory)))
+        return found
+
+    trained = json.loads((directory / "traces-2/train.jsonl").read_text().splitlines()[0])["user"]
+    before = {user: holders(user) for user in texts}
+    assert any(".cache" in name for name in before[trained]) and "traces/lamp2.jsonl" in before[trained]
+    assert {"report.html", "results/lamp2/teacher.jsonl"} <= before["test-0"] and "samples.jsonl" in before["dev-0"]
+    for user in (trained, "dev-0", "test-0"):
+        forgotten = CliRunner().invoke(cli.cli, ["data", "forget", user, "--in", str(directory)])
+        assert forgotten.exit_code == 0 and holders(user) == set(), forgotten.output
+    for user in texts.keys() - {trained, "dev-0", "test-0"}:
+        assert {name for name in before[user] if ".cache" not in name} == holders(user)
+
+
+@pytest.mark.slow
 def test_constrained_rollouts_are_right_in_form(tmp_path):
     """From the first step, which a student without a grammar learns in dozens."""
     result = run(*SMALL, "--method", "grpo", "--constrain-rollouts", "--output", tmp_path / "run")
@@ -104,7 +142,7 @@ def test_constrained_rollouts_are_right_in_form(tmp_path):
     assert len(steps) == 4
     for entry in steps:
         assert entry["rewards/structure/mean"] == entry["rewards/evidence/mean"] == 1
-        assert 0 < entry["answers/forced"] < 1
+        assert 0 < entry["answers/left_out"] < 1
     assert json.loads((tmp_path / "run" / "config.json").read_text())["constrain_rollouts"] is True
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from peft import get_peft_model
 
 from finetune.config import GRPOConfig, SFTConfig, learning_rate, read_options
-from finetune.evaluation import Evaluation
+from finetune.evaluation import Evaluation, generate_answers
 from finetune.grpo import check_options, check_vllm, train_grpo
 from finetune.rewards import RewardError, Rewards
 from finetune.sft import train_sft
 from finetune.student import Student
+from finetune.training import lora_adapter
 from r2p_dspy import Assert
 from r2p_dspy.errors import RunError
 from tests.film import program
@@ -58,6 +60,29 @@ def test_sft_learns_completions_only(student, tmp_path):
     assert steps == [(1, 2), (2, 2)] and trained == tmp_path / "model"
     before, after = weights(student), weights(trained)
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_large_student_learns_the_same_row_by_row(student, tmp_path, monkeypatch):
+    """On a CPU, where a batch of long rows is padded to the longest and took 20 GB."""
+    uneven = rows(student, 4)
+    uneven[1]["completion"][0]["content"] += " and so on" * 20
+    train_sft(student, uneven, QUICK, tmp_path / "batch")
+    monkeypatch.setattr("finetune.sft.is_large", lambda model: True)
+    train_sft(student, uneven, QUICK, tmp_path / "rows")
+    together, apart = (dict(logged(tmp_path / name)["loss"]) for name in ("batch", "rows"))
+    assert apart == pytest.approx(together, rel=1e-3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU transformers generates")
+def test_a_large_student_is_evaluated_as_it_is_served(student, monkeypatch):
+    known = Student.load(student)
+    prompts = [known.prompt(row["prompt"]) for row in rows(student, 3)]
+    generated = generate_answers(known.model, known, prompts, 12)
+    monkeypatch.setattr("finetune.evaluation.is_large", lambda model: True)
+    assert generate_answers(known.model, known, prompts, 12) == generated
+    adapted = get_peft_model(known.model, lora_adapter(4))
+    assert generate_answers(adapted, known, prompts, 12) == generated
+    assert hasattr(adapted, "merge_and_unload"), "the model in training is not changed"
 
 
 def test_stored_dtype_is_kept(student, tmp_path):

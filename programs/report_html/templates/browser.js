@@ -272,7 +272,7 @@
     section(made, "warnings", transcript.warnings, (text) => isolated(text));
     evidence(made, transcript);
     section(made, "preferences", transcript.preferences, (entry) => element("span", "", isolated(entry.statement), " ",
-      element("small", "", `items ${entry.items.join(", ")}`)));
+      element("small", "", `items ${(entry.items || []).join(", ")}`)));
     section(made, "corrections", transcript.corrections, (text) => isolated(text));
     section(made, "candidates", transcript.candidates, (entry) => element("span", "", isolated(entry.answer || "no answer"), " ",
       element("small", "", [entry.chosen ? "chosen" : "", entry.survives ? `${entry.support} answer so` : "dropped", entry.error || ""].filter(Boolean).join(" · "))));
@@ -305,7 +305,7 @@
       if (entry.known && item) parent.append(itemOf(item, entry));
       else {
         parent.append(element("div", "item", `Item ${entry.id} does not exist. The model quotes: `,
-          ...entry.missing.map((quote) => isolated(`“${quote}” `))));
+          ...(entry.missing || []).map((quote) => isolated(`“${quote}” `))));
       }
     }
     const others = items.filter((item) => !cited.some((entry) => entry.known && entry.id === item.id));
@@ -318,8 +318,8 @@
     const made = element("div", cited ? "item cited" : "item");
     const facts = [`item ${item.id}`, item.label, item.date].filter(Boolean);
     made.append(element("header", "", ...facts.flatMap((fact, number) => (number ? [" · ", isolated(fact)] : [isolated(fact)]))));
-    for (const [name, text] of Object.entries(item.fields)) {
-      const shownText = element("div", "text", ...marked(text, (cited && cited.marks[name]) || []));
+    for (const [name, text] of Object.entries(item.fields || {})) {
+      const shownText = element("div", "text", ...marked(text, (cited && cited.marks && cited.marks[name]) || []));
       shownText.dir = "auto";
       if (Object.keys(item.fields).length > 1) shownText.title = visible(name);
       made.append(shownText);

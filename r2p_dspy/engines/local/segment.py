@@ -38,6 +38,16 @@ class LocalSegment(ResumableSegment[list[int]]):
                 yield piece
         self._row.wait()  # it has ended; this raises what failed it
 
+    @property
+    def row(self) -> Row:
+        """The row that writes this segment."""
+        return self._row
+
+    def tokens(self) -> list[tuple[int, bool]]:
+        """The tokens of the answer up to now, notes included, and of each whether the model wrote it."""
+        began = [(token, piece.own) for piece in self._began for token in piece.content]
+        return began + [(token, True) for token in self._row.tokens]
+
     def _receive(self, token: int | None) -> None:
         """In the model's thread: waking the reader for every token would cost as much as the token."""
         self._pending.append(token)

@@ -43,10 +43,17 @@ def test_variants_share_predictors():
         variant.reason is program.reason and variant.retriever is program.retriever for variant in variants.values()
     )
     settings = [
-        (variant.max_backtracks, variant.max_interventions, variant.candidates, variant.adaptive)
+        (variant.max_backtracks, variant.max_interventions, variant.candidates, variant.adaptive, variant.reconcile)
         for variant in variants.values()
     ]
-    assert settings == [(0, 0, 1, False), (2, 0, 1, False), (2, 2, 1, False), (2, 2, 5, False), (2, 2, 5, True)]
+    assert settings == [
+        (0, 0, 1, False, "auto"),
+        (2, 0, 1, False, "auto"),
+        (2, 2, 1, False, "auto"),
+        (2, 2, 5, False, "auto"),
+        (2, 2, 5, True, "auto"),
+        (2, 2, 5, False, "synthesis"),
+    ]
 
 
 def test_checks_met_is_share_of_met_checks(scripted):

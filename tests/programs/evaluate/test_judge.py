@@ -40,7 +40,10 @@ def either(pair, rubric):
     return lambda request: pair(request) if "`preferred`" in request.system else rubric
 
 
-def judged(answers, lm, run, threads=2, start=lambda *started: lambda: None):
+START = lambda *started: lambda: None  # noqa: E731
+
+
+def judged(answers, lm, run, threads=2, start=START):
     report, _ = judging.judge(lamp4.TASK, EXAMPLES, answers, lm, run, threads, start)
     return report
 
@@ -67,6 +70,27 @@ def test_rates_programs_and_compares_r2p_with_cot(tmp_path):
     assert report["tokens"] == {"prompt": 50, "completion": 25}
     assert (report["lm"], report["cost_usd"]) == ("scripted/judge", None)
     assert started == [("judge:cot", 3, 0), ("judge:r2p", 3, 0), ("judge:r2p:cot", 3, 0)]
+
+
+def test_redacted_judgements_have_no_words_of_the_judge(tmp_path):
+    lm = judge_of(either(likes("Dry"), ratings(4, 2)))
+    report = [
+        judging.judge(lamp4.TASK, EXAMPLES, ANSWERS, lm, Run(tmp_path / f"{redact}", {}), 1, START, redact=redact)
+        for redact in (False, True)
+    ]
+    assert report[0][0]["programs"] == report[1][0]["programs"]
+    for name, rows in report[1][1].items():
+        for row, whole in zip(rows, report[0][1][name], strict=True):
+            assert "reasons" not in row and row["score"] == whole["score"]
+            assert all(rating["reason"] == "" for rating in row.get("ratings", {}).values())
+            assert {key: rating["score"] for key, rating in row.get("ratings", {}).items()} == {
+                key: rating["score"] for key, rating in whole.get("ratings", {}).items()
+            }
+    whole, kept = (
+        "".join(path.read_text() for path in (tmp_path / name / "results").iterdir()) for name in ("False", "True")
+    )
+    for words in ("content so so", "the user is terse"):
+        assert words in whole and words not in kept
 
 
 def test_kept_judgement_is_not_asked_again(tmp_path):

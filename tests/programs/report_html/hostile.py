@@ -54,14 +54,14 @@ def answer(body):
     return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()) + "\n\n[[ ## completed ## ]]"
 
 
-def hostile_run(folder, *more):
-    """Evaluate on the hostile rows; the run's directory."""
+def hostile_run(folder, *more, command="evaluate"):
+    """Evaluate on the hostile rows, or sweep; the run's directory."""
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
     with Endpoint(answer) as endpoint:
         result = CliRunner().invoke(
             cli.cli,
             [
-                "evaluate",
+                command,
                 *("--task", str(EXAMPLES / "task.yaml"), "--data", str(folder / "rows.jsonl")),
                 *("--model", "openai/m", "--api-base", endpoint.api_base, "--output", str(folder / "run"), *more),
             ],

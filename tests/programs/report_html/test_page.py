@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -135,6 +136,71 @@ def test_later_finished_and_older_runs_have_pages(hostile, tmp_path):
     assert not page.transcripts and len(page.index[0]["ids"]) == len(old) and not page.index[0]["packed"]
     empty = {**report, "programs": {}, "unmeasured": {"r2p": "the limit"}}
     assert "r2p was not measured: the limit" in Page(write_page(tmp_path, empty)).text
+
+
+def _cut(lines):
+    """As SIGKILL leaves a file, and `--resume` goes on with it: half a line, then the same example again."""
+    return b"\n".join([*lines[:-1], lines[-1][: len(lines[-1]) // 2], lines[-1]]) + b"\n"
+
+
+def _without(*keys, of_calls=()):
+    def older(lines):
+        kept = []
+        for line in map(json.loads, lines):
+            calls = [{key: call[key] for key in call if key not in of_calls} for call in line["calls"]]
+            whole = {**line, "calls": calls}
+            kept.append(json.dumps({key: whole[key] for key in whole if key not in keys}).encode())
+        return b"\n".join(kept) + b"\n"
+
+    return older
+
+
+SPOILT = {
+    "half of the last line": (lambda lines: b"\n".join([*lines[:-1], lines[-1][:200]]), 1),
+    "half of a line, and the whole one": (_cut, 0),
+    "a line twice": (lambda lines: b"\n".join([*lines, lines[0]]) + b"\n", 0),
+    "other lines": (lambda lines: b"\n".join([b"7", b"[]", b"{}", b'{"id": []}', *lines]), 0),
+    "an empty file": (lambda lines: b"", 2),
+    "an earlier version without questions": (_without("question"), 0),
+    "an earlier version without most": (_without("question", "outputs", "items", "cited", "calls"), 0),
+    "an earlier version with less of calls": (_without(of_calls=("messages", "repeats", "interventions")), 0),
+}
+
+
+@pytest.mark.parametrize(("spoil", "lost"), SPOILT.values(), ids=SPOILT)
+def test_pages_of_killed_resumed_and_older_runs(hostile, tmp_path, spoil, lost):
+    run = shutil.copytree(hostile, tmp_path / "run")
+    for path in (run / "transcripts").iterdir():
+        path.write_bytes(spoil(path.read_bytes().splitlines()))
+    page, whole = Page(write_page(run)), Page(hostile / "report.html")
+    assert page.index[0]["ids"] == whole.index[0]["ids"] and page.index[0]["programs"] == whole.index[0]["programs"]
+    shown, known = (
+        [example.get("r2p", {}) for block in of.transcripts for example in block["examples"]] for of in (page, whole)
+    )
+    assert len(known) == 2 and sum(map(bool, shown)) == 2 - lost
+    for transcript, full in zip(shown, known):
+        assert transcript.get("question", full["question"]) == full["question"]
+
+
+@pytest.mark.parametrize("gone", ["transcripts/r2p.jsonl", "transcripts", "results/cot.jsonl"])
+def test_pages_of_runs_that_lost_files(hostile, tmp_path, gone):
+    run = shutil.copytree(hostile, tmp_path / "run")
+    shutil.rmtree(run / gone) if (run / gone).is_dir() else (run / gone).unlink()
+    (task,) = Page(write_page(run)).index
+    assert len(task["ids"]) == 2 and {*task["programs"]} == {"predict", "cot", "r2p"}
+    assert task["packed"] is (gone != "transcripts")
+
+
+def test_doubled_row_counts_once_and_the_latest(hostile, tmp_path):
+    """A row that failed is asked again when its run is resumed."""
+    run = shutil.copytree(hostile, tmp_path / "run")
+    path = run / "results" / "r2p.jsonl"
+    first = json.loads(path.read_bytes().splitlines()[0])
+    with path.open("ab") as file:
+        file.write(json.dumps({**first, "failed": "server", "score": None, "right": None}).encode() + b"\n")
+    (task,) = Page(write_page(run)).index
+    assert len(task["ids"]) == len(set(task["ids"])) == 2
+    assert task["programs"]["r2p"]["state"][task["ids"].index(first["id"])] == FAILED
 
 
 @pytest.mark.parametrize(

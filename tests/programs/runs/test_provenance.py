@@ -71,7 +71,9 @@ def test_file_holds_provenance(model, tmp_path):
         assert notes["test"][name] == report["programs"][name]["metrics"]
     assert notes["test"]["examples"] == 4 and artifact.versions["r2p-dspy"] and artifact.made
     assert not artifact.redacted and len(artifact.predictors["reason"].demos) == notes["demos"] > 0
-    assert len((tmp_path / "run" / "program.json").read_text()) < 20_000, "small"
+    path = tmp_path / "run" / "program.json"
+    assert len(path.read_text()) < 20_000, "small"
+    assert path.stat().st_mode & 0o077 == 0, "it has demos"
 
 
 def test_redacted_file_holds_no_user_text(model, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from accelerate.utils import broadcast_object_list, gather_object
 
-from finetune.constrained.forms import Forms, Prompt, grammars_of
+from finetune.rollout.forms import Forms, Prompt, grammars_of
 from finetune.student import Student
 from r2p_dspy.engines.chat import OPEN
 from r2p_dspy.errors import ConfigError
@@ -51,7 +51,7 @@ class ServedRollouts:
         start = trainer.accelerator.process_index * len(prompts)
         columns = zip(*shared[0][start : start + len(prompts)], strict=True)
         output: dict[str, Any] = {name: list(column) for name, column in zip(Completion._fields, columns, strict=True)}
-        return {**output, "forced": [1 - sum(mask) / len(mask) for mask in output["env_mask"]]}
+        return {**output, "left_out": [1 - sum(mask) / len(mask) for mask in output["env_mask"]]}
 
     def complete(self, prompts: Sequence[Prompt], trainer: Any) -> list[Completion]:
         """Ask the server; prompts that follow each other and are equal are one request."""

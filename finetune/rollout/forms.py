@@ -1,4 +1,4 @@
-"""The form that the answers to each training prompt must have."""
+"""The form that the answers to each training prompt must have, and who corrects them."""
 
 from __future__ import annotations
 
@@ -10,37 +10,48 @@ from typing import Any
 import dspy
 
 from finetune.student import Student
+from r2p_dspy import R2P
 from r2p_dspy.decoding.constraining import Constraint
+from r2p_dspy.decoding.monitor import Monitor
 from r2p_dspy.engines.local.masks import Grammars
 from r2p_dspy.errors import ConfigError
-from r2p_dspy.modules.reason import Reason
 from r2p_dspy.scoring.completions import load_inputs
 
+_INTERVENTIONS = 2
 Prompt = Sequence[Mapping[str, str]]  # messages
 
 
 class Forms:
-    """Finds the constraint of a prompt: the one that a constrained call with this prompt has.
+    """Finds the constraint, or the monitor, of a prompt: the one that a call with this prompt has.
 
     TRL hands prompts alone to whoever writes rollouts. A prompt shows its items, so it decides its constraint.
 
     Args:
         rows: `prompt`, `task` and `inputs`, from `task_setup.RowBuilder`.
-        reasons: by task name, the module whose prompts these are.
+        programs: by task name, the program whose prompts these are.
         tokens: that an answer may have; None for no limit.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], reasons: Mapping[str, Reason], tokens: int | None) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]], programs: Mapping[str, R2P], tokens: int | None) -> None:
         self._rows = {_key(row["prompt"]): (row["task"], row["inputs"]) for row in rows}
-        self._reasons, self._tokens = reasons, tokens
+        self._programs, self._tokens = programs, tokens
         self._made = lru_cache(maxsize=256)(self._make)
 
     def of(self, prompt: Prompt) -> Constraint:
         """The constraint of a training prompt; raises KeyError for another prompt."""
         return self._made(*self._rows[_key(prompt)])
 
+    def monitor_of(self, prompt: Prompt) -> Monitor:
+        """A new monitor of an answer to a training prompt, with the interventions that R2P has by default."""
+        task, inputs = self._rows[_key(prompt)]
+        program = self._programs[task]
+        seen = load_inputs(program.reason, inputs)
+        monitor = program.reason.monitor_of(seen, dspy.ChatAdapter(), program.enforce.checks, _INTERVENTIONS)
+        assert monitor is not None, "the chat adapter's format is known"
+        return monitor
+
     def _make(self, task: str, inputs: str) -> Constraint:
-        reason = self._reasons[task]
+        reason = self._programs[task].reason
         constraint = reason.constraint_of(load_inputs(reason, inputs), dspy.ChatAdapter(), self._tokens)
         assert constraint is not None, "the chat adapter's format is known"
         return constraint

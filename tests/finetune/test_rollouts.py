@@ -1,4 +1,4 @@
-"""Rollouts that are held to a grammar: their form, what the loss counts of them, and that they repeat."""
+"""Rollouts that are held to a grammar or corrected: their form, what the loss counts of them, and that they repeat."""
 
 import json
 import random
@@ -16,19 +16,23 @@ from trl.generation import vllm_client
 
 from finetune import task_setup as setup
 from finetune.config import STUDENT, GRPOConfig
-from finetune.constrained.forms import Forms, grammars_of
-from finetune.constrained.in_process import ConstrainedRollouts
-from finetune.constrained.served import ServedRollouts
 from finetune.grpo import check_rollouts, train_grpo
 from finetune.rewards import Rewards
+from finetune.rollout.constrained import ConstrainedRollouts
+from finetune.rollout.corrected import CorrectedRollouts
+from finetune.rollout.forms import Forms, grammars_of
+from finetune.rollout.served import ServedRollouts
 from finetune.student import Student
 from finetune.task_setup import RowBuilder
 from programs.data.dataset import personas
 from programs.tasks import TASKS
 from programs.tasks.program import r2p
 from programs.tasks.retrievers import default_retriever
+from r2p_dspy.engines.local.batching import Batcher
 from r2p_dspy.engines.local.masks import ConstrainedAnswer
-from r2p_dspy.errors import RunError
+from r2p_dspy.engines.local.rows import Row
+from r2p_dspy.engines.local.segment import LocalSegment
+from r2p_dspy.errors import ConfigError, RunError
 from tests.finetune.tiny import TASK, rows, student_program, tiny_student
 from tests.r2p_dspy.decoding.grammar.walks import accepts, allows
 from tests.served import JsonHandler, LocalServer
@@ -53,10 +57,10 @@ class ByTokens(Rewards):
 
 
 @contextmanager
-def recorded():
+def recorded(kind=ConstrainedRollouts):
     """What each step of a training within is given, with its prompts."""
     given = []
-    write = ConstrainedRollouts.__call__
+    write = kind.__call__
 
     def writing(self, prompts, trainer):
         output = write(self, prompts, trainer)
@@ -64,7 +68,7 @@ def recorded():
         return output
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConstrainedRollouts, "__call__", writing)
+        patch.setattr(kind, "__call__", writing)
         yield given
 
 
@@ -95,7 +99,7 @@ class TestAnswers:
         with recorded() as given:
             train_grpo(STUDENT, lamp2, judged, SHORT, path)
         (rollouts,) = given
-        forms = Forms(lamp2, judged.reasons, SHORT.tokens)
+        forms = Forms(lamp2, judged.programs, SHORT.tokens)
         return rollouts, [*map(forms.of, rollouts["prompts"])], logged(path)[0]
 
     def test_each_follows_the_grammar_of_its_prompt(self, step):
@@ -134,7 +138,7 @@ class TestAnswers:
         lengths, chosen = [[*map(len, rollouts[key])] for key in ("completion_ids", "env_mask")], rollouts["env_mask"]
         assert lengths[0] == lengths[1]
         assert log["completions/mean_length"] == pytest.approx(np.mean([*map(sum, chosen)]))
-        assert log["answers/forced"] == pytest.approx(np.mean([1 - np.mean(mask) for mask in chosen]))
+        assert log["answers/left_out"] == pytest.approx(np.mean([1 - np.mean(mask) for mask in chosen]))
 
     def test_answers_of_a_group_differ(self, step):
         assert len({*map(tuple, step[0]["completion_ids"])}) > 1
@@ -148,7 +152,7 @@ def tiny(tmp_path_factory):
 def test_cut_answers_have_no_end(tiny, tmp_path, rollouts):
     """A student that knows nothing writes until it is stopped, in the beginning of an answer."""
     train(tiny, tmp_path, replace(SHORT, tokens=24))
-    student, forms = Student.load(tiny), Forms(questions(tiny), rewards().reasons, 24)
+    student, forms = Student.load(tiny), Forms(questions(tiny), rewards().programs, 24)
     for prompt, ids in zip(rollouts[0]["prompts"], rollouts[0]["completion_ids"], strict=True):
         assert len(ids) == 23 and ids[-1] not in student.end_tokens
         text = student.chat.decode(ids)
@@ -290,13 +294,13 @@ class TestServer:
         trainer = SimpleNamespace(
             args=arguments, accelerator=Accelerator(), vllm_generation=SimpleNamespace(vllm_client=client)
         )
-        rollouts = ServedRollouts(Student.load(tiny), Forms(questions(tiny), rewards().reasons, 600))
+        rollouts = ServedRollouts(Student.load(tiny), Forms(questions(tiny), rewards().programs, 600))
         return lambda prompts: rollouts(prompts, trainer)
 
     def test_each_request_brings_the_grammar_of_its_prompt(self, tiny, writer, write):
         first, second, _ = (row["prompt"] for row in questions(tiny))
         output = write([first, first, second, second])
-        student, forms = Student.load(tiny), Forms(questions(tiny), rewards().reasons, 600)
+        student, forms = Student.load(tiny), Forms(questions(tiny), rewards().programs, 600)
         bodies = sorted(writer.bodies("/v1/completions"), key=lambda body: body["prompt"][0])
         assert [(body["n"], body["temperature"]) for body in bodies] == [(2, 0.7)] * 2
         prompts = [student.prompt(prompt)[0] for prompt in (first, second)]
@@ -314,9 +318,84 @@ class TestServer:
             told = list(accumulate(len(grammars.text_of([token])) for token in ids))
             assert not any(chosen for chosen, end in zip(mask, told) if end <= len(start))
             assert any(mask)
-        assert output["forced"] == [1 - np.mean(mask) for mask in output["env_mask"]]
+        assert output["left_out"] == [1 - np.mean(mask) for mask in output["env_mask"]]
 
     def test_server_that_ignores_the_grammar(self, tiny, writer, write):
         writer.ignores = writer.grammars.vocabulary.texts.index(b"z")
         with pytest.raises(ValueError, match="does not hold answers to the grammar.*guidance"):
             write([questions(tiny)[0]["prompt"]] * 2)
+
+
+class TestCorrected:
+    """On the student that ships, at a temperature at which it leaves the template now and then."""
+
+    @pytest.fixture(scope="class")
+    def step(self, tmp_path_factory):
+        task = TASKS["lamp2"]
+        program = setup.student_program(task, r2p(task, default_retriever(task)), "fields")
+        student = Student.load(STUDENT)
+        build = RowBuilder(program, task, student, 200)
+        lamp2 = Dataset.from_list([build(example) for example in personas(task, seed=0, limit=4).test])
+        judged = Rewards({task.name: (task, program)})
+        path = tmp_path_factory.mktemp("step")
+        config = GRPOConfig(steps=1, prompts=2, generations=4, tokens=200, every=1, correct=True, temperature=1.2)
+        with recorded(CorrectedRollouts) as given:
+            train_grpo(STUDENT, lamp2, judged, config, path)
+        (rollouts,) = given
+        return rollouts, student, judged, lamp2, logged(path)[0]
+
+    def test_the_loss_leaves_out_what_the_student_did_not_write(self, step):
+        rollouts, student, *_ = step
+        corrected = 0
+        for ids, counts, shown in zip(*(rollouts[k] for k in ("completion_ids", "env_mask", "shown")), strict=True):
+            assert len(ids) == len(counts) <= 200
+            whole = student.chat.decode(ids)
+            injected = student.chat.decode([token for token, counted in zip(ids, counts) if not counted])
+            if 0 in counts[:-1]:  # the last may be an end that nobody wrote
+                corrected += 1
+                assert whole != shown and len(injected) > 10
+            else:
+                assert whole == shown
+        assert corrected, "at this temperature some answers are corrected"
+
+    def test_rewards_read_the_answer_without_notes(self, step):
+        rollouts, _, judged, rows, log = step
+        facts = {json.dumps(row["prompt"]): row for row in rows}
+        parts = []
+        for prompt, shown in zip(rollouts["prompts"], rollouts["shown"], strict=True):
+            row = facts[json.dumps(prompt)]
+            parts.append(judged.score(row["task"], row["inputs"], row["gold"], shown)[1].parts["structure"])
+        assert log["rewards/structure/mean"] == pytest.approx(np.mean(parts), abs=1e-4)
+        left_out = [1 - np.mean(counts) for counts in rollouts["env_mask"]]
+        assert log["answers/left_out"] == pytest.approx(np.mean(left_out))
+
+    def test_what_was_kept_and_noted_is_told_apart_after_two_corrections(self, step):
+        """The tokens of a segment that resumes twice."""
+        _, student, *_ = step
+        batch = Batcher(student.model, student.end_tokens)
+        try:
+            prompt = student.prompt([{"role": "user", "content": "hello"}])[0]
+            first = LocalSegment(batch, Row(prompt, 40, 1.0, seed=3), student.chat)
+            first.stop()
+            second = first.resume(0, " Wait.", "[[ ## requirements ## ]]\n")
+            second.stop()
+            third = second.resume(len("[[ ## requirements ## ]]\n"), " No.", "a tag")
+            third.stop()
+            tokens = third.tokens()
+        finally:
+            batch.close()
+        told = student.chat.decode([token for token, own in tokens if not own])
+        assert "".join(told.split()) == "Wait.[[##requirements##]]No.atag"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (replace(SHORT, correct=True), "leave one of them out"),
+        (replace(SHORT, constrain=False, correct=True, vllm="server"), "corrected in this process"),
+        (replace(SHORT, constrain=False, correct=True, options={"min_p": 0.1}), "--correct-rollouts; leave one"),
+    ],
+)
+def test_corrected_rollouts_are_refused_where_they_cannot_be_written(tiny, config, message):
+    with pytest.raises(ConfigError, match=message):
+        check_rollouts(config, Student.load(tiny))
