@@ -8,7 +8,6 @@ compiled program is served to other users.
 """
 
 import asyncio
-import sys
 import tempfile
 import threading
 import time
@@ -74,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
