@@ -74,7 +74,7 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
     check_options(config.grpo.options)
     student = Student.load(config.student, lora=bool(config.sft.lora))
     check_rollouts(config.grpo, student)
-    carrier: Carrier = config.carrier or ("thinking" if student.can_think else "fields")
+    carrier: Carrier = config.carrier or ("thinking" if student.can_think and config.r2p.reasons else "fields")
     student.thinking = True if carrier == "thinking" else None
     setups = [TaskSetup.of(name, config, carrier, student, reporter) for name in config.tasks]
     opened = _check_prompts(setups, student, config.tokens, reporter)

@@ -48,6 +48,11 @@ class R2PConfig(BaseModel):
     on_unmet: Literal["raise", "return"] = "return"
     own_temperature: Annotated[float, Field(ge=0, le=2)] | None = None
 
+    @property
+    def reasons(self) -> bool:
+        """Whether the template has stages."""
+        return bool(WITH_PLAIN[self.template].stages)
+
     def __str__(self) -> str:
         """The settings in words. Settings that make the same program have the same words."""
         k = "" if self.retriever == "all" else f" k={self.k}"

@@ -93,6 +93,8 @@ def extend(signature: type[dspy.Signature], template: Template, carrier: Carrier
     """
     if carrier not in get_args(Carrier):
         raise ConfigError(f"unknown carrier {carrier!r}; the carriers are {', '.join(get_args(Carrier))}")
+    if carrier == "thinking" and not template.stages:
+        raise ConfigError('a template without stages has nothing to think of; take carrier="fields"')
     profile = profile_field(signature)
     taken = set(signature.fields)
 

@@ -134,7 +134,7 @@ def test_k0_equals_no_profile_control(models, tmp_path):
     programs = report["tasks"]["lamp2"]["cells"][0]["programs"]
     assert programs["r2p"]["violations"] == {} and programs["r2p"]["compliance"] == 1
     assert programs["r2p"]["evidence_validity"] is None, "there is nothing to cite"
-    timed = {"seconds": 0, "seconds_per_answer": 0, "latency": {}}
+    timed = {"seconds": 0, "seconds_per_answer": 0, "latency": {}, "per_correct": {}}
     assert programs["r2p:no_profile"] | timed == programs["r2p"] | timed
 
 

@@ -12,6 +12,7 @@ from r2p_dspy import (
     R2P,
     AssertionFailed,
     Budget,
+    ConfigError,
     Profile,
     Reason,
     Stage,
@@ -22,6 +23,7 @@ from r2p_dspy import (
     shorten,
 )
 from r2p_dspy.prompting.adapter import active_adapter
+from r2p_dspy.template import NO_STAGES
 from tests.film import FILM, HISTORY, Film, ask, fields, json_completion, program
 from tests.scripted import completion, written
 
@@ -411,3 +413,12 @@ def test_demos_in_json(scripted):
         ask(module)
     shown = json.loads(engine.requests[0].messages[1].text)
     assert shown == {**fields(requirements="demo number 1")}
+
+
+def test_without_stages_it_predicts(scripted):
+    engine = scripted(written(tag="romance"))
+    answer = ask(program(template=NO_STAGES))
+    assert (answer.tag, answer.violations, answer.reasoning.stages) == ("romance", [], {})
+    assert "evidence" not in engine.prompts()[0]
+    with pytest.raises(ConfigError, match="nothing to think of"):
+        program(template=NO_STAGES, carrier="thinking")
