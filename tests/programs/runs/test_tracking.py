@@ -93,7 +93,7 @@ class TestWithMLflow:
         for name in ("predict", "cot", "r2p"):
             accuracy = report["programs"][name]["metrics"]["accuracy"]["value"]
             assert kept.data.metrics[f"{name}/metrics.accuracy.value"] == accuracy
-        assert [file.path for file in client.list_artifacts(kept.info.run_id)] == ["report.json"]
+        assert [file.path for file in client.list_artifacts(kept.info.run_id)] == ["report.html", "report.json"]
         traces = self.traces(client, kept)
         assert len(traces) == 2 * 3, "two examples, three programs"
         assert {trace.info.trace_metadata["mlflow.sourceRun"] for trace in traces} == {kept.info.run_id}
@@ -140,7 +140,7 @@ class TestWithMLflow:
             pass
         client, [kept] = self.runs()
         assert kept.data.params == {"task": "lamp2"}
-        assert [file.path for file in client.list_artifacts(kept.info.run_id)] == ["report.json"]
+        assert [file.path for file in client.list_artifacts(kept.info.run_id)] == ["report.html", "report.json"]
         assert b"hunter2" not in b"".join(path.read_bytes() for path in self.store.rglob("*") if path.is_file())
 
     def test_late_failure_is_reported_only(self, tmp_path, monkeypatch):
