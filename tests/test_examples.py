@@ -1,7 +1,9 @@
 """The examples run, offline, and do what they show."""
 
 import contextvars
+import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,11 +27,21 @@ def unconfigured(monkeypatch):
     dspy.configure(lm=before)
 
 
-NAMES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
-SLOW = {"feedback_loop": pytest.mark.slow}  # it compiles a program
+ALONE = ("feedback_loop",)  # it serves, and runs commands, which have the terminal for themselves
+NAMES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem not in ALONE)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in NAMES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALONE)
+def test_example_runs_alone(name):
+    command = [sys.executable, "-m", f"examples.{name}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    before, after = map(int, re.findall(r"(\d+)%", ran.stdout.splitlines()[-1]))
+    assert before < after, "what was learned from feedback serves other users better"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_example_runs(name, unconfigured, capsys):
     # In a context of its own, as in a fresh interpreter: no other test's settings lie over the configured ones.
     contextvars.Context().run(runpy.run_path, str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
