@@ -180,8 +180,11 @@ class FinetuneConfig:
         trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
         trl_options |= part(constrain="constrain_rollouts", correct="correct_rollouts")
         recorded = {name: value for name, value in {**options, **given}.items() if name not in _FREE}
-        if not recorded.get("redact"):  # a run of an earlier version, which had no such option, can be resumed
-            recorded.pop("redact", None)
+        for name, default in {"redact": False, "traces": "sample", "rounds": 1}.items():
+            if (
+                recorded.get(name, default) == default
+            ):  # a run of an earlier version, without the option, can be resumed
+                recorded.pop(name, None)
         if recorded.get("api_base"):
             recorded["api_base"] = without_credentials(recorded["api_base"])
         return cls(

@@ -47,7 +47,8 @@ def test_shared_options_reach_both_trainings():
 def test_record_holds_options_that_change_results():
     given = options("--grpo", "beta=0.1", "--num-threads", "2")
     record = FinetuneConfig.of(**given).options
-    assert record.keys() == given.keys() - {"num_threads", "calls", "cache", "timeout", "max_failures", "redact"}
+    free = {"num_threads", "calls", "cache", "timeout", "max_failures"}
+    assert record.keys() == given.keys() - free - {"redact", "traces", "rounds"}, "the last three are not given here"
     assert FinetuneConfig.of(**options("--redact")).options["redact"] is True
     assert record["grpo"] == {"beta": 0.1} and record["lora"] == 0 and record["student"] == str(STUDENT)
 
@@ -83,3 +84,9 @@ def test_options_import_neither_dspy_nor_torch():
         [sys.executable, "-c", code], cwd=Path(cli.__file__).parent, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_record_leaves_out_defaults_that_earlier_runs_did_not_know():
+    assert not {"traces", "rounds", "redact"} & FinetuneConfig.of().options.keys()
+    changed = FinetuneConfig.of(traces="rationalize", rounds=2, redact=True).options
+    assert (changed["traces"], changed["rounds"], changed["redact"]) == ("rationalize", 2, True)
