@@ -16,6 +16,9 @@ _DATA = (
     "Read LaMP's {train,dev}_{questions,outputs}.json, JSONL rows, or git:REPOSITORY (commits, for --task commits); "
     "default: the persona world, which is synthetic."
 )
+_API_BASE = (
+    "Set the address of a served model. Several servers, with commas between them, share its calls (docs/scale.md)."
+)
 _RETRIEVER = (
     "Choose how items are retrieved: bm25, recency, random, all, dense:EMBEDDING_MODEL or hybrid:EMBEDDING_MODEL."
 )
@@ -99,7 +102,7 @@ for _name, _how in _SWEPT.items():
     _define(_name, multiple=True, callback=_only_one, **_how)
     _define(f"{_name}s", flag=f"--{_name}", multiple=True, **_how | {"text": f"{_how['text']} Repeatable."})
 _define("data", _DATA, metavar="DIR_OR_FILE")
-_define("api_base", "Set the address of a served model.", metavar="URL")
+_define("api_base", _API_BASE, metavar="URL[,URL…]")
 _define("program", "Use a compiled program: program.json, or the directory of its run.", metavar="FILE_OR_RUN")
 # R2P's settings. None stands for the compiled program's setting, or the default.
 _define("retriever", _RETRIEVER, show_default="bm25")
