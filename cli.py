@@ -150,7 +150,7 @@ def predict(source: str, target: str, resume: bool, **given: Any) -> None:
 
     with Console() as console:
         done = run_predict(PredictConfig.of(source, target, **given), resume, console)
-    failed = f", {done.failed} failed, see {done.failures.path}" if done.failed else ""
+    failed = f", {done.failed} failed, see {done.failures}" if done.failed else ""
     click.echo(f"{done.answered + done.failed} rows: {done.answered} answered in {target}{failed}")
     if failed:
         sys.exit(FAILED_ROWS)
