@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import dspy
 
@@ -13,13 +16,28 @@ from programs.predict.answer_files import AnswerFiles
 from programs.predict.answering import AHEAD, AHEAD_WITHOUT_CACHE, answer_rows
 from programs.predict.input_rows import InputRow
 from programs.runs.active import open_calls
-from programs.runs.configs import PredictConfig
+from programs.runs.configs import PredictConfig, digest
 from programs.tasks.answer_length import tokens_needed
 from programs.tasks.program import ProgramBuilder
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from r2p_dspy import R2P
 from r2p_dspy.stores import open_store
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What has become of an input's rows.
+
+    Args:
+        answered: how many were answered.
+        failed: how many failed.
+        failures: the file that says why; of a cluster's run, its folder.
+    """
+
+    answered: int
+    failed: int
+    failures: Path
 
 
 class Answerer:
@@ -83,3 +101,9 @@ def open_answerer(config: PredictConfig) -> Iterator[Answerer]:
     program = ProgramBuilder(task, config.program).load()
     with nullcontext() if config.store is None else closing(open_store(config.store)) as program.store:
         yield Answerer(config, task, program)
+
+
+def deciding(config: PredictConfig, store: str | None) -> dict[str, Any]:
+    """What decides the answers beside the input and the model; a resumed run must have the same."""
+    files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
+    return {**config.options(), **files, **({} if store is None else {"store": store})}

@@ -1,40 +1,23 @@
 """Answer the rows of a JSONL file: many calls in flight, in order, and a kill neither loses nor repeats a row."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from programs.calls.keeping import CallKeeping
 from programs.data.makers.sources import rows_of
-from programs.predict.answerer import Answerer, open_answerer
+from programs.predict.answerer import Answerer, Predicted, deciding, open_answerer
 from programs.predict.answering import predict
 from programs.predict.input_rows import read, survey
 from programs.predict.writer import PredictionWriter
 from programs.runs.cautions import foreign_text
-from programs.runs.configs import PredictConfig, digest
+from programs.runs.configs import PredictConfig
 from programs.runs.reporter import Reporter
 from programs.tasks.task_file import task_of
 
 __all__ = ["Predicted", "predict", "run_predict"]
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """What has become of an input's rows.
-
-    Args:
-        answered: how many were answered.
-        failed: how many failed.
-        failures: the file that says why; of a cluster's run, its folder.
-    """
-
-    answered: int
-    failed: int
-    failures: Path
-
-
 def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Predicted:
-    """Answer every row of a file with the task's R2P program, compiled or not.
+    """Answer every row of a file with the task's R2P program, compiled or not; on a Ray cluster, if one is named.
 
     Args:
         config: which rows and program, and where answers go.
@@ -45,6 +28,10 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
         R2PError: (ConfigError, DataError, ArtifactError, RunError) one line on what is wrong with options or files.
         LMError: see `answer_rows`.
     """
+    if config.ray is not None:
+        from programs.cluster.run import run_on_ray
+
+        return run_on_ray(config, resume, reporter)
     source = rows_of(task_of(config.program.task), str(config.source), reporter.say)
     with open_answerer(config) as answerer:
         return _run(answerer, source, resume, reporter)
@@ -53,7 +40,9 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
 def _run(answerer: Answerer, source: Path, resume: bool, reporter: Reporter) -> Predicted:
     config = answerer.config
     total, fingerprint = survey(source)
-    record = {"input": fingerprint, "lm": answerer.lm.model, **deciding(config, answerer)}
+    store = answerer.program.store
+    stored = None if store is None else repr(store)  # without its password
+    record = {"input": fingerprint, "lm": answerer.lm.model, **deciding(config, stored)}
     calls = CallKeeping.of(config.calls, config.cache, calls_beside(config.target))
     with PredictionWriter(config.target, record, source, resume, config.skip) as writer:
         for caution in foreign_text(config.model.name, str(source)):
@@ -62,13 +51,6 @@ def _run(answerer: Answerer, source: Path, resume: bool, reporter: Reporter) -> 
         answerer.answer(read(answerer.task, source, config.skip), writer, calls, fingerprint, progress)
         calls.finish()
     return Predicted(writer.answered, writer.failed, writer.failures.path)
-
-
-def deciding(config: PredictConfig, answerer: Answerer) -> dict[str, Any]:
-    """What decides the answers beside the input and the model; a resumed run must have the same."""
-    files = {"program_file": digest(config.program.artifact), "task_file": digest(config.program.task)}
-    store = answerer.program.store
-    return {**config.options(), **files, **({} if store is None else {"store": repr(store)})}  # without its password
 
 
 def calls_beside(target: Path) -> Path:

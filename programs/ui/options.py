@@ -72,6 +72,10 @@ _REDACT = (
     "of predicted rows (docs/reports.md)."
 )
 _STORE = "Read the histories of rows that name a user from this store: sqlite:///FILE or postgresql+psycopg://…"
+_RAY = (
+    "Answer the rows on a Ray cluster: HOST:PORT, auto for the one that runs here, or no value for this machine alone. "
+    "--output is a folder then; --input may be Parquet, or a folder (docs/scale.md)."
+)
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -143,6 +147,15 @@ _define("max_minutes", "Stop after X minutes.", type=float, metavar="X")
 _define("max_failures", _MAX_FAILURES, default=0.05, show_default=True, type=click.FloatRange(0, 1))
 _define("calls", _CALLS, metavar="DIR")
 _define("store", _STORE, metavar="URL", envvar="R2P_STORE", show_envvar=True)
+_define("ray", _RAY, is_flag=False, flag_value="local", metavar="[ADDRESS]")
+_define("ray_workers", "Let so many workers answer with --ray; default: one for each CPU, or GPU.", type=_AT_LEAST_ONE)
+_define(
+    "partition_rows",
+    "Give a worker of --ray so many rows at a time.",
+    default=1000,
+    show_default=True,
+    type=_AT_LEAST_ONE,
+)
 _define("cache", "Do not keep completed calls.", "--no-cache", flag_value=False, default=True)
 _define("controls", "Also measure without a profile, with another user's, and with random items.", is_flag=True)
 _define("ablate", "Add R2P's parts one by one, beside DSPy's BestOfN, Refine and MultiChainComparison.", is_flag=True)
