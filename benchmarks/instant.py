@@ -1,4 +1,4 @@
-"""A model that answers at once, or after some seconds, in whatever process connects it: to measure what is around it."""
+"""A model that answers at once, or after some seconds, in any process: to measure what is around a model."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Predictions on Ray: the same answers, their speed, kills, a lost node: `python -m benchmarks.ray [--scale 50] [NAME…]`.
+"""Predictions on Ray: the same answers, speed, kills and a lost node: `python -m benchmarks.ray [--scale 50] [NAME…]`.
 
 The rows are persona users (synthetic). Everything runs on this machine: Ray's nodes are processes. With `--scale 50`
 there are so many times fewer rows, and fewer kills.
