@@ -20,6 +20,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _STORE_BYTES = 100_000_000  # of Ray's object store here: what travels are names of partitions and counts
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 _REACH = 5.0  # seconds to reach an address
+_LOOK = 300.0  # seconds for a node to import what it needs and to say so
 _SAME = ("dspy", "pydantic", "numpy")  # packages whose versions decide what is written, or read
 
 
@@ -64,15 +65,15 @@ def environment() -> dict[str, Any]:
     return {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
 
 
-def check_nodes(config: PredictConfig, source: Path) -> dict[str, Any]:
-    """Look on each node whether it can do a config's work.
+def check_nodes(config: PredictConfig, source: Path) -> str | None:
+    """Look on each node that has a CPU for workers whether it can do a config's work.
 
     Args:
         config: its target is the run's directory, which is there.
         source: the input.
 
     Returns:
-        What decides answers and is the same on all nodes: the weights of a model in process.
+        A fingerprint of the weights of a model in process, which are the same on all nodes; None for a served one.
 
     Raises:
         ConfigError: one line that names the node: it lacks a package, or has another version of one, it lacks the
@@ -81,30 +82,42 @@ def check_nodes(config: PredictConfig, source: Path) -> dict[str, Any]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look = ray.remote(num_cpus=0, max_retries=0)(look_at_node)
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    pending = {
-        name: look.options(  # type: ignore[attr-defined, unused-ignore]
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False), runtime_env=environment()
-        ).remote(config, source)
-        for node, name in nodes.items()
-    }
-    ours, weights = versions(), dict[str, str]()
-    for name, result in pending.items():
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    names = [node["NodeManagerAddress"] for node in nodes]
+    if config.store is not None and config.store.startswith("sqlite") and len({*names}) > 1:
+        raise ConfigError("--store is an SQLite file, which is for one machine; with several give a PostgreSQL address")
+    looks = [
+        ray.remote(look_at_node)
+        .options(
+            num_cpus=0,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            runtime_env=environment(),
+        )
+        .remote(config, source)
+        for node in nodes
+    ]
+    weights = dict[str, str | None]()
+    for name, look in zip(names, looks, strict=True):
         try:
-            seen = ray.get(result)
+            seen = ray.get(look, timeout=_LOOK)
         except ray.exceptions.RayError as error:
             raise ConfigError(f"node {name} cannot run r2p-dspy: {_reason(error)}") from None
+        _check_versions(name, seen["versions"])
         if seen["error"]:
             raise ConfigError(f"node {name}: {seen['error']}")
-        if different := [package for package in ours if seen["versions"].get(package) != ours[package]]:
-            package = different[0]
-            theirs = seen["versions"].get(package)
-            raise ConfigError(f"node {name} has {package} {theirs}, and this machine {ours[package]}; install the same")
         weights[name] = seen["weights"]
     if len({*weights.values()}) > 1:
         raise ConfigError(f"the nodes have different weights of model {config.model.name!r}: {weights}")
-    return {"weights": next(iter(weights.values()), None)}
+    return next(iter(weights.values()), None)
+
+
+def _check_versions(node: str, theirs: dict[str, str]) -> None:
+    for package, ours in versions().items():
+        if theirs.get(package) != ours:
+            raise ConfigError(
+                f"node {node} has {package} {theirs.get(package)}, and this machine {ours}; install the same"
+            )
 
 
 def versions() -> dict[str, str]:

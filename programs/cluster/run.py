@@ -24,10 +24,11 @@ from programs.runs.directory import Run, read_json
 from programs.runs.reporter import Reporter
 from programs.tasks.task_file import SUFFIXES, task_of
 from r2p_dspy.engines.keys import without_credentials
-from r2p_dspy.errors import ConfigError
+from r2p_dspy.errors import ConfigError, R2PError, RunError
 from r2p_dspy.version import __version__
 
 _SQLITE = "sqlite:///"
+_WEIGHTS = "model"  # the file of what the nodes say of the model
 _REPEATED = "repeated_ids"  # the file of ids that stand in several partitions
 
 
@@ -59,8 +60,8 @@ def run_on_ray(config: PredictConfig, resume: bool, reporter: Reporter) -> Predi
     with connected(str(config.ray)), Run(config.target, record, resume) as run:
         away = _for_workers(config)
         try:
-            check_nodes(away, source.absolute())
-        except ConfigError:
+            _check_weights(run, check_nodes(away, source.absolute()))
+        except R2PError:
             run.withdraw()
             raise
         for caution in foreign_text(config.model.name, str(source)):
@@ -99,6 +100,14 @@ def _answer(config: PredictConfig, rows: Input, run: Run, reporter: Reporter) ->
         part.calls.finish()  # of a worker that was lost between its last row and this
     run.finish(_report(config, total, len(parts), workers, time.monotonic() - started))
     return Predicted(total.answered, total.failed, folder)
+
+
+def _check_weights(run: Run, weights: str | None) -> None:
+    """Refuse to go on with other weights of a model than the run was begun with; only the nodes know them."""
+    before = run.path / f"{_WEIGHTS}.json"
+    if before.exists() and read_json(before)["weights"] != weights:
+        raise RunError(f"{run.path} was started with other weights of the model; give another --output")
+    run.save(_WEIGHTS, {"weights": weights})
 
 
 def _repeated(config: PredictConfig, rows: Input, run: Run) -> dict[str, dict[str, str]]:

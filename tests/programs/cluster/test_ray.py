@@ -12,7 +12,7 @@ from tests.endpoint import Endpoint
 from tests.test_cli import run
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", autouse=True)
