@@ -34,7 +34,7 @@ from programs.runs.reporter import Reporter
 from tests.faulty import FaultyServer
 
 WORKERS, THREADS = 2, 16
-_SECONDS = 0.1  # until the server of `kills` and the engine of `nodes` answer
+_SECONDS = 0.2  # until the server of `kills` and the engine of `nodes` answer
 _EVERY = 8.0  # seconds between two kills: a worker needs some to be replaced
 
 
@@ -76,7 +76,7 @@ def speed(scale: int, folder: Path) -> None:
 def kills(scale: int, folder: Path) -> None:
     rows, wanted, restarts = 20_000 // scale, max(20 // scale, 3), 3
     source = write_rows(folder / "rows.jsonl", rows)
-    with FaultyServer(text=after(_SECONDS)) as server:
+    with FaultyServer(text=after(_SECONDS * min(scale, 5))) as server:  # else few rows are done before the first kill
         command = [sys.executable, "cli.py", "predict", "--model", "openai/m", "--api-base", server.api_base]
         command += ["--input", str(source), "--num-threads", str(THREADS), "--lm", "num_retries=0"]
         alone = folder / "alone.jsonl"
@@ -92,15 +92,15 @@ def kills(scale: int, folder: Path) -> None:
             with (folder / "log").open("ab") as log:
                 driver = subprocess.Popen([*command, *resume], stdout=log, stderr=log, env=environment)
             while driver.poll() is None:
-                time.sleep(random.uniform(0.5, 1.5) * _EVERY / (1 if scale == 1 else 4))
+                time.sleep(random.uniform(0.5, 1.5) * _EVERY)
                 here = workers()
-                if killed < wanted and here:
-                    psutil.Process(random.choice(here)).kill()
-                    killed += 1
-                elif drivers < restarts and killed >= wanted and here:
+                if here and drivers < restarts and killed >= wanted * (drivers + 1) // (restarts + 1):
                     driver.send_signal(signal.SIGKILL)
                     drivers += 1
                     gone()
+                elif here and killed < wanted:
+                    psutil.Process(random.choice(here)).kill()
+                    killed += 1
             if driver.returncode != -signal.SIGKILL:
                 break
         again = len(server.requests) - 2 * before
