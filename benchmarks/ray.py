@@ -105,6 +105,8 @@ def kills(scale: int, folder: Path) -> None:
                 break
         again = len(server.requests) - 2 * before
     print(f"{killed} workers and {drivers} drivers killed; {again} calls were made again")
+    if driver.returncode not in (0, 3):
+        print((folder / "log").read_text()[-2000:])
     say(driver.returncode in (0, 3), f"the run ended (exit code {driver.returncode})")
     say(whole(target) == alone.read_bytes(), "no row lost or doubled")
     most = killed * THREADS + drivers * WORKERS * THREADS

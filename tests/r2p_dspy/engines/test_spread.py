@@ -201,12 +201,14 @@ def test_a_users_steered_calls_meet_one_server(serve):
 
 
 def test_a_steered_call_that_breaks_off_is_made_again_elsewhere(serve):
-    servers = serve(Dies(chat_completion()[:60])), serve(chat_completion())
+    invented = chat_completion(evidence='[{"item": "9", "quote": "a castle"}]')
+    servers = serve(invented, Dies("a castle")), serve(chat_completion())
     lm = connect("hosted_vllm/m", api_base=",".join(server.api_base for server in servers), cache=False)
     with dspy.context(lm=lm):
-        answers = [program()(film=FILM, profile=[{**HISTORY[0], "id": f"of {user}"}, HISTORY[1]]) for user in range(6)]
+        answers = [program()(film=FILM, profile=[{**HISTORY[0], "id": f"of {user}"}, HISTORY[1]]) for user in range(16)]
     assert {answer.tag for answer in answers} == {"romance"} and not any(answer.violations for answer in answers)
-    assert len(servers[0].completions()) == 1 and len(servers[1].completions()) == 6
+    assert len(servers[0].completions()) >= 2 and len(servers[1].completions()) == 16
+    assert not any(answer.interventions for answer in answers), "that of the answer which broke off is no longer told"
 
 
 @pytest.mark.parametrize(
