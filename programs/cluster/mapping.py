@@ -1,7 +1,7 @@
 """Ray Data, as this project uses it: a function or a class of workers over rows of data, and results as they come."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from programs.cluster.connecting import environment
@@ -19,7 +19,7 @@ def capacity(gpus: bool) -> tuple[int, dict[str, float]]:
 
 def mapped(
     rows: Sequence[dict[str, Any]], function: Callable[..., Any], needs: dict[str, float], **options: Any
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """The results of a function, or of a class, of each of the rows, in any order, as Ray Data brings them.
 
     Each row is a block, so that a worker has one at a time, and a lost worker loses one. Ray Data holds back what

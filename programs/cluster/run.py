@@ -119,7 +119,11 @@ def _repeated(config: PredictConfig, rows: Input, run: Run) -> dict[str, dict[st
     given = [{"partition": partition.to_json()} for partition in rows.partitions]
     with closing(mapped(given, read_ids, {"num_cpus": 1}, fn_kwargs={"task": config.program.task})) as read:
         found = [
-            (rows.partitions[part["number"]], *(np.frombuffer(part[name], np.uint64) for name in ("hashes", "lines")))
+            (
+                rows.partitions[part["number"]],
+                np.frombuffer(part["hashes"], np.uint64),
+                np.frombuffer(part["lines"], np.uint64),
+            )
             for part in read
         ]
     repeated = json.loads(json.dumps(repeated_ids(found)))  # JSON has texts for keys

@@ -3,7 +3,7 @@
 import json
 import pickle
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
@@ -94,7 +94,7 @@ def ids_of(task: Task, partition: Partition) -> tuple[np.ndarray, np.ndarray]:
     return np.array(hashes, np.uint64), np.array(lines, np.uint64)
 
 
-def repeated_ids(found: Iterator[tuple[Partition, np.ndarray, np.ndarray]]) -> dict[int, dict[int, str]]:
+def repeated_ids(found: Iterable[tuple[Partition, np.ndarray, np.ndarray]]) -> dict[int, dict[int, str]]:
     """Of each partition, by its number, the hashes of ids that stand in an earlier one, and where they do."""
     parts = sorted(found, key=lambda part: part[0].number)
     hashes = np.concatenate([part[1] for part in parts] or [np.array([], np.uint64)])
