@@ -30,6 +30,7 @@ from finetune.training import OnStep, student_identity
 from programs.calls.keeping import CallKeeping
 from programs.calls.patience import CallFailures
 from programs.calls.recording import record_calls
+from programs.data.fitting import write_task_file
 from programs.evaluate.measuring import write_failed
 from programs.evaluate.runner import ResultRow
 from programs.report_html.page import write_page
@@ -260,10 +261,8 @@ def _finish(
     """Keep the best model with its program, card and curves; write the report last."""
     config, output = work.config, work.directory
     histories = {name: read_json(path / "state.json")["log_history"] for name, path in trainings.items()}
-    best = {
-        name: max((entry["eval_score"] for entry in log if "eval_score" in entry), default=0.0)
-        for name, log in histories.items()
-    }
+    scores = {name: [row["eval_score"] for row in log if "eval_score" in row] for name, log in histories.items()}
+    best = {name: max(scores[name], default=0.0) for name in scores}
     kept = max(best, key=lambda name: (best[name], len(name)))  # the later training on a tie
     model = output / "model"
     shutil.rmtree(model, ignore_errors=True)
@@ -274,6 +273,7 @@ def _finish(
         file = "program.json" if len(work.setups) == 1 else f"program-{setup.task.name}.json"
         settings = setup.config.model_copy(update={**_ONE_CALL, "carrier": work.carrier}).model_dump()
         save_program(setup.program, output / file, task=setup.task.name, notes=notes, settings=settings)
+        write_task_file(setup.task, output)
     plot_curves(histories, output / "curves.png")
     last = output / _of_round("traces", config.rounds)
     traces = {setup.task.name: answers(last, setup) for setup in work.setups if config.runs_sft}
