@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
@@ -26,7 +25,7 @@ from finetune.sft import train_sft
 from finetune.student import Student
 from finetune.task_setup import TaskSetup, without_demos
 from finetune.traces import answers, collect_traces, write_questions
-from finetune.training import OnStep, student_identity
+from finetune.training import OnStep, processes, student_identity
 from programs.calls.keeping import CallKeeping
 from programs.calls.patience import CallFailures
 from programs.calls.recording import record_calls
@@ -70,7 +69,7 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
         ConfigError, DataError, ArtifactError, RunError, RewardError: one line on what is wrong.
     """
     started = time.monotonic()
-    is_main = PartialState().is_main_process
+    is_main = processes().is_main_process
     check_vllm(config.grpo.vllm)
     check_options(config.grpo.options)
     student = Student.load(config.student, lora=bool(config.sft.lora))
@@ -81,7 +80,7 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
     opened = _check_prompts(setups, student, config.tokens, reporter)
     rewards = Rewards({setup.task.name: (setup.task, setup.program) for setup in setups}, opened=opened)
     run = Run(output, _recorded(config, setups, student), resume) if is_main else None
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
     # Other processes continue what the main process has begun.
     work = Work(config, carrier, setups, rewards, output, resume or not is_main, reporter)
     with run or nullcontext():
@@ -99,7 +98,7 @@ def _steps(work: Work, run: Run | None, started: float) -> dict[str, Any]:
             measured[name] = measure_program(
                 name, work.setups, lm, run, config.num_threads, work.reporter, redact=config.redact
             )
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
 
     questions, model, trainings = None, config.student, dict[str, Path]()
     if config.runs_sft:
@@ -151,7 +150,7 @@ def _recorded(config: FinetuneConfig, setups: Sequence[TaskSetup], student: Stud
 
 def _on_main(work: Callable[[], Any]) -> Any:
     """Run a function in the main process while the others wait; all get its result."""
-    state = PartialState()
+    state = processes()
     result = work() if state.is_main_process else None
     if state.num_processes > 1:
         (result,) = broadcast_object_list([result])
@@ -159,7 +158,7 @@ def _on_main(work: Callable[[], Any]) -> Any:
 
 
 def _read_rows(path: Path) -> Dataset:
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         return Dataset.from_json(str(path), cache_dir=str(path.parent / ".cache"))
 
 
@@ -222,7 +221,7 @@ def _sft(work: Work, name: str, rows: Dataset) -> Path:
 def _grpo(work: Work, student: str, rows: Dataset) -> Path:
     path, began, scoring = work.directory / "grpo", time.monotonic(), work.rewards.seconds
     model = train_grpo(student, rows, work.rewards, work.config.grpo, path, **_shared(work, "grpo"))
-    if PartialState().is_main_process and not (path / "seconds.json").exists():
+    if processes().is_main_process and not (path / "seconds.json").exists():
         seconds = {"all": time.monotonic() - began, "rewards": work.rewards.seconds - scoring}
         write_json(path / "seconds.json", {name: round(value, 2) for name, value in seconds.items()})
     return model
