@@ -39,7 +39,7 @@ def workers():
     ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_the_same_files_as_without_ray_though_a_worker_is_killed(rows, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     asked, lock = [], threading.Lock()
