@@ -8,12 +8,13 @@ from typing import Any
 
 import dspy
 
-from metrics.lamp import METRICS, Metric, Tokenize, metric
+from metrics.lamp import METRICS, Metric, metric
 from r2p_dspy.checks import Check
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item
 from r2p_dspy.prompting.signature import profile_fields
 from r2p_dspy.retrieval.retriever import item_text
+from r2p_dspy.scoring.rouge import Tokenize
 from r2p_dspy.values.typed import labels_of
 from r2p_dspy.values.words import turkish_words, words
 
