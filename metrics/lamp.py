@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metrics.meteor import meteor
+from metrics.rubric import coverage
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.scoring.rouge import Tokenize, rouge1, rouge_l, rouge_words
 from r2p_dspy.values.typed import as_text
@@ -236,6 +237,17 @@ def _text_metric(name: str, tokenize: Tokenize | None = None) -> Metric:
     return Metric(name, True, example, corpus, likeness, rows, _mean)
 
 
+# Rubrics, which stand in the place of golds
+
+
+def _coverage(prediction: object, gold: Any, labels: Labels = ()) -> float:
+    return coverage(prediction, gold)
+
+
+def _mean_coverage(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
+    return float(_each(_coverage)(predictions, golds, labels).mean())
+
+
 def _root(rows: Floats) -> Floats:
     root: Floats = np.sqrt(rows[..., 0])
     return root
@@ -249,6 +261,7 @@ METRICS: dict[str, Metric] = {
         "rmse", False, _squared, _sklearn("root_mean_squared_error", _ratings), _closeness, _each(_squared), _root
     ),
     **{name: _text_metric(name) for name in TEXT_METRICS},
+    "coverage": Metric("coverage", True, _coverage, _mean_coverage, _coverage, _each(_coverage), _mean),
 }
 
 
@@ -259,7 +272,8 @@ def metric(name: str, tokenize: Tokenize | None = None) -> Metric:
     Args:
         name: one of `METRICS`.
         tokenize: a function from a text to its list of words, such as `r2p_dspy.values.words.words`; None for the
-            official rules, by which ROUGE's words consist of a-z and digits and METEOR's are nltk's. Metrics of labels and ratings ignore it.
+            official rules, by which ROUGE's words consist of a-z and digits, and METEOR's are nltk's. Metrics of labels
+            and ratings ignore it.
 
     Examples:
         >>> from r2p_dspy.values.words import words

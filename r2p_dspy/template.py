@@ -176,7 +176,27 @@ TEMPLATE = Template(
 
 # The middle group alone: evidence and preferences, then the answer.
 BRIEF = Template(stages=(TEMPLATE.stages[1],))
+# What tuning chooses from, and the pocket model was trained on.
 TEMPLATES: Mapping[str, Template] = MappingProxyType({"full": TEMPLATE, "brief": BRIEF})
+# Planning as LaMP-QA's baseline does: first what the answer should cover. The aspects are preferences, so that the
+# checks hold each of them to the evidence.
+ASPECTS = Template(
+    stages=(
+        Stage(
+            "plan",
+            "Find out what this user expects of the answer.",
+            stages=(
+                TEMPLATE.stages[1].stages[0],
+                Stage(
+                    "preferences",
+                    "The aspects that this user expects the answer to cover, the most important first; each with the "
+                    "ids of the items that show it.",
+                    list[Preference],
+                ),
+            ),
+        ),
+    )
+)
 # Plain prediction, for students of the answers alone.
 NO_STAGES = Template(stages=())
-WITH_PLAIN: Mapping[str, Template] = MappingProxyType({**TEMPLATES, "none": NO_STAGES})
+WITH_PLAIN: Mapping[str, Template] = MappingProxyType({**TEMPLATES, "aspects": ASPECTS, "none": NO_STAGES})

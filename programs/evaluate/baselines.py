@@ -54,16 +54,15 @@ def trivial_baselines(task: Task, examples: Sequence[dspy.Example], train: Seque
     Personas also have `blind_oracle`, the best possible answer of someone who does not see the profile.
     """
     name = task.metrics[0]
-    golds = [example[task.answer] for example in examples]
-    written = task.answer if task.answer in task.fields else task.fields[0]  # the items' field that holds an answer
+    golds = [example[task.gold] for example in examples]
     values = evaluate_baselines(
         [example[task.question] for example in examples],
         [example[task.profile] for example in examples],
         golds,
         [name],
-        answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[written]),
+        answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[task.written]),
         labels=task.labels,
-        train=[as_text(example[task.answer]) for example in train],
+        train=[as_text(example[task.gold]) for example in train],
         match=task.match or str,
         text=task.searched,
         tokenize=task.tokenize,

@@ -66,7 +66,7 @@ def build_report(
         "retriever_tokens": retriever_tokens,
         "shared_users": data.shared_users,
         "skipped": data.skipped,
-        "warnings": cautions(task, [as_text(example[task.answer]) for example in data.test], model.name, data.source),
+        "warnings": cautions(task, [as_text(example[task.gold]) for example in data.test], model.name, data.source),
         **extra,
     }
 

@@ -76,8 +76,9 @@ def evaluate(
     """
     started = time.monotonic() if started is None else started
     task, data = setup.task, setup.data.without(skipped)
-    judge, programs = judging.connected(task, config.judge), _programs(config, setup, lm)
-    identity = setup.identity(lm, judge) | {SKIPPED_LATER: [*skipped]}
+    programs = _programs(config, setup, lm)
+    judge, second = (judging.connected(task, model) for model in (config.judge, config.second_judge))
+    identity = setup.identity(lm, judge, second) | {SKIPPED_LATER: [*skipped]}
     setup = replace(setup, data=data)
     calls = CallKeeping.of(config.calls, config.cache, output / "calls")
     with open_run(
@@ -116,6 +117,7 @@ def evaluate(
                 reporter.start,
                 config.max_failures,
                 config.redact,
+                second and run.recorded(second),
             )
         return Evaluation(measurer.write_report("evaluate", config.model, started, extra, judgements), rows)
 

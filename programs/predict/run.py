@@ -6,6 +6,7 @@ failures: {"id": "8", "line": 12, "error": "line 12: its profile is None, not a 
           {"id": "8", "line": 14, "error": "LMInvalidRequestError: …", "cause": "too_long"}
 """
 
+import json
 from collections.abc import Callable, Collection
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -18,8 +19,9 @@ from programs.calls.keeping import CallKeeping
 from programs.calls.recording import record_calls
 from programs.calls.rows import answering
 from programs.data.makers.sources import rows_of
+from programs.evaluate.submission import submission
 from programs.predict.in_flight import EndedRow, InFlight
-from programs.predict.input_rows import InputRow, arguments, named_user, read, survey, user_of
+from programs.predict.input_rows import InputRow, arguments, is_official, named_user, read, survey, user_of
 from programs.predict.parts import evidence_of, usage_of, violations_of
 from programs.predict.writer import PredictionWriter
 from programs.runs.active import open_calls
@@ -34,6 +36,7 @@ from programs.text import one_line
 from r2p_dspy import R2P, AssertionFailed, R2PPrediction
 from r2p_dspy.engines.keys import without_credentials
 from r2p_dspy.errors import DataError, R2PError
+from r2p_dspy.files import write_atomic
 from r2p_dspy.prompting.causes import REMEDIES, Unreadable
 from r2p_dspy.stores import open_store
 from r2p_dspy.values.typed import plain
@@ -79,7 +82,7 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
 def _run(
     config: PredictConfig, resume: bool, reporter: Reporter, task: Task, source: Path, program: R2P
 ) -> PredictionWriter:
-    total, fingerprint = survey(source)
+    total, fingerprint = survey(task, source)
     # An answer from DSPy's cache has no usage, and the cache would grow with the input.
     needed = tokens_needed(task, program)
     lm = config.model.connect(cache=False, carrier=config.program.r2p.carrier, needed=needed)
@@ -106,7 +109,22 @@ def _run(
                 progress=progress,
             )
         calls.finish()
+    if is_official(task, source):
+        reporter.say(f"the official file is {write_submission(task, writer)}")
     return writer
+
+
+def write_submission(task: Task, writer: PredictionWriter) -> Path:
+    """Write the answers as the benchmark's script takes them, beside the file of answers: `NAME.submission.json`.
+
+    A failed row has the empty answer, since the script wants one for every question.
+    """
+    target = writer.answers.path
+    answered = [{"id": row["id"], "answer": row[task.answer]} for row in writer.answers]
+    failed = [{"id": row["id"], "answer": None} for row in writer.failures if row["id"] is not None]
+    path = target.with_name(f"{target.name.removesuffix('.jsonl')}.submission.json")
+    write_atomic(path, json.dumps(submission(task, [*answered, *failed]), ensure_ascii=False), private=True)
+    return path
 
 
 def calls_beside(target: Path) -> Path:

@@ -67,7 +67,7 @@ def _without_data(task: Task) -> list[str]:
 def _unread(task: Task, golds: Sequence[str]) -> list[str]:
     """A metric that does not recognize the right answer itself, because it reads another script."""
     lines = []
-    for name in () if task.labels else task.metrics:
+    for name in () if task.labels or task.by_rubric else task.metrics:
         unread = sum(task.metric(name).example(gold, gold, task.labels) < _RECOGNIZED for gold in golds)
         if golds and unread > _UNREAD * len(golds):
             share = f"{100 * unread / len(golds):.0f} %"

@@ -40,7 +40,7 @@ _CONSTRAIN = (
 )
 _ON_UNMET = "Let `predict` write an answer that breaks an assert with its violations (return), or fail its row (raise)."
 _RULES = ("auto", "vote", "median", "medoid", "synthesis")
-_TEMPLATES = ("full", "brief", "none")
+_TEMPLATES = ("full", "brief", "aspects", "none")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
 _TEMPERATURE = (
     "Set the sampling temperature; 0 takes the likeliest token. Default: what the model's makers recommend, else 0."
@@ -106,9 +106,7 @@ _define("retriever", _RETRIEVER, show_default="bm25")
 _define("candidates", "Sample and reconcile this many outcomes.", type=click.IntRange(1, 100), show_default="1")
 _define("reconcile", _RECONCILE, type=click.Choice(_RULES), show_default="auto")
 _define("adaptive", _ADAPTIVE, "--adaptive/--no-adaptive", default=None)
-_define(
-    "template", "Choose the stages of reasoning.", type=click.Choice(["full", "brief", "none"]), show_default="full"
-)
+_define("template", "Choose the stages of reasoning.", type=click.Choice(_TEMPLATES), show_default="full")
 _define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
 _define("constrain", _CONSTRAIN, type=click.Choice(["auto", "on", "off"]), show_default="auto")
 _define("on_unmet", _ON_UNMET, type=click.Choice(["raise", "return"]), show_default="return")
@@ -146,6 +144,8 @@ _define("ablate", "Add R2P's parts one by one, beside DSPy's BestOfN, Refine and
 _define("only", "Measure this program alone, by its name in the table. Repeatable.", metavar="NAME", multiple=True)
 _define("judge", "Let this model judge free text beside the metrics.", metavar="MODEL")
 _define("judge_api_base", "Set the address of a served judge.", metavar="URL")
+_define("second_judge", "Let this model judge too, and report how far the two agree.", metavar="MODEL")
+_define("second_judge_api_base", "Set the address of a served second judge.", metavar="URL")
 _define("output", "Set the run's directory; default: a new one in runs/.", metavar="DIR")
 _define("resume", "Go on with an unfinished run: that of --output, or the latest in runs/.", is_flag=True)
 _define("mlflow", _MLFLOW, metavar="URI")
@@ -160,7 +160,8 @@ RUN = ("num_threads", "temperature", "max_failures", "output", "resume", "mlflow
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 CALLS = ("calls", "cache")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", *CALLS)
-MEASURES = ("program", "ablate", "controls", "only", "judge", "judge_api_base", "redact", *CALLS)
+_JUDGES = ("judge", "judge_api_base", "second_judge", "second_judge_api_base")
+MEASURES = ("program", "ablate", "controls", "only", *_JUDGES, "redact", *CALLS)
 
 
 def options(*names: str) -> Decorator:

@@ -36,7 +36,7 @@ def print_report(report: Report, directory: Path) -> None:
 
 def print_scores(task: Task, examples: int, scores: Mapping[str, Interval]) -> None:
     """Print what a file of predictions scores to stdout: each metric with its 95 % interval."""
-    table = new_table("metric", "value (95 %)", title=f"{task.name} ({task.lamp}), {examples} examples")
+    table = new_table("metric", "value (95 %)", title=f"{task.name} ({task.shape}), {examples} examples")
     for name, interval in scores.items():
         table.add_row(name, escape(interval_text(interval._asdict())))
     output().print(table)
@@ -118,7 +118,8 @@ def _comparisons(report: Report) -> Iterator[str]:
 
 def failed_line(report: Report, directory: Path) -> str | None:
     """How many rows of a report failed, and the file that lists them; None if no row did."""
-    entries = [*report["programs"].values(), report.get("judge", {}), report.get("tuning", {})]
+    judge = report.get("judge", {})
+    entries = [*report["programs"].values(), judge, judge.get("second", {}), report.get("tuning", {})]
     count = sum(sum(entry.get("failed_rows", {}).values()) for entry in entries)
     return f"{count} rows failed, see {directory / FAILED}" if count else None
 
@@ -138,10 +139,21 @@ def _judge(judge: Mapping[str, Any]) -> Iterator[str]:
     for pair, result in judge["pairwise"].items():
         first = "" if result["first_place"] is None else f", the first place {100 * result['first_place']:.0f} %"
         yield f"judge, {pair}: wins {interval_text(result)}, ties {100 * result['ties']:.0f} %{first}"
-    if judge.get("failed_rows"):
-        yield f"judge: {failed_in_words(judge['failed_rows'])}; they have no judgement"
-    tokens = f"{judge['tokens']['prompt']}/{judge['tokens']['completion']}"
-    yield f"judge {judge['lm']}: {judge['calls']} calls, tokens in/out {tokens}, {judge['seconds']:.0f} s"
+    if "baselines" in judge:
+        floors = ", ".join(f"{name} {value:.3f}" for name, value in judge["baselines"].items())
+        yield f"judge, trivial baselines: {floors}"
+    if "agreement" in judge:
+        both = judge["agreement"]
+        kappa = "–" if both["kappa"] is None else f"{both['kappa']:.3f}"
+        same, more = interval_text(both["exact"]), interval_text(both["difference"], "+")
+        yield f"judges agree on {same} of {both['verdicts']} verdicts, kappa {kappa}; the first gives {more} more"
+        means = ", ".join(f"{name} {interval_text(mean)}" for name, mean in judge["second"]["programs"].items())
+        yield f"second judge: {means}"
+    for model in (judge, judge.get("second")) if "second" in judge else (judge,):
+        if model.get("failed_rows"):
+            yield f"judge: {failed_in_words(model['failed_rows'])}; they have no judgement"
+        tokens = f"{model['tokens']['prompt']}/{model['tokens']['completion']}"
+        yield f"judge {model['lm']}: {model['calls']} calls, tokens in/out {tokens}, {model['seconds']:.0f} s"
 
 
 def _compiling(compiling: Mapping[str, Any]) -> Iterator[str]:

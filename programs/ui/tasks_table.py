@@ -25,7 +25,7 @@ def print_tasks() -> None:
 
 
 def _tasks() -> Table:
-    table = new_table("task", "LaMP", "what", "metrics", "best trivial baseline\n(persona world)")
+    table = new_table("task", "benchmark's name", "what", "metrics", "best trivial baseline\n(persona world)")
     table.add_column(f"published (LaMP, k={published.K})", no_wrap=True)
     table.add_column("data at hand", overflow="fold")
     for task in TASKS.values():
@@ -34,7 +34,7 @@ def _tasks() -> Table:
         data = [*synthetic, *own, *(f"--data {folder}" for folder in folders(task, *ROOTS))]
         table.add_row(
             task.name,
-            task.lamp,
+            task.lamp or (task.shape if task.by_rubric else ""),
             (task.signature.__doc__ or "").strip().splitlines()[0],
             ", ".join(task.metrics),
             _best_baseline(task) if synthetic else "–",

@@ -12,7 +12,23 @@ from metrics.meteor import meteor, missing_data
 from r2p_dspy.values.words import words
 
 FEW = settings(max_examples=60)
-VOCABULARY = ["rain", "Rains", "raining", "rained", ".", ",", "a", "A", "car", "automobile", "isn't", "Dr.", "sea", "(", '"']
+VOCABULARY = [
+    "rain",
+    "Rains",
+    "raining",
+    "rained",
+    ".",
+    ",",
+    "a",
+    "A",
+    "car",
+    "automobile",
+    "isn't",
+    "Dr.",
+    "sea",
+    "(",
+    '"',
+]
 TEXTS = st.lists(st.sampled_from(VOCABULARY), max_size=40).map(" ".join) | st.text(max_size=30)
 
 
