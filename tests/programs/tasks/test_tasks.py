@@ -44,7 +44,7 @@ INPUTS = {
     "longlamp-topic": ("Generate the content for a reddit post Rain.",) * 3,
     "longlamp-review": ('Generate the review text … rating of "4.0" for a product with description "A kayak".',) * 3,
     "longlamp-email": ("Generate the email for the subject: Rain",) * 2 + ("Rain",),
-    **{name: ("Which boots?",) * 3 for name in ("lampqa-art", "lampqa-lifestyle", "lampqa-society")},
+    **dict.fromkeys(("lampqa-art", "lampqa-lifestyle", "lampqa-society"), ("Which boots?",) * 3),
     "commits": (
         "Generate a subject for the following commit message: Tabs: they are wide.",
         "Tabs: they are wide.",
