@@ -92,8 +92,8 @@ def _comparisons(report: Report) -> Iterator[str]:
     programs = report["programs"]
     first = next(iter(programs.values()))
     metric = next(iter(first["metrics"]))
-    baselines = ", ".join(f"{name} {value:.3f}" for name, value in first["baselines"].items())
-    yield f"trivial baselines ({metric}): {baselines}"
+    for name, lowest in report.get("floors", {metric: first["baselines"]}).items():
+        yield f"trivial baselines ({name}): {', '.join(f'{rule} {value:.3f}' for rule, value in lowest.items())}"
     if "per_user" in first:
         means = ", ".join(f"{name} {interval_text(entry['per_user'][metric])}" for name, entry in programs.items())
         yield f"{metric}, mean of the means of {first['users']} users (95 %): {means}"
