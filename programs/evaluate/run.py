@@ -12,6 +12,7 @@ from programs.calls.keeping import CallKeeping
 from programs.evaluate import judge as judging
 from programs.evaluate.ablation import ablation, not_runnable
 from programs.evaluate.controls import controls
+from programs.evaluate.grounding import grounding
 from programs.evaluate.measuring import Measurer
 from programs.evaluate.report import Row
 from programs.evaluate.setup import Setup
@@ -105,6 +106,16 @@ def evaluate(
                 programs = {name: program for name, program in programs.items() if not reasons[name]}
             for name, program in programs.items():
                 measurer.measure(name, program)
+            base = "r2p" if config.program.artifact is None else "compiled"
+            if config.controls and base in measurer.rows:
+                grounded = grounding(
+                    programs[base],
+                    task,
+                    data.test,
+                    measurer.rows[base],
+                    lambda name, *of: measurer.collect(f"{base}:{name}", *of),
+                )
+                extra |= {} if grounded is None else {"grounding": {base: grounded}}
         rows = measurer.rows
         if judge is not None:
             extra["judge"], judgements = judging.judge(

@@ -19,20 +19,8 @@ from r2p_dspy.values.typed import labels_of
 from r2p_dspy.values.words import turkish_words, words
 
 # Names that a field of a signature cannot have: a row's own keys, DSPy's arguments, what reports read.
-_RESERVED_FIELDS = {
-    "id",
-    "rubric",
-    "user",
-    "blind",
-    "self",
-    "signature",
-    "new_signature",
-    "demos",
-    "config",
-    "lm",
-    "completed",
-}
-_RESERVED_FIELDS |= {"reasoning", "attempts", "violations", "interventions", "outcome", "retrieved"}
+_RESERVED_FIELDS = {"id", "user", "blind", "self", "signature", "new_signature", "demos", "config", "lm", "completed"}
+_RESERVED_FIELDS |= {"reasoning", "attempts", "violations", "interventions", "outcome", "retrieved", "supporting_items"}
 _ITEM_ATTRIBUTES = {"id", "item", "label", "date", "ref", "fields"}  # an item's own, which no text field can be named
 
 
@@ -194,6 +182,8 @@ class Task:
             raise TaskError(unknown("input", self.question, self.inputs), "question")
         if self.answer not in outputs:
             raise TaskError(unknown("output", self.answer, outputs), "answer")
+        if self.by_rubric and self.gold in self.signature.fields:
+            raise TaskError(f"the rubrics cannot stand in {self.gold!r}, a field of the signature; rename it", "gold")
 
     def _check_profile(self) -> None:
         if not self.fields:

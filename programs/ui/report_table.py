@@ -105,6 +105,8 @@ def _comparisons(report: Report) -> Iterator[str]:
             yield f"{name}: {count} answers cannot be read ({cause}){advice}"
     if "judge" in report:
         yield from _judge(report["judge"])
+    for name, grounded in report.get("grounding", {}).items():
+        yield _grounding(name, grounded)
     for base in (TEMPLATE, FULL) if _ablated(report) else ("cot", VOTE) if "compiling" in report else ():
         if base in report["differences"]:
             differences = "; ".join(
@@ -133,6 +135,15 @@ def failed_in_words(causes: Mapping[str, int]) -> str:
     """
     counts = ", ".join(f"{count} {cause}" for cause, count in causes.items())
     return f"{sum(causes.values())} rows failed ({counts})"
+
+
+def _grounding(program: str, grounded: Mapping[str, Any]) -> str:
+    """How much of the evidence that matters a program cites, and whether its answers follow what they cite."""
+    known = "" if grounded["known_support"] else ", of items without which the score falls"
+    words = {"evidence_recall": f"evidence recall{known}", "faithfulness": "faithfulness"}
+    words["faithfulness_shuffled"] = "with shuffled citations"
+    values = (f"{said} {'–' if grounded[key] is None else interval_text(grounded[key])}" for key, said in words.items())
+    return f"{program}, groundedness (95 %): {', '.join(values)}"
 
 
 def _judge(judge: Mapping[str, Any]) -> Iterator[str]:
