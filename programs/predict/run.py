@@ -28,6 +28,7 @@ from programs.runs.active import open_calls
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import PredictConfig, digest
 from programs.runs.reporter import Reporter
+from programs.stores.owners import SUBMITTED
 from programs.tasks.answer_length import tokens_needed
 from programs.tasks.program import ProgramBuilder
 from programs.tasks.task import Task
@@ -122,7 +123,7 @@ def write_submission(task: Task, writer: PredictionWriter) -> Path:
     target = writer.answers.path
     answered = [{"id": row["id"], "answer": row[task.answer]} for row in writer.answers]
     failed = [{"id": row["id"], "answer": None} for row in writer.failures if row["id"] is not None]
-    path = target.with_name(f"{target.name.removesuffix('.jsonl')}.submission.json")
+    path = target.with_name(f"{target.name.removesuffix('.jsonl')}{SUBMITTED}")
     write_atomic(path, json.dumps(submission(task, [*answered, *failed]), ensure_ascii=False), private=True)
     return path
 

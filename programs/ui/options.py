@@ -13,7 +13,8 @@ _MODEL = (
     "`python cli.py models` explains them. Keys come from the environment."
 )
 _DATA = (
-    "Read LaMP's {train,dev}_{questions,outputs}.json, JSONL rows, or git:REPOSITORY (commits, for --task commits); "
+    "Read LaMP's {train,dev}_{questions,outputs}.json, or LongLaMP's or LaMP-QA's (docs/longform.md), JSONL rows, or "
+    "git:REPOSITORY (commits, for --task commits); "
     "default: the persona world, which is synthetic."
 )
 _RETRIEVER = (
@@ -69,6 +70,10 @@ _REDACT = (
     "of predicted rows (docs/reports.md)."
 )
 _STORE = "Read the histories of rows that name a user from this store: sqlite:///FILE or postgresql+psycopg://…"
+_CONTROLS = (
+    "Also measure without a profile, with another user's, with random items, and without each item that R2P showed: "
+    "whether its answers follow their citations (docs/reports.md)."
+)
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -139,10 +144,10 @@ _define("max_failures", _MAX_FAILURES, default=0.05, show_default=True, type=cli
 _define("calls", _CALLS, metavar="DIR")
 _define("store", _STORE, metavar="URL", envvar="R2P_STORE", show_envvar=True)
 _define("cache", "Do not keep completed calls.", "--no-cache", flag_value=False, default=True)
-_define("controls", "Also measure without a profile, with another user's, and with random items.", is_flag=True)
+_define("controls", _CONTROLS, is_flag=True)
 _define("ablate", "Add R2P's parts one by one, beside DSPy's BestOfN, Refine and MultiChainComparison.", is_flag=True)
 _define("only", "Measure this program alone, by its name in the table. Repeatable.", metavar="NAME", multiple=True)
-_define("judge", "Let this model judge free text beside the metrics.", metavar="MODEL")
+_define("judge", "Let this model judge free text beside the metrics; LaMP-QA's rubrics need one.", metavar="MODEL")
 _define("judge_api_base", "Set the address of a served judge.", metavar="URL")
 _define("second_judge", "Let this model judge too, and report how far the two agree.", metavar="MODEL")
 _define("second_judge_api_base", "Set the address of a served second judge.", metavar="URL")
