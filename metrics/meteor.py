@@ -60,12 +60,11 @@ def _words(text: str, tokenize: Tokenize | None) -> Sequence[str]:
 
 @cache
 def _word_tokenizer() -> Callable[[str], list[str]]:
-    from nltk import word_tokenize
-    from nltk.tokenize import NLTKWordTokenizer, PunktSentenceTokenizer
+    import nltk
 
     if _is_here("punkt_tab"):
-        return word_tokenize
-    sentences, words = PunktSentenceTokenizer(), NLTKWordTokenizer()
+        return lambda text: [*nltk.word_tokenize(text)]
+    sentences, words = nltk.tokenize.PunktSentenceTokenizer(), nltk.tokenize.NLTKWordTokenizer()
     return lambda text: [word for sentence in sentences.tokenize(text) for word in words.tokenize(sentence)]
 
 

@@ -134,6 +134,8 @@ class _Panel:
                 if (other := others.get(row["id"])) is not None:
                     user = row["user"] or row["id"]
                     pairs += [(one, two, user) for one, two in zip(_verdicts(row), _verdicts(other), strict=True)]
+        if not pairs:  # neither judged what the other did
+            return {"exact": None, "difference": None, "kappa": None, "verdicts": 0}
         first, second, users = zip(*pairs, strict=True)
         result = agreement(first, second, users=users)
         kappa = None if result.kappa is None else round(result.kappa, 4)
@@ -145,7 +147,7 @@ class _Panel:
         task = self.task
         texts: dict[str, Callable[[dspy.Example], str | None]] = {
             "most_similar": lambda example: most_similar(
-                task.query_text(example),
+                task.query_text(dict(example.inputs())),
                 example[task.profile],
                 lambda item: item.fields[task.written],
                 task.searched,

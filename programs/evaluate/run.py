@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import dspy
 
@@ -23,6 +23,7 @@ from programs.runs.directory import SKIPPED_LATER
 from programs.runs.reporter import Reporter
 from programs.runs.skips import with_earlier_skips
 from programs.tasks.program import R2PConfig
+from r2p_dspy import R2P
 from r2p_dspy.engines.connect import constrains
 from r2p_dspy.errors import ConfigError
 
@@ -108,14 +109,7 @@ def evaluate(
                 measurer.measure(name, program)
             base = "r2p" if config.program.artifact is None else "compiled"
             if config.controls and base in measurer.rows:
-                grounded = grounding(
-                    programs[base],
-                    task,
-                    data.test,
-                    measurer.rows[base],
-                    lambda name, *of: measurer.collect(f"{base}:{name}", *of),
-                )
-                extra |= {} if grounded is None else {"grounding": {base: grounded}}
+                extra |= _grounding(measurer, base, cast(R2P, programs[base]))
         rows = measurer.rows
         if judge is not None:
             extra["judge"], judgements = judging.judge(
@@ -131,6 +125,13 @@ def evaluate(
                 second and run.recorded(second),
             )
         return Evaluation(measurer.write_report("evaluate", config.model, started, extra, judgements), rows)
+
+
+def _grounding(measurer: Measurer, name: str, program: R2P) -> dict[str, Any]:
+    """The report's part about what a program's citations are worth, unless a limit stops it."""
+    task, examples, rows = measurer.setup.task, measurer.setup.data.test, measurer.rows[name]
+    grounded = grounding(program, task, examples, rows, lambda run, *of: measurer.collect(f"{name}:{run}", *of))
+    return {} if grounded is None else {"grounding": {name: grounded}}
 
 
 def _programs(config: EvaluateConfig, setup: Setup, lm: dspy.LM) -> dict[str, dspy.Module]:

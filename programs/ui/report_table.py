@@ -153,14 +153,13 @@ def _judge(judge: Mapping[str, Any]) -> Iterator[str]:
     if "baselines" in judge:
         floors = ", ".join(f"{name} {value:.3f}" for name, value in judge["baselines"].items())
         yield f"judge, trivial baselines: {floors}"
-    if "agreement" in judge:
-        both = judge["agreement"]
+    if (both := judge.get("agreement", {})).get("verdicts"):
         kappa = "–" if both["kappa"] is None else f"{both['kappa']:.3f}"
         same, more = interval_text(both["exact"]), interval_text(both["difference"], "+")
         yield f"judges agree on {same} of {both['verdicts']} verdicts, kappa {kappa}; the first gives {more} more"
         means = ", ".join(f"{name} {interval_text(mean)}" for name, mean in judge["second"]["programs"].items())
         yield f"second judge: {means}"
-    for model in (judge, judge.get("second")) if "second" in judge else (judge,):
+    for model in (judge, judge["second"]) if "second" in judge else (judge,):
         if model.get("failed_rows"):
             yield f"judge: {failed_in_words(model['failed_rows'])}; they have no judgement"
         tokens = f"{model['tokens']['prompt']}/{model['tokens']['completion']}"

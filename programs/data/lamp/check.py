@@ -76,8 +76,8 @@ class FolderCheck:
         categories = [task for task in TASKS.values() if task.by_rubric and _splits_of(task, directory)]
         if task is None and categories:
             if len(categories) > 1:
-                names = ", ".join(task.name for task in categories)
-                raise DataError(f"{directory} holds files of several categories; give --task, one of {names}")
+                choice = ", ".join(task.name for task in categories)
+                raise DataError(f"{directory} holds files of several categories; give --task, one of {choice}")
             task = categories[0]
         if task is not None and task.by_rubric:
             self.task, self.splits = task, _splits_of(task, directory)

@@ -78,7 +78,7 @@ def _aspects(row: LampRow, entries: Any) -> list[Aspect]:
 
 
 def _aspect(row: LampRow, entry: Any, number: int) -> Aspect | None:
-    texts = {key: entry.get(key) for key in _ASPECT} if isinstance(entry, dict) else {}
+    texts: dict[str, Any] = {key: entry.get(key) for key in _ASPECT} if isinstance(entry, dict) else {}
     wrong = next((key for key in _ASPECT if not isinstance(texts.get(key), str)), None)
     if not texts or wrong or not texts["aspect"].strip():
         key = wrong or "aspect"

@@ -117,7 +117,7 @@ def history(task: Task, case: Case) -> Profile:
 def example(task: Task, case: Case) -> dspy.Example:
     """The case as an example of its task, with the blind oracle's answer beside the gold, and the items that decide."""
     inputs = {task.question: case.question, task.profile: history(task, case)}
-    outputs = {task.answer: case.answer, "blind": case.blind}
+    outputs: dict[str, Any] = {task.answer: case.answer, "blind": case.blind}
     if items := support(case):
         outputs["supporting_items"] = items
     return dspy.Example({"id": str(case.persona), **inputs, **outputs}).with_inputs(*inputs)
