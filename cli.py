@@ -42,7 +42,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **given: An
         trainable = _trainable(directory) if config.model.in_process else None
         report = run_compile(config, directory, resume, console, trainable)
     console.table(report, directory)
-    _next(given["task"], directory / "program.json")
+    _next(str(own) if (own := directory / "task.yaml").exists() else given["task"], directory / "program.json")
     _exit_with_failed_rows(failed_line(report, directory))
 
 

@@ -55,7 +55,7 @@ _OPTIONS = (
     _with_default("--users", USERS, "Learn from this many users of each task.", type=_COUNT),
     _with_default("--tokens", GRPOConfig.tokens, "Limit the student's answers to this length.", type=click.IntRange(8)),
     _with_default("--epochs", SFTConfig.epochs, "SFT: pass over the traces this often.", type=_POSITIVE),
-    _with_default("--batch", SFTConfig.batch, "SFT: take this many rows per step on each device.", type=_COUNT),
+    _with_default("--batch", SFTConfig.batch, "SFT: take this many rows per step, over all devices.", type=_COUNT),
     click.option("--learning-rate", type=_POSITIVE, help="SFT: set the learning rate; default: by the student's size."),
     _with_default("--steps", GRPOConfig.steps, "GRPO: take at most this many steps.", type=_COUNT),
     _with_default("--prompts", GRPOConfig.prompts, "GRPO: take this many prompts per step.", type=_COUNT),

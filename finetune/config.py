@@ -34,7 +34,7 @@ class SFTConfig:
 
     Args:
         epochs: passes over the rows.
-        batch: rows per step on each device.
+        batch: rows per step, shared by the processes of `accelerate launch`.
         accumulate: batches whose gradients are summed before a step.
         rate: the learning rate; None chooses by size: 1e-3 below 50 million parameters, else 1e-5; with LoRA ten times
             as much for the larger ones.

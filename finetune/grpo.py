@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import trl
-from accelerate import PartialState
 from datasets import Dataset
 
 from finetune.config import GRPOConfig
@@ -22,7 +21,7 @@ from finetune.rollout.forms import Forms, grammars_of
 from finetune.rollout.in_process import check_batches
 from finetune.rollout.served import ServedRollouts
 from finetune.student import Student, is_finished
-from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, training_arguments
+from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, processes, training_arguments
 from programs.tasks.task import unknown
 from r2p_dspy.errors import ConfigError
 
@@ -167,7 +166,7 @@ def check_rollouts(config: GRPOConfig, student: Student) -> None:
 
 def _batch_sizes(config: GRPOConfig) -> dict[str, int]:
     """The answers of a step shared by the devices; TRL wants whole groups in a step."""
-    answers, devices = config.prompts * config.generations, PartialState().num_processes
+    answers, devices = config.prompts * config.generations, processes().num_processes
     if answers % devices:
         raise ConfigError(f"{answers} answers per step cannot be shared by {devices} devices; change --prompts")
     return {"per_device_train_batch_size": answers // devices, "gradient_accumulation_steps": 1}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
@@ -26,10 +25,11 @@ from finetune.sft import train_sft
 from finetune.student import Student
 from finetune.task_setup import TaskSetup, without_demos
 from finetune.traces import answers, collect_traces, write_questions
-from finetune.training import OnStep, student_identity
+from finetune.training import OnStep, processes, student_identity
 from programs.calls.keeping import CallKeeping
 from programs.calls.patience import CallFailures
 from programs.calls.recording import record_calls
+from programs.data.fitting import write_task_file
 from programs.evaluate.measuring import write_failed
 from programs.evaluate.runner import ResultRow
 from programs.report_html.page import write_page
@@ -69,7 +69,7 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
         ConfigError, DataError, ArtifactError, RunError, RewardError: one line on what is wrong.
     """
     started = time.monotonic()
-    is_main = PartialState().is_main_process
+    is_main = processes().is_main_process
     check_vllm(config.grpo.vllm)
     check_options(config.grpo.options)
     student = Student.load(config.student, lora=bool(config.sft.lora))
@@ -80,7 +80,7 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
     opened = _check_prompts(setups, student, config.tokens, reporter)
     rewards = Rewards({setup.task.name: (setup.task, setup.program) for setup in setups}, opened=opened)
     run = Run(output, _recorded(config, setups, student), resume) if is_main else None
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
     # Other processes continue what the main process has begun.
     work = Work(config, carrier, setups, rewards, output, resume or not is_main, reporter)
     with run or nullcontext():
@@ -98,7 +98,7 @@ def _steps(work: Work, run: Run | None, started: float) -> dict[str, Any]:
             measured[name] = measure_program(
                 name, work.setups, lm, run, config.num_threads, work.reporter, redact=config.redact
             )
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
 
     questions, model, trainings = None, config.student, dict[str, Path]()
     if config.runs_sft:
@@ -150,7 +150,7 @@ def _recorded(config: FinetuneConfig, setups: Sequence[TaskSetup], student: Stud
 
 def _on_main(work: Callable[[], Any]) -> Any:
     """Run a function in the main process while the others wait; all get its result."""
-    state = PartialState()
+    state = processes()
     result = work() if state.is_main_process else None
     if state.num_processes > 1:
         (result,) = broadcast_object_list([result])
@@ -158,7 +158,7 @@ def _on_main(work: Callable[[], Any]) -> Any:
 
 
 def _read_rows(path: Path) -> Dataset:
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         return Dataset.from_json(str(path), cache_dir=str(path.parent / ".cache"))
 
 
@@ -221,7 +221,7 @@ def _sft(work: Work, name: str, rows: Dataset) -> Path:
 def _grpo(work: Work, student: str, rows: Dataset) -> Path:
     path, began, scoring = work.directory / "grpo", time.monotonic(), work.rewards.seconds
     model = train_grpo(student, rows, work.rewards, work.config.grpo, path, **_shared(work, "grpo"))
-    if PartialState().is_main_process and not (path / "seconds.json").exists():
+    if processes().is_main_process and not (path / "seconds.json").exists():
         seconds = {"all": time.monotonic() - began, "rewards": work.rewards.seconds - scoring}
         write_json(path / "seconds.json", {name: round(value, 2) for name, value in seconds.items()})
     return model
@@ -260,10 +260,8 @@ def _finish(
     """Keep the best model with its program, card and curves; write the report last."""
     config, output = work.config, work.directory
     histories = {name: read_json(path / "state.json")["log_history"] for name, path in trainings.items()}
-    best = {
-        name: max((entry["eval_score"] for entry in log if "eval_score" in entry), default=0.0)
-        for name, log in histories.items()
-    }
+    scores = {name: [row["eval_score"] for row in log if "eval_score" in row] for name, log in histories.items()}
+    best = {name: max(scores[name], default=0.0) for name in scores}
     kept = max(best, key=lambda name: (best[name], len(name)))  # the later training on a tie
     model = output / "model"
     shutil.rmtree(model, ignore_errors=True)
@@ -274,6 +272,7 @@ def _finish(
         file = "program.json" if len(work.setups) == 1 else f"program-{setup.task.name}.json"
         settings = setup.config.model_copy(update={**_ONE_CALL, "carrier": work.carrier}).model_dump()
         save_program(setup.program, output / file, task=setup.task.name, notes=notes, settings=settings)
+        write_task_file(setup.task, output)
     plot_curves(histories, output / "curves.png")
     last = output / _of_round("traces", config.rounds)
     traces = {setup.task.name: answers(last, setup) for setup in work.setups if config.runs_sft}

@@ -13,7 +13,7 @@ from datasets import Dataset
 from finetune.config import SFTConfig
 from finetune.evaluation import EvaluatesStudent, Evaluation
 from finetune.student import Student, is_finished
-from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, training_arguments
+from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, processes, training_arguments
 from r2p_dspy.engines.weights import is_large
 from r2p_dspy.errors import ConfigError
 
@@ -64,13 +64,10 @@ def train_sft(
         return output / "model"
     encoded = rows.map(student.encode, remove_columns=rows.column_names, desc=None)
     student.check_fits(max(map(len, encoded["input_ids"])), 0)
-    # A core gains nothing from a second row of a large student, and rows of one batch are padded to the longest.
-    rows_at_once = 1 if not torch.cuda.is_available() and is_large(student.model) else config.batch
     arguments = trl.SFTConfig(
         **training_arguments(student, config, output, evaluates=evaluation is not None, begins=checkpoint is None),
         num_train_epochs=config.epochs,
-        per_device_train_batch_size=rows_at_once,
-        gradient_accumulation_steps=config.accumulate * config.batch // rows_at_once,
+        **_batch_sizes(config, student),
         warmup_steps=config.warmup,
         lr_scheduler_type="cosine",
         completion_only_loss=True,
@@ -88,3 +85,17 @@ def train_sft(
         args=arguments,
         train_dataset=encoded,
     )
+
+
+def _batch_sizes(config: SFTConfig, student: Student) -> dict[str, int]:
+    """The rows of a step shared by the processes."""
+    count = processes().num_processes
+    if config.batch % count:
+        raise ConfigError(f"{config.batch} rows per step cannot be shared by {count} processes; change --batch")
+    rows = config.batch // count
+    # A core gains nothing from a second row of a large student, and rows of one batch are padded to the longest.
+    rows_at_once = 1 if not torch.cuda.is_available() and is_large(student.model) else rows
+    return {
+        "per_device_train_batch_size": rows_at_once,
+        "gradient_accumulation_steps": config.accumulate * rows // rows_at_once,
+    }

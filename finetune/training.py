@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from finetune.config import GRPOConfig, SFTConfig, learning_rate
@@ -26,6 +27,12 @@ from r2p_dspy.errors import ConfigError, RunError
 from r2p_dspy.files import digest
 
 OnStep = Callable[[int, int], None]  # (step, steps) after each step; an exception it raises stops the training
+
+
+def processes() -> PartialState:
+    """The processes that train together, which torchrun or `accelerate launch` started, or this one alone."""
+    # The first one who asks decides; by itself accelerate connects processes on GPUs only.
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def hush() -> None:

@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 from programs.data.lamp.labels import own_labels
 from programs.tasks.own_labels import with_labels
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
 from programs.text import one_line
+from r2p_dspy.files import write_atomic
 
+TASK_FILE = "task.yaml"
 _OWN = "-own-labels"  # the end of the name of a task whose labels come from its data
 
 
@@ -31,3 +35,13 @@ def task_for(name: str, source: str | None, tell: Callable[[str], None] = lambda
     own = with_labels(task, labels, task.name + _OWN)
     tell(one_line(f"{source} has {len(labels)} labels of its own ({', '.join(labels[:5])}, …); the task is {own.name}"))
     return own
+
+
+def write_task_file(task: Task, directory: Path) -> None:
+    """Write `task.yaml`, for commands that do not read the data that a task's labels came from, such as `predict`.
+
+    A task whose labels are its own needs no file.
+    """
+    if task.name.endswith(_OWN):
+        keys = {"task": task.name, "base": task.name.removesuffix(_OWN), "labels": [*task.labels]}
+        write_atomic(directory / TASK_FILE, yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))

@@ -8,15 +8,15 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL
-from sqlalchemy.exc import SQLAlchemyError
 
 from programs.feedback.tables import ANSWERS, FEEDBACK, SQLITE, VERSION, create, engine_of
-from r2p_dspy.errors import ConfigError, StoreError
+from r2p_dspy.errors import ConfigError
+from r2p_dspy.stores.database import database_errors
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -184,15 +184,8 @@ class Answers:
             elif self._engine.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"VACUUM {ANSWERS.name}, {FEEDBACK.name}")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except SQLAlchemyError as error:
-            reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
-            raise StoreError(
-                f"the answers at {self._where} cannot be used ({reason}); try again when they can"
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return database_errors(f"the answers at {self._where}", "try again when they can")
 
 
 def verdict_of(feedback: Feedback) -> str | None:

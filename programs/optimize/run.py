@@ -13,6 +13,7 @@ import dspy
 from programs.calls.cache import Usage
 from programs.calls.keeping import CallKeeping
 from programs.calls.usage import UsageLimitReached
+from programs.data.fitting import write_task_file
 from programs.evaluate import report
 from programs.evaluate.baselines import VOTE
 from programs.evaluate.measuring import Measurer
@@ -96,6 +97,7 @@ def run_compile(
             extra = _compile_and_measure(config, measurer, scored, reflection, counted)
         test = {name: report.metrics(setup.task, rows) for name, rows in measurer.rows.items()}
         complete(run.directory.path / "program.json", test, config.redact, setup.data, setup.task)
+        write_task_file(setup.task, run.directory.path)
         trials: dict[str, list[TrialRow]] = {}
         if config.tune:
             asked = setup.data.ids  # without what was left out since

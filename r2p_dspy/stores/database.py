@@ -1,7 +1,7 @@
 """A profile store in any database that SQLAlchemy knows, such as PostgreSQL."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from r2p_dspy.errors import ConfigError, StoreError
@@ -105,17 +105,8 @@ class Database(SQLStore):
         with self._errors(), self._engine.begin() as connection:
             yield _DatabaseConnection(connection)
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            yield
-        except SQLAlchemyError as error:
-            reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
-            raise StoreError(
-                f"the store at {self._address} cannot be used ({reason}); nothing was written, try again when it can"
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return database_errors(f"the store at {self._address}", "nothing was written, try again when it can")
 
     def _add_owner(self, db: Any, name: str) -> None:
         db.try_execute(self._new_owner, {"name": name})  # another process may add the same user now
@@ -147,6 +138,18 @@ class Database(SQLStore):
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
+
+
+@contextmanager
+def database_errors(what: str, advice: str) -> Iterator[None]:
+    """Turn SQLAlchemy's errors into a `StoreError` of one line: `what` cannot be used, why, and `advice`."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
+        raise StoreError(f"{what} cannot be used ({reason}); {advice}") from error
 
 
 def _engine(url: str, connections: int) -> "Engine":

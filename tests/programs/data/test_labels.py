@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 import cli
 from programs.data.dataset import DataConfig
-from programs.data.fitting import task_for
+from programs.data.fitting import task_for, write_task_file
 from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, lamp_files
 from programs.data.reading import read_examples
@@ -58,6 +58,17 @@ def test_labels_are_found_in_the_data(tmp_path, shape):
     assert data.test[1].description == "Ask your users first. 1"
     assert [item.label for item in data.test[0].profile] == [*TOPICS]
     assert "movie" not in str(task.signature), "its prompts are about any text"
+
+
+def test_a_run_keeps_the_task_for_commands_without_its_data(tmp_path):
+    labels = ("no", "café: 日本", "1", "a, b")  # which YAML could take for something else
+    task = task_for("lamp2", folder(tmp_path, train=labels, dev=labels))
+    write_task_file(task, tmp_path)
+    again = task_of(str(tmp_path / "task.yaml"))
+    assert (again.name, again.labels) == (task.name, task.labels)
+    assert again.signature.equals(task.signature)
+    write_task_file(lamp2.TASK, tmp_path / "none")
+    assert not (tmp_path / "none").exists(), "a task whose labels are its own needs no file"
 
 
 def test_labels_of_the_histories_count_where_train_has_no_files(tmp_path):
