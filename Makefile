@@ -73,7 +73,7 @@ lock:  ## Resolve requirements.lock and constraints.txt again, from pyproject.to
 	@$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet pip-tools
 	@CUSTOM_COMPILE_COMMAND="make lock" $(VENV)-lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --unsafe-package torch --unsafe-package setuptools --unsafe-package pip \
-		--extra local --extra cli --extra train --extra docs --extra dev --extra mlflow --extra stores --extra serve-http --output-file requirements.lock pyproject.toml
+		--extra local --extra cli --extra train --extra docs --extra dev --extra mlflow --extra stores --extra serve-http --extra ray --output-file requirements.lock pyproject.toml
 	@{ echo "# Versions that were tested together; \`make lock\` writes this file."; \
 		{ grep -oE '^[a-zA-Z0-9_.-]+==[^ ]+' requirements.lock; echo '$(firstword $(TORCH))'; } | sort; } > constraints.txt
 

@@ -126,9 +126,9 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 )
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
 @options("program", "task", "model", *SERVED, *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
-@options("store", "redact", *CALLS, "resume")
+@options("store", "redact", *CALLS, "resume", "ray", "ray_workers", "partition_rows")
 def predict(source: str, target: str, resume: bool, **given: Any) -> None:
-    """Answer the rows of a file, each with the evidence that the answer rests on.
+    """Answer the rows of a file, each with the evidence that it rests on; with --ray, on a cluster (docs/scale.md).
 
     A row is {"id": …, QUESTION: …, "profile": [ITEM, …]}, in the names of the task (LaMP's own rows work too); with
     --store, a row may have "user": NAME in place of a profile (`data import` fills a store). An answer comes with the
@@ -150,7 +150,7 @@ def predict(source: str, target: str, resume: bool, **given: Any) -> None:
 
     with Console() as console:
         done = run_predict(PredictConfig.of(source, target, **given), resume, console)
-    failed = f", {done.failed} failed, see {done.failures.path}" if done.failed else ""
+    failed = f", {done.failed} failed, see {done.failures}" if done.failed else ""
     click.echo(f"{done.answered + done.failed} rows: {done.answered} answered in {target}{failed}")
     if failed:
         sys.exit(FAILED_ROWS)

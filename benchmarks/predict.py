@@ -5,18 +5,15 @@ writing. The rows are different persona users (synthetic).
 """
 
 import json
-import re
 import resource
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import dspy
-from dspy.lm15 import Message, Request, Response, TextPart
 
-from benchmarks.overhead import _ANSWER, Instant
+from benchmarks.instant import Citing
 from programs.data.personas import films
 from programs.data.personas.world import draw, lamp_files
 from programs.predict.run import predict
@@ -25,23 +22,13 @@ from programs.tasks import lamp2
 from programs.tasks.program import r2p
 
 
-class Citing(Instant):
-    """An engine that cites the first item that it is shown, at once."""
-
-    def complete(self, request: Request) -> Response:
-        item = json.loads(re.findall(r'^\{"item": "1".*$', request.messages[-1].text or "", re.MULTILINE)[-1])
-        quote = " ".join(item["description"].split()[:3])
-        text = _ANSWER.format(quote=quote, label=item["label"])
-        return replace(self.response, message=Message.assistant([TextPart(text)]))
-
-
 def main(rows: int = 10_000) -> None:
     task, folder = lamp2.TASK, Path(tempfile.mkdtemp())
     source, target = folder / "users.jsonl", folder / "predictions.jsonl"
     with source.open("w") as file:
         for row in lamp_files(task, draw(films.case, "train", rows))[0]:
             print(json.dumps(row), file=file)
-    lm = dspy.LM("instant/citing", engine=Citing(""), cache=False, num_retries=0)
+    lm = dspy.LM("instant/citing", engine=Citing(), cache=False, num_retries=0)
     started, computed = time.perf_counter(), time.process_time()
     with dspy.context(lm=lm), PredictionWriter(target, {"input": ""}, source) as settled:
         predict(r2p(task, on_unmet="return"), task, source, settled)

@@ -87,7 +87,7 @@ def train_sft(
     )
 
 
-def _batch_sizes(config: SFTConfig, student: Student) -> dict[str, int]:
+def _batch_sizes(config: SFTConfig, student: Student) -> dict[str, Any]:
     """The rows of a step shared by the processes."""
     count = processes().num_processes
     if config.batch % count:

@@ -11,6 +11,7 @@ from dspy.signatures.signature import ensure_signature
 from r2p_dspy.artifact_file import read_json
 from r2p_dspy.checks import BUILT_IN, Check, combined, validated
 from r2p_dspy.decoding.constraining import Constrain
+from r2p_dspy.engines.affinity import calls_of
 from r2p_dspy.errors import ArtifactError, ConfigError
 from r2p_dspy.modules.cross_reference import CrossReference
 from r2p_dspy.modules.enforce import Enforce
@@ -207,13 +208,16 @@ class R2P(dspy.Module):
         return query_text({**fields, self.reason.profile: None}, getattr(self.retriever, "query", None))
 
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
+        user = inputs.get(_USER)
         inputs, warnings = yield from self._with_history(inputs)
-        retrieved = self.retrieve(inputs)
+        profile = Profile.of(inputs.get(self.reason.profile))
+        retrieved = self.retrieve({**inputs, self.reason.profile: profile})
         items = retrieved[self.reason.profile]
         warnings += [_UNMATCHED] if items and not matches(self.retriever, self.query_of(inputs), items) else []
         failure: AssertionFailed | None = None
         try:
-            prediction = yield call(self.inner, retrieved)
+            with calls_of(_owner(user, profile)):
+                prediction = yield call(self.inner, retrieved)
         except AssertionFailed as inner:
             unmet = self._outputs(inner.prediction, warnings)
             failure = AssertionFailed(unmet, inner.attempts, inner.completion, inputs)
@@ -248,3 +252,11 @@ class R2P(dspy.Module):
         for name in self.reason.answers:
             answer[name] = values.get(name)
         return answer
+
+
+def _owner(user: object, profile: Profile) -> str | None:
+    """What tells whose calls these are: the user's name or, without one, the item with which the history begins."""
+    if user is not None:
+        return str(user)
+    first = next(iter(profile), None)
+    return None if first is None else str(first)

@@ -57,10 +57,15 @@ class Forms:
         return constraint
 
 
-def grammars_of(student: Student) -> Grammars:
-    """What compiles grammars for a student's tokens; raises ConfigError where its tokenizer cannot follow one."""
+def student_grammars(student: Student) -> Grammars:
+    """What compiles grammars for a student's tokens; its `missing` says why its tokenizer cannot follow one."""
     vocabulary = student.model.get_input_embeddings().num_embeddings
-    grammars = Grammars(student.tokenizer, vocabulary, student.end_tokens, student.chat.decode)
+    return Grammars(student.tokenizer, vocabulary, student.end_tokens, student.chat.decode)
+
+
+def grammars_of(student: Student) -> Grammars:
+    """The same; raises ConfigError where its tokenizer cannot follow a grammar."""
+    grammars = student_grammars(student)
     if (missing := grammars.missing) is not None:
         raise ConfigError(f"--constrain-rollouts cannot be used with student {student.source!r}: {missing}")
     return grammars

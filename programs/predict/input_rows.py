@@ -4,7 +4,8 @@
 """
 
 import json
-from collections.abc import Collection, Iterator
+from codecs import BOM_UTF8
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,26 +40,15 @@ def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[Input
         >>> [(row.line, row.id, row.fault) for row in read(TASK, file)]
         [(1, '7', None), (2, None, 'line 2: it is [], not an object; a row is {"id": …, "profile": […], …}')]
     """
-    reader, seen = Reader(task, source), dict[str, int]()
-    for number, line in _lines(task, source):
-        where, name, fields, fault = f"line {number}", None, dict[str, Any](), None
-        try:
-            fields = reader.row(where, line)
-            name = reader.id_of(fields, where)
-            if name in seen:
-                reader.fail(where, f"the id {name} stands in line {seen[name]} too", "keep one of the two")
-            if name in skip:
-                reader.fail(where, f"row {name} is left out", "--skip says so")
-        except DataError as error:
-            fault = _why(source, error)
-        if name is not None:
-            seen.setdefault(name, number)
-        yield InputRow(number, name, fields, fault)
+    yield from read_lines(task, source, _lines(task, source), skip)
 
 
 def is_official(task: Task, source: Path) -> bool:
     """Whether an input is a benchmark's own file of questions: a JSON list, and no rows on lines."""
-    return bool(task.shape) and source.suffix == ".json"
+    if not task.shape or source.suffix != ".json" or not source.is_file():
+        return False
+    with source.open("rb") as file:
+        return file.read(64).removeprefix(BOM_UTF8).lstrip().startswith(b"[")
 
 
 def _lines(task: Task, source: Path) -> Iterator[tuple[int, bytes]]:
@@ -68,9 +58,49 @@ def _lines(task: Task, source: Path) -> Iterator[tuple[int, bytes]]:
             yield number, json.dumps(row).encode()
         return
     with source.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line
+        yield from enumerate(file, start=1)
+
+
+class KnownIds:
+    """Where the ids of the rows stand that were read before."""
+
+    def __init__(self) -> None:
+        self._places = dict[str, str]()
+
+    def place(self, name: str) -> str | None:
+        """Where the row of an id stands, in words; None if none was read."""
+        return self._places.get(name)
+
+    def add(self, name: str, place: str) -> None:
+        """A row with an id stands in a place, unless one with this id stands in another place before it."""
+        self._places.setdefault(name, place)
+
+
+def read_lines(
+    task: Task,
+    source: Path,
+    lines: Iterable[tuple[int, bytes]],
+    skip: Collection[str] = (),
+    known: KnownIds | None = None,
+) -> Iterator[InputRow]:
+    """As `read`, of numbered lines of a file; `known` are the ids of the rows before them."""
+    reader, known = Reader(task, source), known or KnownIds()
+    for number, line in lines:
+        if not line.strip():
+            continue
+        where, name, fields, fault = f"line {number}", None, dict[str, Any](), None
+        try:
+            fields = reader.row(where, line)
+            name = reader.id_of(fields, where)
+            if (place := known.place(name)) is not None:
+                reader.fail(where, f"the id {name} stands in {place} too", "keep one of the two")
+            if name in skip:
+                reader.fail(where, f"row {name} is left out", "--skip says so")
+        except DataError as error:
+            fault = _why(source, error)
+        if name is not None:
+            known.add(name, where)
+        yield InputRow(number, name, fields, fault)
 
 
 def user_of(row: InputRow) -> str:
@@ -148,7 +178,7 @@ def survey(task: Task, source: Path) -> tuple[int, str]:
     if source.exists() and not source.is_file():
         raise DataError(f"{source} is no file; give --input a file of rows")
     try:
-        rows = sum(1 for _ in _lines(task, source))
+        rows = sum(1 for _, line in _lines(task, source) if line.strip())
         contents = digest(source)
     except OSError as error:
         raise DataError(f"{source} cannot be read ({error.strerror}); give --input a file of rows") from None

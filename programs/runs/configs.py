@@ -204,6 +204,9 @@ class PredictConfig:
         cache: answer completed calls from the call cache, and keep new ones.
         redact: leave reasoning, completions and quotes out of the answers' rows.
         store: address of the store of the histories of rows that name a user; None for none.
+        ray: the address of a Ray cluster that answers the rows, "local" for this machine alone; None for no Ray.
+        ray_workers: how many workers it has; None for one for each CPU, or for each GPU that a model in process needs.
+        partition_rows: how many rows a worker answers at a time.
     """
 
     program: ProgramConfig
@@ -216,6 +219,9 @@ class PredictConfig:
     cache: bool = True
     redact: bool = False
     store: str | None = None
+    ray: str | None = None
+    ray_workers: int | None = None
+    partition_rows: int = 1000
 
     @classmethod
     def of(cls, source: str | Path, target: str | Path, **options: Any) -> "PredictConfig":

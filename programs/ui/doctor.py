@@ -24,9 +24,10 @@ _EXTRAS = {  # by purpose: the extra of pyproject.toml, and the packages that sh
     ),
     "finetune": ("train", ("trl", "datasets", "peft", "accelerate")),
     "--mlflow": ("mlflow", ("mlflow-skinny", "sqlalchemy", "alembic")),
+    "--ray": ("ray", ("ray", "pyarrow")),
     "--vllm (GPU)": ("serve", ("vllm",)),
 }
-_OPTIONAL = ("smollm2, gguf: models", "finetune", "--mlflow", "--vllm (GPU)")
+_OPTIONAL = ("smollm2, gguf: models", "finetune", "--mlflow", "--ray", "--vllm (GPU)")
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HOSTED_VLLM_API_KEY")
 
 

@@ -17,6 +17,9 @@ _DATA = (
     "git:REPOSITORY (commits, for --task commits); "
     "default: the persona world, which is synthetic."
 )
+_API_BASE = (
+    "Set the address of a served model. Several servers, with commas between them, share its calls (docs/scale.md)."
+)
 _RETRIEVER = (
     "Choose how items are retrieved: bm25, recency, random, all, dense:EMBEDDING_MODEL or hybrid:EMBEDDING_MODEL."
 )
@@ -74,6 +77,10 @@ _CONTROLS = (
     "Also measure without a profile, with another user's, with random items, and without each item that R2P showed: "
     "whether its answers follow their citations (docs/reports.md)."
 )
+_RAY = (
+    "Answer the rows on a Ray cluster: HOST:PORT, auto for the one that runs here, or no value for this machine alone. "
+    "--output is a folder then; --input may be Parquet, or a folder (docs/scale.md)."
+)
 _AT_LEAST_ONE = click.IntRange(1)
 
 
@@ -104,7 +111,7 @@ for _name, _how in _SWEPT.items():
     _define(_name, multiple=True, callback=_only_one, **_how)
     _define(f"{_name}s", flag=f"--{_name}", multiple=True, **_how | {"text": f"{_how['text']} Repeatable."})
 _define("data", _DATA, metavar="DIR_OR_FILE")
-_define("api_base", "Set the address of a served model.", metavar="URL")
+_define("api_base", _API_BASE, metavar="URL[,URL…]")
 _define("program", "Use a compiled program: program.json, or the directory of its run.", metavar="FILE_OR_RUN")
 # R2P's settings. None stands for the compiled program's setting, or the default.
 _define("retriever", _RETRIEVER, show_default="bm25")
@@ -143,6 +150,15 @@ _define("max_minutes", "Stop after X minutes.", type=float, metavar="X")
 _define("max_failures", _MAX_FAILURES, default=0.05, show_default=True, type=click.FloatRange(0, 1))
 _define("calls", _CALLS, metavar="DIR")
 _define("store", _STORE, metavar="URL", envvar="R2P_STORE", show_envvar=True)
+_define("ray", _RAY, is_flag=False, flag_value="local", metavar="[ADDRESS]")
+_define("ray_workers", "Let so many workers answer with --ray; default: one for each CPU, or GPU.", type=_AT_LEAST_ONE)
+_define(
+    "partition_rows",
+    "Give a worker of --ray so many rows at a time.",
+    default=1000,
+    show_default=True,
+    type=_AT_LEAST_ONE,
+)
 _define("cache", "Do not keep completed calls.", "--no-cache", flag_value=False, default=True)
 _define("controls", _CONTROLS, is_flag=True)
 _define("ablate", "Add R2P's parts one by one, beside DSPy's BestOfN, Refine and MultiChainComparison.", is_flag=True)

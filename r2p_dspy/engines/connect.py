@@ -13,7 +13,7 @@ import dspy
 
 from r2p_dspy.dspy_internals import is_known_provider, model_info
 from r2p_dspy.engines.families import family_of, recommended_sampling
-from r2p_dspy.engines.keys import ApiKey, key_of, refuse_login
+from r2p_dspy.engines.keys import ApiKey, key_of, refuse_login, split_addresses
 from r2p_dspy.engines.lm import LocalLM
 from r2p_dspy.engines.weights import has_own_name, locate, option_value
 from r2p_dspy.errors import ConfigError
@@ -49,7 +49,9 @@ def connect(
             in this process), `gguf:FILE` (converted for transformers at the first call), or a DSPy/LiteLLM name
             (`openai/…`, `anthropic/…`, `ollama_chat/…`, `hosted_vllm/NAME` with `api_base`; for llama.cpp's server and
             SGLang `openai/NAME` with `api_base`).
-        api_base: address of a server, for served models only.
+        api_base: address of a server, for served models only. Several servers of the same model have commas between
+            their addresses: calls are spread over them, and those of a server that is away go to the others
+            (docs/scale.md).
         api_key: the key of a served model; default: the environment's. It is never saved, and a pickle leaves it out.
             A server with an `api_base` needs none.
         temperature: between 0 and 2; 0 takes the likeliest token; None leaves it to the model. The default takes what
@@ -123,7 +125,8 @@ def check_name(model: str, api_base: str | None = None) -> None:
     """Refuse a name or an address that `connect` refuses, without loading or calling anything."""
     refuse_address(f"model {model!r}", model)
     if api_base is not None:
-        refuse_login(api_base)
+        for address in split_addresses(api_base):
+            refuse_login(address)
     if in_process(model):
         if api_base is not None:
             raise ConfigError(f"model {model!r} runs in this process: drop api_base, or use hosted_vllm/NAME")
@@ -221,6 +224,10 @@ def _served(model: str, api_base: str | None, api_key: str | None, kwargs: dict[
         own = {name: kwargs.pop(name) for name in _VLLM_SAMPLING if kwargs.get(name) is not None}
         if own:
             kwargs["extra_body"] = {**own, **(kwargs.get("extra_body") or {})}
+    if api_base is not None and len(split_addresses(api_base)) > 1:
+        from r2p_dspy.engines.served.spread import SpreadLM
+
+        return SpreadLM(model, **kwargs)
     has_own_settings = kwargs.get("prefix") is not None or isinstance(kwargs.get("reasoning"), bool)
     if provider == "hosted_vllm" or has_own_settings or (provider == "openai" and api_base is not None):
         from r2p_dspy.engines.served.lm import ServedLM

@@ -1,4 +1,4 @@
-"""The key of a served model: it is sent to its server, and written nowhere."""
+"""The key and the addresses of a served model. A key is sent to its server, and written nowhere."""
 
 from __future__ import annotations
 
@@ -83,3 +83,16 @@ def refuse_login(address: str) -> None:
             f"the address {without_credentials(address)} holds a user's name or a password, which cannot be sent; "
             "leave them out, and set the model's key in the environment, such as OPENAI_API_KEY"
         )
+
+
+def split_addresses(api_base: str) -> tuple[str, ...]:
+    """The different addresses in a text that has commas between them; ConfigError for one that is empty.
+
+    Examples:
+        >>> split_addresses("http://one/v1, http://two/v1")
+        ('http://one/v1', 'http://two/v1')
+    """
+    addresses = [address.strip() for address in api_base.split(",")]
+    if len(addresses) > 1 and not all(addresses):
+        raise ConfigError(f"api_base {api_base!r} has an empty address; write URL,URL")
+    return tuple(dict.fromkeys(addresses))

@@ -176,8 +176,8 @@ class Reason(ProfilePredict):
             adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
         shown, truncated = self.prepared(inputs, adapter)
         seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
-        tokens = {**lm.kwargs, **self.config, **inputs.get("config", {})}.get("max_tokens")
-        constraint = self._constraint(seen, adapter, lm, tokens)
+        options = {**lm.kwargs, **self.config, **inputs.get("config", {})}
+        constraint = self._constraint(seen, adapter, lm, options.get("max_tokens"))
         monitors: list[Monitor] = []
         replies: list[Reply] = []
         notices: list[str] = []
@@ -186,7 +186,9 @@ class Reason(ProfilePredict):
             plain = self.details_of(seen, outcome, completion)
             cut_off = bool(replies) and replies[-1].finish == "length"
             constrained = constraint is not None and constrains(lm)
-            mode: CorrectionMode = monitors[0].correction_mode if monitors else "retry"
+            # Of a call that broke off and was made again, the monitors of the answers that came.
+            monitor = monitors[-(options.get("n") or 1) :][0] if monitors else None
+            mode: CorrectionMode = monitor.correction_mode if monitor else "retry"
             other = [] if suiting is configured else [_CHAT_ONLY.format(type(configured).__name__)]
             return replace(
                 plain,
@@ -198,7 +200,7 @@ class Reason(ProfilePredict):
                     *(_left_free(constraint) if constrained else [_FREE] * (enforced().constrain == "on")),
                     *notices,
                 ],
-                interventions=[*monitors[0].interventions] if monitors else [],
+                interventions=[*monitor.interventions] if monitor else [],
                 correction_mode="constrained" if constrained else mode,
                 truncated_chars=truncated,
             )

@@ -16,6 +16,7 @@ from trl.generation import vllm_client
 
 from finetune import task_setup as setup
 from finetune.config import STUDENT, GRPOConfig
+from finetune.evaluation import Evaluation
 from finetune.grpo import check_rollouts, train_grpo
 from finetune.rewards import Rewards
 from finetune.rollout.constrained import ConstrainedRollouts
@@ -84,6 +85,19 @@ def train(student, path, config=SHORT, carrier="fields", kind=Rewards, **options
 
 def logged(path):
     return json.loads((path / "state.json").read_text())["log_history"]
+
+
+def test_dev_answers_of_a_large_student_keep_to_the_form_that_they_have_in_use(tiny, monkeypatch):
+    monkeypatch.setattr("finetune.evaluation.is_large", lambda model: True)
+    student, asked = Student.load(tiny), questions(tiny)
+    programs = {"films": student_program()}
+    forms, told = Forms(asked, programs, 160), []
+    evaluation = Evaluation(asked, rewards().evaluate, 160, lambda *result: told.append(result[2]), forms)
+    scores = evaluation.of(student)(student.model, 0)
+    assert scores["structure"] == scores["evidence"] == 1
+    assert all(accepts(forms.of(row["prompt"]).grammar("", whole=True), answer) for row, answer in zip(asked, *told))
+    free = replace(evaluation, forms=None).of(student)(student.model, 0)
+    assert free["structure"] == 0, "it knows nothing of the format"
 
 
 class TestAnswers:

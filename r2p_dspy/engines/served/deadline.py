@@ -56,13 +56,16 @@ class CallInFlight:
     Args:
         seconds: from now until it is given up; None for no deadline.
         max_bytes: of one response.
+
+    Attributes:
+        ends: when it is given up, by `time.monotonic`; None for no deadline.
     """
 
     def __init__(self, seconds: float | None, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes, self._seconds = max_bytes, seconds
         now, until = time.monotonic(), _until.get()
         left = [limit for limit in (seconds, until and until - now) if limit is not None]
-        self._ends = now + min(left) if left else None
+        self.ends = now + min(left) if left else None
         self._tasks, self._size = set[asyncio.Task[Any]](), 0
         self._failure: BaseException | None = None
         self._last_attempt: BaseException | None = None
@@ -137,8 +140,8 @@ class CallInFlight:
         assert task is not None  # nosec B101  # a coroutine runs in a task
         self._tasks.add(task)
         timer = None
-        if self._ends is not None:
-            timer = asyncio.get_running_loop().call_later(self._ends - time.monotonic(), self._expire)
+        if self.ends is not None:
+            timer = asyncio.get_running_loop().call_later(self.ends - time.monotonic(), self._expire)
         if self._failure is not None:
             task.cancel()
         try:

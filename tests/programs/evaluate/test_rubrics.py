@@ -11,6 +11,7 @@ import cli
 from metrics.rubric import Rubric, coverage
 from programs.evaluate import judge as judging
 from programs.evaluate.submission import SubmissionError, score, submission
+from programs.predict.input_rows import is_official, read, survey
 from programs.runs.directory import Run
 from r2p_dspy import Profile
 from tests.metrics.test_rubric import points
@@ -195,6 +196,15 @@ def test_predict_answers_official_questions(tmp_path, served):
     assert "the official file is" in result.stderr
     whole = write(tmp_path / "whole", [question(key) for key in "123"], "test")
     assert score(tmp_path / "answers.submission.json", whole)[1] == 3
+
+
+def test_rows_on_lines_are_no_official_file_whatever_their_name(tmp_path):
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps(question("1")) + "\n" + json.dumps(question("2")) + "\n")
+    assert not is_official(TASK, source) and [row.id for row in read(TASK, source)] == ["1", "2"]
+    source.write_text(f"\ufeff {json.dumps([question('1'), question('2')])}")
+    assert is_official(TASK, source) and [row.id for row in read(TASK, source)] == ["1", "2"]
+    assert survey(TASK, source)[0] == 2
 
 
 def test_second_judge_needs_a_first():

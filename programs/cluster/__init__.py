@@ -1,0 +1,1 @@
+"""Answering rows on the machines of a Ray cluster, partition by partition."""
