@@ -22,7 +22,7 @@ from programs.runs.configs import EvaluateConfig
 from programs.runs.directory import SKIPPED_LATER
 from programs.runs.reporter import Reporter
 from programs.runs.skips import with_earlier_skips
-from programs.tasks.program import R2PConfig
+from programs.tasks.program import default_settings
 from r2p_dspy import R2P
 from r2p_dspy.engines.connect import constrains
 from r2p_dspy.errors import ConfigError
@@ -143,7 +143,9 @@ def _programs(config: EvaluateConfig, setup: Setup, lm: dspy.LM) -> dict[str, ds
         )
     else:
         # Uncompiled R2P has its default settings, apart from those that the user gave.
-        own = R2PConfig().model_copy(update={**explicit, "retriever": settings.retriever, "k": settings.k})
+        own = default_settings(setup.task.name).model_copy(
+            update={**explicit, "retriever": settings.retriever, "k": settings.k}
+        )
         programs = {**setup.baselines(config.model), "r2p": setup.builder.build(own)}
         if config.program.artifact is not None:
             programs["compiled"] = setup.program

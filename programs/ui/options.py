@@ -44,7 +44,7 @@ _CONSTRAIN = (
 )
 _ON_UNMET = "Let `predict` write an answer that breaks an assert with its violations (return), or fail its row (raise)."
 _RULES = ("auto", "vote", "median", "medoid", "synthesis")
-_TEMPLATES = ("full", "brief", "aspects", "none")
+_TEMPLATES = ("auto", "full", "brief", "outline", "aspects", "none")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
 _TEMPERATURE = (
     "Set the sampling temperature; 0 takes the likeliest token. Default: what the model's makers recommend, else 0."
@@ -118,7 +118,13 @@ _define("retriever", _RETRIEVER, show_default="bm25")
 _define("candidates", "Sample and reconcile this many outcomes.", type=click.IntRange(1, 100), show_default="1")
 _define("reconcile", _RECONCILE, type=click.Choice(_RULES), show_default="auto")
 _define("adaptive", _ADAPTIVE, "--adaptive/--no-adaptive", default=None)
-_define("template", "Choose the stages of reasoning.", type=click.Choice(_TEMPLATES), show_default="full")
+_define(
+    "template",
+    "Choose the stages of reasoning. auto: full, but outline or aspects for tasks with long answers.",
+    type=click.Choice(_TEMPLATES),
+    show_default="auto",
+    callback=lambda context, parameter, value: None if value == "auto" else value,
+)
 _define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
 _define("constrain", _CONSTRAIN, type=click.Choice(["auto", "on", "off"]), show_default="auto")
 _define("on_unmet", _ON_UNMET, type=click.Choice(["raise", "return"]), show_default="return")

@@ -33,6 +33,7 @@ def _task(name: str, category: str) -> Task:
         fields=("text",),
         metrics=("coverage",),
         threshold=0.3,
+        template="aspects",
     )
 
 

@@ -38,4 +38,5 @@ TASK = Task(
     fields=("title", "abstract"),
     metrics=("rouge1", "rougeL", "meteor"),
     threshold=0.2,
+    template="outline",
 )

@@ -31,4 +31,5 @@ TASK = Task(
     written="text",
     metrics=("rouge1", "rougeL", "meteor"),
     threshold=0.2,
+    template="outline",
 )

@@ -30,4 +30,5 @@ TASK = Task(
     written="reviewText",
     metrics=("rouge1", "rougeL", "meteor"),
     threshold=0.2,
+    template="outline",
 )

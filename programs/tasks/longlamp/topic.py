@@ -35,4 +35,5 @@ TASK = Task(
     written="text",
     metrics=("rouge1", "rougeL", "meteor"),
     threshold=0.2,
+    template="outline",
 )
