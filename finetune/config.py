@@ -200,7 +200,7 @@ class FinetuneConfig:
             program=program,
             traces=given["traces"],
             rounds=given["rounds"],
-            r2p=resolve(part("retriever", "k", "candidates", "template"), program),
+            r2p=resolve(part("retriever", "k", "candidates", "template"), program, *tasks),
             retriever_tokens=given.get("retriever_tokens"),
             data=DataConfig(**part("limit", "seed", "skip_bad", source="data"), trains=True, train=given["users"]),
             sft=SFTConfig(**part("epochs", "batch", rate="learning_rate"), **shared),

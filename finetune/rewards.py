@@ -81,7 +81,7 @@ class Rewards:
             text = f"{OPEN}\n{text}"  # TRL hands over the generated text, and the prompt holds that tag
         try:
             prediction = reader(load_inputs(reader.reason, inputs), text)
-            return prediction, scored(dspy.Example({task.answer: json.loads(gold)}), prediction)
+            return prediction, scored(dspy.Example({task.gold: json.loads(gold)}), prediction)
         except Exception as error:
             raise RewardError(
                 f"scoring an answer of task {name!r} failed ({type(error).__name__}: {' '.join(str(error).split())}); "

@@ -170,7 +170,7 @@ def _student_lm(model: str, config: FinetuneConfig, carrier: Carrier) -> dspy.LM
 
 
 def _teacher_lm(config: FinetuneConfig, setups: Sequence[TaskSetup]) -> dspy.LM:
-    golds = ([example[setup.task.answer] for example in setup.data.train] for setup in setups)
+    golds = ([example[setup.task.gold] for example in setup.data.train] for setup in setups)
     needed = max(
         tokens_needed(setup.task, setup.teacher, answers) for setup, answers in zip(setups, golds, strict=True)
     )

@@ -101,7 +101,7 @@ class RowBuilder:
             "task": self.task.name,
             "prompt": recorded.messages,
             "inputs": details.inputs.to_json(),
-            "gold": json.dumps(plain(example[self.task.answer]), ensure_ascii=False),
+            "gold": json.dumps(plain(example[self.task.gold]), ensure_ascii=False),
         }
 
 

@@ -80,6 +80,9 @@ def ask_teacher(
     """
     scored, rewards = composite(setup.task), Rewards({setup.task.name: (setup.task, setup.program)})
     answer = setup.task.answer
+    if setup.task.by_rubric and (told or not setup.program.reason.template.stages):
+        what = "--traces rationalize and --template none learn from right answers"
+        raise ConfigError(f"{what}, and {setup.task.name} has rubrics alone; leave them out")
 
     def ask(example: dspy.Example) -> dict[str, Any]:
         if not setup.program.reason.template.stages:

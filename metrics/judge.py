@@ -105,8 +105,8 @@ class Rubric(dspy.Module):
         elif not text:
             ratings = dict.fromkeys(self.criteria, Rating(reason="there is no text", score=1))
         else:
-            texts = {"request": _quoted(request), "own": _quoted(own), "answer": _quoted(text)}
-            prediction = _ask(self.rate, profile=self.retriever(request, Profile.of(profile)), **texts)
+            texts = {"request": quoted(request), "own": quoted(own), "answer": quoted(text)}
+            prediction = ask_judge(self.rate, profile=self.retriever(request, Profile.of(profile)), **texts)
             ratings = {name: prediction[name] for name in self.criteria}
         score = sum((rating.score - 1) / 4 for rating in ratings.values()) / len(ratings)
         return dspy.Prediction(score=score, ratings=ratings)
@@ -144,9 +144,9 @@ class Pairwise(dspy.Module):
             return dspy.Prediction(score=0.5, reasons=["they are the same text"], firsts=[])
         if not (ours and theirs):
             return dspy.Prediction(score=1.0 if ours else 0.0, reasons=["one is no text"], firsts=[])
-        inputs = {"profile": self.retriever(request, Profile.of(profile)), "request": _quoted(request)}
-        orders = ((_quoted(ours), _quoted(theirs)), (_quoted(theirs), _quoted(ours)))
-        verdicts = [_ask(self.prefer, **inputs, first=first, second=second) for first, second in orders]
+        inputs = {"profile": self.retriever(request, Profile.of(profile)), "request": quoted(request)}
+        orders = ((quoted(ours), quoted(theirs)), (quoted(theirs), quoted(ours)))
+        verdicts = [ask_judge(self.prefer, **inputs, first=first, second=second) for first, second in orders]
         firsts = [verdict.preferred == "first" for verdict in verdicts]
         score = 0.5 if firsts[0] == firsts[1] else float(firsts[0])
         return dspy.Prediction(score=score, reasons=[verdict.reason for verdict in verdicts], firsts=firsts)
@@ -184,14 +184,15 @@ def as_metric(judge: Rubric | Pairwise, *, request: str, answer: str, profile: s
     return metric
 
 
-def _ask(module: Enforce, **inputs: Any) -> dspy.Prediction:
+def ask_judge(module: Enforce, **inputs: Any) -> dspy.Prediction:
     """Call the judge's model; an optimizer's trace does not get the call."""
     try:
         with dspy.context(trace=[]), optimizing(False):
             verdict: dspy.Prediction = module(**inputs)
             return verdict
     except AssertionFailed as error:
-        times, reason = len(error.attempts), _line(error.prediction.outcome.error)
+        why = error.prediction.details.unreadable
+        times, reason = len(error.attempts), _line(why.explain() if why else error.prediction.outcome.error)
         raise JudgeError(f"the judge's answer cannot be read, in {times} attempts ({reason})") from error
     except Exception as error:
         raise JudgeError(f"the judge failed ({type(error).__name__}: {_line(error)})") from error
@@ -205,6 +206,6 @@ def _text(answer: object) -> str:
     return "" if answer is None else as_text(answer).strip()
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A stranger's text as one line of JSON, which can end neither itself nor a field."""
     return json_line(neutralize(text))

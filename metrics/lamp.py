@@ -1,4 +1,4 @@
-"""LaMP's official metrics: per example, over the corpus, and as a task score for rewards; ROUGE for any language.
+"""The official metrics of LaMP and LongLaMP: per example, over the corpus, and as a task score for rewards.
 
 >>> METRICS["accuracy"].corpus(["comedy", " classic "], ["comedy", "classic"], ["classic", "comedy"])
 1.0
@@ -8,33 +8,36 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from metrics.meteor import meteor
+from metrics.rubric import coverage
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.scoring.rouge import Tokenize, rouge1, rouge_l, rouge_words
 from r2p_dspy.values.typed import as_text
 
-# scikit-learn and rouge-score take two seconds each to import, so they are imported on first use.
+# scikit-learn and nltk take seconds to import, so they are imported on first use.
 
 Answers = Sequence[Any]  # a program's answer may be of any type that `as_text` turns into text
 Labels = Sequence[str]
 Floats = npt.NDArray[np.float64]
 Corpus = Callable[[Answers, Answers, Labels], float]
-Tokenize = Callable[[str], list[str]]
+
+TEXT_METRICS = ("rouge1", "rougeL", "meteor")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of LaMP (`eval/evaluation.py` in LaMP's repository).
+    """A metric of LaMP (`eval/evaluation.py` in LaMP's repository) or LongLaMP (`longLaMP/metrics/`).
 
     Args:
         name: as in reports.
         higher_is_better: its direction.
         example: (prediction, gold, labels) to one example's contribution, in the metric's own unit: 0 or 1 for
-            accuracy and f1, the absolute error for mae, the squared error for rmse, the f-measure for ROUGE.
+            accuracy and f1, the absolute error for mae, the squared error for rmse, the f-measure for ROUGE, METEOR.
         corpus: (predictions, golds, labels) to the official value over all examples.
         score: (prediction, gold, labels) to the task score in [0, 1], higher is better, for rewards and composites.
             Metrics of one task share it: 0 or 1 for labels; 1 - |prediction - gold| / (highest - lowest rating) for
@@ -206,22 +209,18 @@ def _ratings(predictions: Answers, golds: Answers, labels: Labels) -> tuple[list
 # Texts
 
 
-@cache
-def _scorer(tokenize: Tokenize | None) -> Any:  # rouge-score has no types
-    from rouge_score.rouge_scorer import RougeScorer
-
-    tokenizer = None if tokenize is None else SimpleNamespace(tokenize=tokenize)
-    return RougeScorer(["rouge1", "rougeL"], use_stemmer=False, tokenizer=tokenizer)
-
-
 @lru_cache(maxsize=4096)  # both metrics and the reward score the same answer
 def _rouge(prediction: str, gold: str, tokenize: Tokenize | None) -> dict[str, float]:
-    return {name: score.fmeasure for name, score in _scorer(tokenize).score(gold, prediction).items()}
+    given, wanted = map(tokenize or rouge_words, (prediction, gold))
+    return {"rouge1": rouge1(given, wanted), "rougeL": rouge_l(given, wanted)}
 
 
-def _rouge_metric(name: str, tokenize: Tokenize | None = None) -> Metric:
+def _text_metric(name: str, tokenize: Tokenize | None = None) -> Metric:
+    """ROUGE or METEOR, over the words of a tokenizer."""
+
     def example(prediction: object, gold: object, labels: Labels = ()) -> float:
-        return _rouge(_text(prediction), _text(gold), tokenize)[name]
+        texts = _text(prediction), _text(gold)
+        return meteor(*texts, tokenize) if name == "meteor" else _rouge(*texts, tokenize)[name]
 
     def likeness(prediction: object, gold: object, labels: Labels = ()) -> float:
         if _text(prediction) == _text(gold):
@@ -232,10 +231,21 @@ def _rouge_metric(name: str, tokenize: Tokenize | None = None) -> Metric:
     rows = _each(example)
 
     def corpus(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
-        # LaMP's script reports the median of unseeded bootstrap means; this mean is within about 1e-3 of it.
+        # LaMP's script reports ROUGE's median of unseeded bootstrap means; this mean is within about 1e-3 of it.
         return float(rows(predictions, golds, labels).mean())
 
     return Metric(name, True, example, corpus, likeness, rows, _mean)
+
+
+# Rubrics, which stand in the place of golds
+
+
+def _coverage(prediction: object, gold: Any, labels: Labels = ()) -> float:
+    return coverage(prediction, gold)
+
+
+def _mean_coverage(predictions: Answers, golds: Answers, labels: Labels = ()) -> float:
+    return float(_each(_coverage)(predictions, golds, labels).mean())
 
 
 def _root(rows: Floats) -> Floats:
@@ -250,25 +260,26 @@ METRICS: dict[str, Metric] = {
     "rmse": Metric(
         "rmse", False, _squared, _sklearn("root_mean_squared_error", _ratings), _closeness, _each(_squared), _root
     ),
-    "rouge1": _rouge_metric("rouge1"),
-    "rougeL": _rouge_metric("rougeL"),
+    **{name: _text_metric(name) for name in TEXT_METRICS},
+    "coverage": Metric("coverage", True, _coverage, _mean_coverage, _coverage, _each(_coverage), _mean),
 }
 
 
 @cache
 def metric(name: str, tokenize: Tokenize | None = None) -> Metric:
-    """Return the metric of a name in `METRICS`, with ROUGE over the words of another tokenizer.
+    """Return the metric of a name in `METRICS`, with ROUGE and METEOR over the words of another tokenizer.
 
     Args:
         name: one of `METRICS`.
-        tokenize: a function from a text to its list of words, such as `r2p_dspy.values.words.words`; None for LaMP's
-            rule, by which words consist of a-z and digits. Metrics of labels and ratings ignore it.
+        tokenize: a function from a text to its list of words, such as `r2p_dspy.values.words.words`; None for the
+            official rules, by which ROUGE's words consist of a-z and digits, and METEOR's are nltk's. Metrics of labels
+            and ratings ignore it.
 
     Examples:
         >>> from r2p_dspy.values.words import words
         >>> metric("rouge1").example("雨の街", "雨の街"), metric("rouge1", words).example("雨の街", "雨の街")
         (0.0, 1.0)
     """
-    if tokenize is None or name not in ("rouge1", "rougeL"):
+    if tokenize is None or name not in TEXT_METRICS:
         return METRICS[name]
-    return _rouge_metric(name, tokenize)
+    return _text_metric(name, tokenize)

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from metrics.lamp import Metric, Tokenize, metric
+from metrics.lamp import Metric, metric
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item, Profile
 from r2p_dspy.retrieval.bm25 import BM25
 from r2p_dspy.retrieval.retriever import Text
+from r2p_dspy.scoring.rouge import Tokenize
 
 
 def trivial_baselines(

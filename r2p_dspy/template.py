@@ -176,7 +176,30 @@ TEMPLATE = Template(
 
 # The middle group alone: evidence and preferences, then the answer.
 BRIEF = Template(stages=(TEMPLATE.stages[1],))
+# What tuning chooses from, and the pocket model was trained on.
 TEMPLATES: Mapping[str, Template] = MappingProxyType({"full": TEMPLATE, "brief": BRIEF})
+
+
+def _plan(purpose: str, points: str) -> Template:
+    """Evidence, then the points of a long answer. They are preferences, so the checks hold each to the evidence."""
+    evidence = TEMPLATE.stages[1].stages[0]
+    return Template((Stage("plan", purpose, stages=(evidence, Stage("preferences", points, list[Preference]))),))
+
+
+# Planning as LaMP-QA's baseline does: first what the answer should cover.
+ASPECTS = _plan(
+    "Find out what this user expects of the answer.",
+    "The aspects that this user expects the answer to cover, the most important first; each with the ids of the items "
+    "that show it.",
+)
+# For long texts, which the draft of `TEMPLATE` would double.
+OUTLINE = _plan(
+    "Find out how this user would write the answer.",
+    "An outline: what this user would say, in order, a few words for each point; each with the ids of the items that "
+    "show it.",
+)
 # Plain prediction, for students of the answers alone.
 NO_STAGES = Template(stages=())
-WITH_PLAIN: Mapping[str, Template] = MappingProxyType({**TEMPLATES, "none": NO_STAGES})
+WITH_PLAIN: Mapping[str, Template] = MappingProxyType(
+    {**TEMPLATES, "outline": OUTLINE, "aspects": ASPECTS, "none": NO_STAGES}
+)

@@ -133,7 +133,7 @@ def test_resumed_run_repeats_no_call(compiled, tmp_path):
 def test_evaluate_with_program_and_controls(compiled, tmp_path):
     directory, _ = compiled
     out = tmp_path / "run"
-    result = run("evaluate", "--limit", 4, "--program", directory / "program.json", "--controls", "--output", out)
+    result = run("evaluate", "--limit", 2, "--program", directory / "program.json", "--controls", "--output", out)
     assert result.exit_code == 0, result.stderr
     assert list(report_of(out)["programs"]) == [*NAMES, "r2p:no_profile", "r2p:other_user", "r2p:random_items"]
 

@@ -59,7 +59,7 @@ def asked(program, **inputs):
 
 def prompts():
     for name, task in TASKS.items():
-        if not task.lamp:  # the pocket model was trained on tasks of LaMP's alone
+        if not task.lamp.startswith("LaMP_"):  # the pocket model was trained on tasks of LaMP's alone
             continue
         for form, template in TEMPLATES.items():
             for carrier in ("fields", "thinking"):

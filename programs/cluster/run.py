@@ -18,6 +18,7 @@ from programs.cluster.partitions import Input, partitioned
 from programs.cluster.worker import PartitionAnswerer, read_ids, repeated_ids
 from programs.data.makers.sources import rows_of
 from programs.predict.answerer import Predicted, deciding
+from programs.predict.input_rows import is_official
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import PredictConfig
 from programs.runs.directory import Run, read_json
@@ -53,6 +54,10 @@ def run_on_ray(config: PredictConfig, resume: bool, reporter: Reporter) -> Predi
         raise ConfigError("--calls is a file on one machine, which workers cannot share; leave it out with --ray")
     task = task_of(config.program.task)
     source = rows_of(task, str(config.source), reporter.say)
+    if is_official(task, source):
+        raise ConfigError(
+            f"{source} is a JSON list, which cannot be read in parts; leave out --ray, or write JSONL rows"
+        )
     rows = partitioned(task, source, config.partition_rows, stored=config.store is not None)
     store = None if config.store is None else without_credentials(config.store)
     record = {"command": "predict", "input": rows.fingerprint, **deciding(config, store)}

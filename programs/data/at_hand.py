@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from programs.data.lamp_qa.rows import file_of
 from programs.tasks.task import Task
 from r2p_dspy.files import read_bounded
 
@@ -11,7 +12,10 @@ _DEPTHS = ("", "*/", "*/*/")  # LaMP's own folders are up to two deep: LaMP_2/ne
 
 
 def folders(task: Task, *roots: Path) -> list[Path]:
-    """The directories with the dev set of a LaMP task, sorted; the roots and two levels below them are searched."""
+    """The directories with the dev set of a benchmark's task, sorted; the roots and two levels below are searched."""
+    if task.by_rubric:
+        name = file_of(task, Path(), "dev").name
+        return sorted({path.parent for root in roots for depth in _DEPTHS for path in root.glob(f"{depth}{name}")})
     outputs = {path for root in roots for depth in _DEPTHS for path in root.glob(f"{depth}dev_outputs.json")}
     complete = [path for path in sorted(outputs) if path.with_name("dev_questions.json").exists()]
     return [path.parent for path in complete if task.shape and _lamp_name(path) == task.shape]

@@ -10,6 +10,7 @@ import dspy
 
 from programs.data.lamp.reading import iter_examples
 from programs.data.lamp.row_errors import RowError
+from programs.data.lamp.rows import golds_file, questions_file
 from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, example
 from programs.data.splits import check_apart, split
@@ -135,7 +136,10 @@ def _data_for(task: Task) -> str:
 
 
 def lamp(task: Task, directory: Path, config: DataConfig) -> Data:
-    """The examples of LaMP's files. LaMP's train is split by seed into train and dev; LaMP's dev is reported."""
+    """The examples of a benchmark's files. LaMP's train is split by seed into train and dev; LaMP's dev is reported.
+
+    Where the golds of test are there too, as LongLaMP and LaMP-QA publish them, test is reported, and dev is dev.
+    """
     skipped: dict[str, list[str]] = {}
 
     def part(name: str, limit: int | None) -> list[dspy.Example]:
@@ -146,13 +150,25 @@ def lamp(task: Task, directory: Path, config: DataConfig) -> Data:
             skipped[name] = [flaw.id for flaw in flawed]
         return examples
 
-    test = part("dev", config.limit)
-    has_train = (directory / "train_questions.json").exists()
-    if not config.trains and not has_train:
-        return Data([], [], test, str(directory), "dev", skipped=skipped)
-    most = None if config.limit is None else 2 * max(config.limit, 10)
-    examples = part("train", config.train + 2 * _DEV if config.many else most)
-    shared = check_apart(examples, test)
-    train, dev = split(examples, config.seed, min(0.15, _DEV / len(examples)) if config.many else 0.5)
-    few = train[: config.train] if config.many else in_memory(train[: config.train])  # optimizers copy what they use
-    return Data(few, in_memory(dev[:_DEV]), test, str(directory), "dev", shared, skipped)
+    asked, scored = (
+        {name for name in ("train", "dev", "test") if file(task, directory, name).exists()}
+        for file in (questions_file, golds_file)
+    )
+    reported = "test" if "test" in scored else "dev"
+    if asked == {"test"} and not scored:
+        raise DataError(f"{directory}: its test set has no golds (test_outputs.json); answer it with `predict`")
+    test = part(reported, config.limit)
+    if not config.trains and "train" not in asked:
+        return Data([], [], test, str(directory), reported, skipped=skipped)
+    few = None if config.limit is None else max(config.limit, 10)
+    if reported == "test" and "dev" in asked:
+        train, dev = part("train", config.train if config.many else few or FEW), part("dev", few or _DEV)
+        check_apart(train, dev)
+        shared = check_apart([*train, *dev], test)
+    else:
+        examples = part("train", config.train + 2 * _DEV if config.many else few and 2 * few)
+        shared = check_apart(examples, test)
+        train, dev = split(examples, config.seed, min(0.15, _DEV / len(examples)) if config.many else 0.5)
+    train = train[: config.train]
+    train = train if config.many else in_memory(train)  # optimizers copy what they use
+    return Data(train, in_memory(dev[:_DEV]), test, str(directory), reported, shared, skipped)

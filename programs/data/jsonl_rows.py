@@ -109,7 +109,8 @@ class Reader:
         return self.task.signature.output_fields[self.task.answer].annotation
 
     def _item(self, where: str, key: str, entry: dict[str, Any]) -> Item:
-        fields = {name: self._text(where, name, entry, blank=True) for name in self.task.fields}
+        values = self.task.item_fields(entry)
+        fields = {name: self._text(where, name, {**entry, **values}, blank=True) for name in values}
         if not any(value.strip() for value in fields.values()):
             self.fail(where, f"it has no text in {', '.join(fields)}", "leave the item out")
         label = None if self.task.label is None else self._label(where, self.task.label, entry)

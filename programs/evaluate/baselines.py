@@ -49,26 +49,29 @@ def baselines(task: Task, retriever: Retriever | None = None) -> dict[str, WithR
 
 
 def trivial_baselines(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Example]) -> dict[str, float]:
-    """What the trivial baselines reach in the task's first metric; the majority label is counted on `train`.
+    """What the trivial baselines reach in the task's first metric; see `floors`."""
+    return floors(task, examples, train)[task.metrics[0]]
+
+
+def floors(task: Task, examples: Sequence[dspy.Example], train: Sequence[dspy.Example]) -> dict[str, dict[str, float]]:
+    """What the trivial baselines reach in each of the task's metrics; the majority label is counted on `train`.
 
     Personas also have `blind_oracle`, the best possible answer of someone who does not see the profile.
     """
-    name = task.metrics[0]
-    golds = [example[task.answer] for example in examples]
-    written = task.answer if task.answer in task.fields else task.fields[0]  # the items' field that holds an answer
+    golds = [example[task.gold] for example in examples]
     values = evaluate_baselines(
         [example[task.question] for example in examples],
         [example[task.profile] for example in examples],
         golds,
-        [name],
-        answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[written]),
+        task.metrics,
+        answer=(lambda item: item.label) if task.labels else (lambda item: item.fields[task.written]),
         labels=task.labels,
-        train=[as_text(example[task.answer]) for example in train],
+        train=[as_text(example[task.gold]) for example in train],
         match=task.match or str,
         text=task.searched,
         tokenize=task.tokenize,
     )
-    reached = {baseline: by_metric[name] for baseline, by_metric in values.items()}
     if all("blind" in example for example in examples):
-        reached["blind_oracle"] = task.metric(name).corpus([example.blind for example in examples], golds, task.labels)
-    return reached
+        blind = [example.blind for example in examples]
+        values["blind_oracle"] = {name: task.metric(name).corpus(blind, golds, task.labels) for name in task.metrics}
+    return {name: {baseline: by_metric[name] for baseline, by_metric in values.items()} for name in task.metrics}

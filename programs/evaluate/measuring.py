@@ -36,13 +36,19 @@ class Measurer:
 
     def measure(self, name: str, program: dspy.Module) -> None:
         """Run a program on the reported examples. If the run's limits stop it before the last, it is `unmeasured`."""
-        rows, examples = self.run.directory.rows(name), self.setup.data.test
+        rows = self.collect(name, program, self.setup.data.test)
+        if rows is not None:
+            self.rows[name] = rows
+
+    def collect(self, name: str, program: dspy.Module, examples: Sequence[dspy.Example]) -> Sequence[Row] | None:
+        """Run a program on some examples, without reporting it; None if the run's limits stop it."""
+        rows = self.run.directory.rows(name)
         tick = self.reporter.start(name, len(examples), len(finished(rows)))
         first = FirstCall(partial(self.reporter.call, name))
         # Answers from DSPy's cache have no tokens and no price.
         with dspy.context(lm=self.run.lm.copy(cache=False), callbacks=[*dspy.settings.callbacks, first]):
             try:
-                self.rows[name] = measure(
+                return measure(
                     program,
                     examples,
                     self.setup.task,
@@ -58,6 +64,7 @@ class Measurer:
                 done = len(finished(rows))
                 self.unmeasured[name] = f"{reached}; {done} of {len(examples)} examples were asked by then"
                 self.reporter.say(f"{name} is not measured: {self.unmeasured[name]}")
+                return None
 
     def write_report(
         self,

@@ -12,7 +12,7 @@ from programs.calls.prices import cost
 from programs.calls.usage import latency
 from programs.data.dataset import Data
 from programs.evaluate.ablation import FULL, TEMPLATE
-from programs.evaluate.baselines import VOTE, trivial_baselines
+from programs.evaluate.baselines import VOTE, floors
 from programs.evaluate.runner import MALFORMED, is_scored, total
 from programs.runs.cautions import cautions
 from programs.runs.model import ModelConfig, lm_settings
@@ -43,8 +43,10 @@ def build_report(
 
     The keys up to `differences` are the same for every run; a value is None where it does not apply. `differences` has
     the bases "cot", "predict" and "r2p", in an ablation also the template alone and the template with intervention.
+    `floors` has the trivial baselines in each metric, and each program's `baselines` those in the first.
     """
-    baselines = trivial_baselines(task, data.test, data.train)
+    lowest = floors(task, data.test, data.train)
+    baselines = lowest[task.metrics[0]]
     return {
         "version": __version__,
         "command": command,
@@ -62,11 +64,12 @@ def build_report(
         "seconds": round(seconds, 1),
         "programs": {name: entry(task, results, baselines, lm) for name, results in rows.items()},
         "differences": all_differences(task, rows),
+        "floors": lowest,
         "lm_settings": lm_settings(lm, model.adapter),
         "retriever_tokens": retriever_tokens,
         "shared_users": data.shared_users,
         "skipped": data.skipped,
-        "warnings": cautions(task, [as_text(example[task.answer]) for example in data.test], model.name, data.source),
+        "warnings": cautions(task, [as_text(example[task.gold]) for example in data.test], model.name, data.source),
         **extra,
     }
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import dspy
 
@@ -12,6 +12,7 @@ from programs.calls.keeping import CallKeeping
 from programs.evaluate import judge as judging
 from programs.evaluate.ablation import ablation, not_runnable
 from programs.evaluate.controls import controls
+from programs.evaluate.grounding import grounding
 from programs.evaluate.measuring import Measurer
 from programs.evaluate.report import Row
 from programs.evaluate.setup import Setup
@@ -21,7 +22,8 @@ from programs.runs.configs import EvaluateConfig
 from programs.runs.directory import SKIPPED_LATER
 from programs.runs.reporter import Reporter
 from programs.runs.skips import with_earlier_skips
-from programs.tasks.program import R2PConfig
+from programs.tasks.program import default_settings
+from r2p_dspy import R2P
 from r2p_dspy.engines.connect import constrains
 from r2p_dspy.errors import ConfigError
 
@@ -76,8 +78,9 @@ def evaluate(
     """
     started = time.monotonic() if started is None else started
     task, data = setup.task, setup.data.without(skipped)
-    judge, programs = judging.connected(task, config.judge), _programs(config, setup, lm)
-    identity = setup.identity(lm, judge) | {SKIPPED_LATER: [*skipped]}
+    programs = _programs(config, setup, lm)
+    judge, second = (judging.connected(task, model) for model in (config.judge, config.second_judge))
+    identity = setup.identity(lm, judge, second) | {SKIPPED_LATER: [*skipped]}
     setup = replace(setup, data=data)
     calls = CallKeeping.of(config.calls, config.cache, output / "calls")
     with open_run(
@@ -104,6 +107,9 @@ def evaluate(
                 programs = {name: program for name, program in programs.items() if not reasons[name]}
             for name, program in programs.items():
                 measurer.measure(name, program)
+            base = "r2p" if config.program.artifact is None else "compiled"
+            if config.controls and base in measurer.rows:
+                extra |= _grounding(measurer, base, cast(R2P, programs[base]))
         rows = measurer.rows
         if judge is not None:
             extra["judge"], judgements = judging.judge(
@@ -116,8 +122,16 @@ def evaluate(
                 reporter.start,
                 config.max_failures,
                 config.redact,
+                second and run.recorded(second),
             )
         return Evaluation(measurer.write_report("evaluate", config.model, started, extra, judgements), rows)
+
+
+def _grounding(measurer: Measurer, name: str, program: R2P) -> dict[str, Any]:
+    """The report's part about what a program's citations are worth, unless a limit stops it."""
+    task, examples, rows = measurer.setup.task, measurer.setup.data.test, measurer.rows[name]
+    grounded = grounding(program, task, examples, rows, lambda run, *of: measurer.collect(f"{name}:{run}", *of))
+    return {} if grounded is None else {"grounding": {name: grounded}}
 
 
 def _programs(config: EvaluateConfig, setup: Setup, lm: dspy.LM) -> dict[str, dspy.Module]:
@@ -129,7 +143,9 @@ def _programs(config: EvaluateConfig, setup: Setup, lm: dspy.LM) -> dict[str, ds
         )
     else:
         # Uncompiled R2P has its default settings, apart from those that the user gave.
-        own = R2PConfig().model_copy(update={**explicit, "retriever": settings.retriever, "k": settings.k})
+        own = default_settings(setup.task.name).model_copy(
+            update={**explicit, "retriever": settings.retriever, "k": settings.k}
+        )
         programs = {**setup.baselines(config.model), "r2p": setup.builder.build(own)}
         if config.program.artifact is not None:
             programs["compiled"] = setup.program

@@ -250,12 +250,12 @@ def _measured(program: dspy.Module, example: dspy.Example, task: Task) -> tuple[
     ):
         why = Unreadable(cause=MALFORMED, reason="there is no answer")
     scored = "" if why is not None else answer
-    score = None if failure else task.metric(task.metrics[0]).score(scored, example[task.answer], task.labels)
+    score = None if failure else task.metric(task.metrics[0]).score(scored, example[task.gold], task.labels)
     row: ResultRow = {
         "id": example.id,
         "user": example.get("user"),
         "answer": plain(answer),
-        "gold": plain(example[task.answer]),
+        "gold": plain(example[task.gold]),
         "parse_failure": why.cause if why else None,
         "completion": why.reply if why else None,
         "failed": failure.cause if failure else None,

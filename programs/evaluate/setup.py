@@ -40,7 +40,7 @@ class Setup:
 
     def tokens_needed(self, program: dspy.Module | None = None) -> int:
         """The tokens that answers of a program need, by default of the task's R2P; see `answer_length`."""
-        golds = [example[self.task.answer] for example in self.data.train]
+        golds = [example[self.task.gold] for example in self.data.train]
         return tokens_needed(self.task, program or self.program, golds)
 
     def baselines(self, model: ModelConfig) -> dict[str, WithRetrieval]:
@@ -50,13 +50,14 @@ class Setup:
             program.max_tokens = model.answer_limit(self.tokens_needed(program))
         return programs
 
-    def identity(self, lm: dspy.LM, judge: dspy.LM | None = None) -> dict[str, Any]:
+    def identity(self, lm: dspy.LM, judge: dspy.LM | None = None, second: dspy.LM | None = None) -> dict[str, Any]:
         """What a resumed run must have beside the same options: model, data and program, not only their names."""
         return {
             "lm": lm.model,
             "examples": self.data.digest,
             "compiled": digest(self.config.artifact),
             "judge_lm": judge and judge.model,
+            **({} if second is None else {"second_judge_lm": second.model}),
             "task_file": digest(self.config.task),
             "skipped": self.data.skipped,
         }

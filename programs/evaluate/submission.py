@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metrics.intervals import Interval, of_metric
+from programs.data.lamp_qa.responses import responses_of, rubrics_of
 from programs.tasks import TASKS
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
@@ -21,7 +22,9 @@ class SubmissionError(DataError):
 
 
 def submission(task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Predictions as LaMP's official script takes them; an answer of None becomes the empty text.
+    """Predictions as the benchmark's official script takes them; an answer of None becomes the empty text.
+
+    For LaMP-QA that is a response file, {"12": [{"output": …}]}.
 
     Examples:
         >>> from programs.tasks.lamp2 import TASK
@@ -29,11 +32,16 @@ def submission(task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         {'task': 'LaMP_2', 'golds': [{'id': '110', 'output': 'comedy'}, {'id': '111', 'output': ''}]}
     """
     outputs = [{"id": row["id"], "output": "" if row["answer"] is None else as_text(row["answer"])} for row in rows]
+    if task.by_rubric:
+        return {output["id"]: [{"output": output["output"]}] for output in outputs}
     return {"task": task.lamp, "golds": outputs}
 
 
 def score(predictions: Path, golds: Path) -> tuple[Task, int, dict[str, Interval]]:
     """Score a file of predictions against a file of golds (LaMP, `eval/evaluation.py`).
+
+    For LaMP-QA these are a response file and the file of the questions, and the value is that of `coverage`, since the
+    official metric asks a judge (`evaluate --judge`).
 
     Returns:
         The task, the number of examples, and each of the task's metrics with its 95 % interval.
@@ -49,10 +57,7 @@ def score(predictions: Path, golds: Path) -> tuple[Task, int, dict[str, Interval
         >>> score(file, file)[2]["mae"]
         Interval(value=0.0, low=0.0, high=0.0)
     """
-    task, wanted = _read(golds)
-    other, given = _read(predictions)
-    if other is not task:
-        _refuse(predictions, f"the predictions are for {other.lamp}, but the golds in {golds} are for {task.lamp}")
+    task, wanted, given = _by_rubrics(predictions, golds) or _by_golds(predictions, golds)
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     if missing or unknown:
         kinds = (("missing", missing, wanted), ("unknown", unknown, given))
@@ -65,14 +70,39 @@ def score(predictions: Path, golds: Path) -> tuple[Task, int, dict[str, Interval
         _refuse(golds, str(error))
 
 
-def _read(path: Path) -> tuple[Task, dict[Any, Any]]:
-    """The task of a file, and its outputs by id. Ids are compared as written: 110 is not "110"."""
+def _by_golds(predictions: Path, golds: Path) -> tuple[Task, dict[Any, Any], dict[Any, Any]]:
+    """The task of two files of LaMP's shape, with the golds and the predictions by id."""
+    task, wanted = _read(golds)
+    other, given = _read(predictions)
+    if other is not task:
+        _refuse(predictions, f"the predictions are for {other.lamp}, but the golds in {golds} are for {task.lamp}")
+    return task, wanted, given
+
+
+def _by_rubrics(predictions: Path, questions: Path) -> tuple[Task, dict[Any, Any], dict[Any, Any]] | None:
+    """The same of LaMP-QA's files; None for others."""
+    if (rubrics := rubrics_of(questions)) is None:
+        return None
     try:
-        data = json.loads(read_bounded(path))
+        return *rubrics, responses_of(_json(predictions))
+    except SubmissionError:
+        raise
+    except DataError as error:
+        _refuse(predictions, str(error))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(read_bounded(path))
     except OSError as error:
         _refuse(path, f"it cannot be read ({error.strerror})")
     except (ValueError, RecursionError) as error:
         _refuse(path, f"it is not valid JSON ({str(error)[:120]})")
+
+
+def _read(path: Path) -> tuple[Task, dict[Any, Any]]:
+    """The task of a file, and its outputs by id. Ids are compared as written: 110 is not "110"."""
+    data = _json(path)
     shape = 'LaMP\'s is {"task": "LaMP_2", "golds": [{"id": …, "output": …}]}'
     if not isinstance(data, dict) or not isinstance(data.get("golds"), list) or not data["golds"]:
         _refuse(path, f"it has no golds; {shape}")

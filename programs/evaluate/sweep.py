@@ -15,7 +15,7 @@ from typing import Any
 from programs.data.at_hand import folders
 from programs.data.dataset import check_known
 from programs.evaluate import judge as judging
-from programs.evaluate.published import published
+from programs.evaluate.published import comparable
 from programs.evaluate.report import Row, differences
 from programs.evaluate.run import evaluate
 from programs.evaluate.setup import Setup
@@ -112,7 +112,7 @@ def compare(task: Task, cells: Sequence[Cell]) -> dict[str, Any]:
         "metric": task.metrics[0],
         "warnings": [*dict.fromkeys(line for cell in cells for line in cell.report.get("warnings", ()))],
         "baselines": next(iter(first["programs"].values()))["baselines"],
-        "published": published(task.name) if task.lamp and first["split"] == "dev" else {},
+        "published": comparable(task, first["split"], first["data"]),
         "cells": [
             {"model": cell.model, "lm": cell.report["lm"], "k": cell.k, "directory": cell.directory}
             | {name: cell.report[name] for name in ("not_runnable", "programs", "judge") if name in cell.report}

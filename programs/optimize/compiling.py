@@ -35,7 +35,7 @@ def composite(task: Task, weights: Mapping[str, float] | None = None, threshold:
     metric = task.metric(task.metrics[0])
 
     def score(example: Any, prediction: Any) -> float:
-        return metric.score(prediction.get(task.answer), example[task.answer], task.labels)
+        return metric.score(prediction.get(task.answer), example[task.gold], task.labels)
 
     return Composite(
         SafeMetric(score),

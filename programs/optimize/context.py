@@ -59,7 +59,7 @@ class CompileContext:
         passing = find_passing(self.program, self.score, self.train, self.threads, least=DEMOS)
         passed = len(passing.examples)
         self.progress(f"{passed} of {passing.tried} training examples pass the gate and can become demos")
-        if passed >= DEMOS:
+        if passed >= DEMOS or self.task.by_rubric:  # a rubric is no answer to reason towards
             return passing
         self.progress("that is few: the program is told the answers of further examples, and reasons towards them")
         teacher = Justifying(self.program, self.task.answer)

@@ -1,13 +1,16 @@
-"""Reading the rows of a JSONL file that `predict` answers, one at a time.
+"""Reading the rows that `predict` answers, one at a time: of a JSONL file, or of a benchmark's own questions.
 
 {"id": "7", "description": "A diver finds …", "profile": [{"id": "m1", "description": "…", "tag": "romance"}]}
 """
 
+import json
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from programs.data.jsonl_rows import Reader
+from programs.data.lamp.files import LampFile
 from programs.data.values import row_id
 from programs.tasks.task import Task
 from r2p_dspy.errors import DataError
@@ -37,8 +40,25 @@ def read(task: Task, source: Path, skip: Collection[str] = ()) -> Iterator[Input
         >>> [(row.line, row.id, row.fault) for row in read(TASK, file)]
         [(1, '7', None), (2, None, 'line 2: it is [], not an object; a row is {"id": …, "profile": […], …}')]
     """
+    yield from read_lines(task, source, _lines(task, source), skip)
+
+
+def is_official(task: Task, source: Path) -> bool:
+    """Whether an input is a benchmark's own file of questions: a JSON list, and no rows on lines."""
+    if not task.shape or source.suffix != ".json" or not source.is_file():
+        return False
     with source.open("rb") as file:
-        yield from read_lines(task, source, enumerate(file, start=1), skip)
+        return file.read(64).removeprefix(BOM_UTF8).lstrip().startswith(b"[")
+
+
+def _lines(task: Task, source: Path) -> Iterator[tuple[int, bytes]]:
+    """The rows of the input as JSON, each with the number of its line, or of its place in a list."""
+    if is_official(task, source):
+        for number, row in enumerate(LampFile(task, source).stream(), start=1):
+            yield number, json.dumps(row).encode()
+        return
+    with source.open("rb") as file:
+        yield from enumerate(file, start=1)
 
 
 class KnownIds:
@@ -140,8 +160,10 @@ def _item(task: Task, entry: Any, place: int) -> Any:
         return None
     if not isinstance(entry, dict):
         return entry
+    entry = {**{name: entry[key] for key, name in task.aliases if key in entry}, **entry}
     texts = {name: "" if entry[name] is None else entry[name] for name in task.fields if name in entry}
-    if len(texts) == len(task.fields) and not any(str(text).strip() for text in texts.values()):
+    complete = texts.keys() >= {*task.fields}.difference(task.optional)
+    if complete and not any(str(text).strip() for text in texts.values()):
         return None
     item = {**entry, **texts}
     if item.get("id") in (None, ""):
@@ -151,13 +173,12 @@ def _item(task: Task, entry: Any, place: int) -> Any:
     return item
 
 
-def survey(source: Path) -> tuple[int, str]:
+def survey(task: Task, source: Path) -> tuple[int, str]:
     """The number of a file's rows, and sixteen hex digits that change with its contents."""
     if source.exists() and not source.is_file():
         raise DataError(f"{source} is no file; give --input a file of rows")
     try:
-        with source.open("rb") as file:
-            rows = sum(1 for line in file if line.strip())
+        rows = sum(1 for _, line in _lines(task, source) if line.strip())
         contents = digest(source)
     except OSError as error:
         raise DataError(f"{source} cannot be read ({error.strerror}); give --input a file of rows") from None

@@ -1,17 +1,22 @@
 """Answer the rows of a JSONL file: many calls in flight, in order, and a kill neither loses nor repeats a row."""
 
+import json
 from pathlib import Path
 
 from programs.calls.keeping import CallKeeping
 from programs.data.makers.sources import rows_of
+from programs.evaluate.submission import submission
 from programs.predict.answerer import Answerer, Predicted, deciding, open_answerer
 from programs.predict.answering import predict
-from programs.predict.input_rows import read, survey
+from programs.predict.input_rows import is_official, read, survey
 from programs.predict.writer import PredictionWriter
 from programs.runs.cautions import foreign_text
 from programs.runs.configs import PredictConfig
 from programs.runs.reporter import Reporter
+from programs.stores.owners import SUBMITTED
+from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
+from r2p_dspy.files import write_atomic
 
 __all__ = ["Predicted", "predict", "run_predict"]
 
@@ -39,7 +44,7 @@ def run_predict(config: PredictConfig, resume: bool, reporter: Reporter) -> Pred
 
 def _run(answerer: Answerer, source: Path, resume: bool, reporter: Reporter) -> Predicted:
     config = answerer.config
-    total, fingerprint = survey(source)
+    total, fingerprint = survey(answerer.task, source)
     store = answerer.program.store
     stored = None if store is None else repr(store)  # without its password
     record = {"input": fingerprint, "lm": answerer.lm.model, **deciding(config, stored)}
@@ -50,7 +55,22 @@ def _run(answerer: Answerer, source: Path, resume: bool, reporter: Reporter) -> 
         progress = reporter.start("predict", total, writer.answered + writer.failed)
         answerer.answer(read(answerer.task, source, config.skip), writer, calls, fingerprint, progress)
         calls.finish()
+    if is_official(answerer.task, source):
+        reporter.say(f"the official file is {write_submission(answerer.task, writer)}")
     return Predicted(writer.answered, writer.failed, writer.failures.path)
+
+
+def write_submission(task: Task, writer: PredictionWriter) -> Path:
+    """Write the answers as the benchmark's script takes them, beside the file of answers: `NAME.submission.json`.
+
+    A failed row has the empty answer, since the script wants one for every question.
+    """
+    target = writer.answers.path
+    answered = [{"id": row["id"], "answer": row[task.answer]} for row in writer.answers]
+    failed = [{"id": row["id"], "answer": None} for row in writer.failures if row["id"] is not None]
+    path = target.with_name(f"{target.name.removesuffix('.jsonl')}{SUBMITTED}")
+    write_atomic(path, json.dumps(submission(task, [*answered, *failed]), ensure_ascii=False), private=True)
+    return path
 
 
 def calls_beside(target: Path) -> Path:

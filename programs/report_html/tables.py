@@ -27,7 +27,7 @@ class Table:
 
 
 def results(report: Report) -> Table:
-    """What each program reached and took; trivial baselines stand below, in the first metric."""
+    """What each program reached and took; trivial baselines stand below."""
     programs = report["programs"]
     metrics = list(next(iter(programs.values()))["metrics"])
     judged = report.get("judge", {}).get("programs", {})
@@ -51,9 +51,12 @@ def results(report: Report) -> Table:
                 Cell(NONE if entry["cost_usd"] is None else f"{entry['cost_usd']:,.2f}"),
             ]
         )
-    blank = [Cell("")] * (len(header) - 2)
-    baselines = next(iter(programs.values()))["baselines"]
-    rows += [[Cell(name, "trivial baseline"), Cell(f"{value:.3f}"), *blank] for name, value in baselines.items()]
+    # A report of an earlier version has the baselines in the first metric alone.
+    floors = report.get("floors", {metrics[0]: next(iter(programs.values()))["baselines"]})
+    blank = [Cell("")] * (len(header) - 1 - len(floors))
+    for name in floors[metrics[0]]:
+        values = (Cell(f"{lowest[name]:.3f}") for lowest in floors.values())
+        rows.append([Cell(name, "trivial baseline"), *values, *blank])
     return Table("Results with 95 % intervals, and what no model is needed for", header, rows)
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from metrics.meteor import missing_data
 from programs.data.dataset import PERSONA_WORLD
 from programs.tasks.task import Task
 
 _FEW = 20  # examples; of fewer, one answer moves a share by more than five points
 _UNREAD = 0.5  # the share of right answers that a metric may fail to recognize
+_RECOGNIZED = 0.5  # what every text metric gives a text against itself that it can read: METEOR gives one word 0.5
 
 
 def cautions(task: Task, golds: Sequence[str], model: str, source: str) -> list[str]:
@@ -23,7 +25,8 @@ def cautions(task: Task, golds: Sequence[str], model: str, source: str) -> list[
         >>> cautions(TASK, ["5"] * 19, "openai/gpt-4o-mini", "rows.jsonl")
         ['only 19 examples: one answer moves a mean by 5 %, so most differences are chance; measure 20 or more']
     """
-    return [*_few(golds), *_absent_labels(task, golds), *_unread(task, golds), *foreign_text(model, source)]
+    own = [*_few(golds), *_absent_labels(task, golds), *_unread(task, golds), *_without_data(task)]
+    return [*own, *foreign_text(model, source)]
 
 
 def foreign_text(model: str, source: str) -> list[str]:
@@ -53,11 +56,19 @@ def _absent_labels(task: Task, golds: Sequence[str]) -> list[str]:
     ]
 
 
+def _without_data(task: Task) -> list[str]:
+    """METEOR without all of its data is another number than the official one."""
+    if "meteor" not in task.metrics or not (missing := missing_data()):
+        return []
+    get = f"python -m nltk.downloader {' '.join(missing)}"
+    return [f"meteor is not the official one, which needs nltk's {' and '.join(missing)}: {get} (docs/longform.md)"]
+
+
 def _unread(task: Task, golds: Sequence[str]) -> list[str]:
     """A metric that does not recognize the right answer itself, because it reads another script."""
     lines = []
-    for name in () if task.labels else task.metrics:
-        unread = sum(task.metric(name).example(gold, gold, task.labels) < 1 for gold in golds)
+    for name in () if task.labels or task.by_rubric else task.metrics:
+        unread = sum(task.metric(name).example(gold, gold, task.labels) < _RECOGNIZED for gold in golds)
         if golds and unread > _UNREAD * len(golds):
             share = f"{100 * unread / len(golds):.0f} %"
             lines.append(

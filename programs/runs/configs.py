@@ -13,6 +13,7 @@ from programs.runs.model import ModelConfig, read_settings
 from programs.tasks.program import ProgramConfig, R2PConfig, resolve
 from r2p_dspy import files
 from r2p_dspy.engines.keys import without_credentials
+from r2p_dspy.errors import ConfigError
 
 _LIMITS = ("calls", "tokens", "usd", "minutes")
 
@@ -109,6 +110,7 @@ class EvaluateConfig(MeasuringConfig):
         controls: also measure R2P without this user's history.
         ablate: add R2P's parts in turn, and measure DSPy's own modules beside it.
         judge: a model that judges free text.
+        second_judge: another one, whose agreement with the first is reported.
         only: names of the programs to measure; () for all.
     """
 
@@ -116,6 +118,7 @@ class EvaluateConfig(MeasuringConfig):
     ablate: bool = False
     only: tuple[str, ...] = ()
     judge: ModelConfig | None = None
+    second_judge: ModelConfig | None = None
 
     @classmethod
     def of(cls, **options: Any) -> "EvaluateConfig":
@@ -126,12 +129,17 @@ class EvaluateConfig(MeasuringConfig):
             'bm25'
         """
         judge = _model(options, "judge", "judge_api_base")
-        return cls(**_parts(options), judge=judge, **options)
+        second = _model(options, "second_judge", "second_judge_api_base")
+        if second is not None and judge is None:
+            raise ConfigError("--second-judge is compared with --judge; give both")
+        return cls(**_parts(options), judge=judge, second_judge=second, **options)
 
     def options(self) -> dict[str, Any]:
         judge = _model_options(self.judge, "judge", "judge_api_base")
         given: dict[str, Any] = {"only": [*self.only]} if self.only else {}
         given |= {"redact": True} if self.redact else {}
+        if self.second_judge is not None:
+            given |= _model_options(self.second_judge, "second_judge", "second_judge_api_base")
         return {**super().options(), "controls": self.controls, "ablate": self.ablate, **given, **judge}
 
     def with_task(self, task: str, source: str | None) -> "EvaluateConfig":
@@ -235,7 +243,8 @@ def _parts(options: dict[str, Any], trains: bool = False) -> dict[str, Any]:
     settings = {name: take(name, None) for name in R2PConfig.model_fields}
     explicit = {name: value for name, value in settings.items() if value is not None}
     artifact, tokens = take("program", None), take("retriever_tokens", None)
-    program = ProgramConfig(take("task"), resolve(explicit, artifact), explicit, artifact, tokens, seed)
+    task = take("task")
+    program = ProgramConfig(task, resolve(explicit, artifact, task), explicit, artifact, tokens, seed)
     skip, skip_bad = tuple(take("skip", ())), take("skip_bad", False)
     data = DataConfig(take("data", None), take("limit", None), seed, skip, skip_bad, trains)
     model = ModelConfig(

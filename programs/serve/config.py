@@ -102,5 +102,9 @@ def _named(base: ProgramConfig, programs: Sequence[str], tasks: Sequence[str]) -
             raise ConfigError(f"two programs are named {name or task!r}; write --program NAME={file}")
         named[name or task] = replace(base, task=own.get(task, task), r2p=resolve(base.explicit, file), artifact=file)
     compiled = {task_of(config.task).name for config in named.values()}
-    rest = {name: replace(base, task=task) for name, task in own.items() if name not in compiled}
+    rest = {
+        name: replace(base, task=task, r2p=resolve(base.explicit, None, name))
+        for name, task in own.items()
+        if name not in compiled
+    }
     return named | rest

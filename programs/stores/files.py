@@ -145,6 +145,10 @@ class Cleaning:
             ids = owned.ids(path)
             data["golds"] = [gold for gold in golds if not owned.is_users(gold, ids)]
             what = _counted(len(golds) - len(data["golds"]), "answer")
+        elif isinstance(data, dict) and owned.is_submission(path):  # LaMP-QA's: responses by id
+            ids, count = owned.ids(path), len(data)
+            data = {name: responses for name, responses in data.items() if name not in ids}
+            what = _counted(count - len(data), "answer")
         if self.texts.are_in(data):
             data = self._without(without_quotes(data, self.texts.all))
         if json.dumps(data) == before:

@@ -11,7 +11,7 @@ from typing import Any
 
 from programs.data.jsonl import is_jsonl, jsonl_files
 from programs.data.jsonl_rows import Reader
-from programs.data.lamp.files import read_rows
+from programs.data.lamp.rows import read_rows
 from programs.data.values import row_id
 from programs.predict.input_rows import history, with_profile
 from programs.tasks.task import Task

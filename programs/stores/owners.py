@@ -11,6 +11,7 @@ from programs.data.values import row_id
 from programs.runs.directory import FAILED, RESULTS, TRANSCRIPTS
 
 _SUBMISSIONS = "submissions"
+SUBMITTED = ".submission.json"  # how `predict` ends the name of a benchmark's official file
 
 
 class Owned:
@@ -45,7 +46,7 @@ class Owned:
                     naming_any.add(run)
                 if name == user:
                     self.naming.add(path)
-                    if _is_measured(path):
+                    if _is_measured(path) or run == path:
                         self._ids[run].add(str(row_id(row)))
         self.nameless = with_rows - naming_any
 
@@ -59,10 +60,18 @@ class Owned:
     def ids(self, path: Path) -> set[str]:
         """The ids by which rows of a file are the user's, where they name no user."""
         run = _run_of(path)
+        if path.name.endswith(SUBMITTED):  # of `predict`, whose answers stand beside it
+            run = path.with_name(f"{path.name.removesuffix(SUBMITTED)}.jsonl")
         if run in self.nameless:
             return {self.user}
+        if path.name.endswith(SUBMITTED):
+            return self._ids[run]
         of_measured = _is_measured(path) or path.name == FAILED or path.parent.name == _SUBMISSIONS
         return self._ids[run] if of_measured else set()
+
+    def is_submission(self, path: Path) -> bool:
+        """Whether a file has the answers of a program as a benchmark's script takes them."""
+        return path.parent.name == _SUBMISSIONS or path.name.endswith(SUBMITTED)
 
     def names(self, line: bytes) -> bool:
         """Whether a line that is no whole row, since a run was killed while it wrote, names the user."""

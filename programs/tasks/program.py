@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from programs.tasks import TASKS
 from programs.tasks.retrievers import MODEL_FREE, RETRIEVERS, default_retriever, retriever
 from programs.tasks.task import Task
 from r2p_dspy import R2P, ArtifactError, Retriever, load_program, read_artifact
@@ -106,8 +107,10 @@ class R2PConfig(BaseModel):
         return saved
 
 
-def resolve(explicit: Mapping[str, Any], artifact: str | Path | None = None) -> R2PConfig:
+def resolve(explicit: Mapping[str, Any], artifact: str | Path | None = None, *tasks: str) -> R2PConfig:
     """R2P's settings: those given explicitly (not None), else those of a compiled program, else the defaults.
+
+    The default template is that of the tasks, which these names stand for, where they agree.
 
     Raises:
         ArtifactError: see `R2PConfig.of`.
@@ -116,9 +119,20 @@ def resolve(explicit: Mapping[str, Any], artifact: str | Path | None = None) -> 
         >>> settings = resolve({"k": 2, "template": None})
         >>> settings.k, settings.template
         (2, 'full')
+        >>> resolve({}, None, "longlamp-topic").template
+        'outline'
     """
-    saved = R2PConfig() if artifact is None else R2PConfig.of(artifact, explicit.get("retriever"))
+    saved = R2PConfig.of(artifact, explicit.get("retriever")) if artifact is not None else default_settings(*tasks)
     return saved.model_copy(update={name: value for name, value in explicit.items() if value is not None})
+
+
+def default_settings(*tasks: str) -> R2PConfig:
+    """The settings of uncompiled programs of tasks, by their names: a task with long answers has a template of its own.
+
+    Tasks that do not agree on a template, and tasks of files, have the full one.
+    """
+    templates = {TASKS[task].template if task in TASKS else "full" for task in tasks}
+    return R2PConfig(template=templates.pop()) if len(templates) == 1 else R2PConfig()
 
 
 @dataclass(frozen=True)

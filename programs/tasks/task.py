@@ -8,18 +8,19 @@ from typing import Any
 
 import dspy
 
-from metrics.lamp import METRICS, Metric, Tokenize, metric
+from metrics.lamp import METRICS, Metric, metric
 from r2p_dspy.checks import Check
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item
 from r2p_dspy.prompting.signature import profile_fields
 from r2p_dspy.retrieval.retriever import item_text
+from r2p_dspy.scoring.rouge import Tokenize
 from r2p_dspy.values.typed import labels_of
 from r2p_dspy.values.words import turkish_words, words
 
 # Names that a field of a signature cannot have: a row's own keys, DSPy's arguments, what reports read.
 _RESERVED_FIELDS = {"id", "user", "blind", "self", "signature", "new_signature", "demos", "config", "lm", "completed"}
-_RESERVED_FIELDS |= {"reasoning", "attempts", "violations", "interventions", "outcome", "retrieved"}
+_RESERVED_FIELDS |= {"reasoning", "attempts", "violations", "interventions", "outcome", "retrieved", "supporting_items"}
 _ITEM_ATTRIBUTES = {"id", "item", "label", "date", "ref", "fields"}  # an item's own, which no text field can be named
 
 
@@ -58,8 +59,16 @@ class Task:
         matched: the `fields` that retrieval compares with the query; () for all.
         profile: the input field with the history.
         checks: checks of the task's programs, in addition to the built-in ones.
-        lamp: its name in LaMP's output files, such as `LaMP_2`; "" for a task that is not LaMP's.
-        shape: the task of LaMP whose files its data have the shape of, such as `LaMP_6`; "" for `lamp`.
+        optional: the `fields` that an item may lack.
+        aliases: pairs of another name that an item may have for a field, and the field.
+        written: the field of an item that holds what the user wrote, as the answer does; "" for the field named as the
+            answer, or else the first.
+        gold: where an example holds what answers are compared with: "" for the answer's own field, or a name such as
+            `rubric`, where it is a `metrics.rubric.Rubric`.
+        template: the stages of a built-in task's programs by default, one of `r2p_dspy.template.WITH_PLAIN`.
+        lamp: its name in LaMP's or LongLaMP's output files, such as `LaMP_2`; "" for another task.
+        shape: the task whose files its data have the shape of, such as `LaMP_6`; "" for `lamp`. Of a task with rubrics,
+            the category of LaMP-QA.
         query: takes the `input` text of LaMP's rows and returns the question in it.
         wording: the inverse of `query`: makes LaMP's input text from a question.
         language: the texts' language, such as `ja` or `pt-BR`, or `any`. Words of any script are found either way; only
@@ -82,7 +91,12 @@ class Task:
     match: Callable[[str], str] | None = None
     profile: str = field(default="profile")
     matched: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    written: str = ""
+    gold: str = ""
     checks: tuple[Check, ...] = ()
+    template: str = "full"
     lamp: str = ""
     shape: str = ""
     query: Callable[[str], str] = str.strip
@@ -98,6 +112,7 @@ class Task:
         if not re.fullmatch(r"any|[a-z]{2,3}(-[A-Za-z0-9]+)*", self.language):
             raise TaskError(f"a language is a code such as ja or pt-BR, or any, not {self.language!r}", "language")
         object.__setattr__(self, "shape", self.shape or self.lamp)  # the dataclass is frozen
+        object.__setattr__(self, "gold", self.gold or self.answer)
         self._check_signature()
         if not self.labels:
             own = labels_of(self.signature.output_fields[self.answer].annotation)
@@ -108,6 +123,26 @@ class Task:
         for number, check in enumerate(self.checks):
             if not isinstance(check, Check):
                 raise TaskError(f"{check!r} is not a check; wrap it in Assert(...) or Suggest(...)", "checks", number)
+
+    def item_fields(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """What an item of a row has as its fields, by their names: a text or whatever is there, or None for nothing.
+
+        A number is read as its text. An optional field that the item lacks is left out.
+        """
+        known = {name: entry[key] for key, name in self.aliases if key in entry}
+        known |= {name: entry[name] for name in self.fields if name in entry}
+        names = (name for name in self.fields if name in known or name not in self.optional)
+        return {name: _number_text(known.get(name)) for name in names}
+
+    @property
+    def by_rubric(self) -> bool:
+        """Whether answers are compared with rubrics, and not with an answer that is right."""
+        return self.gold != self.answer
+
+    @property
+    def worded(self) -> bool:
+        """Whether the `input` of LaMP's rows has the question within a wording; else it is the question itself."""
+        return self.wording is not str
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -149,6 +184,8 @@ class Task:
             raise TaskError(unknown("input", self.question, self.inputs), "question")
         if self.answer not in outputs:
             raise TaskError(unknown("output", self.answer, outputs), "answer")
+        if self.by_rubric and self.gold in self.signature.fields:
+            raise TaskError(f"the rubrics cannot stand in {self.gold!r}, a field of the signature; rename it", "gold")
 
     def _check_profile(self) -> None:
         if not self.fields:
@@ -157,6 +194,10 @@ class Task:
             if not name.strip() or name in _ITEM_ATTRIBUTES:
                 raise TaskError(f"a field of the profile cannot be named {name!r}; rename it", "fields", number)
         check_unique("field", self.fields, "fields")
+        written = self.written or (self.answer if self.answer in self.fields else self.fields[0])
+        if written not in self.fields:
+            raise TaskError(unknown("field", written, self.fields), "written")
+        object.__setattr__(self, "written", written)
         if self.label in self.fields:
             raise TaskError(f"{self.label!r} is a field already; take it out, items show their label", "label")
         if self.label is not None and not self.labels:
@@ -181,6 +222,10 @@ class Task:
                 raise TaskError(unknown("metric", name, METRICS), "metrics", number)
             if name in ("accuracy", "f1") and not self.labels:
                 raise TaskError(f"{name} needs labels; for free text use rouge1 or rougeL", "metrics", number)
+            if (name == "coverage") != self.by_rubric:
+                raise TaskError(
+                    f"{name} does not fit: coverage, and nothing else, is computed of rubrics", "metrics", number
+                )
             if name in ("mae", "rmse") and not (self.labels and all(map(_is_number, self.labels))):
                 raise TaskError(f"{name} needs labels that are numbers; for others use accuracy", "metrics", number)
         check_unique("metric", self.metrics, "metrics")
@@ -224,6 +269,10 @@ def unknown(what: str, name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name.lower(), lower, n=1)
     advice = f"did you mean {lower[near[0]]!r}?" if near else f"known: {', '.join(known)}"
     return f"unknown {what} {name!r}; {advice}"
+
+
+def _number_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _is_number(label: str) -> bool:

@@ -11,10 +11,10 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from programs.data.fitting import task_for
+from programs.data.getting import get as get_files
 from programs.data.lamp import show
 from programs.data.lamp.check import FolderCheck
 from programs.data.lamp.official import By
-from programs.data.lamp.official import get as get_files
 from programs.data.makers.making import MakerConfig, counted
 from programs.data.makers.sources import folder_of, from_git, from_mbox
 from programs.data.makers.splitting import SplitConfig
@@ -44,15 +44,14 @@ data.add_command(from_feedback_command)
 @click.argument("task")
 @click.option(
     "--split",
-    required=True,
     type=click.Choice(["time", "user"]),
-    help="Choose LaMP's split by time (the same users, later) or by user (other users).",
+    help="Choose the split by time (the same users, later) or by user (other users); LaMP-QA has one split.",
 )
 @click.option("--output", metavar="DIR", help="Set the directory of the files; default: lamp/TASK-SPLIT.")
-@click.option("--test", is_flag=True, help="Also download the test questions, whose golds LaMP keeps.")
-def get(task: str, split: By, output: str | None, test: bool) -> None:
+@click.option("--test", is_flag=True, help="Also download the test set; LaMP keeps its golds.")
+def get(task: str, split: By | None, output: str | None, test: bool) -> None:
     """Download the official files of TASK. The same command continues a download that was stopped."""
-    directory = Path(output or f"lamp/{task}-{split}")
+    directory = Path(output or f"lamp/{task}{'' if split is None else f'-{split}'}")
     terminal = Terminal(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     bars: dict[str, Any] = {}

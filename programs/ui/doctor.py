@@ -20,7 +20,7 @@ _EXTRAS = {  # by purpose: the extra of pyproject.toml, and the packages that sh
     "smollm2, gguf: models": ("local", ("gguf", "accelerate")),
     "the command line": (
         "cli",
-        ("click", "rich", "ijson", "scikit-learn", "matplotlib", "optuna", "filelock", "jinja2"),
+        ("click", "rich", "ijson", "scikit-learn", "nltk", "matplotlib", "optuna", "filelock", "jinja2"),
     ),
     "finetune": ("train", ("trl", "datasets", "peft", "accelerate")),
     "--mlflow": ("mlflow", ("mlflow-skinny", "sqlalchemy", "alembic")),

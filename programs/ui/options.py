@@ -13,7 +13,8 @@ _MODEL = (
     "`python cli.py models` explains them. Keys come from the environment."
 )
 _DATA = (
-    "Read LaMP's {train,dev}_{questions,outputs}.json, JSONL rows, or git:REPOSITORY (commits, for --task commits); "
+    "Read LaMP's {train,dev}_{questions,outputs}.json, or LongLaMP's or LaMP-QA's (docs/longform.md), JSONL rows, or "
+    "git:REPOSITORY (commits, for --task commits); "
     "default: the persona world, which is synthetic."
 )
 _API_BASE = (
@@ -43,7 +44,7 @@ _CONSTRAIN = (
 )
 _ON_UNMET = "Let `predict` write an answer that breaks an assert with its violations (return), or fail its row (raise)."
 _RULES = ("auto", "vote", "median", "medoid", "synthesis")
-_TEMPLATES = ("full", "brief", "none")
+_TEMPLATES = ("auto", "full", "brief", "outline", "aspects", "none")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
 _TEMPERATURE = (
     "Set the sampling temperature; 0 takes the likeliest token. Default: what the model's makers recommend, else 0."
@@ -72,6 +73,10 @@ _REDACT = (
     "of predicted rows (docs/reports.md)."
 )
 _STORE = "Read the histories of rows that name a user from this store: sqlite:///FILE or postgresql+psycopg://…"
+_CONTROLS = (
+    "Also measure without a profile, with another user's, with random items, and without each item that R2P showed: "
+    "whether its answers follow their citations (docs/reports.md)."
+)
 _RAY = (
     "Answer the rows on a Ray cluster: HOST:PORT, auto for the one that runs here, or no value for this machine alone. "
     "--output is a folder then; --input may be Parquet, or a folder (docs/scale.md)."
@@ -114,7 +119,11 @@ _define("candidates", "Sample and reconcile this many outcomes.", type=click.Int
 _define("reconcile", _RECONCILE, type=click.Choice(_RULES), show_default="auto")
 _define("adaptive", _ADAPTIVE, "--adaptive/--no-adaptive", default=None)
 _define(
-    "template", "Choose the stages of reasoning.", type=click.Choice(["full", "brief", "none"]), show_default="full"
+    "template",
+    "Choose the stages of reasoning. auto: full, but outline or aspects for tasks with long answers.",
+    type=click.Choice(_TEMPLATES),
+    show_default="auto",
+    callback=lambda context, parameter, value: None if value == "auto" else value,
 )
 _define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
 _define("constrain", _CONSTRAIN, type=click.Choice(["auto", "on", "off"]), show_default="auto")
@@ -157,11 +166,13 @@ _define(
     type=_AT_LEAST_ONE,
 )
 _define("cache", "Do not keep completed calls.", "--no-cache", flag_value=False, default=True)
-_define("controls", "Also measure without a profile, with another user's, and with random items.", is_flag=True)
+_define("controls", _CONTROLS, is_flag=True)
 _define("ablate", "Add R2P's parts one by one, beside DSPy's BestOfN, Refine and MultiChainComparison.", is_flag=True)
 _define("only", "Measure this program alone, by its name in the table. Repeatable.", metavar="NAME", multiple=True)
-_define("judge", "Let this model judge free text beside the metrics.", metavar="MODEL")
+_define("judge", "Let this model judge free text beside the metrics; LaMP-QA's rubrics need one.", metavar="MODEL")
 _define("judge_api_base", "Set the address of a served judge.", metavar="URL")
+_define("second_judge", "Let this model judge too, and report how far the two agree.", metavar="MODEL")
+_define("second_judge_api_base", "Set the address of a served second judge.", metavar="URL")
 _define("output", "Set the run's directory; default: a new one in runs/.", metavar="DIR")
 _define("resume", "Go on with an unfinished run: that of --output, or the latest in runs/.", is_flag=True)
 _define("mlflow", _MLFLOW, metavar="URI")
@@ -176,7 +187,8 @@ RUN = ("num_threads", "temperature", "max_failures", "output", "resume", "mlflow
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 CALLS = ("calls", "cache")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", *CALLS)
-MEASURES = ("program", "ablate", "controls", "only", "judge", "judge_api_base", "redact", *CALLS)
+_JUDGES = ("judge", "judge_api_base", "second_judge", "second_judge_api_base")
+MEASURES = ("program", "ablate", "controls", "only", *_JUDGES, "redact", *CALLS)
 
 
 def options(*names: str) -> Decorator:

@@ -36,7 +36,7 @@ def print_report(report: Report, directory: Path) -> None:
 
 def print_scores(task: Task, examples: int, scores: Mapping[str, Interval]) -> None:
     """Print what a file of predictions scores to stdout: each metric with its 95 % interval."""
-    table = new_table("metric", "value (95 %)", title=f"{task.name} ({task.lamp}), {examples} examples")
+    table = new_table("metric", "value (95 %)", title=f"{task.name} ({task.shape}), {examples} examples")
     for name, interval in scores.items():
         table.add_row(name, escape(interval_text(interval._asdict())))
     output().print(table)
@@ -92,8 +92,8 @@ def _comparisons(report: Report) -> Iterator[str]:
     programs = report["programs"]
     first = next(iter(programs.values()))
     metric = next(iter(first["metrics"]))
-    baselines = ", ".join(f"{name} {value:.3f}" for name, value in first["baselines"].items())
-    yield f"trivial baselines ({metric}): {baselines}"
+    for name, lowest in report.get("floors", {metric: first["baselines"]}).items():
+        yield f"trivial baselines ({name}): {', '.join(f'{rule} {value:.3f}' for rule, value in lowest.items())}"
     if "per_user" in first:
         means = ", ".join(f"{name} {interval_text(entry['per_user'][metric])}" for name, entry in programs.items())
         yield f"{metric}, mean of the means of {first['users']} users (95 %): {means}"
@@ -105,6 +105,8 @@ def _comparisons(report: Report) -> Iterator[str]:
             yield f"{name}: {count} answers cannot be read ({cause}){advice}"
     if "judge" in report:
         yield from _judge(report["judge"])
+    for name, grounded in report.get("grounding", {}).items():
+        yield _grounding(name, grounded)
     for base in (TEMPLATE, FULL) if _ablated(report) else ("cot", VOTE) if "compiling" in report else ():
         if base in report["differences"]:
             differences = "; ".join(
@@ -118,7 +120,8 @@ def _comparisons(report: Report) -> Iterator[str]:
 
 def failed_line(report: Report, directory: Path) -> str | None:
     """How many rows of a report failed, and the file that lists them; None if no row did."""
-    entries = [*report["programs"].values(), report.get("judge", {}), report.get("tuning", {})]
+    judge = report.get("judge", {})
+    entries = [*report["programs"].values(), judge, judge.get("second", {}), report.get("tuning", {})]
     count = sum(sum(entry.get("failed_rows", {}).values()) for entry in entries)
     return f"{count} rows failed, see {directory / FAILED}" if count else None
 
@@ -134,14 +137,33 @@ def failed_in_words(causes: Mapping[str, int]) -> str:
     return f"{sum(causes.values())} rows failed ({counts})"
 
 
+def _grounding(program: str, grounded: Mapping[str, Any]) -> str:
+    """How much of the evidence that matters a program cites, and whether its answers follow what they cite."""
+    known = "" if grounded["known_support"] else ", of items without which the score falls"
+    words = {"evidence_recall": f"evidence recall{known}", "faithfulness": "faithfulness"}
+    words["faithfulness_shuffled"] = "with shuffled citations"
+    values = (f"{said} {'–' if grounded[key] is None else interval_text(grounded[key])}" for key, said in words.items())
+    return f"{program}, groundedness (95 %): {', '.join(values)}"
+
+
 def _judge(judge: Mapping[str, Any]) -> Iterator[str]:
     for pair, result in judge["pairwise"].items():
         first = "" if result["first_place"] is None else f", the first place {100 * result['first_place']:.0f} %"
         yield f"judge, {pair}: wins {interval_text(result)}, ties {100 * result['ties']:.0f} %{first}"
-    if judge.get("failed_rows"):
-        yield f"judge: {failed_in_words(judge['failed_rows'])}; they have no judgement"
-    tokens = f"{judge['tokens']['prompt']}/{judge['tokens']['completion']}"
-    yield f"judge {judge['lm']}: {judge['calls']} calls, tokens in/out {tokens}, {judge['seconds']:.0f} s"
+    if "baselines" in judge:
+        floors = ", ".join(f"{name} {value:.3f}" for name, value in judge["baselines"].items())
+        yield f"judge, trivial baselines: {floors}"
+    if (both := judge.get("agreement", {})).get("verdicts"):
+        kappa = "–" if both["kappa"] is None else f"{both['kappa']:.3f}"
+        same, more = interval_text(both["exact"]), interval_text(both["difference"], "+")
+        yield f"judges agree on {same} of {both['verdicts']} verdicts, kappa {kappa}; the first gives {more} more"
+        means = ", ".join(f"{name} {interval_text(mean)}" for name, mean in judge["second"]["programs"].items())
+        yield f"second judge: {means}"
+    for model in (judge, judge["second"]) if "second" in judge else (judge,):
+        if model.get("failed_rows"):
+            yield f"judge: {failed_in_words(model['failed_rows'])}; they have no judgement"
+        tokens = f"{model['tokens']['prompt']}/{model['tokens']['completion']}"
+        yield f"judge {model['lm']}: {model['calls']} calls, tokens in/out {tokens}, {model['seconds']:.0f} s"
 
 
 def _compiling(compiling: Mapping[str, Any]) -> Iterator[str]:

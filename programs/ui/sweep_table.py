@@ -9,6 +9,7 @@ from rich.table import Table
 
 from metrics.lamp import METRICS
 from programs.evaluate import published
+from programs.tasks import TASKS
 from programs.ui.report_table import failed_in_words, failed_line
 from programs.ui.terminal import interval_text, output, print_texts
 from programs.ui.terminal import table as new_table
@@ -46,7 +47,8 @@ def _notes(result: Result) -> Iterator[str]:
                 yield f"{program} with {cell['model']} at k={cell['k']}: {failed_in_words(entry['failed_rows'])}"
     for line in published.lines(result["published"]):
         paper = published.PAPERS.get(line.partition(":")[0])
-        yield f"published for LaMP at k={published.K}: {line}" + (f" (arXiv {paper})" if paper else "")
+        name = published.benchmark(TASKS[result["task"]])
+        yield f"published for {name} at k={published.ITEMS[name]}: {line}" + (f" (arXiv {paper})" if paper else "")
 
 
 def _table(result: Result, models: Sequence[str], ks: Sequence[int]) -> Table:

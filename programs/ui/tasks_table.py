@@ -19,26 +19,24 @@ _USERS = 200  # personas on which the trivial baselines are computed
 
 
 def print_tasks() -> None:
-    """Print the tasks to stdout, then the names in the rows of each."""
-    output().print(_tasks())
-    output().print(_rows())
+    """Print the tasks to stdout, then published results, then the names in the rows of each task."""
+    for table in (_tasks(), _published(), _rows()):
+        output().print(table)
 
 
 def _tasks() -> Table:
-    table = new_table("task", "LaMP", "what", "metrics", "best trivial baseline\n(persona world)")
-    table.add_column(f"published (LaMP, k={published.K})", no_wrap=True)
+    table = new_table("task", "what", "metrics", "best trivial baseline\n(persona world)")
     table.add_column("data at hand", overflow="fold")
+    table.columns[0].no_wrap = True
     for task in TASKS.values():
         synthetic = ["persona world"] if task.name in MAKERS else []
         own = [f"--data {GIT}REPOSITORY"] if task is COMMITS else []
         data = [*synthetic, *own, *(f"--data {folder}" for folder in folders(task, *ROOTS))]
         table.add_row(
             task.name,
-            task.lamp,
             (task.signature.__doc__ or "").strip().splitlines()[0],
             ", ".join(task.metrics),
             _best_baseline(task) if synthetic else "–",
-            "\n".join(published.lines(published.published(task.name))) or "–",
             "\n".join(data) or "none",
         )
     return table
@@ -51,6 +49,15 @@ def _best_baseline(task: Task) -> str:
     better = max if METRICS[task.metrics[0]].higher_is_better else min
     best = better(values, key=values.__getitem__)
     return f"{best} {values[best]:.3f}"
+
+
+def _published() -> Table:
+    table = new_table("task", "published results (from other models and splits)", "arXiv")
+    for task in TASKS.values():
+        figures = published.published(task.name)
+        for source, line in zip(figures, published.lines(figures), strict=True):
+            table.add_row(task.name, line, published.PAPERS.get(source, "–"))
+    return table
 
 
 def _rows() -> Table:

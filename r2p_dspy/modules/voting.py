@@ -3,8 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
-from types import SimpleNamespace
 from typing import Any, Literal
 
 from dspy.adapters.utils import serialize_for_json
@@ -12,6 +10,7 @@ from dspy.adapters.utils import serialize_for_json
 from r2p_dspy.checks import evidence_of
 from r2p_dspy.outcome import Outcome
 from r2p_dspy.prediction import Candidate
+from r2p_dspy.scoring.rouge import rouge_l
 from r2p_dspy.values.folding import fold
 from r2p_dspy.values.neutral import json_line, neutralize
 from r2p_dspy.values.typed import as_text
@@ -101,15 +100,7 @@ def alike(first: object, second: object) -> float:
     """ROUGE-L (F1) over the words of two texts in any language, in [0, 1]; 1 for equal texts, even without words."""
     if first == second:
         return 1.0
-    f1: float = _rouge().score(str(first), str(second))["rougeL"].fmeasure
-    return f1
-
-
-@cache
-def _rouge() -> Any:  # rouge_score is untyped
-    from rouge_score.rouge_scorer import RougeScorer  # takes half a second to import
-
-    return RougeScorer(["rougeL"], tokenizer=SimpleNamespace(tokenize=words))
+    return rouge_l(words(str(first)), words(str(second)))
 
 
 def _turned(agree: int, others: int, left: int) -> float:

@@ -7,8 +7,10 @@ from pathlib import Path
 import dspy
 
 from programs.data.jsonl import is_jsonl, iter_examples, jsonl_files
-from programs.data.lamp.files import LampFile, read_rows
+from programs.data.lamp.files import LampFile
 from programs.data.lamp.row_errors import DATE, LEAK, REPEATED, SHARED, InvalidDataError, RowError
+from programs.data.lamp.rows import golds_file, read_rows
+from programs.data.lamp_qa.rows import file_of
 from programs.data.splits import group_users, question_key, user_fingerprint
 from programs.tasks import TASKS
 from programs.tasks.task import Task
@@ -71,6 +73,17 @@ class FolderCheck:
             return
         if not directory.is_dir():
             raise DataError(f"{directory}: no such file or directory; name JSONL rows, or the folder of LaMP's files")
+        categories = [task for task in TASKS.values() if task.by_rubric and _splits_of(task, directory)]
+        if task is None and categories:
+            if len(categories) > 1:
+                choice = ", ".join(task.name for task in categories)
+                raise DataError(f"{directory} holds files of several categories; give --task, one of {choice}")
+            task = categories[0]
+        if task is not None and task.by_rubric:
+            self.task, self.splits = task, _splits_of(task, directory)
+            if not self.splits:
+                raise DataError(f"{directory}: no {file_of(task, directory, 'dev').name}; name the directory with it")
+            return
         files = [path for kind in ("questions", "outputs") for path in directory.glob(f"*_{kind}.json")]
         if not files:
             what = "it has neither {train,dev}_{questions,outputs}.json nor {train,dev,test}.jsonl"
@@ -110,7 +123,7 @@ class FolderCheck:
                 yield from self._example(split, example, seen)
 
     def _lamp_rows(self, split: Split) -> Iterator[_Row]:
-        golds = split.name != "test" or (self.directory / "test_outputs.json").exists()  # LaMP keeps its test golds
+        golds = split.name != "test" or golds_file(self.task, self.directory, "test").exists()  # LaMP keeps its own
         for row in read_rows(self.task, self.directory, split.name, golds):
             yield row.errors, row.example
 
@@ -139,9 +152,10 @@ class FolderCheck:
         if first != split.name:
             yield _error(split, example.id, f"{first} has it too", "take it out of one of them", REPEATED)
         gold = _gold_title(self.task, example)
-        titles = self.task.fields[:1] if self.task.shape else self.task.fields  # LaMP's items begin with their title
+        own = (self.task.written,) if self.task.shape else self.task.fields
         for item in items:
-            if gold is not None and gold in (item.fields[name].strip() for name in titles):
+            texts = [item.fields[name].strip() for name in own if name in item.fields]
+            if gold is not None and gold in (" ".join(texts) if self.task.by_rubric else texts):
                 what = f"its gold is in the profile, as item {item.id}: {short_repr(gold)}"
                 remedy = "take that item out, or leave the question out with --skip"
                 yield _error(split, example.id, what, remedy, LEAK, note=split.name == "train")
@@ -159,13 +173,21 @@ class FolderCheck:
                     yield _error(split, name, what, remedy, SHARED, note=self.by_time)
 
 
+def _splits_of(task: Task, directory: Path) -> list[Split]:
+    """The splits of LaMP-QA's files of a category."""
+    files = ((name, file_of(task, directory, name)) for name in _ORDER)
+    return [Split(name, file) for name, file in files if file.exists()]
+
+
 def _error(split: Split, name: str, what: str, remedy: str, kind: str, note: bool = False) -> RowError:
     return RowError(split.file, name, f"question {name}", what, remedy, kind, note)
 
 
 def _gold_title(task: Task, example: dspy.Example) -> str | None:
-    """The title that gives the answer away if an item of the profile has it; None if there is no such title."""
-    gold = example.get(task.answer)
+    """The text that gives the answer away if an item of the profile has it; None if there is no such text."""
+    gold = example.get(task.gold)
+    if task.by_rubric:
+        return gold and gold.narrative.strip()
     if gold is None or not task.labels:
         return gold and gold.strip()
     if task.lamp != "LaMP_1":

@@ -1,6 +1,5 @@
 """Download LaMP's official files."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,10 +7,9 @@ from typing import Any, Literal, get_args
 
 from programs.data.lamp.download import DownloadError, download
 from programs.data.lamp.files import LampFile
+from programs.data.lamp.reserving import reserve
 from programs.data.lamp.row_errors import InvalidDataError
-from programs.runs.directory import write_json
 from programs.tasks.task import Task
-from programs.text import one_line
 from r2p_dspy.errors import ConfigError, DataError
 
 # lamp-benchmark.github.io/download links here. The movies of LaMP_2 are in a folder `new`, in both splits; the folder
@@ -80,7 +78,7 @@ def get(
     urls = official_urls(task, by, test, base)
     missing = {name: url for name, url in urls.items() if not (output / name).exists()}
     if missing:
-        _reserve(output, {"task": task.lamp, "split": by, "from": base or BASE})
+        reserve(output, {"task": task.lamp, "split": by, "from": base or BASE})
     for name, url in missing.items():
         try:
             download(url, output / name, _check(task, url), partial(progress, name))
@@ -88,23 +86,6 @@ def get(
             left = " ".join(url for name, url in missing.items() if not (output / name).exists())
             raise DataError(f"{error}; or download by other means, and put into {output}: {left}") from None
     return list(missing)
-
-
-def _reserve(output: Path, source: dict[str, str]) -> None:
-    """Keep files of another task or split out of the same directory."""
-    path = output / "source.json"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        if path.exists() and any(output.glob("*_*.json*")):
-            before = json.loads(path.read_text(encoding="utf-8"))
-            if any(before.get(key) != source[key] for key in ("task", "split")):
-                content = ", ".join(f"{key} {value}" for key, value in before.items())
-                raise DataError(one_line(f"{output} is for other files ({content}); give another --output"))
-        write_json(path, source)
-    except OSError as error:
-        raise DataError(f"cannot write to {output}: {error.strerror}; give another --output") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        raise DataError(f"{path} does not describe the files beside it; remove it, or give another --output") from None
 
 
 def _check(task: Task, url: str) -> Callable[[Path], None]:

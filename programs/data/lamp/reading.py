@@ -5,8 +5,8 @@ from pathlib import Path
 
 import dspy
 
-from programs.data.lamp.files import read_rows
 from programs.data.lamp.row_errors import RowError, summarize
+from programs.data.lamp.rows import questions_file, read_rows
 from programs.tasks.task import Task
 from r2p_dspy.errors import ConfigError, DataError
 
@@ -77,7 +77,12 @@ def iter_examples(
             break
     if errors:
         advice = f"`python cli.py data check {directory}` names every flaw, "
-        raise DataError(summarize(directory / f"{split}_*.json", errors, advice))
+        raise DataError(summarize(_files(task, directory, split), errors, advice))
     if not count:
         why = "all its questions are skipped; skip fewer" if skipped else "all its rows are flawed; download it again"
-        raise DataError(f"{directory / f'{split}_questions.json'}: {why}")
+        raise DataError(f"{questions_file(task, directory, split)}: {why}")
+
+
+def _files(task: Task, directory: Path, split: str) -> Path:
+    """What an error names that may be of the questions or of the golds."""
+    return questions_file(task, directory, split) if task.by_rubric else directory / f"{split}_*.json"

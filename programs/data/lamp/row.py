@@ -43,7 +43,7 @@ class LampRow:
             golds: the outputs with its id, exactly one in good data; None if the golds are not public.
             outputs: the file of the golds.
         """
-        question, items = self._question(data), self._items(data)
+        question, items = self._question(data), self.items(data)
         known: dict[str, Any] = {"id": self.id}
         if golds is not None:
             gold = LampRow(self.task, outputs, self.id)
@@ -64,13 +64,14 @@ class LampRow:
             self.add_error(where, f"its input is {short_repr(text)}, not a text", "correct it")
             return ""
         question = repair_text(self.task.query(text))
-        if question == repair_text(text.strip()) or not question:
+        if (self.task.worded and question == repair_text(text.strip())) or not question:
             what = f"its input lacks the task's wording, or has nothing after it: {short_repr(text)}"
             wording = short_repr(self.task.wording("…"), 400)
             self.add_error(where, what, f"{self.task.shape} has {wording}", clue=data)
         return question
 
-    def _items(self, data: dict[str, Any]) -> list[Item]:
+    def items(self, data: dict[str, Any]) -> list[Item]:
+        """The items of a row's profile, without those that have an error."""
         entries = data.get("profile")
         if not isinstance(entries, list):
             what = f"its profile is {short_repr(entries)}, not a list of items"
@@ -90,7 +91,7 @@ class LampRow:
 
     def _item(self, where: str, key: str, entry: dict[str, Any]) -> Item | None:
         errors_before = len(self.errors)
-        fields: dict[str, Any] = {name: entry.get(name) for name in self.task.fields}
+        fields = self.task.item_fields(entry)
         for name, value in fields.items():
             if not isinstance(value, str):
                 remedy = f"{self.task.shape} needs one, and the item has {key_names(entry)}"

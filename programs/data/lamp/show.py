@@ -7,8 +7,8 @@ import dspy
 
 from programs.data.dataset import personas
 from programs.data.jsonl import is_jsonl, iter_examples
-from programs.data.lamp.files import read_rows
 from programs.data.lamp.row_errors import RowError
+from programs.data.lamp.rows import questions_file, read_rows
 from programs.data.personas import MAKERS
 from programs.data.personas.world import case
 from programs.data.personas.world import example as example_of
@@ -47,7 +47,7 @@ def read_example(task: Task, directory: Path, split: str, name: str | None = Non
             if name is not None:
                 raise DataError(" ".join(map(str, row.errors)))
     what = "no question without errors" if name is None else f"no question {name}"
-    raise DataError(one_line(f"{directory / f'{split}_questions.json'} has {what}; see `data check {directory}`"))
+    raise DataError(one_line(f"{questions_file(task, directory, split)} has {what}; see `data check {directory}`"))
 
 
 def _jsonl_example(task: Task, file: Path, name: str | None) -> dspy.Example:
@@ -92,8 +92,9 @@ def text(task: Task, example: dspy.Example, width: int = 100, most: int | None =
     for item in items:
         lines.append("  " + one_line(" · ".join(filter(None, (item.date, f"item {item.id}", item.label)))))
         for name in task.fields:
-            lines += _field(name, item.fields.get(name, ""), 4, width, most)
-    gold = _field(task.answer, example[task.answer], 2, width, most)
+            if name in item.fields or name not in task.optional:
+                lines += _field(name, item.fields.get(name, ""), 4, width, most)
+    gold = _field(task.gold, str(example[task.gold]), 2, width, most)
     return "\n".join([*lines, "", "gold", *gold])
 
 

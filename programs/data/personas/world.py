@@ -115,10 +115,22 @@ def history(task: Task, case: Case) -> Profile:
 
 
 def example(task: Task, case: Case) -> dspy.Example:
-    """The case as an example of its task, with the blind oracle's answer beside the gold."""
+    """The case as an example of its task, with the blind oracle's answer beside the gold, and the items that decide."""
     inputs = {task.question: case.question, task.profile: history(task, case)}
-    outputs = {task.answer: case.answer, "blind": case.blind}
+    outputs: dict[str, Any] = {task.answer: case.answer, "blind": case.blind}
+    if items := support(case):
+        outputs["supporting_items"] = items
     return dspy.Example({"id": str(case.persona), **inputs, **outputs}).with_inputs(*inputs)
+
+
+def support(case: Case) -> list[str]:
+    """The ids of the items that decide the answer: they have a deciding detail of the question in them.
+
+    Of a persona with a focus that is a detail of this kind alone. Empty in tasks without such details.
+    """
+    words = [cue.word for cue in case.cues if case.focus in ("", cue.kind)]
+    texts = {row["id"]: " ".join(str(value) for key, value in row.items() if key != "id") for row in case.items}
+    return [name for name, text in texts.items() if any(f" {word} " in f" {text} " for word in words)]
 
 
 def lamp_files(task: Task, cases: list[Case]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

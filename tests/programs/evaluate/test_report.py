@@ -6,7 +6,7 @@ import pytest
 from metrics.intervals import of_difference
 from metrics.lamp import METRICS
 from programs.data.dataset import PERSONA_WORLD, Data
-from programs.evaluate.baselines import baselines, trivial_baselines
+from programs.evaluate.baselines import baselines, floors, trivial_baselines
 from programs.evaluate.report import all_differences, build_report, differences, entry
 from programs.evaluate.runner import measure
 from programs.runs.cautions import cautions
@@ -103,12 +103,12 @@ def test_most_similar_is_retrievers_first(name, monkeypatch):
     items = [
         {"id": text, **dict.fromkeys(task.fields, f"{text} of {n}")} for n, text in enumerate(("rain", "storm", "x"))
     ]
-    example = dspy.Example(id="1", **{task.question: question, task.profile: Profile.of(items), task.answer: "?"})
+    gold = {"narrative": "?", "aspects": [{"aspect": "?", "reason": "?", "evidence": "?"}]} if task.by_rubric else "?"
+    example = dspy.Example(id="1", **{task.question: question, task.profile: Profile.of(items), task.gold: gold})
     rankings = []
     ranked = lambda self, *given: rankings.append(self.rank(*given)) or []  # noqa: E731
     monkeypatch.setattr("metrics.trivial_baselines.BM25.__call__", ranked)
-    golds = task.labels[:1] or ("?",)
-    trivial_baselines(task, [example.copy(**{task.answer: golds[0]})], [])
+    trivial_baselines(task, [example.copy(**{task.gold: (task.labels or (gold,))[0]})], [])
     first = default_retriever(task).rank(task.query_text(example), example[task.profile])[0]
     assert first.id == "storm" and rankings[0][0] == first
 
@@ -223,3 +223,13 @@ OPENAI = ("openai/gpt-4o-mini", "rows.jsonl")
 def test_cautions(why, task, golds, model, said):
     lines = cautions(TASKS[task], golds, *model)
     assert [line.startswith(start) for line, start in zip(lines, said, strict=True)] == [True] * len(said), why
+
+
+def test_floors_in_every_metric():
+    task, post = TASKS["longlamp-topic"], "It rained all day in May, and the sea was cold."
+    history = Profile.of([{"id": "a", "summary": "the sea", "text": post}])
+    fields = {"id": "1", "request": "Write of the sea.", "profile": history, "post": post}
+    lowest = floors(task, [dspy.Example(**fields).with_inputs("request", "profile")], [])
+    assert {*lowest} == {"rouge1", "rougeL", "meteor"} and {*lowest["meteor"]} == {"most_similar", "input"}
+    assert lowest["rougeL"]["most_similar"] == 1 and lowest["meteor"]["most_similar"] > 0.99
+    assert all(0 < values["input"] < 0.5 for values in lowest.values())

@@ -15,10 +15,10 @@ from matplotlib.image import imread
 
 from metrics.lamp import METRICS
 from programs.data.at_hand import folders
-from programs.data.dataset import personas
+from programs.data.dataset import PERSONA_WORLD, personas
 from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, lamp_files
-from programs.evaluate.published import PUBLISHED
+from programs.evaluate.published import PUBLISHED, comparable
 from programs.evaluate.sweep import run_sweep
 from programs.runs.configs import SweepConfig
 from programs.runs.reporter import Reporter
@@ -238,6 +238,21 @@ def lamp_folder(folder, name, role="test", count=LIMIT):
     questions, outputs = lamp_files(TASKS[name], draw(MAKERS[name], role, count))
     (folder / "dev_questions.json").write_text(json.dumps(questions))
     (folder / "dev_outputs.json").write_text(json.dumps(outputs))
+
+
+@pytest.mark.parametrize(
+    ("task", "split", "source", "sources"),
+    [
+        ("lamp2", "dev", "lamp/lamp2-user", 2),
+        ("lamp2", "test", PERSONA_WORLD, 0),
+        ("longlamp-topic", "test", "lamp/longlamp-topic-user", 3),
+        ("longlamp-topic", "dev", "posts of another site", 0),
+        ("lampqa-art", "test", "lamp/lampqa-art", 0),
+        ("commits", "dev", "git:.", 0),
+    ],
+)
+def test_figures_stand_beside_their_own_split(task, split, source, sources):
+    assert len(comparable(TASKS[task], split, source)) == sources
 
 
 def test_published_results_name_known_tasks():

@@ -19,7 +19,7 @@ from programs.calls.recording import record_calls
 from programs.predict.run import calls_beside
 from programs.runs.active import open_calls
 from tests.film import program
-from tests.programs.predict.test_predict import answer, go, lines, number_of, results, row, survey, until, write
+from tests.programs.predict.test_predict import TASK, answer, go, lines, number_of, results, row, survey, until, write
 from tests.scripted import ScriptedEngine, completion
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +29,10 @@ def kept(source, engine, *, resume=False, keep=None, temperature=0.0, **options)
     """Predict with a model whose calls are kept beside the answers."""
     lm = dspy.LM("scripted/test", engine=engine, cache=False, num_retries=0, temperature=temperature)
     calls = keep or CallKeeping.of(None, True, calls_beside(source.with_name("out.jsonl")))
-    with open_calls(calls, survey(source)[1]) as (limiter, cache), dspy.context(lm=record_calls(lm, cache, limiter)):
+    with (
+        open_calls(calls, survey(TASK, source)[1]) as (limiter, cache),
+        dspy.context(lm=record_calls(lm, cache, limiter)),
+    ):
         writer = go(source, resume=resume, **options)
     calls.finish()
     return writer, limiter

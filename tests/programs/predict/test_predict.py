@@ -68,7 +68,7 @@ def write(folder, rows):
 
 def go(source, *, resume=False, config=(), module=None, **options):
     """Predict with the model that is configured."""
-    known = {"input": survey(source)[1], **dict(config)}
+    known = {"input": survey(TASK, source)[1], **dict(config)}
     skip = options.get("skip", ())
     with PredictionWriter(source.with_name("out.jsonl"), known, source, resume, skip) as settled:
         predict(module or program(on_unmet="return"), TASK, source, settled, **{"threads": 4, **options})
@@ -609,7 +609,7 @@ def test_nothing_to_resume(model, tmp_path):
 def test_second_process_is_refused(model, tmp_path):
     model(answer)
     source = write(tmp_path, map(row, range(3)))
-    with PredictionWriter(tmp_path / "out.jsonl", {"input": survey(source)[1]}, source):
+    with PredictionWriter(tmp_path / "out.jsonl", {"input": survey(TASK, source)[1]}, source):
         for resume in (False, True):
             with pytest.raises(RunError, match="another process is writing"):
                 go(source, resume=resume)

@@ -104,3 +104,26 @@ def test_half_a_line_is_of_the_user_whom_it_names(tmp_path, line, expected):
         file.write(line)
     forget("ada", tmp_path)
     assert (line in (run / "results/r2p.jsonl").read_text()) is not expected
+
+
+RESPONSES = {"1": [{"output": "a"}], "2": [{"output": "b"}], "3": [{"output": "c"}]}
+GOLDS = {"task": "LongLaMP_topic_writing", "golds": [{"id": key, "output": "x"} for key in RESPONSES]}
+
+
+@pytest.mark.parametrize("content", [RESPONSES, GOLDS], ids=["responses", "golds"])
+@pytest.mark.parametrize(
+    ("why", "rows", "user", "left"),
+    [
+        ("by the ids of the user's rows", NAMED, "bob", ["1", "3"]),
+        ("by its own id where no row names a user", NAMELESS, "2", ["1", "3"]),
+    ],
+)
+def test_official_files_forget_too(tmp_path, why, rows, user, left, content):
+    official = run_of(tmp_path / "run", rows, **{"submissions/r2p.json": content}) / "submissions/r2p.json"
+    beside = tmp_path / "answers.submission.json"
+    beside.write_text(json.dumps(content))
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    forget(user, tmp_path)
+    for path in (official, beside):
+        data = json.loads(path.read_text())
+        assert [*map(str, data if content is RESPONSES else (gold["id"] for gold in data["golds"]))] == left, why

@@ -33,10 +33,17 @@ OFFICIAL = {
     "lamp5": (after(":"), "{title} {abstract}"),
     "lamp6": (after(":"), "{text}"),
     "lamp7": (after(":"), "{text}"),
+    # LongLaMP's longLaMP/prompts/prompts.py, in the names of the files.
+    "longlamp-abstract": (after("items:"), "{title} {abstract}"),
+    "longlamp-topic": (str, "{summary} {text}"),
+    "longlamp-review": (str, "{overall} {summary} {description} {reviewText}"),
+    "longlamp-email": (after(":"), "{text}"),
 }
 # Few words, so that ties are common, and such as the script could stumble on.
 WORDS = ["a", "A", "rain", "rain,", "sea", '"sea"', "the", "review:", "article:", "description:", ":", "[1]", "café"]
 TEXT = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map(" ".join)
+# What a question has beside its text, where that matters.
+FORMS = {"lamp1": "{}\n[1] {}\n[2] {}", "longlamp-abstract": "Write of {} items: {}", "longlamp-email": "Write: {}"}
 DATE = st.dates().map(str)
 
 
@@ -45,7 +52,7 @@ def rows(draw, task):
     """Some of LaMP's rows of a task."""
     generated = []
     for number in range(draw(st.integers(1, 4))):
-        question = "{}\n[1] {}\n[2] {}".format(*[draw(TEXT) for _ in range(3)]) if task.name == "lamp1" else draw(TEXT)
+        question = FORMS.get(task.name, "{}").format(*[draw(TEXT) for _ in range(3)])
         profile = []
         for item in range(draw(st.integers(1, 25))):
             texts = {name: draw(TEXT) for name in task.fields}

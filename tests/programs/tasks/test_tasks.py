@@ -36,6 +36,15 @@ INPUTS = {
         "late: again",
         "late: again",
     ),
+    "longlamp-abstract": (
+        'Generate an abstract for the title "On Rain" using the following items: 1. rain 2. items: wet',
+        'Generate an abstract for the title "On Rain" using the following items: 1. rain 2. items: wet',
+        "1. rain 2. items: wet",
+    ),
+    "longlamp-topic": ("Generate the content for a reddit post Rain.",) * 3,
+    "longlamp-review": ('Generate the review text … rating of "4.0" for a product with description "A kayak".',) * 3,
+    "longlamp-email": ("Generate the email for the subject: Rain",) * 2 + ("Rain",),
+    **dict.fromkeys(("lampqa-art", "lampqa-lifestyle", "lampqa-society"), ("Which boots?",) * 3),
     "commits": (
         "Generate a subject for the following commit message: Tabs: they are wide.",
         "Tabs: they are wide.",

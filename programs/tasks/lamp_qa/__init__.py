@@ -1,0 +1,1 @@
+"""The tasks of LaMP-QA, one for each of its categories."""

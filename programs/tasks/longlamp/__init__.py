@@ -1,0 +1,1 @@
+"""The tasks of LongLaMP: personalized abstracts, posts, reviews and e-mails."""
