@@ -5,6 +5,7 @@ paired by example, with 95 % intervals over users. Only the examples that all pr
 """
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,8 @@ def main(task: str, programs: tuple[str, ...], digits: int | None) -> None:
         for name, given in answers.items():
             click.echo(f"{metric.name:12} {name:24} {_text(of_metric(metric, given, golds, labels, users=users))}")
         differences = of_differences(metric, answers, golds, labels, answers, users=users)
-        for base, by_program in differences.items():
-            for name, difference in by_program.items():
-                if [*answers].index(name) < [*answers].index(base):
-                    click.echo(f"{metric.name:12} {name} - {base}: {_text(difference)}")
+        for base, name in combinations(answers, 2):
+            click.echo(f"{metric.name:12} {name} - {base}: {_text(differences[base][name])}")
 
 
 def _read(path: Path) -> dict[str, Row]:
