@@ -56,6 +56,7 @@ def test_evaluate_and_compile_end_in_time_if_their_server_hangs(command, options
     assert seconds < DEADLINE + 10
 
 
+@pytest.mark.slow
 def test_rows_fail_and_the_run_goes_on_if_a_fifth_of_the_calls_hangs(tmp_path):
     with FaultyServer(lambda number: "hang" if number % 5 == 4 else "", text=citing) as server:
         code, said, _ = invoke("evaluate", server, tmp_path, "--limit", "20", "--max-failures", "0.5", timeout=4)

@@ -190,6 +190,7 @@ def test_settings(tiny, tmp_path, rollouts, changes):
     assert len(rollouts[0]["completion_ids"]) == 4
 
 
+@pytest.mark.slow
 def test_same_seed_gives_same_rollouts(tiny, tmp_path, rollouts):
     for name, seed in (("first", 0), ("same", 0), ("other", 1)):
         train(tiny, tmp_path / name, replace(SHORT, tokens=24, seed=seed))
@@ -204,6 +205,7 @@ def test_weights_in_training_write_them(tiny, tmp_path, rollouts):
     assert fast == slow and fast_later != slow_later
 
 
+@pytest.mark.slow
 def test_resumed_training_goes_on_with_the_same_rollouts(tiny, tmp_path, rollouts):
     config = replace(SHORT, steps=4, prompts=1, tokens=24, every=2, rate=0.1)
 

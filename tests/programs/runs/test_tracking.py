@@ -82,6 +82,7 @@ class TestWithMLflow:
     def traces(self, client, run):
         return client.search_traces(locations=[run.info.experiment_id], max_results=100)
 
+    @pytest.mark.slow
     def test_evaluation_is_logged_with_traces(self, tmp_path):
         directory = tmp_path / "run"
         result = run("evaluate", "--limit", 2, "--mlflow", self.store, "--output", directory)
@@ -111,6 +112,7 @@ class TestWithMLflow:
         assert "program.json" in {file.path for file in client.list_artifacts(kept.info.run_id)}
         assert "compiled/calls" in kept.data.metrics
 
+    @pytest.mark.slow
     def test_resumed_run_continues_its_mlflow_run(self, tmp_path):
         mlflow, reporter = tracking.connected(str(self.store)), RecordingReporter()
         report = {"programs": {"r2p": {"calls": 3}}}
