@@ -57,6 +57,7 @@ def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:
         checks=task.checks,
         template=teacher.reason.template,
         carrier=carrier,
+        quotable=task.quotable,
         max_backtracks=0,
         max_interventions=0,
     )

@@ -51,6 +51,8 @@ class R2P(dspy.Module):
         max_interventions: the most corrections of one running attempt, where the engine can be steered.
         constrain: whether answers are written under a grammar, which the template and the shown items make: "auto"
             where the engine can, "on" with a warning where it cannot, "off".
+        quotable: the fields of items that evidence quotes under a grammar, such as the titles where a title is to be
+            written; () for all.
         on_unmet: what to do when an assert fails after the last retry. "raise": raise `AssertionFailed`; "return":
             return the best attempt, whose `violations` say what is unmet; a function: it is called with the
             `AssertionFailed` and returns the answer, as a dict or a prediction. It may be async where the call is.
@@ -95,6 +97,7 @@ class R2P(dspy.Module):
         template: Template = TEMPLATE,
         carrier: Carrier = "fields",
         constrain: Constrain = "auto",
+        quotable: Sequence[str] = (),
         max_backtracks: int = 2,
         max_interventions: int = 2,
         on_unmet: OnUnmet = "raise",
@@ -106,7 +109,7 @@ class R2P(dspy.Module):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         typed: type[dspy.Signature] = ensure_signature(signature)  # type: ignore[assignment]  # None only for None
-        self.reason = Reason(typed, template, carrier=carrier, **config)
+        self.reason = Reason(typed, template, carrier=carrier, quotable=quotable, **config)
         self.retriever: Retriever = retriever if retriever is not None else BM25(k=4)
         stages = [stage.name for stage, _ in template.walk()]
         for check in validated(checks):

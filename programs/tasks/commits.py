@@ -31,4 +31,5 @@ TASK = Task(
     matched=("text",),
     metrics=("rouge1", "rougeL"),
     threshold=0.2,
+    quotable=("title",),
 )

@@ -192,7 +192,9 @@ class ProgramBuilder:
 def r2p(task: Task, retriever: Retriever | None = None, carrier: Carrier = "fields", **parts: Any) -> R2P:
     """The task's uncompiled R2P program; `parts` are further arguments of `R2P`, such as `candidates`."""
     retriever = retriever or default_retriever(task)
-    return R2P(task.signature, retriever=retriever, checks=task.checks, carrier=carrier, **parts)
+    return R2P(
+        task.signature, retriever=retriever, checks=task.checks, carrier=carrier, quotable=task.quotable, **parts
+    )
 
 
 def build(

@@ -65,6 +65,7 @@ class Task:
             answer, or else the first.
         gold: where an example holds what answers are compared with: "" for the answer's own field, or a name such as
             `rubric`, where it is a `metrics.rubric.Rubric`.
+        quotable: the `fields` that evidence quotes under a grammar, see `R2P`; () for all.
         template: the stages of a built-in task's programs by default, one of `r2p_dspy.template.WITH_PLAIN`.
         lamp: its name in LaMP's or LongLaMP's output files, such as `LaMP_2`; "" for another task.
         shape: the task whose files its data have the shape of, such as `LaMP_6`; "" for `lamp`. Of a task with rubrics,
@@ -96,6 +97,7 @@ class Task:
     written: str = ""
     gold: str = ""
     checks: tuple[Check, ...] = ()
+    quotable: tuple[str, ...] = ()
     template: str = "full"
     lamp: str = ""
     shape: str = ""

@@ -62,6 +62,7 @@ class Reason(ProfilePredict):
             optimized instructions and with RL. A model that hides its thoughts (`openai/o3`) writes the tags in the
             text of its answer, and `warnings` says so.
         demo_tokens: the tokens that demos may take of a prompt at most, estimated from bytes; a medium counts 1,600.
+        quotable: see `R2P`.
         config: options of the LM call, as in `dspy.Predict`.
 
     A call returns an `R2PPrediction` whose fields are the stages and the outputs.
@@ -87,12 +88,13 @@ class Reason(ProfilePredict):
         *,
         carrier: Carrier = "fields",
         demo_tokens: int = 2000,
+        quotable: Sequence[str] = (),
         **config: Any,
     ) -> None:
         typed: type[dspy.Signature] = ensure_signature(signature)  # type: ignore[assignment]  # None only for None
         extended = extend(typed, template, carrier)
         super().__init__(extended.signature, demo_tokens=demo_tokens, **config)
-        self.template = template
+        self.template, self.quotable = template, tuple(quotable)
         self.stages = extended.stages
         self.thought = extended.thought
         self.answers = extended.answers
@@ -153,6 +155,7 @@ class Reason(ProfilePredict):
             thinks=self.thought is not None,
             tokens=tokens,
             known=known_answers(),
+            quotable=self.quotable,
         )
 
     def monitor_of(self, inputs: Inputs, adapter: Adapter, checks: Sequence[Check], most: int) -> Monitor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -43,6 +43,7 @@ def constraint_for(
     tokens: int | None = None,
     known: Mapping[str, Any] = MappingProxyType({}),
     limits: Limits = LIMITS,
+    quotable: Collection[str] = (),
 ) -> AnswerGrammar | None:
     """The constraint on the answers of a call.
 
@@ -59,6 +60,7 @@ def constraint_for(
         tokens: that a call may write; the limits are lowered so that an answer comes to its end within them.
         known: answers that are to be written as they are, by output; the draft then is the first of them.
         limits: how much an answer may have of each part.
+        quotable: the fields of items that are quoted; () for all. An item without any of them is quoted from all.
 
     Returns:
         The constraint; None for an adapter whose format is not known.
@@ -95,7 +97,7 @@ def constraint_for(
             size = limits.answer_tokens * _CHARACTERS_PER_TOKEN
             metadata = tuple(info.metadata) if kinds[name] is info.annotation else ()
             slots.append(Slot(name, kinds[name], metadata, notation, size))
-    shown, shortened = _shown(items)
+    shown, shortened = _shown(items, quotable)
     unconstrained = tuple(slot.name for slot in slots if not _holds(slot))
     return AnswerGrammar(tuple(slots), frame, shown, label_rule, limits, opened, unconstrained, shortened)
 
@@ -126,10 +128,11 @@ def _stage(name: str, stage: str, kind: Any, notation: Notation, limits: Limits,
     return Slot(name, kind, (), notation, size, prose=True)
 
 
-def _shown(items: Sequence[Item]) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
+def _shown(items: Sequence[Item], quotable: Collection[str]) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
     """The items as far as they can be quoted, and the ids of those that were shortened for it."""
     share = min(_MOST_QUOTABLE, _MOST_TOGETHER // max(1, min(len(items), _MOST_ITEMS)))
-    texts = {item.id: tuple(item.fields.values()) for item in items}
+    chosen = {item.id: tuple(item.fields[name] for name in quotable if item.fields.get(name)) for item in items}
+    texts = {item.id: chosen[item.id] or tuple(item.fields.values()) for item in items}
     shown = tuple(Shown(item.id, beginnings(texts[item.id], share), item.label) for item in items[:_MOST_ITEMS])
     whole = {item.id for item in shown if item.texts == texts[item.id]}
     return shown, tuple(item.id for item in items if item.id not in whole)

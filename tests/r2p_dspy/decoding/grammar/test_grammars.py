@@ -99,6 +99,20 @@ def test_what_the_grammar_refuses(changes):
     assert allows(grammar, chat()) == chat()
 
 
+def test_evidence_quotes_the_fields_that_are_quotable():
+    items = Profile.of([{"title": "a lighthouse", "text": "sea and rain"}, {"text": "sea and wind"}]).local()
+    program = Reason(Labelled, quotable=["title"])
+    form = constraint_of(program, items, ADAPTERS["chat"](), quotable=program.quotable)
+    grammar = form.grammar("", whole=True)
+
+    def quoting(item, quote):
+        return accepts(grammar, chat(evidence=f'[{{"item": "{item}", "quote": "{quote}"}}]', preferences="[]"))
+
+    assert quoting("1", "a lighthouse") and not quoting("1", "sea and rain")
+    assert quoting("2", "sea and wind"), "an item without a title"
+    assert program.deepcopy().quotable == ("title",)
+
+
 def test_stages_stand_in_their_order():
     grammar = constraint().grammar("", whole=True)
     assert allows(grammar, "[[ ## evidence ## ]]") == "[[ ## "
