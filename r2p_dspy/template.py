@@ -198,8 +198,10 @@ OUTLINE = _plan(
     "An outline: what this user would say, in order, a few words for each point; each with the ids of the items that "
     "show it.",
 )
+# Quotes, then the answer: for models that are too small to say what they see in them.
+QUOTES = Template(stages=(TEMPLATE.stages[1].stages[0],))
 # Plain prediction, for students of the answers alone.
 NO_STAGES = Template(stages=())
 WITH_PLAIN: Mapping[str, Template] = MappingProxyType(
-    {**TEMPLATES, "outline": OUTLINE, "aspects": ASPECTS, "none": NO_STAGES}
+    {**TEMPLATES, "outline": OUTLINE, "aspects": ASPECTS, "evidence": QUOTES, "none": NO_STAGES}
 )

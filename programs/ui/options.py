@@ -44,7 +44,7 @@ _CONSTRAIN = (
 )
 _ON_UNMET = "Let `predict` write an answer that breaks an assert with its violations (return), or fail its row (raise)."
 _RULES = ("auto", "vote", "median", "medoid", "synthesis")
-_TEMPLATES = ("auto", "full", "brief", "outline", "aspects", "none")
+_TEMPLATES = ("auto", "full", "brief", "outline", "aspects", "evidence", "none")
 _ADAPTIVE = "Stop sampling candidates when the answer is settled."
 _TEMPERATURE = (
     "Set the sampling temperature; 0 takes the likeliest token. Default: what the model's makers recommend, else 0."
