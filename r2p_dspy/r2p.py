@@ -51,8 +51,8 @@ class R2P(dspy.Module):
         max_interventions: the most corrections of one running attempt, where the engine can be steered.
         constrain: whether answers are written under a grammar, which the template and the shown items make: "auto"
             where the engine can, "on" with a warning where it cannot, "off".
-        quotable: the fields of items that evidence quotes under a grammar, such as the titles where a title is to be
-            written; () for all.
+        quotable: the fields of items that evidence quotes under a grammar, whole where they are short, such as the
+            titles where a title is to be written; () for pieces of all.
         on_unmet: what to do when an assert fails after the last retry. "raise": raise `AssertionFailed`; "return":
             return the best attempt, whose `violations` say what is unmet; a function: it is called with the
             `AssertionFailed` and returns the answer, as a dict or a prediction. It may be async where the call is.

@@ -60,7 +60,8 @@ def constraint_for(
         tokens: that a call may write; the limits are lowered so that an answer comes to its end within them.
         known: answers that are to be written as they are, by output; the draft then is the first of them.
         limits: how much an answer may have of each part.
-        quotable: the fields of items that are quoted; () for all. An item without any of them is quoted from all.
+        quotable: the fields of items that are quoted, whole where they are short; () for pieces of all. An item without
+            any of them is quoted from all.
 
     Returns:
         The constraint; None for an adapter whose format is not known.
@@ -133,7 +134,10 @@ def _shown(items: Sequence[Item], quotable: Collection[str]) -> tuple[tuple[Show
     share = min(_MOST_QUOTABLE, _MOST_TOGETHER // max(1, min(len(items), _MOST_ITEMS)))
     chosen = {item.id: tuple(item.fields[name] for name in quotable if item.fields.get(name)) for item in items}
     texts = {item.id: chosen[item.id] or tuple(item.fields.values()) for item in items}
-    shown = tuple(Shown(item.id, beginnings(texts[item.id], share), item.label) for item in items[:_MOST_ITEMS])
+    shown = tuple(
+        Shown(item.id, beginnings(texts[item.id], share), item.label, bool(chosen[item.id]))
+        for item in items[:_MOST_ITEMS]
+    )
     whole = {item.id for item in shown if item.texts == texts[item.id]}
     return shown, tuple(item.id for item in items if item.id not in whole)
 

@@ -8,6 +8,7 @@ from r2p_dspy.decoding.grammar.notation import Member, Notation
 from r2p_dspy.decoding.grammar.quotes import quote_of
 
 LabelRule = Literal["items", "cited"]
+_WHOLE = 20  # words of a text that is quoted whole, at most
 
 
 class Shown(NamedTuple):
@@ -16,6 +17,7 @@ class Shown(NamedTuple):
     id: str
     texts: tuple[str, ...]
     label: str | None
+    whole: bool = False  # whether its texts are quoted from end to end
 
 
 def citable(items: Sequence[Shown], notation: Notation, words: tuple[int, int]) -> list[Shown]:
@@ -27,24 +29,32 @@ def evidence(
     rules: Rules, notation: Notation, items: Sequence[Shown], words: tuple[int, int], most: int, level: int
 ) -> str:
     """A list of quotes, each of its own item and at most one of each: at least one, if there is an item to quote."""
-    quotes = [(item.id, quote_of(item.texts, notation.escaping, *words)) for item in items]
+    quotes = [(item.id, _quote(rules, notation, item, words)) for item in items]
     citations = [
         rules.rule(
             "citation",
-            notation.object(
-                [
-                    Member("item", notation.constant(item_id)),
-                    Member("quote", notation.quoted(rules.terminal("QUOTE", body))),
-                ],
-                level + 1,
-            ),
+            notation.object([Member("item", notation.constant(item_id)), Member("quote", quote)], level + 1),
         )
-        for item_id, body in quotes
-        if body is not None
+        for item_id, quote in quotes
+        if quote is not None
     ]
     if not citations:
         return notation.list("", 0, 0, level)
     return notation.distinct(rules, citations, most, level)
+
+
+def _quote(rules: Rules, notation: Notation, item: Shown, words: tuple[int, int]) -> str | None:
+    """What may be quoted of an item; None for nothing."""
+    breaks = notation.escaping.breaks
+    whole = [
+        text
+        for text in item.texts
+        if item.whole and text.isprintable() and len(text.split()) <= _WHOLE and not (breaks and breaks.search(text))
+    ]
+    if whole:
+        return either(*map(notation.constant, whole))
+    body = quote_of(item.texts, notation.escaping, *words)
+    return None if body is None else notation.quoted(rules.terminal("QUOTE", body))
 
 
 def preferences(

@@ -109,6 +109,7 @@ def test_evidence_quotes_the_fields_that_are_quotable():
         return accepts(grammar, chat(evidence=f'[{{"item": "{item}", "quote": "{quote}"}}]', preferences="[]"))
 
     assert quoting("1", "a lighthouse") and not quoting("1", "sea and rain")
+    assert not quoting("1", "lighthouse"), "a short field is quoted whole"
     assert quoting("2", "sea and wind"), "an item without a title"
     assert program.deepcopy().quotable == ("title",)
 
