@@ -45,7 +45,7 @@ class Evaluation:
     def of(self, student: Student) -> EvaluateModel:
         """The evaluation as a function of (model, step), with the prompts in a student's tokens."""
         prompts = [student.prompt(row["prompt"]) for row in self.rows]
-        grammars = student_grammars(student) if self.forms is not None else None
+        grammars = student_grammars(student) if self.forms is not None and is_large(student.model) else None
 
         def held(index: int) -> ConstrainedAnswer | None:
             if self.forms is None or grammars is None or grammars.missing is not None:

@@ -38,21 +38,11 @@ def read_rows(task: Task, directory: Path, split: str, golds: bool = True) -> It
         else:
             known.setdefault(name, []).append(data.get("output"))
     seen: set[str] = set()
-    number = 0
-    for number, data in enumerate(questions.stream(), start=1):
-        name = row_id(data)
-        if name is None:
-            yield questions.row_without_id(f"row {number}", data)
-            continue
-        row = LampRow(task, questions.path, name)
-        if name in seen:
-            row.add_error(f"question {name}", "the file has this id twice", "keep one of the two", DUPLICATE)
-        else:
-            seen.add(name)
-            row.read(data, known.get(name, ()) if golds else None, outputs.path)
+    for row, data in questions.questions("LaMP's is a list of {id, input, profile}"):
+        if data is not None:
+            seen.add(row.id)
+            row.read(data, known.get(row.id, ()) if golds else None, outputs.path)
         yield row
-    if not number:
-        questions.fail("the file", "it has no questions", "LaMP's is a list of {id, input, profile}")
     for name in known:
         if name not in seen:
             row = LampRow(task, outputs.path, name)
@@ -79,6 +69,27 @@ class LampFile:
             self._fail_unreadable(error)
         except (ijson.JSONError, UnicodeDecodeError) as error:
             self._fail_invalid(error)
+
+    def questions(self, wanted: str) -> Iterator[tuple[LampRow, Any]]:
+        """The rows of the questions, each with what is to be read.
+
+        That is None for a row that has an error already: it has no id, or one that was there before. `wanted` says
+        what a file without rows should hold.
+        """
+        seen: set[str] = set()
+        number = 0
+        for number, data in enumerate(self.stream(), start=1):
+            name = row_id(data)
+            if name is None:
+                yield self.row_without_id(f"row {number}", data), None
+                continue
+            row = LampRow(self.task, self.path, name)
+            if name in seen:
+                row.add_error(f"question {name}", "the file has this id twice", "keep one of the two", DUPLICATE)
+            yield row, None if name in seen else data
+            seen.add(name)
+        if not number:
+            self.fail("the file", "it has no questions", wanted)
 
     def golds(self) -> list[Any]:
         """The rows of the golds."""

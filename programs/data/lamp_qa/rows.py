@@ -13,8 +13,8 @@ import dspy
 from metrics.rubric import Aspect, Rubric
 from programs.data.lamp.files import LampFile
 from programs.data.lamp.row import LampRow
-from programs.data.lamp.row_errors import DUPLICATE, key_names
-from programs.data.values import repair_text, row_id
+from programs.data.lamp.row_errors import key_names
+from programs.data.values import repair_text
 from programs.tasks.task import Task
 from programs.text import short_repr
 from r2p_dspy.profile import Profile
@@ -34,22 +34,10 @@ def read_rows(task: Task, directory: Path, split: str, golds: bool = True) -> It
     Without `golds`, rows need no narrative and no aspects.
     """
     file = LampFile(task, file_of(task, directory, split))
-    seen: set[str] = set()
-    number = 0
-    for number, data in enumerate(file.stream(), start=1):
-        name = row_id(data)
-        if name is None:
-            yield file.row_without_id(f"row {number}", data)
-            continue
-        row = LampRow(task, file.path, name)
-        if name in seen:
-            row.add_error(f"question {name}", "the file has this id twice", "keep one of the two", DUPLICATE)
-        else:
-            seen.add(name)
+    for row, data in file.questions("LaMP-QA's is a list of {id, question, narrative, …}"):
+        if data is not None:
             _read(row, data, golds)
         yield row
-    if not number:
-        file.fail("the file", "it has no questions", "LaMP-QA's is a list of {id, question, narrative, …}")
 
 
 def _read(row: LampRow, data: dict[str, Any], golds: bool) -> None:
