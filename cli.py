@@ -13,7 +13,7 @@ import click
 from finetune.cli_options import training_options
 from programs.serve.command import serve
 from programs.ui.errors import FAILED_ROWS, CommandGroup
-from programs.ui.options import CALLS, COMPILING, DATA, MEASURES, RUN, SERVED, SETTINGS, SWEPT_SETTINGS, options
+from programs.ui.options import CALLS, COMPILING, DATA, MEASURES, RAY, RUN, SERVED, SETTINGS, SWEPT_SETTINGS, options
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -47,7 +47,7 @@ def compile_command(output: str | None, resume: bool, verbose: bool, **given: An
 
 
 @cli.command()
-@options("task", "model", *SERVED, *DATA, *SETTINGS, *MEASURES, *RUN)
+@options("task", "model", *SERVED, *DATA, *SETTINGS, *MEASURES, *RAY, *RUN)
 def evaluate(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Measure plain prediction, chain of thought, R2P and a compiled program on the same users and items."""
     _quiet()
@@ -126,14 +126,14 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 )
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
 @options("program", "task", "model", *SERVED, *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
-@options("store", "redact", *CALLS, "resume", "ray", "ray_workers", "partition_rows")
+@options("store", "redact", *CALLS, "resume", *RAY, "partition_rows")
 def predict(source: str, target: str, resume: bool, **given: Any) -> None:
-    """Answer the rows of a file, each with the evidence that it rests on; with --ray, on a cluster (docs/scale.md).
+    """Answer the rows of a file, each with the evidence that it rests on.
 
     A row is {"id": …, QUESTION: …, "profile": [ITEM, …]}, in the names of the task (LaMP's own rows work too); with
     --store, a row may have "user": NAME in place of a profile (`data import` fills a store). An answer comes with the
     items that it cites, the checks that it fails, and its calls and tokens. With --on-unmet raise, an answer that fails
-    an assert is none: its row fails.
+    an assert is none: its row fails. With --ray, --output is a folder, and --input may be Parquet, or a folder.
 
     Rows that cannot be answered go to NAME.failed.jsonl beside the output, with line and reason: flawed rows, answers
     that cannot be read, requests that the model refuses, requests that the server fails to answer although it answers

@@ -9,7 +9,7 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from r2p_dspy.errors import RunError
 
@@ -73,6 +73,16 @@ class Call:
     usage: Usage = Usage(calls=1)
     readings: list[Any] = field(default_factory=list)  # what readers of the answer saw and replied; see `replay`
     replies: list[dict[str, Any]] = field(default_factory=list)  # how the answer ended, and more; see `Reply`
+
+
+class StoredCalls(Protocol):
+    """What stores completed calls, see `CallCache`: on this machine, or where another process keeps them."""
+
+    by_row: bool
+
+    def get(self, key: str) -> Call | None: ...
+
+    def put(self, key: str, model: str, call: Call, user: str | None = None) -> None: ...
 
 
 class CallCache:

@@ -14,7 +14,7 @@ from dspy.utils.callback import with_callbacks
 from dspy.utils.exceptions import LMTimeoutError
 from dspy.utils.usage_tracker import UsageTracker
 
-from programs.calls.cache import Call, CallCache, CallCacheFailed, Usage
+from programs.calls.cache import Call, CallCacheFailed, StoredCalls, Usage
 from programs.calls.patience import CallFailures
 from programs.calls.prices import cost, priced
 from programs.calls.rows import current_row
@@ -32,7 +32,7 @@ _model_under_way: ContextVar[str | None] = ContextVar("r2p_recorded", default=No
 
 
 def record_calls(
-    lm: dspy.LM, call_cache: CallCache | None, limiter: UsageLimiter, failures: CallFailures | None = None
+    lm: dspy.LM, call_cache: StoredCalls | None, limiter: UsageLimiter, failures: CallFailures | None = None
 ) -> dspy.LM:
     """A copy of a language model that caches its calls on disk, counts them, and stops at the usage limits.
 
@@ -71,7 +71,7 @@ class _Record:
 class _RecordingLM(ListeningLM, dspy.LM):
     """Stands before a language model's own class: `super()` is that class."""
 
-    call_cache: CallCache | None
+    call_cache: StoredCalls | None
     limiter: UsageLimiter
     failures: CallFailures | None
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +108,12 @@ class UsageLimiter:
         with self._condition:
             self.replayed += usage
             self._seconds.append(usage.seconds)
+
+    def include(self, spent: Usage, replayed: Usage, seconds: Iterable[float]) -> None:
+        """Count calls of other processes: what new ones took, and replayed ones, and the seconds of each."""
+        with self._condition:
+            self.usage, self.replayed = self.usage + spent, self.replayed + replayed
+            self._seconds += seconds
 
     def close(self, reason: BaseException, seconds: float | None = None) -> None:
         """Let no further call begin: `admit` raises this exception from now on.

@@ -5,14 +5,15 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from programs.runs.configs import PredictConfig
+from programs.runs.model import ModelConfig
 from r2p_dspy.errors import ConfigError, R2PError
 
 LOCAL = "local"  # the address of this machine alone
@@ -65,42 +66,39 @@ def environment() -> dict[str, Any]:
     return {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
 
 
-def check_nodes(config: PredictConfig, source: Path) -> str | None:
-    """Look on each node that has a CPU for workers whether it can do a config's work.
+def check_nodes(model: ModelConfig, look: Callable[[], None]) -> str | None:
+    """Look on each node that has a CPU for workers whether it can do the work.
 
     Args:
-        config: its target is the run's directory, which is there.
-        source: the input.
+        model: what its workers ask.
+        look: looks there at what else they need, and raises an R2PError of one line for what is missing.
 
     Returns:
         A fingerprint of the weights of a model in process, which are the same on all nodes; None for a served one.
 
     Raises:
         ConfigError: one line that names the node: it lacks a package, or has another version of one, it lacks the
-            model, it cannot read the input, or write into the run's directory.
+            model, or what `look` says.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    names = [node["NodeManagerAddress"] for node in nodes]
-    if config.store is not None and config.store.startswith("sqlite") and len({*names}) > 1:
-        raise ConfigError("--store is an SQLite file, which is for one machine; with several give a PostgreSQL address")
+    nodes = node_names()
     looks = [
         ray.remote(look_at_node)
         .options(
             num_cpus=0,
             max_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             runtime_env=environment(),
         )
-        .remote(config, source)
+        .remote(model, look)
         for node in nodes
     ]
     weights = dict[str, str | None]()
-    for name, look in zip(names, looks, strict=True):
+    for name, node_look in zip(nodes.values(), looks, strict=True):
         try:
-            seen = ray.get(look, timeout=_LOOK)
+            seen = ray.get(node_look, timeout=_LOOK)
         except ray.exceptions.RayError as error:
             raise ConfigError(f"node {name} cannot run r2p-dspy: {_reason(error)}") from None
         _check_versions(name, seen["versions"])
@@ -108,8 +106,16 @@ def check_nodes(config: PredictConfig, source: Path) -> str | None:
             raise ConfigError(f"node {name}: {seen['error']}")
         weights[name] = seen["weights"]
     if len({*weights.values()}) > 1:
-        raise ConfigError(f"the nodes have different weights of model {config.model.name!r}: {weights}")
+        raise ConfigError(f"the nodes have different weights of model {model.name!r}: {weights}")
     return next(iter(weights.values()), None)
+
+
+def node_names() -> dict[str, str]:
+    """The nodes that have a CPU for workers: the names of their machines, by id."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in nodes}
 
 
 def _check_versions(node: str, theirs: dict[str, str]) -> None:
@@ -127,43 +133,39 @@ def versions() -> dict[str, str]:
     return {"Python": platform.python_version(), "r2p-dspy": __version__, **{name: version(name) for name in _SAME}}
 
 
-def look_at_node(config: PredictConfig, source: Path) -> dict[str, Any]:
+def look_at_node(model: ModelConfig, look: Callable[[], None]) -> dict[str, Any]:
     """What a node has, or in one line what it lacks; runs there."""
     seen: dict[str, Any] = {"versions": versions(), "weights": None, "error": ""}
     try:
-        _look_at_files(config.target, source)
-        seen["weights"] = _weights(config)
-        from programs.predict.answerer import open_answerer
-
-        with open_answerer(config):
-            pass
+        look()
+        seen["weights"] = weights_of(model)
     except (R2PError, ImportError) as error:
         seen["error"] = " ".join(str(error).split())
     return seen
 
 
-def _look_at_files(target: Path, source: Path) -> None:
-    share = "put it where all nodes find it under the same path"
-    if not os.access(source, os.R_OK):
-        raise ConfigError(f"it cannot read {source}; {share}")
-    if not (target / "config.json").exists() or not os.access(target, os.W_OK):
-        raise ConfigError(f"it cannot write into {target}; {share}")
-
-
-def _weights(config: PredictConfig) -> str | None:
-    """A fingerprint of a model in process; None for a served one."""
+def weights_of(model: ModelConfig) -> str | None:
+    """A fingerprint of a model in process, which must be there; None for a served one."""
     from r2p_dspy.engines.connect import check_name
     from r2p_dspy.engines.weights import fingerprint, made
 
-    check_name(config.model.name, config.model.api_base)
-    if not config.model.in_process:
+    check_name(model.name, model.api_base)
+    if not model.in_process:
         return None
     if missing := [name for name in ("torch", "transformers") if find_spec(name) is None]:
         raise ConfigError(
-            f"model {config.model.name!r} runs in its workers, which need {', '.join(missing)}: pip install '.[local]'"
+            f"model {model.name!r} runs in its workers, which need {', '.join(missing)}: pip install '.[local]'"
         )
-    where = made(config.model.name.removeprefix("hf:"))
+    where = made(model.name.removeprefix("hf:"))
     return fingerprint(where) if Path(where).is_dir() else where
+
+
+def absolute(model: ModelConfig) -> ModelConfig:
+    """The same model; one of this machine's files with its absolute path, since workers have other directories."""
+    for prefix in ("hf:", "gguf:"):
+        if model.name.startswith(prefix) and (path := Path(model.name.removeprefix(prefix)).expanduser()).exists():
+            return replace(model, name=f"{prefix}{path.absolute()}")
+    return model
 
 
 def _reach(address: str) -> None:

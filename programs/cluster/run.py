@@ -5,17 +5,18 @@ import pickle
 import time
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from programs.calls.prices import priced
-from programs.cluster.connecting import check_installed, check_nodes, connected
+from programs.cluster.connecting import absolute, check_installed, check_nodes, connected, node_names
 from programs.cluster.mapping import capacity, mapped, pool
 from programs.cluster.part import ANSWERS, Done, Part
 from programs.cluster.partitions import Input, partitioned
-from programs.cluster.worker import PartitionAnswerer, read_ids, repeated_ids
+from programs.cluster.worker import PartitionAnswerer, look_at_files, read_ids, repeated_ids
 from programs.data.makers.sources import rows_of
 from programs.predict.answerer import Predicted, deciding
 from programs.predict.input_rows import is_official
@@ -65,7 +66,8 @@ def run_on_ray(config: PredictConfig, resume: bool, reporter: Reporter) -> Predi
     with connected(str(config.ray)), Run(config.target, record, resume) as run:
         away = _for_workers(config)
         try:
-            _check_weights(run, check_nodes(away, source.absolute()))
+            _check_store(away)
+            _check_weights(run, check_nodes(away.model, partial(look_at_files, away, source.absolute())))
         except R2PError:
             run.withdraw()
             raise
@@ -105,6 +107,11 @@ def _answer(config: PredictConfig, rows: Input, run: Run, reporter: Reporter) ->
         part.calls.finish()  # of a worker that was lost between its last row and this
     run.finish(_report(config, total, len(parts), workers, time.monotonic() - started))
     return Predicted(total.answered, total.failed, folder)
+
+
+def _check_store(config: PredictConfig) -> None:
+    if config.store is not None and config.store.startswith("sqlite") and len({*node_names().values()}) > 1:
+        raise ConfigError("--store is an SQLite file, which is for one machine; with several give a PostgreSQL address")
 
 
 def _check_weights(run: Run, weights: str | None) -> None:
@@ -157,18 +164,15 @@ def _report(config: PredictConfig, total: Done, partitions: int, workers: int, s
 
 def _for_workers(config: PredictConfig) -> PredictConfig:
     """The same config with absolute paths: workers have other working directories."""
-    task, artifact, model, store = config.program.task, config.program.artifact, config.model.name, config.store
+    task, artifact, store = config.program.task, config.program.artifact, config.store
     if Path(task).suffix.lower() in SUFFIXES:
         task = str(Path(task).absolute())
-    for prefix in ("hf:", "gguf:"):
-        if model.startswith(prefix) and (path := Path(model.removeprefix(prefix)).expanduser()).exists():
-            model = f"{prefix}{path.absolute()}"
     if store is not None and store.startswith(_SQLITE) and ":memory:" not in store:
         store = f"{_SQLITE}{Path(store.removeprefix(_SQLITE)).absolute()}"
     return replace(
         config,
         program=replace(config.program, task=task, artifact=artifact and str(Path(artifact).absolute())),
-        model=replace(config.model, name=model),
+        model=absolute(config.model),
         target=config.target.absolute(),
         store=store,
     )

@@ -1,8 +1,7 @@
 """What runs in a cluster's workers. Partitions come as JSON, and what becomes of them goes back as data."""
 
 import json
-import pickle
-import traceback
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import blake2b
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dspy.utils.exceptions import LMError
 
+from programs.cluster.errors import as_bytes
 from programs.cluster.part import Done, Part
 from programs.cluster.partitions import Partition
 from programs.predict.answerer import Answerer, open_answerer
@@ -19,9 +18,8 @@ from programs.predict.input_rows import KnownIds, read_lines
 from programs.runs.configs import PredictConfig
 from programs.tasks.task import Task
 from programs.tasks.task_file import task_of
-from r2p_dspy.errors import R2PError
+from r2p_dspy.errors import ConfigError
 
-_PLAIN = (str, int, float, list, type(None))
 Batch = dict[str, Any]  # columns of one row each, as Ray Data gives them
 
 
@@ -60,6 +58,17 @@ class PartitionAnswerer:
             rows = read_lines(answerer.task, writer.source, partition.lines(), self._config.skip, known)
             usage = answerer.answer(rows, writer, part.calls, f"{self._run} {partition.name}")
             return part.finish(writer, usage)
+
+
+def look_at_files(config: PredictConfig, source: Path) -> None:
+    """Refuse a node that cannot read the input, write into the run's directory, or make the program; runs there."""
+    share = "put it where all nodes find it under the same path"
+    if not os.access(source, os.R_OK):
+        raise ConfigError(f"it cannot read {source}; {share}")
+    if not (config.target / "config.json").exists() or not os.access(config.target, os.W_OK):
+        raise ConfigError(f"it cannot write into {config.target}; {share}")
+    with open_answerer(config):
+        pass
 
 
 class RepeatedIds(KnownIds):
@@ -112,18 +121,3 @@ def repeated_ids(found: Iterable[tuple[Partition, np.ndarray, np.ndarray]]) -> d
             of = f" of {Path(partition.file).name}" if partition.named else ""
             repeated.setdefault(parts[here][0].number, {})[int(hashes[index])] = f"line {line}{of}"
     return repeated
-
-
-def as_bytes(error: Exception) -> bytes:
-    """An exception to be raised by the driver; one that is a fault of ours says where it was raised."""
-    if not isinstance(error, R2PError | LMError):
-        error.add_note("".join(traceback.format_exception(error)))
-    # What else an error holds, such as the response of an HTTP client, may not be picklable, and stays behind.
-    portable = type(error).__new__(type(error), *error.args)
-    vars(portable).update({name: value for name, value in vars(error).items() if isinstance(value, _PLAIN)})
-    try:
-        pickled = pickle.dumps(portable)
-        pickle.loads(pickled)  # nosec B301  # whether the driver can
-        return pickled
-    except Exception:
-        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import dspy
 
+from programs.calls.asking import Each
 from programs.calls.prices import priced
 from programs.calls.usage import UsageLimitReached
 from programs.evaluate.first_call import FirstCall
@@ -28,9 +29,18 @@ from r2p_dspy.files import write_atomic
 class Measurer:
     """Measures programs on the reported examples of a run, and writes its report."""
 
-    def __init__(self, run: ActiveRun, setup: Setup, threads: int, reporter: Reporter, redact: bool = False):
+    def __init__(
+        self,
+        run: ActiveRun,
+        setup: Setup,
+        threads: int,
+        reporter: Reporter,
+        redact: bool = False,
+        each: Each | None = None,
+    ):
         self.run, self.setup, self.threads, self.reporter = run, setup, threads, reporter
         self.redact = redact  # whether users' texts are left out of what is kept
+        self.each = each  # where programs run; None for threads of this process
         self.rows: dict[str, Sequence[Row]] = {}  # of every measured program, by its name
         self.unmeasured: dict[str, str] = {}  # why a program was not measured on all examples, by its name
 
@@ -58,6 +68,7 @@ class Measurer:
                     self.run.max_failures,
                     None if self.redact else self.run.directory.transcripts(name),
                     self.redact,
+                    self.each,
                 )
             except UsageLimitReached as reached:
                 self.run.limiter.drain()

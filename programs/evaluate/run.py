@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple, cast
 import dspy
 
 from programs.calls.keeping import CallKeeping
+from programs.cluster.asking import Cluster, reached
+from programs.cluster.row_worker import Asking
 from programs.evaluate import judge as judging
 from programs.evaluate.ablation import ablation, not_runnable
 from programs.evaluate.controls import controls
@@ -83,21 +86,25 @@ def evaluate(
     identity = setup.identity(lm, judge, second) | {SKIPPED_LATER: [*skipped]}
     setup = replace(setup, data=data)
     calls = CallKeeping.of(config.calls, config.cache, output / "calls")
-    with open_run(
-        output,
-        "evaluate",
-        config.options(),
-        identity,
-        lm,
-        reporter,
-        resume=resume,
-        calls=calls,
-        mlflow=config.mlflow,
-        max_failures=config.max_failures,
-    ) as run:
+    with (
+        nullcontext() if config.ray is None else _cluster(config, setup, programs) as cluster,
+        open_run(
+            output,
+            "evaluate",
+            config.options(),
+            identity,
+            lm,
+            reporter,
+            resume=resume,
+            calls=calls,
+            mlflow=config.mlflow,
+            max_failures=config.max_failures,
+        ) as run,
+        nullcontext() if cluster is None else cluster.each(run.limiter, calls, run.directory.id) as each,
+    ):
         for caution in foreign_text(config.model.name, data.source):
             reporter.say(caution)
-        measurer = Measurer(run, setup, config.num_threads, reporter, config.redact)
+        measurer = Measurer(run, setup, config.num_threads, reporter, config.redact, each)
         extra, judgements = dict[str, Any](), dict[str, list[Row]]()
         with config.model.asking(run.lm):
             if config.ablate:
@@ -125,6 +132,15 @@ def evaluate(
                 second and run.recorded(second),
             )
         return Evaluation(measurer.write_report("evaluate", config.model, started, extra, judgements), rows)
+
+
+def _cluster(
+    config: EvaluateConfig, setup: Setup, programs: Mapping[str, dspy.Module]
+) -> AbstractContextManager[Cluster]:
+    """The cluster of `--ray`, which asks as this process would."""
+    how = {"carrier": config.program.r2p.carrier, "needed": setup.tokens_needed()}
+    asking = Asking(config.model, how, config.num_threads, config.ray_workers, config.max_failures)
+    return reached(str(config.ray), asking, [config.program.task], [setup.task, *programs.values()])
 
 
 def _grounding(measurer: Measurer, name: str, program: R2P) -> dict[str, Any]:

@@ -9,18 +9,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypedDict, TypeVar, cast
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
-from dspy.utils.parallelizer import ParallelExecutor
 from dspy.utils.usage_tracker import UsageTracker
 
 from metrics.evidence import valid
 from metrics.structure import compliant_final, compliant_first
+from programs.calls.asking import Each, InThreads, OutcomeT
 from programs.calls.failures import SCOPES, Failure, failure_of
 from programs.calls.patience import MAX_FAILURES
-from programs.calls.rows import answering
 from programs.runs.directory import Rows
 from programs.tasks.task import Task
 from programs.transcripts.calls import CallLog
@@ -84,6 +84,7 @@ def measure(
     max_failures: float = MAX_FAILURES,
     transcripts: Rows | None = None,
     redact: bool = False,
+    each: Each | None = None,
 ) -> list[ResultRow]:
     """Run a program over the examples that have no row yet.
 
@@ -97,6 +98,7 @@ def measure(
         max_failures: the share of the rows that may fail, see `collect`.
         transcripts: where the transcript of each example is written, before its row; None for nowhere.
         redact: leave replies that cannot be read, and the server's words, out of the rows.
+        each: where the program runs; None for threads of this process.
 
     Returns:
         A row for each example, in the order of the examples.
@@ -105,19 +107,16 @@ def measure(
         RunError: if more rows fail.
         Exception: a failure that every row would meet, such as that of a check.
     """
-    lock = threading.Lock()
 
-    def ask(example: dspy.Example) -> ResultRow:
-        row, transcript = _measured(program, example, task)
+    def keep(outcome: tuple[ResultRow, Transcript]) -> ResultRow:
+        row, transcript = outcome
         if transcripts is not None:
-            with lock:
-                transcripts.append(dict(transcript))
-        if redact:
-            row["completion"] = row["error"] = None
+            transcripts.append(dict(transcript))
         return row
 
+    ask = partial(_measured, program, task, redact)  # which can be sent to another process
     try:
-        return collect(ask, examples, rows, threads, progress, max_failures)
+        return _collect(ask, keep, examples, rows, each or InThreads(threads), progress, max_failures)
     finally:
         if transcripts is not None:
             transcripts.sync()
@@ -130,18 +129,31 @@ def collect(
     threads: int,
     progress: Progress,
     max_failures: float = MAX_FAILURES,
+    each: Each | None = None,
 ) -> list[RowT]:
-    """Make a row for each example that has none yet, in threads, and write it as soon as it is there; see `measure`.
+    """Make a row for each example that has none yet, and write it as soon as it is there; see `measure`.
 
     `ask` makes an example's row, which has the example's `id`, and as `failed` the cause if a call failed. Calls are
     kept under the example, its user and the name of the rows. Rows whose server failed are asked again when a run is
     resumed. RunError if no row is answered, or more than `max_failures` of them fail, of 20 at least. The first
     exception of `ask`, or of writing, is raised.
     """
+    return _collect(ask, lambda row: row, examples, rows, each or InThreads(threads), progress, max_failures)
+
+
+def _collect(
+    ask: Callable[[dspy.Example], OutcomeT],
+    keep: Callable[[OutcomeT], RowT],
+    examples: Sequence[dspy.Example],
+    rows: Rows,
+    each: Each,
+    progress: Progress,
+    max_failures: float,
+) -> list[RowT]:
+    """See `collect`; `keep` writes what belongs beside the row of an outcome, and returns the row."""
     done = finished(cast("Iterable[RowT]", rows))
     todo = [example for example in examples if example.id not in done]
     lock = threading.Lock()
-    failures: list[Exception] = []
 
     def check_failures(row: RowT) -> None:
         failed = [row for row in done.values() if row.get("failed")]
@@ -154,29 +166,18 @@ def collect(
                 "larger --max-failures, or (not of finetune) leave rows out with --skip ID"
             )
 
-    def run(example: dspy.Example) -> None:
-        try:
-            with answering(rows.path.stem, example.id, user=example.get("user") or example.id):
-                row = ask(example)
-            with lock:
-                rows.append(dict(row))
-                done[row["id"]] = row
-                progress()
-                if row.get("failed"):
-                    check_failures(row)
-        except Exception as error:
-            failures.append(error)
-            raise
+    def end(outcome: OutcomeT) -> None:
+        with lock:
+            row = keep(outcome)
+            rows.append(dict(row))
+            done[row["id"]] = row
+            progress()
+            if row.get("failed"):
+                check_failures(row)
 
-    executor = ParallelExecutor(num_threads=threads, max_errors=1, disable_progress_bar=True, timeout=0)
     try:
         if todo:
-            executor.execute(run, todo)
-    except KeyboardInterrupt:
-        raise
-    except Exception as stopped:
-        first = failures[0] if failures else stopped
-        raise first from first.__cause__  # which is the user's own failure, if a check failed
+            each(rows.path.stem, ask, todo, end)
     finally:
         rows.sync()
     return [done[example.id] for example in examples]
@@ -217,8 +218,8 @@ def total(counts: Iterable[int | None]) -> int | None:
     return None if not known or None in known else sum(count for count in known if count is not None)
 
 
-def _measured(program: dspy.Module, example: dspy.Example, task: Task) -> tuple[ResultRow, Transcript]:
-    """An example's row and its transcript."""
+def _measured(program: dspy.Module, task: Task, redact: bool, example: dspy.Example) -> tuple[ResultRow, Transcript]:
+    """An example's row and its transcript; see `measure`."""
     started, lm = time.monotonic(), listening(dspy.settings.lm)
     adapter = dspy.settings.adapter or dspy.ChatAdapter()
     log = CallLog()
@@ -257,9 +258,9 @@ def _measured(program: dspy.Module, example: dspy.Example, task: Task) -> tuple[
         "answer": plain(answer),
         "gold": plain(example[task.gold]),
         "parse_failure": why.cause if why else None,
-        "completion": why.reply if why else None,
+        "completion": why.reply if why and not redact else None,
         "failed": failure.cause if failure else None,
-        "error": failure.reason if failure else None,
+        "error": failure.reason if failure and not redact else None,
         "compliant_first": compliant_first(prediction),
         "compliant": compliant_final(prediction),
         "evidence_first": valid(prediction, first=True) if attempts else None,

@@ -112,6 +112,8 @@ class EvaluateConfig(MeasuringConfig):
         judge: a model that judges free text.
         second_judge: another one, whose agreement with the first is reported.
         only: names of the programs to measure; () for all.
+        ray: the address of a Ray cluster that runs the programs, "local" for this machine alone; None for no Ray.
+        ray_workers: how many workers it has; None for one for each CPU, or for each GPU that a model in process needs.
     """
 
     controls: bool = False
@@ -119,6 +121,8 @@ class EvaluateConfig(MeasuringConfig):
     only: tuple[str, ...] = ()
     judge: ModelConfig | None = None
     second_judge: ModelConfig | None = None
+    ray: str | None = None
+    ray_workers: int | None = None
 
     @classmethod
     def of(cls, **options: Any) -> "EvaluateConfig":
@@ -132,6 +136,8 @@ class EvaluateConfig(MeasuringConfig):
         second = _model(options, "second_judge", "second_judge_api_base")
         if second is not None and judge is None:
             raise ConfigError("--second-judge is compared with --judge; give both")
+        if options.get("ray") is not None and options.get("mlflow") is not None:
+            raise ConfigError("--mlflow keeps calls of this process, and with --ray workers make them; leave out one")
         return cls(**_parts(options), judge=judge, second_judge=second, **options)
 
     def options(self) -> dict[str, Any]:

@@ -49,9 +49,15 @@ def task_of(name: str) -> Task:
     return task
 
 
+def file_module(name: str) -> ModuleType | None:
+    """The module that the Python file of a task was run as by `task_of`; None for other tasks."""
+    path = Path(name)
+    return sys.modules[_module_name(path)] if path.suffix.lower() == ".py" else None
+
+
 @cache  # a command looks up its task more than once, and the file is run once
 def _from_python(path: Path, text: str) -> Task:
-    module = ModuleType(f"task_file_{path.stem}")
+    module = ModuleType(_module_name(path))
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # postponed annotations are looked up here
     try:
@@ -63,6 +69,10 @@ def _from_python(path: Path, text: str) -> Task:
     if not isinstance(task, Task):
         raise TaskError(f"{path}: it does not bind TASK; write TASK = Task(…), as docs/your-task.md shows")
     return task
+
+
+def _module_name(path: Path) -> str:
+    return f"task_file_{path.stem}"
 
 
 def _task_error(path: Path, error: BaseException) -> TaskError:

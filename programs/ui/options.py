@@ -78,8 +78,8 @@ _CONTROLS = (
     "whether its answers follow their citations (docs/reports.md)."
 )
 _RAY = (
-    "Answer the rows on a Ray cluster: HOST:PORT, auto for the one that runs here, or no value for this machine alone. "
-    "--output is a folder then; --input may be Parquet, or a folder (docs/scale.md)."
+    "Let a Ray cluster answer the rows: HOST:PORT, auto for the one that runs here, or no value for this machine "
+    "alone (docs/scale.md)."
 )
 _AT_LEAST_ONE = click.IntRange(1)
 
@@ -186,6 +186,7 @@ DATA = ("data", "skip", "skip_bad", "limit", "seed")
 RUN = ("num_threads", "temperature", "max_failures", "output", "resume", "mlflow", "verbose")
 _OPTIMIZING = ("optimizer", "reflection_model", "reflection_api_base", "weights", "threshold", "frontier", "redact")
 CALLS = ("calls", "cache")
+RAY = ("ray", "ray_workers")
 COMPILING = (*_OPTIMIZING, "tune", "trials", "max_calls", "max_tokens", "max_usd", "max_minutes", *CALLS)
 _JUDGES = ("judge", "judge_api_base", "second_judge", "second_judge_api_base")
 MEASURES = ("program", "ablate", "controls", "only", *_JUDGES, "redact", *CALLS)

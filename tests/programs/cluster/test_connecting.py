@@ -4,6 +4,7 @@ import re
 import socket
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from programs.cluster import connecting
 from programs.cluster import run as cluster_run
 from programs.cluster.connecting import look_at_node, versions
 from programs.cluster.run import run_on_ray
+from programs.cluster.worker import look_at_files
 from programs.runs.reporter import Reporter
 from r2p_dspy.errors import ConfigError, RunError
 from tests.test_cli import run
@@ -84,6 +86,10 @@ def began(config):
     return make
 
 
+def seen_by_node(config, source):
+    return look_at_node(config.model, partial(look_at_files, config, source))
+
+
 @pytest.mark.parametrize(
     "changes, says",
     [
@@ -93,13 +99,13 @@ def began(config):
     ],
 )
 def test_a_node_lacks_something(began, rows, changes, says):
-    seen = look_at_node(began(**changes), rows)
+    seen = seen_by_node(began(**changes), rows)
     assert_line(seen["error"], says)
 
 
 def test_a_node_lacks_the_program(began, rows):
     made = began()
-    seen = look_at_node(replace(made, program=replace(made.program, artifact="/nowhere/program.json")), rows)
+    seen = seen_by_node(replace(made, program=replace(made.program, artifact="/nowhere/program.json")), rows)
     assert_line(seen["error"], "/nowhere/program.json does not exist")
 
 
@@ -108,14 +114,14 @@ def assert_line(line, says):
 
 
 def test_a_node_does_not_see_the_files(config, began, rows):
-    seen = look_at_node(config(), rows)
+    seen = seen_by_node(config(), rows)
     assert_line(seen["error"], "cannot write into .*; put it where all nodes find it under the same path")
-    seen = look_at_node(began(), Path("nowhere.jsonl"))
+    seen = seen_by_node(began(), Path("nowhere.jsonl"))
     assert_line(seen["error"], "cannot read nowhere.jsonl; put it where all nodes find it")
 
 
 def test_a_node_that_has_everything(began, rows):
-    seen = look_at_node(began(model="pocket", api_base=None), rows)
+    seen = seen_by_node(began(model="pocket", api_base=None), rows)
     assert seen["error"] == "" and len(seen["weights"]) == 16 and seen["versions"] == versions()
 
 
