@@ -23,7 +23,8 @@ Traces = Literal["sample", "rationalize"]
 STUDENT = Path(__file__).parent / "student"
 METHOD: Method = "sft+grpo"
 CANDIDATES, USERS = 5, 400
-_FREE = ("num_threads", "calls", "cache", "timeout", "max_failures")  # options that a resumed run may change
+# Options that a resumed run may change.
+_FREE = ("num_threads", "calls", "cache", "timeout", "max_failures", "ray", "ray_workers")
 _SMALL = 50_000_000  # parameters
 _REQUIRED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate")
 
@@ -116,6 +117,9 @@ class FinetuneConfig:
         redact: leave users' texts out of what the run keeps for readers; traces hold them all the same.
         options: the command's options, as the run's `config.json` records them.
         max_failures: the share of the teacher's calls, and of a task's rows, that may fail, in [0, 1].
+        ray: the address of a Ray cluster that collects the teacher's traces, "local" for this machine alone; None for
+            no Ray.
+        ray_workers: how many workers it has; None for one for each CPU, or for each GPU that a model in process needs.
     """
 
     tasks: tuple[str, ...]
@@ -138,6 +142,8 @@ class FinetuneConfig:
     cache: bool = True
     redact: bool = False
     max_failures: float = 0.05  # as everywhere (`programs.calls.patience`, which imports DSPy)
+    ray: str | None = None
+    ray_workers: int | None = None
 
     @classmethod
     def of(cls, **options: Any) -> FinetuneConfig:
@@ -169,7 +175,7 @@ class FinetuneConfig:
         defaults |= {"tasks": ("lamp2",), "student": str(STUDENT), "tokens": GRPOConfig.tokens}
         given = {**defaults, **given, "grpo": read_options(given.get("grpo", ()))}
         tasks, method, program = tuple(given["tasks"]), given["method"], given.get("program")
-        _check(method, tasks, program, given.get("limit"), given["rounds"])
+        _check(method, tasks, program, given.get("limit"), given["rounds"], given.get("ray"))
 
         def part(*same: str, **renamed: str) -> dict[str, Any]:
             """The given options of a part, by the names of its fields."""
@@ -207,7 +213,7 @@ class FinetuneConfig:
             grpo=GRPOConfig(**trl_options, **shared),
             num_threads=given["num_threads"],
             options=recorded,
-            **part("calls", "cache", "max_failures", "redact"),
+            **part("calls", "cache", "max_failures", "redact", "ray", "ray_workers"),
         )
 
     @property
@@ -266,7 +272,9 @@ def check_installed() -> None:
         raise ConfigError(f"training needs {', '.join(missing)}: pip install '.[local,cli,train]'")
 
 
-def _check(method: str, tasks: tuple[str, ...], program: str | None, limit: int | None, rounds: int) -> None:
+def _check(
+    method: str, tasks: tuple[str, ...], program: str | None, limit: int | None, rounds: int, ray: str | None
+) -> None:
     """Refuse options that do not fit together."""
     from r2p_dspy.errors import ConfigError
 
@@ -280,3 +288,5 @@ def _check(method: str, tasks: tuple[str, ...], program: str | None, limit: int 
         raise ConfigError(f"--limit must be at least 1, not {limit}")
     if rounds > 1 and method == "grpo":
         raise ConfigError("--rounds repeats traces and SFT, which --method grpo leaves out; take sft or sft+grpo")
+    if ray is not None and method == "grpo":
+        raise ConfigError("--ray collects traces, which --method grpo leaves out; take sft or sft+grpo")

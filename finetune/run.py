@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,20 +24,16 @@ from finetune.rewards import Rewards
 from finetune.sft import train_sft
 from finetune.student import Student
 from finetune.task_setup import TaskSetup, without_demos
+from finetune.teacher.asking import asking_teacher, calls_of, teacher_traces
 from finetune.traces import answers, collect_traces, write_questions
 from finetune.training import OnStep, processes, student_identity
-from programs.calls.keeping import CallKeeping
-from programs.calls.patience import CallFailures
-from programs.calls.recording import record_calls
 from programs.data.fitting import write_task_file
 from programs.evaluate.measuring import write_failed
 from programs.evaluate.runner import ResultRow
 from programs.report_html.page import write_page
-from programs.runs.active import open_calls
 from programs.runs.configs import digest
 from programs.runs.directory import FAILED, Rows, Run, read_json, write_json
 from programs.runs.reporter import Reporter
-from programs.tasks.answer_length import tokens_needed
 from r2p_dspy import connect, save_program
 from r2p_dspy.engines.weights import fingerprint, option_value
 from r2p_dspy.prompting.signature import Carrier
@@ -117,12 +113,12 @@ def _steps(work: Work, run: Run | None, started: float) -> dict[str, Any]:
         measure_student(name, model)
     if run is None:
         return {}
-    with _asking_teacher(work) as teacher:
+    with asking_teacher(config, work.setups, output) as (teacher, _):
         measured[TEACHER] = measure_program(
             TEACHER, work.setups, teacher, run, config.num_threads, work.reporter, config.max_failures, config.redact
         )
     report = _finish(work, run, trainings, measured, teacher, started)
-    _calls(work).finish()
+    calls_of(config, output).finish()
     return report
 
 
@@ -169,28 +165,6 @@ def _student_lm(model: str, config: FinetuneConfig, carrier: Carrier) -> dspy.LM
     return connect(source, temperature=0.0, seed=config.data.seed, cache=False, max_tokens=config.tokens, **reasoning)
 
 
-def _teacher_lm(config: FinetuneConfig, setups: Sequence[TaskSetup]) -> dspy.LM:
-    golds = ([example[setup.task.gold] for example in setup.data.train] for setup in setups)
-    needed = max(
-        tokens_needed(setup.task, setup.teacher, answers) for setup, answers in zip(setups, golds, strict=True)
-    )
-    return config.teacher.connect(cache=False, needed=needed)  # DSPy's cache forgets what calls took
-
-
-def _calls(work: Work) -> CallKeeping:
-    return CallKeeping.of(work.config.calls, work.config.cache, work.directory / "calls")
-
-
-@contextmanager
-def _asking_teacher(work: Work) -> Iterator[dspy.LM]:
-    """In this block, programs ask the teacher, whose completed calls are kept until the run is finished."""
-    config, lm = work.config, _teacher_lm(work.config, work.setups)
-    with open_calls(_calls(work), "finetune") as (limiter, cache):
-        teacher = record_calls(lm, cache, limiter, CallFailures(limiter, lm.model, config.max_failures))
-        with config.teacher.asking(teacher):
-            yield teacher
-
-
 def _of_round(name: str, number: int) -> str:
     """The directory of a round's traces, or training."""
     return name if number == 1 else f"{name}-{number}"
@@ -202,14 +176,14 @@ def _traces(work: Work, number: int, student: str | None = None) -> Path:
     source: dict[str, Any] = {"model": config.teacher.name, "carrier": work.carrier}
     if told:
         source["traces"] = config.traces
-    shared = work.directory / _of_round("traces", number), config.num_threads, work.reporter, config.max_failures, told
+    directory = work.directory / _of_round("traces", number)
     if number == 1 or student is None:
-        with _asking_teacher(work) as teacher:
-            return collect_traces(work.setups, teacher, source, *shared)
+        return teacher_traces(config, work.setups, source, work.directory, directory, work.reporter, told)
     # Without the teacher's demos, which the student was not trained on.
     setups = [replace(setup, teacher=without_demos(setup.teacher)) for setup in work.setups]
     lm = _student_lm(student, config, work.carrier).copy(temperature=_SELF_TEACHING)
-    return collect_traces(setups, lm, {**source, "model": student_identity(student), "round": number}, *shared)
+    source |= {"model": student_identity(student), "round": number}
+    return collect_traces(setups, lm, source, directory, config.num_threads, work.reporter, config.max_failures, told)
 
 
 def _sft(work: Work, name: str, rows: Dataset) -> Path:

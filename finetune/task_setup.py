@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dspy
@@ -81,10 +81,13 @@ class RowBuilder:
     """
 
     def __init__(self, program: R2P, task: Task, student: Student, tokens: int):
-        self.program, self.task = program, task
+        self.program, self.task, self._student, self._tokens = program, task, student, tokens
         self.shortened = 0  # prompts that were shortened to fit
         engine = _RecordingEngine(student, thinks=program.reason.thought is not None)
         self.lm = dspy.LM("recorder/student", engine=engine, cache=False, num_retries=0, max_tokens=tokens)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # prompts need the student's tokenizer, not its weights
+        return type(self), (self.program, self.task, replace(self._student, model=None), self._tokens)
 
     def __call__(self, example: dspy.Example) -> dict[str, Any]:
         """A row: the prompt as messages, and what a reward needs to know."""

@@ -6,6 +6,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from finetune.rewards import Rewards
 from finetune.task_setup import TaskSetup, completion_text
 from metrics.evidence import valid
 from metrics.structure import compliant_final
+from programs.calls.asking import Each
 from programs.calls.patience import MAX_FAILURES
 from programs.evaluate.runner import collect, failure_of_row, finished, usage_fields
 from programs.optimize.compiling import composite
@@ -44,23 +47,30 @@ def collect_traces(
     reporter: Reporter,
     max_failures: float = MAX_FAILURES,
     told: bool = False,
+    each: Each | None = None,
 ) -> Path:
     """Ask every task's teacher, and write the rows to learn from; a directory holds the answers of one teacher.
 
     Teachers that are `told` the right answers reason towards them, see `r2p_dspy.justifying`.
 
     Traces that are complete are not collected again, not even rows that failed: a student may have begun to learn from
-    the others. `max_failures` is the share of a task's rows that may fail, see `runner.collect`.
+    the others. `max_failures` is the share of a task's rows that may fail, see `runner.collect`; `each` is where the
+    teacher runs, None for threads of this process.
     """
     source = {**source, "tasks": {setup.task.name: task_source(setup) for setup in setups}}
     check_source(directory, source)
-    if (directory / _MANIFEST).exists():
+    if is_complete(directory):
         return directory / _TRACES
     for setup in setups:
         path, examples = answers_file(directory, setup), setup.data.train
         progress = reporter.start(f"traces {setup.task.name}", len(examples), len(finished(Rows(path))))
-        ask_teacher(setup, lm, path, threads, progress, max_failures, told)
+        ask_teacher(setup, lm, path, threads, progress, max_failures, told, each)
     return write_traces(setups, lm, directory, source)
+
+
+def is_complete(directory: Path) -> bool:
+    """Whether a directory holds all traces of its teacher."""
+    return (directory / _MANIFEST).exists()
 
 
 def ask_teacher(
@@ -71,29 +81,50 @@ def ask_teacher(
     progress: Callable[[], None],
     max_failures: float = MAX_FAILURES,
     told: bool = False,
+    each: Each | None = None,
 ) -> None:
     """Run a teacher over the training users that the file at `path` lacks, and write a row for each as it comes.
 
     A row holds the student's prompt and completion, or says in `refused` why there is nothing to learn from: see
     `refused`; or "unread", "filtered", or the cause if a call failed, each with the reason in `error`. Without stages
-    there is nothing to ask: a row's completion is the right answer.
+    there is nothing to ask: a row's completion is the right answer. `each` is where the teacher runs.
     """
-    scored, rewards = composite(setup.task), Rewards({setup.task.name: (setup.task, setup.program)})
-    answer = setup.task.answer
-    if setup.task.by_rubric and (told or not setup.program.reason.template.stages):
+    stages = setup.program.reason.template.stages
+    if setup.task.by_rubric and (told or not stages):
         what = "--traces rationalize and --template none learn from right answers"
         raise ConfigError(f"{what}, and {setup.task.name} has rubrics alone; leave them out")
+    portable = without_examples(setup)  # another process gets the example alone
+    ask = _Teaching(portable, told) if stages else partial(_answer_alone, portable)
+    with dspy.context(lm=lm):
+        collect(ask, setup.data.train, Rows(path), threads, progress, max_failures, each)
 
-    def ask(example: dspy.Example) -> dict[str, Any]:
-        if not setup.program.reason.template.stages:
-            return _answer_alone(setup, example)
-        known = {answer: example[answer]} if told else {}
-        with dspy.track_usage() as usage:
-            return _row(setup, scored, rewards, example, usage, known)
 
-    asked = dspy.context(lm=listening(lm), adapter=dspy.settings.adapter or dspy.ChatAdapter())
-    with asked, optimizing():
-        collect(ask, setup.data.train, Rows(path), threads, progress, max_failures)
+def without_examples(setup: TaskSetup) -> TaskSetup:
+    """A task's setup without its data."""
+    return replace(setup, data=replace(setup.data, train=[], dev=[], test=[]))
+
+
+@dataclass(frozen=True)
+class _Teaching:
+    """Asks a task's teacher, the configured LM, for the row of an example. It can be sent to another process."""
+
+    setup: TaskSetup
+    told: bool
+
+    @cached_property
+    def scored(self) -> Composite:
+        return composite(self.setup.task)
+
+    @cached_property
+    def rewards(self) -> Rewards:
+        return Rewards({self.setup.task.name: (self.setup.task, self.setup.program)})
+
+    def __call__(self, example: dspy.Example) -> dict[str, Any]:
+        lm, adapter = listening(dspy.settings.lm), dspy.settings.adapter or dspy.ChatAdapter()
+        answer = self.setup.task.answer
+        known = {answer: example[answer]} if self.told else {}
+        with dspy.context(lm=lm, adapter=adapter), optimizing(), dspy.track_usage() as usage:
+            return _row(self.setup, self.scored, self.rewards, example, usage, known)
 
 
 def _row(

@@ -84,6 +84,8 @@ def check_nodes(model: ModelConfig, look: Callable[[], None]) -> str | None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = node_names()
+    if not nodes:
+        raise ConfigError("no node of the cluster has a CPU for workers; add one with `ray start`")
     looks = [
         ray.remote(look_at_node)
         .options(

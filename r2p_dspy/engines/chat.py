@@ -36,6 +36,9 @@ class Chat:
         self._mark_ends: dict[int, bool] = {}
         self._lock = threading.Lock()  # encoding sets options on the tokenizer
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._tokenizer,)
+
     def encode(
         self, request: Request, *, continues: bool = False, prompts: bool = True, thinks: bool | None = None
     ) -> tuple[list[int], bool]:

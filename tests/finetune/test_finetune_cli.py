@@ -45,6 +45,7 @@ def tiny(tmp_path_factory):
         (["--program", "nowhere.json"], "nowhere.json does not exist"),
         (["--task", "lamp9"], "lamp9"),
         (["--data", "nowhere"], "nowhere"),
+        (["--method", "grpo", "--ray"], "--ray collects traces, which --method grpo leaves out"),
     ],
 )
 def test_bad_input_writes_nothing(tiny, tmp_path, arguments, message):

@@ -17,6 +17,7 @@ from r2p_dspy.errors import RunError
 from r2p_dspy.template import NO_STAGES
 from tests.film import fields, program
 from tests.finetune.tiny import TASK, examples, tiny_student
+from tests.programs.cluster.pickled import Pickled
 from tests.scripted import completion as written
 
 WRONG = written(tag="fantasy", draft="fantasy")
@@ -207,3 +208,14 @@ def test_without_stages_the_answers_themselves_are_learned(scripted, student, tm
         "[[ ## tag ## ]]\nromance\n\n[[ ## completed ## ]]"
     ] * 2
     assert all("evidence" not in str(row["prompt"]) for row in rows)
+
+
+@pytest.mark.parametrize("carrier", ["fields", "thinking"])
+def test_a_teacher_that_was_sent_to_another_process_gives_the_same_traces(scripted, student, tmp_path, carrier):
+    pytest.importorskip("ray")
+    scripted(written())
+    setup, files = setup_of(student, 2, carrier), [tmp_path / "here.jsonl", tmp_path / "sent.jsonl"]
+    for path, each in zip(files, (None, Pickled()), strict=True):
+        ask_teacher(setup, dspy.settings.lm, path, 1, lambda: None, each=each)
+    here, sent = ([{**row, "seconds": 0, "latency": []} for row in Rows(path)] for path in files)
+    assert len(here) == 2 and here == sent

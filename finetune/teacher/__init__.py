@@ -1,0 +1,1 @@
+"""Asking the teacher of a run: its model, its calls, and where they are made."""
