@@ -57,6 +57,12 @@ _OPTIONS = (
     _with_default("--epochs", SFTConfig.epochs, "SFT: pass over the traces this often.", type=_POSITIVE),
     _with_default("--batch", SFTConfig.batch, "SFT: take this many rows per step, over all devices.", type=_COUNT),
     click.option("--learning-rate", type=_POSITIVE, help="SFT: set the learning rate; default: by the student's size."),
+    click.option(
+        "--mask-forced/--no-mask-forced",
+        default=None,
+        help="SFT: train on the tokens that the format leaves to choose, for a student whose answers are held to it; "
+        "default: on all.",
+    ),
     _with_default("--steps", GRPOConfig.steps, "GRPO: take at most this many steps.", type=_COUNT),
     _with_default("--prompts", GRPOConfig.prompts, "GRPO: take this many prompts per step.", type=_COUNT),
     _with_default(

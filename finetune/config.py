@@ -43,6 +43,7 @@ class SFTConfig:
         patience: evaluations without an improvement after which training stops.
         lora: rank of the adapter to train; 0 trains all weights.
         seed: seeds everything that is drawn.
+        mask_forced: leave what the form of an answer forces out of the loss.
     """
 
     epochs: float = 2.0
@@ -54,6 +55,7 @@ class SFTConfig:
     patience: int = 4
     lora: int = 0
     seed: int = 0
+    mask_forced: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class FinetuneConfig:
             r2p=resolve(part("retriever", "k", "candidates", "template"), program, *tasks),
             retriever_tokens=given.get("retriever_tokens"),
             data=DataConfig(**part("limit", "seed", "skip_bad", source="data"), trains=True, train=given["users"]),
-            sft=SFTConfig(**part("epochs", "batch", rate="learning_rate"), **shared),
+            sft=SFTConfig(**part("epochs", "batch", "mask_forced", rate="learning_rate"), **shared),
             grpo=GRPOConfig(**trl_options, **shared),
             num_threads=given["num_threads"],
             options=recorded,

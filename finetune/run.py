@@ -21,6 +21,7 @@ from finetune.evaluation import evaluation_on_dev
 from finetune.grpo import check_options, check_rollouts, check_vllm, train_grpo
 from finetune.report import STUDENT, TEACHER, make_report, measure_program
 from finetune.rewards import Rewards
+from finetune.rollout.forms import Forms
 from finetune.sft import train_sft
 from finetune.student import Student
 from finetune.task_setup import TaskSetup, without_demos
@@ -213,9 +214,9 @@ def _traces(work: Work, number: int, student: str | None = None) -> Path:
 
 
 def _sft(work: Work, name: str, rows: Dataset) -> Path:
-    thinking = True if work.carrier == "thinking" else None
-    path = work.directory / name
-    return train_sft(work.config.student, rows, work.config.sft, path, thinking=thinking, **_shared(work, name))
+    options: dict[str, Any] = {"thinking": True if work.carrier == "thinking" else None, **_shared(work, name)}
+    options["forms"] = Forms(rows, work.rewards.programs, None)
+    return train_sft(work.config.student, rows, work.config.sft, work.directory / name, **options)
 
 
 def _grpo(work: Work, student: str, rows: Dataset) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from datasets import Dataset
 
 from finetune.config import SFTConfig
 from finetune.evaluation import EvaluatesStudent, Evaluation
+from finetune.rollout.forms import Forms, chosen, grammars_of
 from finetune.student import Student, is_finished
 from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, processes, training_arguments
+from r2p_dspy.engines.chat import OPEN
+from r2p_dspy.engines.local.masks import ConstrainedAnswer
 from r2p_dspy.engines.weights import is_large
 from r2p_dspy.errors import ConfigError
 
@@ -32,6 +35,7 @@ def train_sft(
     on_step: OnStep | None = None,
     evaluation: Evaluation | None = None,
     thinking: bool | None = None,
+    forms: Forms | None = None,
 ) -> Path:
     """Train a student to write the completions of rows; the loss covers only these.
 
@@ -46,6 +50,7 @@ def train_sft(
         evaluation: evaluates the student on dev every `config.every` steps; the best model is kept, and training stops
             when the score no longer rises. None trains to the end.
         thinking: whether the student's template is told to think; None leaves it to the template.
+        forms: of the answers to the rows' prompts, for `config.mask_forced`.
 
     Returns:
         The directory of the finished model with its tokenizer. With LoRA its `adapter` is merged, and kept too.
@@ -62,7 +67,7 @@ def train_sft(
     checkpoint = last_checkpoint(output, "sft", student, rows, config, resume)
     if is_finished(output / "model"):
         return output / "model"
-    encoded = rows.map(student.encode, remove_columns=rows.column_names, desc=None)
+    encoded = Dataset.from_list([*map(encoder(student, config, forms), rows)])
     student.check_fits(max(map(len, encoded["input_ids"])), 0)
     arguments = trl.SFTConfig(
         **training_arguments(student, config, output, evaluates=evaluation is not None, begins=checkpoint is None),
@@ -85,6 +90,24 @@ def train_sft(
         args=arguments,
         train_dataset=encoded,
     )
+
+
+def encoder(student: Student, config: SFTConfig, forms: Forms | None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """What makes a row's tokens, and the mask of those that the loss counts."""
+    if not config.mask_forced:
+        return student.encode
+    if forms is None:
+        raise ConfigError("--mask-forced needs answers that have a form, and these rows have none: leave it out")
+    grammars = grammars_of(student, "--mask-forced")
+
+    def encode(row: Mapping[str, Any]) -> dict[str, Any]:
+        encoded, begun = student.encode(row), student.prompt(row["prompt"])[1]
+        start = encoded["completion_mask"].index(1)
+        answer = ConstrainedAnswer(grammars, forms.of(row["prompt"]), f"{OPEN}\n" if begun else "")
+        counted = chosen(answer, encoded["input_ids"][start:], student.end_tokens)
+        return {**encoded, "completion_mask": [0] * start + counted}
+
+    return encode
 
 
 def _batch_sizes(config: SFTConfig, student: Student) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from finetune.student import Student
 from r2p_dspy import R2P
 from r2p_dspy.decoding.constraining import Constraint
 from r2p_dspy.decoding.monitor import Monitor
-from r2p_dspy.engines.local.masks import Grammars
+from r2p_dspy.engines.local.masks import ConstrainedAnswer, Grammars
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.scoring.completions import load_inputs
 
@@ -57,17 +57,36 @@ class Forms:
         return constraint
 
 
+def chosen(answer: ConstrainedAnswer, tokens: Sequence[int], ends: Collection[int]) -> list[int]:
+    """For each token of an answer that is to be learnt, 0 where its form left no other text, else 1.
+
+    An answer that leaves its form is counted from there on.
+    """
+    counted = []
+    for token in tokens:
+        if token in ends or answer.is_over:
+            counted.append(int(not answer.is_over))
+            break
+        counted.append(int(not answer.is_forced(token)))
+        try:
+            answer.consume([token])
+        except ConfigError:
+            counted[-1] = 1
+            break
+    return counted + [1] * (len(tokens) - len(counted))
+
+
 def student_grammars(student: Student) -> Grammars:
     """What compiles grammars for a student's tokens; its `missing` says why its tokenizer cannot follow one."""
     vocabulary = student.model.get_input_embeddings().num_embeddings
     return Grammars(student.tokenizer, vocabulary, student.end_tokens, student.chat.decode)
 
 
-def grammars_of(student: Student) -> Grammars:
-    """The same; raises ConfigError where its tokenizer cannot follow a grammar."""
+def grammars_of(student: Student, option: str = "--constrain-rollouts") -> Grammars:
+    """The same, for an option that needs it; raises ConfigError where its tokenizer cannot follow a grammar."""
     grammars = student_grammars(student)
     if (missing := grammars.missing) is not None:
-        raise ConfigError(f"--constrain-rollouts cannot be used with student {student.source!r}: {missing}")
+        raise ConfigError(f"{option} cannot be used with student {student.source!r}: {missing}")
     return grammars
 
 

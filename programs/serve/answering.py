@@ -20,6 +20,11 @@ from r2p_dspy import Profile
 _Result = TypeVar("_Result")
 _NO_STORE = 'this service has no store of users; send a "profile" instead'
 
+_UNKNOWN = (
+    "the store has nothing of the user {!r}: add to the history with POST /v1/users/USER/items, or send a "
+    '"profile"; a service with --unknown-users answer answers all the same'
+)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -31,6 +36,7 @@ class Asked:
         inputs: the program's inputs without the profile.
         user: as the client names them; None for nobody.
         profile: the history that was sent along; None for the store's.
+        refuses_unknown: a user of whom the store has nothing is a problem.
     """
 
     served: ServedProgram
@@ -38,6 +44,7 @@ class Asked:
     inputs: dict[str, Any]
     user: str | None
     profile: Profile | None
+    refuses_unknown: bool = True
 
 
 async def answer(asked: Asked, writer: Writer | None, timeout: float) -> dict[str, Any]:
@@ -71,6 +78,8 @@ async def _answer(asked: Asked) -> tuple[dict[str, Any], Answer]:
             raise Problem(422, _NO_STORE)
         assert user is not None  # requests without both are refused when they are read
         history = await program.histories.aread(user, program.query_of(asked.inputs))
+        if asked.refuses_unknown and not history.size:
+            raise Problem(404, _UNKNOWN.format(str(asked.user)[:100]))
         profile, warnings = history.items, history.warnings
     with served.asking() as usage:
         prediction = await program.acall(**asked.inputs, **{served.task.profile: profile})

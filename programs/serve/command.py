@@ -25,6 +25,13 @@ _SETTINGS = tuple(name for name in SERVED if name != "timeout")
 @click.option("--task", "tasks", multiple=True, metavar="TASK", help=_TASK)
 @options("model", *_SETTINGS, "temperature", "retriever", "k", "constrain", "on_unmet", "seed")
 @click.option("--store", metavar="URL", envvar="R2P_STORE", show_envvar=True, help=_STORE)
+@click.option(
+    "--unknown-users",
+    default="refuse",
+    show_default=True,
+    type=click.Choice(["refuse", "answer"]),
+    help="Refuse a request for a user of whom the store has nothing, with status 404, or answer it with a warning.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address; others need tokens.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Listen on this port.")
 @click.option("--tokens", metavar="FILE", help=_TOKENS)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from programs import COMPILED
 from programs.runs.configs import PredictConfig
@@ -18,7 +18,8 @@ from r2p_dspy.errors import ConfigError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_OWN = ("store", "host", "port", "max_in_flight", "timeout", "grace")
+_OWN = ("store", "unknown_users", "host", "port", "max_in_flight", "timeout", "grace")
+UnknownUsers = Literal["refuse", "answer"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ServeConfig:
         model: what they ask.
         tokens: who may ask; without tokens, everybody on this machine.
         store: address of the profile store; None for none.
+        unknown_users: whether a request for a user of whom the store has nothing is refused with 404, or answered.
         host, port: where it listens; port 0 takes a free one.
         max_in_flight: calls of programs at the same time; more are refused with 429.
         timeout: seconds for one call of a program.
@@ -41,6 +43,7 @@ class ServeConfig:
     model: ModelConfig
     tokens: Tokens
     store: str | None = None
+    unknown_users: UnknownUsers = "refuse"
     host: str = "127.0.0.1"
     port: int = 8000
     max_in_flight: int = 64

@@ -23,6 +23,7 @@ class History:
 
     items: Profile
     warnings: list[str]
+    size: int  # items of the user's own in the store, shown or not
 
 
 class Histories:
@@ -80,17 +81,17 @@ class Histories:
         name = user_name(user)
         items, size = self._read(name, query)
         if size >= self._few:
-            return History(items, [])
+            return History(items, [], size)
         segment = self._segment(name) if callable(self._segment) else self._segment
         others = Profile() if segment is None else BM25(k=self._few - size)(query, self._read(segment, query)[0])
         has = f"the user has {size} item{'' if size == 1 else 's'} in the store"
         if not others:
-            return History(items, [f"{has}, so the answer knows little of them"])
+            return History(items, [f"{has}, so the answer knows little of them"], size)
         marked = [item.model_copy(update={"id": f"{segment}/{item.id}"}) for item in others]
         start = f"{segment}/"
         were = "was" if len(marked) == 1 else "were"
         warning = f"{has}, so {len(marked)} of {segment} {were} added; their ids begin with {start!r}"
-        return History(Profile.model_construct(items=[*items, *marked], dropped=0), [warning])
+        return History(Profile.model_construct(items=[*items, *marked], dropped=0), [warning], size)
 
     async def aread(self, user: str | int, query: str) -> History:
         """`read` in a thread, since a database may let it wait."""

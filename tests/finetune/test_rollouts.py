@@ -15,7 +15,7 @@ from datasets import Dataset
 from trl.generation import vllm_client
 
 from finetune import task_setup as setup
-from finetune.config import STUDENT, GRPOConfig
+from finetune.config import STUDENT, GRPOConfig, SFTConfig
 from finetune.evaluation import Evaluation
 from finetune.grpo import check_rollouts, train_grpo
 from finetune.rewards import Rewards
@@ -23,8 +23,9 @@ from finetune.rollout.constrained import ConstrainedRollouts
 from finetune.rollout.corrected import CorrectedRollouts
 from finetune.rollout.forms import Forms, grammars_of
 from finetune.rollout.served import ServedRollouts
+from finetune.sft import encoder, train_sft
 from finetune.student import Student
-from finetune.task_setup import RowBuilder
+from finetune.task_setup import RowBuilder, completion_text
 from programs.data.dataset import personas
 from programs.tasks import TASKS
 from programs.tasks.program import r2p
@@ -34,11 +35,14 @@ from r2p_dspy.engines.local.masks import ConstrainedAnswer
 from r2p_dspy.engines.local.rows import Row
 from r2p_dspy.engines.local.segment import LocalSegment
 from r2p_dspy.errors import ConfigError, RunError
+from r2p_dspy.scoring.completions import CompletionReader, load_inputs
 from tests.finetune.tiny import TASK, rows, student_program, tiny_student
 from tests.r2p_dspy.decoding.grammar.walks import accepts, allows
+from tests.scripted import completion
 from tests.served import JsonHandler, LocalServer
 
 pytest.importorskip("llguidance")
+OPENS_A_THOUGHT = "{{ messages[-1].content }}{{ eos_token }}<think>\n"
 SHORT = GRPOConfig(steps=1, prompts=2, generations=2, tokens=160, every=1, constrain=True)
 
 
@@ -98,6 +102,50 @@ def test_dev_answers_of_a_large_student_keep_to_the_form_that_they_have_in_use(t
     assert all(accepts(forms.of(row["prompt"]).grammar("", whole=True), answer) for row, answer in zip(asked, *told))
     free = replace(evaluation, forms=None).of(student)(student.model, 0)
     assert free["structure"] == 0, "it knows nothing of the format"
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_sft_leaves_out_what_the_form_forces(tiny, tmp_path, opens):
+    carrier = "thinking" if opens else "fields"
+    source = tiny_student(tmp_path, OPENS_A_THOUGHT) if opens else tiny
+    student, program = Student.load(source, thinking=opens or None), student_program(carrier)
+    row = rows(source, 1, carrier)[0]
+    if opens:
+        reader = CompletionReader(student_program().reason, ())
+        outcome = reader(load_inputs(program.reason, row["inputs"]), completion()).details.outcome
+        row["completion"] = [{"role": "assistant", "content": completion_text(program, outcome)}]
+    form = Forms([row], {"films": program}, None)
+    encoded = encoder(student, SFTConfig(mask_forced=True), form)(row)
+    whole = student.encode(row)
+    start = whole["completion_mask"].index(1)
+    ids, counted = (encoded[name][start:] for name in ("input_ids", "completion_mask"))
+    assert encoded["input_ids"] == whole["input_ids"] and not any(encoded["completion_mask"][:start])
+    chosen = student.tokenizer.decode([token for token, counts in zip(ids, counted, strict=True) if counts])
+    assert '"quote": "' in student.tokenizer.decode(ids) and '"quote": "' not in chosen and counted[0] == 0
+    assert "a tag for the lighthouse film" in chosen and "romance" in chosen
+    assert counted[-1] == 0, "nothing but the end may follow"
+
+
+def test_sft_counts_an_answer_from_where_it_leaves_its_form(tiny):
+    student = Student.load(tiny)
+    row = rows(tiny, 1)[0]
+    form = Forms([row], {"films": student_program()}, None)
+    begun, _, _ = row["completion"][0]["content"].partition("[[ ## preferences ## ]]")
+    broken = {**row, "completion": [{"role": "assistant", "content": begun + "romance, I think"}]}
+    encoded = encoder(student, SFTConfig(mask_forced=True), form)(broken)
+    ids, counted = ([*reversed(encoded[name])] for name in ("input_ids", "completion_mask"))
+    assert student.tokenizer.decode(ids[: counted.index(0)][::-1]) == "romance, I think<|end|>"
+
+
+def test_masked_sft_trains_and_needs_forms(tiny, tmp_path):
+    learnt = rows(tiny, 2)
+    config = SFTConfig(epochs=1, batch=2, every=1, mask_forced=True)
+    with pytest.raises(ConfigError, match="--mask-forced needs answers that have a form"):
+        train_sft(tiny, learnt, config, tmp_path / "without")
+    forms = Forms(learnt, {"films": student_program()}, None)
+    assert train_sft(tiny, learnt, config, tmp_path / "masked", forms=forms).is_dir()
+    with pytest.raises(RunError, match="made with mask_forced True, not False"):
+        train_sft(tiny, learnt, replace(config, mask_forced=False), tmp_path / "masked", forms=forms, resume=True)
 
 
 class TestAnswers:
@@ -177,7 +225,7 @@ def test_cut_answers_have_no_end(tiny, tmp_path, rollouts):
 @pytest.mark.parametrize("opens", [False, True])
 def test_thoughts(tmp_path, rollouts, opens):
     """Whether or not the chat template opens the thought in the prompt, the stages stand in it."""
-    template = "{{ messages[-1].content }}{{ eos_token }}" + ("<think>\n" if opens else "")
+    template = OPENS_A_THOUGHT if opens else OPENS_A_THOUGHT.removesuffix("<think>\n")
     student = tiny_student(tmp_path / "student", template)
     train(student, tmp_path / "run", replace(SHORT, tokens=48), carrier="thinking")
     text = Student.load(student).chat.decode(rollouts[0]["completion_ids"][0])

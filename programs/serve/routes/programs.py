@@ -47,7 +47,8 @@ def _asking(service: Service, served: ServedProgram) -> Callable[..., Any]:
 
     async def ask(request: Request, body: Any) -> Response:
         profile = None if body.profile is None else schemas.profile(body.profile)
-        asked = Asked(served, request.state.tenant, schemas.values(body.inputs), body.user, profile)
+        inputs, refuses = schemas.values(body.inputs), service.config.unknown_users == "refuse"
+        asked = Asked(served, request.state.tenant, inputs, body.user, profile, refuses)
 
         async def answering() -> dict[str, Any]:
             with service.tracing.span(served.name, request.headers) as set_attributes:

@@ -140,6 +140,10 @@ class ConstrainedAnswer:
         """Whether nothing can follow any more."""
         return self._final and bool(self.matcher.is_stopped())
 
+    def is_forced(self, token: int) -> bool:
+        """Whether a token is the only text that may come next."""
+        return bool(self.matcher.compute_ff_bytes().startswith(self._grammars.vocabulary.texts[token]))
+
     def consume(self, tokens: Sequence[int]) -> None:
         """Go on by tokens that the grammar allows; ConfigError for others, and where the grammar is too complex."""
         self._tokens += tokens

@@ -56,16 +56,28 @@ def test_programs_are_listed(client):
 
 
 def test_a_user_has_the_history_of_the_store(client):
-    before = ask(client, {**QUESTION, "user": "ada"}).json()
-    assert before["evidence"] == [] and "the user has 0 items in the store" in before["warnings"][0]
+    status, detail = problem(ask(client, {**QUESTION, "user": "ada"}))
+    assert status == 404 and "the store has nothing of the user 'ada'" in detail
     added = client.post("/v1/users/ada/items", json={"program": "lamp2", "items": ITEMS})
     assert (added.status_code, added.json()) == (201, {"ids": ["m7"]})
     again = client.post("/v1/users/ada/items", json={"program": "lamp2", "items": ITEMS})
     assert again.status_code == 201  # an append may be repeated
     answer = ask(client, {**QUESTION, "user": "ada"}).json()
     assert answer["evidence"] == [{"item": "m7", "quote": "a lighthouse"}]
-    assert client.delete("/v1/users/ada").json() == {"answers": 2, "items": 1}
-    assert ask(client, {**QUESTION, "user": "ada"}).json()["evidence"] == []
+    assert client.delete("/v1/users/ada").json() == {"answers": 1, "items": 1}
+    assert problem(ask(client, {**QUESTION, "user": "ada"}))[0] == 404
+
+
+def test_unknown_users_may_be_answered(tmp_path):
+    with serving(store=f"sqlite:///{tmp_path}/h.sqlite", unknown_users="answer") as client:
+        answer = ask(client, {**QUESTION, "user": "ada"}).json()
+    assert answer["evidence"] == [] and "the user has 0 items in the store" in answer["warnings"][0]
+
+
+def test_a_stream_tells_of_an_unknown_user(client):
+    response = ask(client, {**QUESTION, "user": "nobody", "stream": True})
+    (event,) = events(response.text.strip())
+    assert event[0] == "error" and event[1]["status"] == 404
 
 
 def events(text):
