@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from finetune.cli_options import training_options
+from programs.leaderboard.command import leaderboard
 from programs.serve.command import serve
 from programs.ui.errors import FAILED_ROWS, CommandGroup
 from programs.ui.options import CALLS, COMPILING, DATA, MEASURES, RAY, RUN, SERVED, SETTINGS, SWEPT_SETTINGS, options
@@ -118,11 +119,7 @@ def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> N
 
 @cli.command()
 @click.option(
-    "--input",
-    "source",
-    metavar="FILE",
-    required=True,
-    help="Read JSONL rows with id, question and profile, or git:REPOSITORY.",
+    "--input", "source", metavar="FILE", required=True, help="Read JSONL (id, question, profile) or git:REPOSITORY."
 )
 @click.option("--output", "target", metavar="FILE", required=True, help="Write an answer for each row, in order.")
 @options("program", "task", "model", *SERVED, *SETTINGS, "on_unmet", "seed", "num_threads", "temperature", "skip")
@@ -295,6 +292,7 @@ def _trainable(directory: Path) -> Callable[[Any], Any]:
     return make
 
 
+cli.add_command(leaderboard)
 cli.add_command(serve)
 if __name__ == "__main__":
     cli()

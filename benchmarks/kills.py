@@ -41,7 +41,7 @@ OPTIONS = {  # what makes a command long enough to be killed within, and short e
 }
 _ROWS = 150  # of the input of `predict`
 _USERS = 10  # for `finetune` to report on, and to train on
-_CLOCK = ("seconds", "latency", "seconds_per_answer")  # what time decides, in rows and in reports
+_CLOCK = ("seconds", "latency", "seconds_per_answer", "date")  # what time decides, in rows and in reports
 _FINE = (0, 3)  # exit codes of a run that has ended: done, and done with failed rows
 
 

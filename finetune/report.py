@@ -20,6 +20,7 @@ from programs.evaluate.report import answer_of
 from programs.evaluate.runner import ResultRow, finished, is_scored, measure
 from programs.runs.directory import Run
 from programs.runs.model import lm_settings
+from programs.runs.provenance import measured_on
 from programs.runs.reporter import Reporter
 from programs.tasks.task import Task
 
@@ -93,6 +94,7 @@ def make_report(
             "k": setup.config.k,
             "seed": config.data.seed,
             "examples": len(setup.data.test),
+            **measured_on(setup.data, task),
             "shared_users": setup.data.shared_users,
             "skipped": setup.data.skipped,
             "seconds": round(seconds, 1),

@@ -79,6 +79,29 @@ def faithfulness(examples: Sequence[Grounded]) -> Interval | None:
     return _mean(examples, [example.following for example in examples])
 
 
+def separation(examples: Sequence[Grounded], others: Sequence[Grounded]) -> Interval | None:
+    """How much more faithful the same examples are with one set of citations than with another, paired by example.
+
+    Args:
+        examples: with the citations in question.
+        others: the same examples with other citations, in the same order, such as shuffled ones.
+
+    Returns:
+        The mean difference of the two, with its 95 % interval over users; None if no example has both.
+
+    Examples:
+        >>> changed = {"a": 1.0, "b": 0.0}
+        >>> separation([Grounded("ann", ["a"], changed)], [Grounded("ann", ["b"], changed)]).value
+        2.0
+    """
+    gains = (_gain(example.following, other.following) for example, other in zip(examples, others, strict=True))
+    return _mean(examples, [*gains])
+
+
+def _gain(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
+
+
 def _mean(examples: Sequence[Grounded], values: Sequence[float | None]) -> Interval | None:
     known = [(value, example.user) for value, example in zip(values, examples, strict=True) if value is not None]
     return of_mean([value for value, _ in known], users=[user for _, user in known]) if known else None

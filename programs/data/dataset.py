@@ -11,7 +11,7 @@ import dspy
 from programs.data.lamp.reading import iter_examples
 from programs.data.lamp.row_errors import RowError
 from programs.data.lamp.rows import golds_file, questions_file
-from programs.data.personas import MAKERS
+from programs.data.personas import ALL_MAKERS
 from programs.data.personas.world import draw, example
 from programs.data.splits import check_apart, split
 from programs.data.stored import in_memory, stored
@@ -121,11 +121,12 @@ def personas(task: Task, *, seed: int, limit: int | None, train: int = FEW) -> D
         limit: number of reported examples; None for 200.
         train: number of training examples.
     """
-    if task.name not in MAKERS:
+    if task.name not in ALL_MAKERS:
+        known = ", ".join(ALL_MAKERS)
         raise DataError(
-            f"the persona world has no data for task {task.name!r} (it has {', '.join(MAKERS)}); give {_data_for(task)}"
+            f"the persona world has no data for task {task.name!r} (it has {known}); give {_data_for(task)}"
         )
-    maker = MAKERS[task.name]
+    maker = ALL_MAKERS[task.name]
     counts = {"train": train, "dev": _DEV, "test": 200 if limit is None else limit}
     parts = {role: [example(task, case) for case in draw(maker, role, n, seed)] for role, n in counts.items()}
     return Data(parts["train"], parts["dev"], parts["test"], PERSONA_WORLD, "test")

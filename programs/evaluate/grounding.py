@@ -8,7 +8,7 @@ from typing import Any
 
 import dspy
 
-from metrics.grounding import Grounded, faithfulness, recall
+from metrics.grounding import Grounded, faithfulness, recall, separation
 from metrics.intervals import Interval
 from programs.evaluate.controls import ReplaceProfile
 from programs.evaluate.report import Row, answer_of, scored
@@ -40,7 +40,8 @@ def grounding(
           labels the share of changed answers, for texts 1 - ROUGE-L;
         - `faithfulness_shuffled`: the same, with the items that stand one place after the cited ones in their place. It
           is about 0 or less; if the two are alike, the citations are no better than chance;
-        - `examples`: how many examples there are. Each of the first three has its 95 % interval, or is None where it
+        - `faithfulness_gain`: the difference of these two, paired by example;
+        - `examples`: how many examples there are. Each of the first four has its 95 % interval, or is None where it
           applies to no example.
 
         None if a limit of the run stopped the further runs.
@@ -60,11 +61,13 @@ def grounding(
             without[row["id"]][shown[row["id"]][place]] = row
     known = [example for example in examples if example.id in shown]
     grounded = [_grounded(task, answered[example.id], without[example.id], example) for example in known]
+    shuffled = [_shuffled(example) for example in grounded]
     return {
         "evidence_recall": _rounded(recall(grounded)),
         "known_support": bool(grounded) and all(example.support is not None for example in grounded),
         "faithfulness": _rounded(faithfulness(grounded)),
-        "faithfulness_shuffled": _rounded(faithfulness([_shuffled(example) for example in grounded])),
+        "faithfulness_shuffled": _rounded(faithfulness(shuffled)),
+        "faithfulness_gain": _rounded(separation(grounded, shuffled)),
         "examples": len(grounded),
     }
 

@@ -16,6 +16,7 @@ from programs.evaluate.baselines import VOTE, floors
 from programs.evaluate.runner import MALFORMED, is_scored, total
 from programs.runs.cautions import cautions
 from programs.runs.model import ModelConfig, lm_settings
+from programs.runs.provenance import measured_on
 from programs.tasks.program import R2PConfig
 from programs.tasks.task import Task
 from r2p_dspy import __version__
@@ -43,7 +44,8 @@ def build_report(
 
     The keys up to `differences` are the same for every run; a value is None where it does not apply. `differences` has
     the bases "cot", "predict" and "r2p", in an ablation also the template alone and the template with intervention.
-    `floors` has the trivial baselines in each metric, and each program's `baselines` those in the first.
+    `floors` has the trivial baselines in each metric, and each program's `baselines` those in the first. What tells the
+    data from other data is said by `measured_on`.
     """
     lowest = floors(task, data.test, data.train)
     baselines = lowest[task.metrics[0]]
@@ -69,6 +71,7 @@ def build_report(
         "retriever_tokens": retriever_tokens,
         "shared_users": data.shared_users,
         "skipped": data.skipped,
+        **measured_on(data, task),
         "warnings": cautions(task, [as_text(example[task.gold]) for example in data.test], model.name, data.source),
         **extra,
     }

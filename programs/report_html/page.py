@@ -1,25 +1,22 @@
 """Writing report.html of a run."""
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from programs.report_html.embedding import content_hash, json_block
+from programs.report_html.embedding import json_block
 from programs.report_html.examples import blocks_of, index_of, titles_of
 from programs.report_html.figures import figures, more_figures
+from programs.report_html.rendering import rendered
 from programs.report_html.run_files import is_redacted, measured
 from programs.report_html.sweep import sweep_tasks
 from programs.report_html.tables import differences, results, violations
 from programs.runs.directory import read_json
 from r2p_dspy.files import write_atomic
-from r2p_dspy.values.lines import visible
 
 PAGE = "report.html"
-_FOLDER = Path(__file__).parent / "templates"
 _FACTS = ("data", "split", "examples", "lm", "retriever", "k", "temperature", "constrain", "seed", "version")
 _FINETUNE_FACTS = ("method", "carrier", "kept")
 
@@ -66,7 +63,7 @@ def _run(directory: Path, report: Mapping[str, Any]) -> str:
             }
         )
     facts = {name: report[name] for name in _FINETUNE_FACTS if report.get(name) is not None}
-    return _rendered(
+    return rendered(
         "run.html",
         command=report["command"],
         title=" · ".join(task["name"] for task in tasks) or report.get("task", directory.name),
@@ -82,7 +79,7 @@ def _run(directory: Path, report: Mapping[str, Any]) -> str:
 
 def _sweep(report: Mapping[str, Any]) -> str:
     models = {name: str(model) for name, model in report["models"].items()}
-    return _rendered(
+    return rendered(
         "sweep.html",
         command="sweep",
         title=" · ".join(report["tasks"]),
@@ -105,34 +102,3 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
         notes.append(f"tuning chose: {report['tuning']['winner']}")
     notes += [f"{name} cannot run here: {reason}" for name, reason in report.get("not_runnable", {}).items()]
     return notes
-
-
-def _rendered(name: str, **values: Any) -> str:
-    style, script = (_source(file) for file in ("page.css", "browser.js"))
-    hashes = {"style": content_hash(style), "script": content_hash(script)}
-    # The files of this package are ours; every other text is escaped.
-    sources = {"style": Markup(style), "script": Markup(script)}  # nosec B704
-    return _template(name).render(**values, **sources, hashes=hashes) + "\n"
-
-
-@cache
-def _template(name: str) -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-    return environment.get_template(name)
-
-
-@cache
-def _source(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _shown(value: Any) -> Any:
-    """What a template prints: texts without characters that a page obeys."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)

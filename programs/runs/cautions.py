@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from metrics.meteor import missing_data
 from programs.data.dataset import PERSONA_WORLD
+from programs.data.personas import LONG_MAKERS
 from programs.tasks.task import Task
 
 _FEW = 20  # examples; of fewer, one answer moves a share by more than five points
@@ -26,7 +27,7 @@ def cautions(task: Task, golds: Sequence[str], model: str, source: str) -> list[
         ['only 19 examples: one answer moves a mean by 5 %, so most differences are chance; measure 20 or more']
     """
     own = [*_few(golds), *_absent_labels(task, golds), *_unread(task, golds), *_without_data(task)]
-    return [*own, *foreign_text(model, source)]
+    return [*own, *_untrained(task, model, source), *foreign_text(model, source)]
 
 
 def foreign_text(model: str, source: str) -> list[str]:
@@ -34,6 +35,12 @@ def foreign_text(model: str, source: str) -> list[str]:
     if model != "pocket" or source == PERSONA_WORLD:
         return []
     return ["the pocket model knows only its synthetic persona world, and was not made for other texts; give --model"]
+
+
+def _untrained(task: Task, model: str, source: str) -> list[str]:
+    if model != "pocket" or source != PERSONA_WORLD or task.name not in LONG_MAKERS:
+        return []
+    return [f"the pocket model was not trained on {task.name}: its answers show that the machinery runs, no quality"]
 
 
 def _few(golds: Sequence[str]) -> list[str]:

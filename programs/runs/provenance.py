@@ -1,13 +1,15 @@
-"""The provenance of a compiled program: what its file says of data, model, metric and scores."""
+"""The provenance of programs and reports: which data, model and metric their scores are of."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dspy
 from pydantic_core import to_jsonable_python
 
+from metrics.meteor import missing_data
 from programs.data.dataset import Data
 from programs.runs.model import ModelConfig
 from programs.tasks.task import Task
@@ -43,6 +45,25 @@ def fingerprint(examples: Sequence[dspy.Example]) -> str:
     """
     rows = (json.dumps(to_jsonable_python(example.toDict()), sort_keys=True) for example in examples)
     return digest(f"{row}\n".encode() for row in rows)
+
+
+def measured_on(data: Data, task: Task) -> dict[str, Any]:
+    """What a report must share with another for their scores to be compared, and when it was made.
+
+    Returns:
+        - `date`: today's, in UTC;
+        - `users`: how many users the reported examples have; an example without a user is one of its own;
+        - `data_digest`: sixteen hex digits that change with the reported questions and golds, not with their order;
+        - `metric_data_missing`: what METEOR does without here, if the task has it, see `metrics.meteor`.
+    """
+    known = ({name: value for name, value in example.items() if name != task.profile} for example in data.test)
+    rows = sorted(json.dumps(to_jsonable_python(row, fallback=str), sort_keys=True) for row in known)
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "users": len({example.get("user") or example.id for example in data.test}),
+        "data_digest": digest(f"{row}\n".encode() for row in rows),
+        "metric_data_missing": missing_data() if "meteor" in task.metrics else [],
+    }
 
 
 def complete(path: Path, test: Mapping[str, Any], redact: bool, data: Data, task: Task) -> None:

@@ -142,7 +142,9 @@ def _grounding(program: str, grounded: Mapping[str, Any]) -> str:
     known = "" if grounded["known_support"] else ", of items without which the score falls"
     words = {"evidence_recall": f"evidence recall{known}", "faithfulness": "faithfulness"}
     words["faithfulness_shuffled"] = "with shuffled citations"
-    values = (f"{said} {'–' if grounded[key] is None else interval_text(grounded[key])}" for key, said in words.items())
+    values = [f"{said} {'–' if grounded[key] is None else interval_text(grounded[key])}" for key, said in words.items()]
+    if (gain := grounded.get("faithfulness_gain")) is not None:  # reports of earlier versions lack it
+        values.append(f"gain over these {interval_text(gain, '+')}")
     return f"{program}, groundedness (95 %): {', '.join(values)}"
 
 

@@ -6,7 +6,7 @@ from metrics.lamp import METRICS
 from programs.data.at_hand import ROOTS, folders
 from programs.data.dataset import personas
 from programs.data.makers.sources import GIT
-from programs.data.personas import MAKERS
+from programs.data.personas import ALL_MAKERS
 from programs.evaluate import published
 from programs.evaluate.baselines import trivial_baselines
 from programs.tasks import TASKS
@@ -29,7 +29,7 @@ def _tasks() -> Table:
     table.add_column("data at hand", overflow="fold")
     table.columns[0].no_wrap = True
     for task in TASKS.values():
-        synthetic = ["persona world"] if task.name in MAKERS else []
+        synthetic = ["persona world"] if task.name in ALL_MAKERS else []
         own = [f"--data {GIT}REPOSITORY"] if task is COMMITS else []
         data = [*synthetic, *own, *(f"--data {folder}" for folder in folders(task, *ROOTS))]
         table.add_row(

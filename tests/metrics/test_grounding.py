@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics.grounding import MARGIN, Grounded, faithfulness, recall
+from metrics.grounding import MARGIN, Grounded, faithfulness, recall, separation
 
 SHOWN = {"a": 1.0, "b": 0.0, "c": 0.5}
 
@@ -50,6 +50,17 @@ def test_intervals_are_over_users():
     result = faithfulness(rows)
     assert result.value == pytest.approx(2 / 3) and (result.low, result.high) == (0, 1)
     assert faithfulness([Grounded("ann", [], SHOWN)]) is None and recall([]) is None
+
+
+def test_separation_is_paired_and_over_users():
+    true = [Grounded(user, ["a"], {"a": change, "b": 0.0}) for user, change in (("ann", 1), ("ann", 1), ("bob", 0))]
+    shuffled = [Grounded(example.user, ["b"], example.changed) for example in true]
+    gain = separation(true, shuffled)
+    assert gain.value == pytest.approx(4 / 3) and (gain.low, gain.high) == (0, 2)
+    assert separation(true, true) == (0, 0, 0)
+    nothing = [Grounded("ann", [], SHOWN)] * 3
+    assert separation(true, nothing) is None and separation(nothing, true) is None
+    assert separation([*true, true[0]], [*shuffled, nothing[0]]).value == gain.value, "pairs alone"
 
 
 CHANGES = st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 1), min_size=1)

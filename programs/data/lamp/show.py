@@ -9,7 +9,7 @@ from programs.data.dataset import personas
 from programs.data.jsonl import is_jsonl, iter_examples
 from programs.data.lamp.row_errors import RowError
 from programs.data.lamp.rows import questions_file, read_rows
-from programs.data.personas import MAKERS
+from programs.data.personas import ALL_MAKERS
 from programs.data.personas.world import case
 from programs.data.personas.world import example as example_of
 from programs.tasks.task import Task
@@ -22,14 +22,14 @@ _MAX_CHARACTERS = 400  # of a text
 
 def persona_example(task: Task, split: str, name: str | None = None) -> dspy.Example:
     """An example of the persona world (synthetic): the persona with this number, or the first of the split."""
-    if task.name not in MAKERS:
+    if task.name not in ALL_MAKERS:
         raise DataError(f"the persona world has no examples of {task.name}; give --data")
     data = personas(task, seed=0, limit=1)
     if name is None:
         return {"train": data.train, "dev": data.dev}[split][0]
     if not name.isdecimal():
         raise DataError(f"a persona's id is a number, not {short_repr(name)}; for LaMP's ids give --data DIR")
-    return example_of(task, case(MAKERS[task.name], int(name)))
+    return example_of(task, case(ALL_MAKERS[task.name], int(name)))
 
 
 def read_example(task: Task, directory: Path, split: str, name: str | None = None) -> dspy.Example:

@@ -12,6 +12,7 @@ from typing import Any
 
 import dspy
 
+from metrics.rubric import Rubric
 from programs.tasks.task import Task
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Profile
@@ -51,7 +52,7 @@ class Case:
         blind: the best answer for someone who knows the world but not the persona (the profile-blind oracle).
         cues: the details of the question that decide the answer.
         focus: the kind of detail that this persona decides by; empty in tasks without one.
-        extra: further facts that a training task needs.
+        extra: further facts that a training task needs; `rubric` of a task that is scored by one.
     """
 
     persona: int
@@ -117,7 +118,8 @@ def history(task: Task, case: Case) -> Profile:
 def example(task: Task, case: Case) -> dspy.Example:
     """The case as an example of its task, with the blind oracle's answer beside the gold, and the items that decide."""
     inputs = {task.question: case.question, task.profile: history(task, case)}
-    outputs: dict[str, Any] = {task.answer: case.answer, "blind": case.blind}
+    gold = Rubric(**case.extra["rubric"]) if task.by_rubric else case.answer
+    outputs: dict[str, Any] = {task.gold: gold, "blind": case.blind}
     if items := support(case):
         outputs["supporting_items"] = items
     return dspy.Example({"id": str(case.persona), **inputs, **outputs}).with_inputs(*inputs)

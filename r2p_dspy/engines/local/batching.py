@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from r2p_dspy.engines.local.masks import mask
 from r2p_dspy.engines.local.prefill import Prefill
 from r2p_dspy.engines.local.rows import Row, Stopped, choose
-from r2p_dspy.engines.local.slots import SlotCache, pass_for
+from r2p_dspy.engines.local.slots import SlotCache, cache_argument, pass_for
 from r2p_dspy.engines.weights import is_large
 from r2p_dspy.errors import ConfigError
 
@@ -81,7 +81,7 @@ class Batcher:
         self._admitted: deque[Row] = deque()
         self._running: list[Row] = []
         self._prefilled = Prefill(model, tokens // 4)
-        self._cache = SlotCache(self.max_tokens)
+        self._cache, self._cache_argument = SlotCache(self.max_tokens), cache_argument(model)
         self._thread: threading.Thread | None = None
 
     def submit(self, row: Row) -> Row:
@@ -190,6 +190,7 @@ class Batcher:
     def _pass(self, unread: dict[int, list[int]], tokens: int) -> None:
         """Run one forward pass over up to so many tokens of some slots; rows that have read all get their next one."""
         inputs = self._cache.inputs(unread, tokens, self.model.device, self.model.dtype)
+        inputs[self._cache_argument] = self._cache
         logits = self.model(**inputs, use_cache=True).logits
         self._cache.advance()
         self.served.steps += 1
@@ -280,7 +281,7 @@ def _check(model: PreTrainedModel) -> None:
     if not kinds and getattr(config, "sliding_window", None):
         kinds = {"sliding_attention"}
     takes = inspect.signature(model.forward).parameters
-    missing = {"position_ids", "past_key_values", "logits_to_keep"} - set(takes)
+    missing = {"position_ids", cache_argument(model), "logits_to_keep"} - set(takes)
     if kinds - {"full_attention"} or missing or config._attn_implementation not in ("sdpa", "eager"):
         reasons = ", ".join(sorted(kinds - {"full_attention"}) or sorted(missing) or [config._attn_implementation])
         raise ConfigError(

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from r2p_dspy.engines.local.slots import cache_argument
+
 # Prompts of a program begin with the same instructions and demos, and a retry begins with the first attempt. Smaller
 # chunks share more of that; larger chunks need fewer passes.
 _CHUNK = 256
@@ -26,7 +28,7 @@ class Prefill:
     """
 
     def __init__(self, model: PreTrainedModel, limit: int) -> None:
-        self._model = model
+        self._model, self._cache_argument = model, cache_argument(model)
         self._room = limit // _CHUNK
         self._known: OrderedDict[bytes, _Layers] = OrderedDict()
 
@@ -54,7 +56,7 @@ class Prefill:
 
     def _compute(self, ids: list[int], cache: DynamicCache) -> torch.Tensor:
         tokens = torch.tensor([ids], device=self._model.device)
-        output = self._model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = self._model(input_ids=tokens, use_cache=True, logits_to_keep=1, **{self._cache_argument: cache})
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
 # A row must get the same numbers whatever runs beside it. On a CPU matrix products round differently below four rows,
@@ -27,6 +28,11 @@ def pass_for(unread: int) -> int:
     return 1 if unread <= 2 else min((tokens for tokens in PASSES if tokens >= unread), default=PASSES[0])
 
 
+def cache_argument(model: PreTrainedModel) -> str:
+    """What a model's forward pass calls its cache: transformers 5.24 has renamed it."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not follow transformers
     """The keys and values of the running rows, for a decoder-only model with full attention.
 
@@ -34,7 +40,8 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
     between them, joining copies one row, and the last row replaces a row that leaves. (transformers' `DynamicCache`
     concatenates the whole batch anew for every token: at 16 rows of 1,000 tokens that costs as much as the model.)
 
-    A step is `inputs(…)`, one forward pass with the result as keyword arguments, `last(logits)`, then `advance()`.
+    A step is `inputs(…)`, one forward pass with the result as keyword arguments and this cache as `cache_argument(…)`,
+    `last(logits)`, then `advance()`.
     Beyond `limit` tokens (rows x columns) buffers do not grow ahead of need.
     """
 
@@ -84,7 +91,7 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
     def inputs(
         self, unread: Mapping[int, Sequence[int]], tokens: int, device: torch.device, dtype: torch.dtype
     ) -> dict[str, Any]:
-        """Keyword arguments of the forward pass that reads up to so many tokens of some slots.
+        """Keyword arguments, beside the cache, of the forward pass that reads up to so many tokens of some slots.
 
         Args:
             unread: the tokens that follow what a slot holds; at least one for each slot in the pass.
@@ -113,7 +120,6 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
             "position_ids": torch.minimum(every, last),
             # With four dimensions the model takes the mask as it is, and does not derive one at every step.
             "attention_mask": mask[:, None],
-            "past_key_values": self,
             "logits_to_keep": min(tokens, _ROWS),
         }
 

@@ -77,6 +77,7 @@ def test_honest_citations_are_told_from_others(tmp_path):
     assert honest["evidence_recall"]["value"] == 1.0
     assert quoting["faithfulness"]["high"] < 0 and quoting["evidence_recall"]["value"] == 0.0
     assert honest["faithfulness_shuffled"]["high"] < honest["faithfulness"]["low"], "the intervals do not meet"
+    assert honest["faithfulness_gain"]["low"] > 0 >= quoting["faithfulness_gain"]["high"]
 
 
 def test_support_is_estimated_where_it_is_not_known(tmp_path):
