@@ -19,7 +19,7 @@ class CountingModel:
     """Counts the tokens that a model computes."""
 
     def __init__(self, model):
-        self.model, self.device, self.tokens = model, model.device, 0
+        self.model, self.forward, self.device, self.tokens = model, model.forward, model.device, 0
 
     def __call__(self, input_ids, **options):
         self.tokens += input_ids.shape[1]
