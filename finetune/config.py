@@ -188,7 +188,7 @@ class FinetuneConfig:
         trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
         trl_options |= part(constrain="constrain_rollouts", correct="correct_rollouts")
         recorded = {name: value for name, value in {**options, **given}.items() if name not in _FREE}
-        for name, default in {"redact": False, "traces": "sample", "rounds": 1}.items():
+        for name, default in {"redact": False, "traces": "sample", "rounds": 1, "mask_forced": None}.items():
             if (
                 recorded.get(name, default) == default
             ):  # a run of an earlier version, without the option, can be resumed

@@ -22,7 +22,7 @@ from finetune.grpo import check_options, check_rollouts, check_vllm, train_grpo
 from finetune.report import STUDENT, TEACHER, make_report, measure_program
 from finetune.rewards import Rewards
 from finetune.rollout.forms import Forms
-from finetune.sft import train_sft
+from finetune.sft import check_mask, train_sft
 from finetune.student import Student
 from finetune.task_setup import TaskSetup, without_demos
 from finetune.teacher.asking import asking_teacher, calls_of, teacher_traces
@@ -70,6 +70,7 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
     check_vllm(config.grpo.vllm)
     check_options(config.grpo.options)
     student = Student.load(config.student, lora=bool(config.sft.lora))
+    check_mask(config.sft, student)
     check_rollouts(config.grpo, student)
     carrier: Carrier = config.carrier or ("thinking" if student.can_think and config.r2p.reasons else "fields")
     student.thinking = True if carrier == "thinking" else None

@@ -92,6 +92,12 @@ def train_sft(
     )
 
 
+def check_mask(config: SFTConfig, student: Student) -> None:
+    """Refuse a mask of forced tokens for a student whose tokenizer cannot follow a grammar."""
+    if config.mask_forced:
+        grammars_of(student, "--mask-forced")
+
+
 def encoder(student: Student, config: SFTConfig, forms: Forms | None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """What makes a row's tokens, and the mask of those that the loss counts."""
     if not config.mask_forced:

@@ -66,6 +66,11 @@ def test_constrained_rollouts(flags, constrain):
     assert FinetuneConfig.of(**options(*flags)).grpo.constrain is constrain
 
 
+@pytest.mark.parametrize(("flags", "masks"), [([], False), (["--no-mask-forced"], False), (["--mask-forced"], True)])
+def test_mask_of_forced_tokens(flags, masks):
+    assert FinetuneConfig.of(**options(*flags)).sft.mask_forced is masks
+
+
 def test_unknown_method():
     with pytest.raises(ConfigError, match="the methods are sft, grpo"):
         FinetuneConfig.of(method="ppo")
@@ -87,6 +92,7 @@ def test_options_import_neither_dspy_nor_torch():
 
 
 def test_record_leaves_out_defaults_that_earlier_runs_did_not_know():
-    assert not {"traces", "rounds", "redact"} & FinetuneConfig.of().options.keys()
+    assert not {"traces", "rounds", "redact", "mask_forced"} & FinetuneConfig.of(mask_forced=None).options.keys()
+    assert FinetuneConfig.of(mask_forced=True).options["mask_forced"] is True
     changed = FinetuneConfig.of(traces="rationalize", rounds=2, redact=True).options
     assert (changed["traces"], changed["rounds"], changed["redact"]) == ("rationalize", 2, True)

@@ -23,7 +23,7 @@ from finetune.rollout.constrained import ConstrainedRollouts
 from finetune.rollout.corrected import CorrectedRollouts
 from finetune.rollout.forms import Forms, grammars_of
 from finetune.rollout.served import ServedRollouts
-from finetune.sft import encoder, train_sft
+from finetune.sft import check_mask, encoder, train_sft
 from finetune.student import Student
 from finetune.task_setup import RowBuilder, completion_text
 from programs.data.dataset import personas
@@ -146,6 +146,15 @@ def test_masked_sft_trains_and_needs_forms(tiny, tmp_path):
     assert train_sft(tiny, learnt, config, tmp_path / "masked", forms=forms).is_dir()
     with pytest.raises(RunError, match="made with mask_forced True, not False"):
         train_sft(tiny, learnt, replace(config, mask_forced=False), tmp_path / "masked", forms=forms, resume=True)
+
+
+def test_masked_sft_is_refused_before_any_work(tiny, monkeypatch):
+    student = Student.load(tiny)
+    check_mask(SFTConfig(mask_forced=True), student)
+    monkeypatch.setattr("r2p_dspy.engines.local.masks.importlib.util.find_spec", lambda name: None)
+    check_mask(SFTConfig(), student)
+    with pytest.raises(ConfigError, match="--mask-forced cannot be used with student .*need llguidance"):
+        check_mask(SFTConfig(mask_forced=True), student)
 
 
 class TestAnswers:
