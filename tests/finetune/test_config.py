@@ -47,8 +47,9 @@ def test_shared_options_reach_both_trainings():
 def test_record_holds_options_that_change_results():
     given = options("--grpo", "beta=0.1", "--num-threads", "2")
     record = FinetuneConfig.of(**given).options
-    free = {"num_threads", "calls", "cache", "timeout", "max_failures"}
-    assert record.keys() == given.keys() - free - {"redact", "traces", "rounds"}, "the last three are not given here"
+    free = {"num_threads", "calls", "cache", "timeout", "max_failures", "ray", "ray_workers"}
+    by_default = {"redact", "traces", "rounds", "mask_forced"}
+    assert record.keys() == given.keys() - free - by_default, "these are not given here"
     assert FinetuneConfig.of(**options("--redact")).options["redact"] is True
     assert record["grpo"] == {"beta": 0.1} and record["lora"] == 0 and record["student"] == str(STUDENT)
 
