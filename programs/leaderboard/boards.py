@@ -1,5 +1,6 @@
 """Boards: the programs that were measured on the same data in the same metrics, ranked; all others stand apart."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -136,7 +137,7 @@ def boards(reports: Iterable[ReportFile]) -> list[Board]:
             _add(board.sources, file.report.data)
             _add(board.splits, file.report.split)
             for baseline in _baselines(file, measured.metrics):
-                _add(board.baselines, baseline)
+                _add_baseline(board.baselines, baseline)
     for board in by_measured.values():
         board.entries.sort(key=board.order)
     return sorted(by_measured.values(), key=lambda board: (board.measured.task, -len(board.entries)))
@@ -199,6 +200,16 @@ def _metric(file: ReportFile, name: str) -> Metric:
 
 def _judge(file: ReportFile) -> Metric:
     return Metric(_JUDGE, f"by {file.report.judge.lm}" if file.report.judge else "")
+
+
+def _add_baseline(known: list[Baseline], new: Baseline) -> None:
+    """Add a baseline; what runs know of it in different metrics is one."""
+    for number, old in enumerate(known):
+        shared = old.values.keys() & new.values.keys()
+        if old.name == new.name and all(math.isclose(old.values[name], new.values[name]) for name in shared):
+            known[number] = Baseline(old.name, {**old.values, **new.values})
+            return
+    known.append(new)
 
 
 def _add(known: list[_Kind], new: _Kind) -> None:

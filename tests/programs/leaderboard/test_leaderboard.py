@@ -155,6 +155,14 @@ def test_reports_of_earlier_versions_are_told_apart_by_the_digest_in_their_confi
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", file.date) for file in reports)
 
 
+def test_baselines_of_an_earlier_version_are_no_others(tmp_path):
+    """It had them in the first metric alone."""
+    old = {name: value for name, value in BASE.items() if name != "floors"}
+    (board,), _ = read(tmp_path, old, BASE)
+    names = [baseline.name for baseline in board.baselines]
+    assert sorted(names) == sorted({*names}) and all(len(baseline.values) == 2 for baseline in board.baselines)
+
+
 NO_REPORT = "holds no report.json"
 FLAWED = {
     "nothing there": (None, "run is not there"),
