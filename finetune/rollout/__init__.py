@@ -1,1 +1,1 @@
-"""Rollouts of GRPO that are held to a grammar or corrected, and which of their tokens the loss counts."""
+"""The forms of answers in training; GRPO's rollouts that follow or are corrected, and which tokens the loss counts."""
