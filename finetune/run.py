@@ -190,7 +190,8 @@ def _traces(work: Work, number: int, student: str | None = None) -> Path:
 
 def _sft(work: Work, name: str, rows: Dataset) -> Path:
     options: dict[str, Any] = {"thinking": True if work.carrier == "thinking" else None, **_shared(work, name)}
-    options["forms"] = Forms(rows, work.rewards.programs, None)
+    if work.config.sft.mask_forced:
+        options["forms"] = Forms(rows, work.rewards.programs, None)
     return train_sft(work.config.student, rows, work.config.sft, work.directory / name, **options)
 
 
