@@ -34,6 +34,7 @@ import dspy
 from dspy.utils.exceptions import LMUnsupportedFeatureError
 
 import programs
+from benchmarks.memory import peak_bytes
 from benchmarks.mutations import NOWHERE, crafted, mutations
 from programs.data.dataset import personas
 from programs.tasks import TASKS
@@ -251,7 +252,9 @@ def _refusal(error: Exception) -> str:
 def observed(seed: Seed, path: Path, adapter: str, alarm: bool) -> tuple[str, float, int]:
     """Use a file under watch: the outcome, the seconds that it took, and the bytes that the process grew by."""
     size = path.stat().st_size if os.path.isfile(path) else 0  # noqa: PTH113  # no error for names that cannot be
-    before = _peak_memory(reset=True)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # what it has held until now no longer counts
+    before = peak_bytes()
     began = time.process_time()
     if alarm:
         signal.setitimer(signal.ITIMER_REAL, HANGING)
@@ -268,7 +271,7 @@ def observed(seed: Seed, path: Path, adapter: str, alarm: bool) -> tuple[str, fl
             outcome = f"FINDING {type(error).__name__} at {place}: {str(error)[:200]!a}"
     if alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    seconds, memory = time.process_time() - began, _peak_memory() - before
+    seconds, memory = time.process_time() - began, peak_bytes() - before
     if events:
         outcome = f"FINDING {'; '.join(dict.fromkeys(events))[:500]}"
     elif seconds > SECONDS + SECONDS_PER_MB * size / 1e6:
@@ -276,18 +279,6 @@ def observed(seed: Seed, path: Path, adapter: str, alarm: bool) -> tuple[str, fl
     elif memory > MEMORY:
         outcome = f"FINDING takes {memory >> 20} MB ({outcome})"
     return outcome, seconds, memory
-
-
-def _peak_memory(reset: bool = False) -> int:
-    """The most bytes that the process has held, since the last reset."""
-    if reset:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def campaign(

@@ -30,6 +30,7 @@ from typing import Any
 import click
 
 from benchmarks.answering import citing, write_rows
+from benchmarks.memory import peak_bytes
 from tests.faulty import FAULTS, FaultyServer
 
 DEADLINE, MOST_MB = 8.0, 600
@@ -84,7 +85,7 @@ def run(command: str, fault: str, threads: int, folder: Path, deadline: float = 
         began = time.monotonic()
         megabytes = 0.0
         while process.poll() is None:
-            megabytes = max(megabytes, most_memory(process.pid))
+            megabytes = max(megabytes, 1e-6 * peak_bytes(process.pid))
             time.sleep(0.02)
         end = time.monotonic()
         killer.cancel()
@@ -93,19 +94,6 @@ def run(command: str, fault: str, threads: int, folder: Path, deadline: float = 
     flaws += [f"silent for {silent:.0f} s"] * (silent > deadline + (10 if fault in MIXED else 7))
     flaws += [f"{megabytes:.0f} MB"] * (megabytes > MOST_MB)
     return Ended(process.returncode, outcome, tuple(flaws), end - began, silent, megabytes)
-
-
-def most_memory(process: int) -> float:
-    """The most megabytes that a process has had so far; 0 once it has ended.
-
-    The usage that `wait` returns begins with the size of the process that started this one.
-    """
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return 0.0
-    peaks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(peaks[0]) / 1e3 if peaks else 0.0
 
 
 def line_of(command: str, fault: str, folder: Path) -> list[str]:

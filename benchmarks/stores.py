@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.memory import peak_bytes
 from r2p_dspy import BM25, Item, Profile
 from r2p_dspy.stores import Histories, SQLite
 
@@ -119,9 +120,7 @@ def look_up(path: Path, count: int) -> None:
         spent.append(time.perf_counter() - started)
     p50, p99 = percentiles(spent)
     verdict(p99 < 5, f"look-up among {count:,} users: p50 {p50:.2f} ms, p99 {p99:.2f} ms", "p99 under 5 ms")
-    # `getrusage` would count what the process that began this one had: only this one's own peak is in its status.
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    memory = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+    memory = peak_bytes() / (1 << 20)
     verdict(memory < 400, f"memory of the process that looks up: {memory:,.0f} MB", "under 400 MB")
 
 
