@@ -34,7 +34,7 @@ class Slot:
         notation: how it is written.
         characters: the most that a text in it may have.
         labels: the only texts that it may be; () for all.
-        prose: whether a text begins with a letter or a number, and not with the prompt's `{` or a block of code.
+        barred: characters with which a text does not begin.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Slot:
     notation: Notation
     characters: int
     labels: tuple[str, ...] = ()
-    prose: bool = False
+    barred: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ class AnswerGrammar:
             return preferences(rules, slot.notation, items, self.label_rule, slot.characters, limits.preferences, level)
         if slot.labels:
             return either(*map(slot.notation.bare, slot.labels))
-        types = Types(rules, slot.notation, slot.characters, slot.prose)
+        types = Types(rules, slot.notation, slot.characters, slot.barred)
         return types.value(slot.annotation, slot.metadata, level)
 
 

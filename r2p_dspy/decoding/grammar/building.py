@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from r2p_dspy.decoding.grammar.citing import LabelRule, Shown
 from r2p_dspy.decoding.grammar.frames import Frame
 from r2p_dspy.decoding.grammar.lark import Rules
 from r2p_dspy.decoding.grammar.limits import LIMITS, Limits
-from r2p_dspy.decoding.grammar.notation import Json, Notation, Xml
+from r2p_dspy.decoding.grammar.notation import FORMAT_MARKS, Json, Notation, Xml
 from r2p_dspy.decoding.grammar.quotes import beginnings
 from r2p_dspy.decoding.grammar.types import Types, is_nested
 from r2p_dspy.profile import Item
@@ -84,21 +85,24 @@ def constraint_for(
         texts = [name for name in answers if kinds[name] is str]
         limits = limits.within(tokens, parts, answers=len(texts))
     frame = _frame(notation, names, [kinds[name] for name in names])
+    shown, shortened = _shown(items, quotable)
+    own = {text.lstrip()[:1] for item in shown for text in item.texts}
+    barred = "".join(mark for mark in FORMAT_MARKS if mark not in own)
+    stage_of = partial(_stage, limits=limits, labels=labels, barred=barred)
     slots: list[Slot] = []
     if thinks and template is not None:
         frame = frames.thinking(template, frame)
         in_tags = Json(tags=True)
-        slots = [_stage(each.name, each.name, each.type, in_tags, limits, labels) for each in template.leaves()]
+        slots = [stage_of(each.name, each.name, each.type, in_tags) for each in template.leaves()]
     of_field = {field: stage for stage, field in (stages or {}).items()}
     for name in names:
         info = outputs[name]
         if name in of_field:
-            slots.append(_stage(name, of_field[name], info.annotation, notation, limits, labels))
+            slots.append(stage_of(name, of_field[name], info.annotation, notation))
         else:
             size = limits.answer_tokens * _CHARACTERS_PER_TOKEN
             metadata = tuple(info.metadata) if kinds[name] is info.annotation else ()
-            slots.append(Slot(name, kinds[name], metadata, notation, size))
-    shown, shortened = _shown(items, quotable)
+            slots.append(Slot(name, kinds[name], metadata, notation, size, barred=barred))
     unconstrained = tuple(slot.name for slot in slots if not _holds(slot))
     return AnswerGrammar(tuple(slots), frame, shown, label_rule, limits, opened, unconstrained, shortened)
 
@@ -122,11 +126,13 @@ def _frame(notation: Notation, names: Sequence[str], kinds: Sequence[Any]) -> Fr
     return frames.chat(names) if notation.lines else frames.json(names)
 
 
-def _stage(name: str, stage: str, kind: Any, notation: Notation, limits: Limits, labels: tuple[str, ...]) -> Slot:
+def _stage(
+    name: str, stage: str, kind: Any, notation: Notation, *, limits: Limits, labels: tuple[str, ...], barred: str
+) -> Slot:
     size = (limits.stage_tokens if kind is str else limits.statement_tokens) * _CHARACTERS_PER_TOKEN
     if stage == "draft":
-        return Slot(name, kind, (), notation, size, labels if kind is str else ())
-    return Slot(name, kind, (), notation, size, prose=True)
+        return Slot(name, kind, (), notation, size, labels if kind is str else (), barred)
+    return Slot(name, kind, (), notation, size, barred=FORMAT_MARKS)
 
 
 def _shown(items: Sequence[Item], quotable: Collection[str]) -> tuple[tuple[Shown, ...], tuple[str, ...]]:

@@ -13,7 +13,9 @@ from r2p_dspy.decoding.grammar.lark import Rules, either, encodable, literal, se
 from r2p_dspy.decoding.grammar.quotes import Escaping
 from r2p_dspy.values.neutral import json_line
 
-_WORD = r"[\p{L}\p{N}]"  # what a sentence begins with
+# What placeholders of the prompt, JSON, tags, code, tables and headings begin with: small models begin texts so.
+FORMAT_MARKS = "{[<`\"'|*#\\"
+
 _STRETCH = 100  # characters of a long text that the lexer reads at once; a text is so many stretches
 _INDENT = 8  # spaces that a line may begin with, at most
 _CONTROL = r"\x00-\x1F\x7F"  # llguidance is fast where a class leaves out exactly these
@@ -58,8 +60,11 @@ class Notation(ABC):
         """A text that stands alone in its lines."""
 
     @abstractmethod
-    def string(self, rules: Rules, least: int, most: int) -> str:
-        """A text inside a list or an object, of so many characters, not blank unless it may be empty."""
+    def string(self, rules: Rules, least: int, most: int, barred: str = "") -> str:
+        """A text inside a list or an object, of so many characters, not blank unless it may be empty.
+
+        Its first character is none of those that are `barred`.
+        """
 
     @abstractmethod
     def quoted(self, body: str) -> str:
@@ -81,25 +86,25 @@ class Notation(ABC):
     def object(self, members: Sequence[Member], level: int = 0) -> str:
         """An object."""
 
-    def text(self, rules: Rules, characters: int, prose: bool = False) -> str:
-        """A text of a stage or an output, in one or more lines, not blank; `prose` begins with a letter or a number."""
-        first, rest = self._characters()
-        start = rules.terminal("LINE", f"/{_WORD if prose else first}/")
+    def text(self, rules: Rules, characters: int, barred: str = "") -> str:
+        """A text of a stage or an output, in one or more lines, not blank; `barred` as for `string`."""
+        first, rest = self._characters(barred)
+        begin = rules.terminal("LINE", f"/({first})/")
         more = rules.terminal("TEXT", f"/({rest}){{1,{_STRETCH}}}/")
-        indented = rules.terminal("INDENTED", f"/ {{0,{_INDENT}}}({first})/")
+        indented = rules.terminal("INDENTED", f"/ {{0,{_INDENT}}}({self._characters()[0]})/")
         line = rules.rule("line", f'("\\n" | "\\n\\n") {indented}')
-        return rules.rule("text", f"{start} ({more} | {line}){{0,{max(1, characters // _STRETCH)}}}")
+        return rules.rule("text", f"{begin} ({more} | {line}){{0,{max(1, characters // _STRETCH)}}}")
 
-    def short_text(self, rules: Rules, least: int, most: int) -> str:
-        """A text of a stage or an output in one line, of so many characters."""
-        first, rest = self._characters()
+    def short_text(self, rules: Rules, least: int, most: int, barred: str = "") -> str:
+        """A text of a stage or an output in one line, of so many characters; `barred` as for `string`."""
+        first, rest = self._characters(barred)
         return rules.terminal("SHORT", f"/({first})({rest}){{{max(least, 1) - 1},{most - 1}}}/")
 
-    def _characters(self) -> tuple[str, str]:
+    def _characters(self, barred: str = "") -> tuple[str, str]:
         """The first visible character of a line, and any other one: no line can be taken for a mark."""
         if self.tags:
-            return rf"[^\s<`{_CONTROL}]", rf"[^<{_CONTROL}]|<[^<A-Za-z\/!?{_CONTROL}]"
-        return rf"[^\s\[{_CONTROL}]", rf"[^{_CONTROL}]"
+            return rf"[^\s<`{re.escape(barred)}{_CONTROL}]", rf"[^<{_CONTROL}]|<[^<A-Za-z\/!?{_CONTROL}]"
+        return rf"[^\s\[{re.escape(barred)}{_CONTROL}]", rf"[^{_CONTROL}]"
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,10 @@ class Json(Notation):
     def bare(self, text: str) -> str:
         return literal(text if self.lines else json_line(text))
 
-    def string(self, rules: Rules, least: int, most: int) -> str:
-        first, unit = r'[^\s"\\\x00-\x1F\x7F]|\\["\\]', _PLAIN
+    def string(self, rules: Rules, least: int, most: int, barred: str = "") -> str:
+        escaped = "".join(mark for mark in '"\\' if mark not in barred)
+        first = rf'[^\s"\\{re.escape(barred)}{_CONTROL}]' + (rf"|\\[{re.escape(escaped)}]" if escaped else "")
+        unit = _PLAIN
         if self.tags:
             first, unit = first.replace("^", "^<", 1), unit.replace("^", "^<", 1) + rf'|<[^<A-Za-z\/!?"\\{_CONTROL}]'
         size = f"{{{least - 1},{most - 1}}}" if least else f"{{0,{most}}}"
@@ -198,10 +205,10 @@ class Xml(Notation):
     def bare(self, text: str) -> str:
         return literal(_escape_xml(text))
 
-    def string(self, rules: Rules, least: int, most: int) -> str:
+    def string(self, rules: Rules, least: int, most: int, barred: str = "") -> str:
         if not least:
             return rules.terminal("STRING", f"/({_XML_CHARACTER}){{0,{most}}}/")
-        first = rf"[^\s<>&{_CONTROL}]|&(amp|lt|gt);"
+        first, _ = self._characters(barred)
         return rules.terminal("STRING", f"/({first})({_XML_CHARACTER}){{{least - 1},{most - 1}}}/")
 
     def quoted(self, body: str) -> str:
@@ -223,8 +230,9 @@ class Xml(Notation):
             parts.append(f"({element})?" if optional else element)
         return " ".join(parts)
 
-    def _characters(self) -> tuple[str, str]:
-        return rf"[^\s<>&{_CONTROL}]|&(amp|lt|gt);", _XML_CHARACTER
+    def _characters(self, barred: str = "") -> tuple[str, str]:
+        escaped = "amp|gt" if "<" in barred else "amp|lt|gt"
+        return rf"[^\s<>&{re.escape(barred)}{_CONTROL}]|&({escaped});", _XML_CHARACTER
 
 
 def _escape_json(text: str) -> str:

@@ -38,22 +38,23 @@ class Types:
         rules: where rules go.
         notation: how the format writes values.
         characters: the most that a text may have, where its type has no limit.
-        prose: whether a text is a sentence, and so begins with a letter or a number.
+        barred: characters with which a text does not begin that is the whole value.
     """
 
-    def __init__(self, rules: Rules, notation: Notation, characters: int, prose: bool = False) -> None:
+    def __init__(self, rules: Rules, notation: Notation, characters: int, barred: str = "") -> None:
         self.complete = True  # whether the grammar holds all that the types ask for
-        self._rules, self._notation, self._characters, self._prose = rules, notation, characters, prose
+        self._rules, self._notation, self._characters, self._barred = rules, notation, characters, barred
         self._definitions: Mapping[str, Any] = {}
         self._references: dict[str, str] = {}
         self._in_elements = False
+        self._level = 0  # of the whole value
 
     def value(self, annotation: Any, metadata: Sequence[Any] = (), level: int = 0) -> str:
         """The value of an output or a stage."""
         schema, validated = _described(annotation, metadata)
         self.complete &= not validated
         schema = {"type": "string"} if schema is None else schema
-        self._definitions, self._references = schema.get("$defs", {}), {}
+        self._definitions, self._references, self._level = schema.get("$defs", {}), {}, level
         if not self._notation.lines:
             return self._inner(schema, level)
         if labels := labels_of(annotation):
@@ -90,8 +91,9 @@ class Types:
     def _text(self, schema: Mapping[str, Any]) -> str:
         self._notice(schema)
         if "maxLength" in schema:
-            return self._notation.short_text(self._rules, schema.get("minLength", 1), schema["maxLength"])
-        return self._notation.text(self._rules, self._characters, self._prose)
+            least, most = schema.get("minLength", 1), schema["maxLength"]
+            return self._notation.short_text(self._rules, least, most, self._barred)
+        return self._notation.text(self._rules, self._characters, self._barred)
 
     def _inner(self, schema: Any, level: int) -> str:
         """A value inside a list, an object, or an answer in JSON."""
@@ -109,7 +111,8 @@ class Types:
                 return notation.quoted(self._rules.terminal(schema["format"].replace("-", ""), f"/{body}/"))
             self._notice(schema)
             most = schema.get("maxLength", self._characters)
-            return notation.string(self._rules, min(1, most), most)
+            barred = self._barred if level == self._level else ""
+            return notation.string(self._rules, min(1, most), most, barred)
         if kind == "integer":
             return self._integer(schema)
         if kind == "number":
@@ -141,7 +144,7 @@ class Types:
         key = schema.get("propertyNames", {"type": "string", "maxLength": 60})
         if isinstance(self._notation, Json) and isinstance(schema.get("additionalProperties"), dict):
             value = self._inner(schema["additionalProperties"], level + 1)
-            return self._notation.dictionary(self._inner(key, level), value, _MOST_ENTRIES, level)
+            return self._notation.dictionary(self._inner(key, level + 1), value, _MOST_ENTRIES, level)
         self.complete = False
         return self._notation.object([], level)
 

@@ -114,6 +114,44 @@ def test_evidence_quotes_the_fields_that_are_quotable():
     assert program.deepcopy().quotable == ("title",)
 
 
+BEGINNINGS = [  # of an answer, and whether it begins as no placeholder of the prompt, JSON, code or heading does
+    ("{tag}", False),
+    ('{"item": "1"}', False),
+    ('"romance"', False),
+    ("'romance'", False),
+    ("```\nromance", False),
+    ("# note: the value", False),
+    ("**romance**", False),
+    ("| romance", False),
+    ("<3 romance", False),
+    ("\\romance", False),
+    ('romance {of} "a" kind', True),
+    ("4 romances", True),
+    ("ロマンス", True),
+    ("💔 romance", True),
+    ("¿romance?", True),
+    ("(a romance)", True),
+    ("@romance", True),
+]
+
+
+@pytest.mark.parametrize("adapter", ["chat", "xml", "json"])
+@pytest.mark.parametrize(("text", "kept"), BEGINNINGS)
+def test_an_answer_begins_like_no_format_unless_the_users_own_texts_do(adapter, text, kept):
+    program = Reason(typed(str, {}), Template(stages=()))
+    answer = ADAPTERS[adapter]().format_assistant_message_content(program.signature, {"tag": text}).strip()
+    for items, may in [(ITEMS, kept), (Profile.of(["rain", text]).local(), True)]:
+        assert accepts(constraint_of(program, items, ADAPTERS[adapter]()).grammar(""), answer) == may
+
+
+def test_a_draft_begins_as_the_answer_may_and_a_stage_like_no_format():
+    whole = constraint(typed(str, {}), Profile.of(["a lighthouse", "{rain}"]).local()).grammar("", whole=True)
+    kept = {"evidence": EVIDENCE, "preferences": "[]"}
+    assert accepts(whole, chat(**kept, draft="{rain}", tag="{rain}"))
+    assert not accepts(whole, chat(**kept, requirements="{requirements}"))
+    assert not accepts(constraint(typed(str, {})).grammar("", whole=True), chat(draft="{draft}"))
+
+
 def test_stages_stand_in_their_order():
     grammar = constraint().grammar("", whole=True)
     assert allows(grammar, "[[ ## evidence ## ]]") == "[[ ## "
