@@ -19,8 +19,11 @@ def parsed(inputs: Inputs, outcome: Outcome) -> Answer:
 
 
 def stages(inputs: Inputs, outcome: Outcome) -> Answer:
-    """Every stage is filled (a list may be empty), and the stages stand in the template's order."""
+    """Every stage is filled (a list may be empty), in the template's order; no text is the prompt's own placeholder."""
     outcome = unshadowed(outcome)
+    for name, value in {**outcome.stages, **{name: outcome.fields.get(name) for name in outcome.answers}}.items():
+        if isinstance(value, str) and value.strip() == f"{{{name}}}":
+            return False, f"Write the {name} itself; {value.strip()} only stands for it in the prompt."
     for name, value in outcome.stages.items():
         if value is None or (isinstance(value, str) and not value.strip()):
             return False, f"Fill the stage {name}."
