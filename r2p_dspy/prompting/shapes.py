@@ -26,6 +26,7 @@ _FORMATS: Mapping[str, tuple[type[dspy.ChatAdapter], str, str]] = MappingProxyTy
     }
 )
 _CLOSE = "</think>"
+_END = "[[ ## completed ## ]]"
 # More than newlines ends a line for the chat adapter. Within JSON that is no JSON any more, and a model that repeats an
 # item may write them.
 _LINE_ENDS = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -111,11 +112,22 @@ def _other_formats(
 
 def _parse(parse: Parse, signature: type[dspy.Signature], text: str) -> dict[str, Any]:
     if writes_markers(getattr(parse, "__self__", None)):
-        text = _LINE_ENDS.sub(" ", text)
+        text = _without_cut_mark(_LINE_ENDS.sub(" ", text))
     with suppress(RecursionError, MemoryError):  # JSON's repair follows brackets down, and Python's reader signs
         if not is_too_deep(text):
             return parse_by_meaning(partial(parse_lenient, parse), signature, text)
     raise _error(parse, signature, text, "It is nested too deeply.")
+
+
+def _without_cut_mark(text: str) -> str:
+    """A text without a last mark that the limit of tokens cut off: it would be part of the answer.
+
+    Examples:
+        >>> _without_cut_mark("[[ ## tag ## ]]\\ncomedy\\n\\n[[ ## compl")
+        '[[ ## tag ## ]]\\ncomedy\\n'
+    """
+    before, _, last = text.rpartition("\n")
+    return before if last.startswith("[[ ") and last != _END and _END.startswith(last) else text
 
 
 def _error(parse: Parse, signature: type[dspy.Signature], text: str, message: str) -> AdapterParseError:

@@ -37,6 +37,14 @@ def test_right_answer_takes_one_call(scripted, annotation, value, text, other):
 
 
 @each_type
+@pytest.mark.parametrize("left", ["[[ ", "[[ ## comp", "[[ ## completed ## ]"])
+def test_last_marker_that_the_limit_of_tokens_cut_off(scripted, left, annotation, value, text, other):
+    engine = scripted(written(text).removesuffix("[[ ## completed ## ]]") + left)
+    answer = ask(typed_program(annotation))
+    assert is_typed(answer.tag, value) and len(engine.requests) == 1
+
+
+@each_type
 @pytest.mark.parametrize("prose", ["\n\nAnything else?", "\nThis user likes such films.", "\n\n---\nSo the user says."])
 def test_prose_after_the_answer(scripted, prose, annotation, value, text, other):
     """Some models leave out the last marker and go on to talk."""
