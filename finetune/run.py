@@ -28,6 +28,7 @@ from finetune.task_setup import TaskSetup, without_demos
 from finetune.teacher.asking import asking_teacher, calls_of, teacher_traces
 from finetune.traces import answers, collect_traces, write_questions
 from finetune.training import OnStep, processes, student_identity
+from programs.cluster.connecting import check_reachable
 from programs.data.fitting import write_task_file
 from programs.evaluate.measuring import write_failed
 from programs.evaluate.runner import ResultRow
@@ -72,6 +73,8 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
     student = Student.load(config.student, lora=bool(config.sft.lora))
     check_mask(config.sft, student)
     check_rollouts(config.grpo, student)
+    if config.ray is not None and is_main:
+        check_reachable(config.ray)
     carrier: Carrier = config.carrier or ("thinking" if student.can_think and config.r2p.reasons else "fields")
     student.thinking = True if carrier == "thinking" else None
     setups = [TaskSetup.of(name, config, carrier, student, reporter) for name in config.tasks]

@@ -31,6 +31,18 @@ def check_installed() -> None:
         raise ConfigError(f"--ray needs {', '.join(missing)}: pip install '.[ray]'")
 
 
+def check_reachable(address: str) -> None:
+    """Connect to a cluster and leave it again, before a run is begun that will need it; nothing for "local".
+
+    Raises:
+        ConfigError: Ray is missing, or see `connected`.
+    """
+    check_installed()
+    if address != LOCAL:
+        with connected(address):
+            pass
+
+
 @contextmanager
 def connected(address: str) -> Iterator[None]:
     """Ray, connected to a cluster or, with the address "local", started on this machine until the block ends.

@@ -49,10 +49,20 @@ def test_options_that_cannot_be_used(rows, tmp_path, closed, options, says):
     assert len(result.stderr.strip().splitlines()) <= 4 and not (tmp_path / "out").exists()
 
 
-def test_ray_is_missing(rows, tmp_path, monkeypatch):
+@pytest.mark.parametrize("command", ["evaluate", "finetune"])
+def test_no_run_is_begun_where_nothing_answers(command, tmp_path, closed):
+    result = run(command, "--output", tmp_path / "out", "--ray", closed)
+    assert result.exit_code == 2 and f"--ray {closed}: nothing answers there" in result.stderr, result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "finetune"])
+def test_ray_is_missing(command, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(connecting, "find_spec", lambda name: None)
-    result = run("predict", "--input", rows, "--output", tmp_path / "out", "--ray")
+    source = ["--input", rows] if command == "predict" else []
+    result = run(command, *source, "--output", tmp_path / "out", "--ray")
     assert result.exit_code == 2 and "--ray needs ray, pyarrow: pip install '.[ray]'" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
