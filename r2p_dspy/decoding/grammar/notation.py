@@ -97,14 +97,15 @@ class Notation(ABC):
 
     def short_text(self, rules: Rules, least: int, most: int, barred: str = "") -> str:
         """A text of a stage or an output in one line, of so many characters; `barred` as for `string`."""
-        first, rest = self._characters(barred)
+        first, rest = self._characters(barred + "[")  # which would be two characters
         return rules.terminal("SHORT", f"/({first})({rest}){{{max(least, 1) - 1},{most - 1}}}/")
 
     def _characters(self, barred: str = "") -> tuple[str, str]:
-        """The first visible character of a line, and any other one: no line can be taken for a mark."""
+        """The first visible character of a line, two of them from `[`, and any other one: no line is like a mark."""
         if self.tags:
             return rf"[^\s<`{re.escape(barred)}{_CONTROL}]", rf"[^<{_CONTROL}]|<[^<A-Za-z\/!?{_CONTROL}]"
-        return rf"[^\s\[{re.escape(barred)}{_CONTROL}]", rf"[^{_CONTROL}]"
+        bracket = "" if "[" in barred else rf"|\[[^\[{_CONTROL}]"
+        return rf"[^\s\[{re.escape(barred)}{_CONTROL}]{bracket}", rf"[^{_CONTROL}]"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def constraint(signature=Labelled, items=ITEMS, adapter="chat", carrier="fields"
 
 RIGHT = [
     {},
+    {"requirements": "its marks:\n[1] sea\n  [] rain"},
     {"requirements": "two lines:\n  - a [mark]\n\nand <b>a third</b> & more"},
     {"requirements": 'it says "draft": and <draft> and [[ ## x'},
     {"evidence": '[{"item": "2", "quote": "wizard in the city"}, {"item": "1", "quote": "rain"}]'},
@@ -117,6 +118,7 @@ def test_evidence_quotes_the_fields_that_are_quotable():
 BEGINNINGS = [  # of an answer, and whether it begins as no placeholder of the prompt, JSON, code or heading does
     ("{tag}", False),
     ('{"item": "1"}', False),
+    ("[1] romance", False),
     ('"romance"', False),
     ("'romance'", False),
     ("```\nromance", False),
