@@ -86,8 +86,8 @@ def constraint_for(
         limits = limits.within(tokens, parts, answers=len(texts))
     frame = _frame(notation, names, [kinds[name] for name in names])
     shown, shortened = _shown(items, quotable)
-    own = {text.lstrip()[:1] for item in shown for text in item.texts}
-    barred = "".join(mark for mark in FORMAT_MARKS if mark not in own)
+    begun = {text.lstrip()[:1] for item in shown for text in item.texts}  # as the user begins
+    barred = "".join(mark for mark in FORMAT_MARKS if mark not in begun) if shown else ""
     stage_of = partial(_stage, limits=limits, labels=labels, barred=barred)
     slots: list[Slot] = []
     if thinks and template is not None:
