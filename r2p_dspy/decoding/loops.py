@@ -1,7 +1,8 @@
 """When a text repeats itself: the one definition of a loop for texts that are still being written."""
 
 _SHORTEST, _LONGEST = 6, 120  # characters of the passage that repeats
-WINDOW = 12 * _LONGEST  # characters at the end of a text that tell
+_ENDLESS_TIMES, _ENDLESS_CHARACTERS = 12, 600
+WINDOW = _ENDLESS_TIMES * _LONGEST  # characters at the end of a text that tell
 
 
 def repeats(text: str, times: int, characters: int = 0) -> bool:
@@ -21,3 +22,13 @@ def repeats(text: str, times: int, characters: int = 0) -> bool:
         if size * needed <= len(text) and text.endswith(text[-size:] * needed):
             return True
     return False
+
+
+def is_endless(text: str) -> bool:
+    """Whether an answer repeats itself for ever. The bar is high: lists, tables and refrains repeat too.
+
+    Examples:
+        >>> is_endless("It is sad. " * 5), is_endless("It is sad. " * 60)
+        (False, True)
+    """
+    return repeats(text[-WINDOW:], _ENDLESS_TIMES, _ENDLESS_CHARACTERS)

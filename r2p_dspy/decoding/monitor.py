@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from r2p_dspy.checks import Check
 from r2p_dspy.decoding.carriers import ANSWER, StageMarks
 from r2p_dspy.decoding.constraining import Constrain
-from r2p_dspy.decoding.loops import repeats
+from r2p_dspy.decoding.loops import is_endless, repeats
 from r2p_dspy.decoding.stages import stage_watcher
 from r2p_dspy.decoding.steering import Correction
 from r2p_dspy.errors import CheckError
@@ -81,8 +81,8 @@ class Monitor:
 
     A check that names a stage in `after` runs as soon as that stage ends, a group with its last stage; the others do
     not run here, nor do those that read an output (`outputs` names them). After `max_interventions` the monitor only
-    reads. A stage, or text before a stage, may take `stage_tokens` tokens, estimated from bytes (see
-    `estimate_tokens`).
+    ends answers that repeat themselves for ever. A stage, or text before a stage, may take `stage_tokens` tokens,
+    estimated from bytes (see `estimate_tokens`).
     """
 
     def __init__(
@@ -113,14 +113,16 @@ class Monitor:
 
     def __call__(self, text: str, /) -> Correction | None:
         """A correction of the answer so far; None where it is good."""
-        if len(self.interventions) >= self._max_interventions:
-            return None
         # A stage begins and ends with a bracket; between two brackets it is enough to read now and then.
         new = text[self._read :]
         if not (self._pauses or "]" in new or ">" in new or len(new) > _READ_EVERY):
             return None
         self._read = len(text)
         sections = list(self._marks.sections(text))
+        if sections and sections[-1].name == ANSWER and is_endless(text[sections[-1].start :]):
+            return self._end(text)
+        if len(self.interventions) >= self._max_interventions:
+            return None
         for section in sections[len(self._accepted) :]:
             if (correction := self._judge(section, text)) is not None:
                 return correction
@@ -179,6 +181,11 @@ class Monitor:
         self._accepted[name] = value
         self._written(name, value)
         return None
+
+    def _end(self, text: str) -> Correction:
+        message = "The answer repeats itself, and ends here."
+        self.interventions.append(Intervention(stage=ANSWER, check="stages", message=message, at=len(text)))
+        return Correction(len(text), "", "", ends=True)
 
     def _correct(self, start: int, text: str, stage: str, check: str, message: str) -> Correction:
         kept = max(len(text[:start].rstrip()), self._marks.earliest(text))

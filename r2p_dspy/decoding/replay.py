@@ -93,4 +93,6 @@ def _agrees(steer: Steer, reading: Reading) -> bool:
 
 
 def _as_json(correction: Correction | None) -> list[Any] | None:
-    return None if correction is None else [correction.kept, correction.note, correction.opening]
+    if correction is None:
+        return None
+    return [correction.kept, correction.note, correction.opening, *([True] if correction.ends else [])]

@@ -16,6 +16,7 @@ class Correction:
     kept: int  # characters of the answer that stay
     note: str  # text that the model reads after them; it is no part of the answer
     opening: str  # the next words of the answer
+    ends: bool = False  # whether the answer is over after what is kept
 
 
 class Steer(Protocol):
@@ -91,6 +92,8 @@ def generate_steered(segment: AnySegment, steer: Steer) -> tuple[str, AnySegment
         if correction is None:
             return text, segment
         text = text[: correction.kept]
+        if correction.ends:
+            return text, segment
         following = segment.resume(correction.kept, correction.note, correction.opening)
         if following is None:
             return text, segment

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from dspy.lm15 import ContextLengthError, InvalidRequestError, Request, UnsupportedFeatureError
 
-from r2p_dspy.decoding.loops import WINDOW, repeats
+from r2p_dspy.decoding.loops import WINDOW, is_endless
 from r2p_dspy.engines.answer import Decode
 from r2p_dspy.engines.chat import Chat, conversation
 from r2p_dspy.engines.lm import seeded, stops_loops
@@ -14,7 +14,6 @@ from r2p_dspy.engines.local.rows import Row
 
 DEFAULT_MAX_TOKENS = 1024  # of a request that sets none
 _LOOP_AFTER, _LOOP_EVERY = 256, 32  # tokens: an answer that is shorter is no loop worth a look
-_LOOP_TIMES, _LOOP_CHARACTERS = 12, 600
 
 _EXTENSIONS = {"continue_final_message", "add_generation_prompt"}
 _UNSUPPORTED = ("response_format", "tool_choice", "logprobs", "probabilities")
@@ -62,17 +61,14 @@ def beginning(request: Request) -> str:
 
 
 def loop_check(decode: Decode) -> Callable[[list[int]], bool] | None:
-    """A function that says whether some tokens repeat themselves for ever; None where the call wants no such end.
-
-    The bar is higher than the monitor's: lists, tables and refrains repeat too, and a cut text is lost.
-    """
+    """A function that says whether some tokens repeat themselves for ever; None where the call wants no such end."""
     if not stops_loops():
         return None
 
     def loops(tokens: list[int]) -> bool:
         if len(tokens) < _LOOP_AFTER or len(tokens) % _LOOP_EVERY:
             return False
-        return repeats(decode(tokens[-WINDOW:]), _LOOP_TIMES, _LOOP_CHARACTERS)
+        return is_endless(decode(tokens[-WINDOW:]))
 
     return loops
 

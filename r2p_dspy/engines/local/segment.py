@@ -46,7 +46,7 @@ class LocalSegment(ResumableSegment[list[int]]):
     def tokens(self) -> list[tuple[int, bool]]:
         """The tokens of the answer up to now, notes included, and of each whether the model wrote it."""
         began = [(token, piece.own) for piece in self._began for token in piece.content]
-        return began + [(token, True) for token in self._row.tokens]
+        return began + [(token, True) for token in self._row.tokens[: self._read]]  # it may have run ahead
 
     def _receive(self, token: int | None) -> None:
         """In the model's thread: waking the reader for every token would cost as much as the token."""

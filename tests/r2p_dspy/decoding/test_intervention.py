@@ -151,6 +151,28 @@ def test_thought_is_corrected_within_its_groups(why, text, kept, opening):
     assert correction.opening == opening
 
 
+ENDLESS = "The post is sad. " * 80
+THOUGHT = f"<think>\n{thought()}\n</think>\n\n[[ ## tag ## ]]\n"
+
+
+@pytest.mark.parametrize("most", [0, 2])
+@pytest.mark.parametrize(
+    ("begun", "running"),
+    [(completion(tag=""), MARKS), (completion(evidence="[]", tag=""), MARKS), (THOUGHT, ThoughtTags(TEMPLATE))],
+)
+def test_an_answer_that_repeats_itself_for_ever_is_ended(begun, running, most):
+    """Whether or not its stages were good, and whatever the number of interventions."""
+    begun = begun.removesuffix("\n\n[[ ## completed ## ]]")
+    correction, text, monitor = read(begun + ENDLESS, running, checks=(), most=most)
+    assert correction.ends and correction.kept == len(text) < len(begun) + 800
+    assert [each.message for each in monitor.interventions] == ["The answer repeats itself, and ends here."]
+    log = []
+    twin = Monitor(running, TEMPLATE, (), INPUTS, most)
+    answer, _ = generate_steered(ScriptedSegment([begun + ENDLESS, "more"], log), twin)
+    assert answer == text and log == [len(text)]
+    assert read(begun + ENDLESS[:400], running, checks=(), most=most)[0] is None, "a refrain"
+
+
 def test_no_correction_after_the_last_intervention():
     bad = completion(evidence=EVIDENCE.replace('"1"', '"7"'))
     assert read(bad, most=0)[0] is None
