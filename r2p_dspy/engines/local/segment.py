@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from queue import SimpleQueue
 
 from dspy.lm15 import Usage
@@ -61,7 +62,8 @@ class LocalSegment(ResumableSegment[list[int]]):
         self.finish = self._row.finish
 
     def _own_usage(self) -> Usage:
-        return self._row.usage
+        usage = self._row.usage  # a stopped row may have run ahead of the reader, as the timing of threads was
+        return replace(usage, output_tokens=min(self._read, usage.output_tokens or 0))
 
     def _own_passes(self) -> int:
         return self._row.forward_passes

@@ -1,13 +1,14 @@
 """Answers that repeat themselves for ever: stopped in this process, and never taken for lists or tables."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from r2p_dspy.decoding.loops import repeats
-from r2p_dspy.decoding.steering import steering
+from r2p_dspy.decoding.steering import Correction, steering
 from r2p_dspy.engines import connect
 from tests.r2p_dspy.conftest import build_model
 
@@ -57,6 +58,26 @@ def test_answer_goes_on(endless, options):
 def test_steered_answer_is_left_to_its_steer(endless):
     with steering(lambda: lambda text: None):
         assert ask(endless)[1] == 1500
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_usage_does_not_depend_on_the_speed_of_the_steer(endless, ends):
+    """A row writes on until it is stopped; what nobody read of it is no usage."""
+
+    def steered(seconds):
+        def steer(text):
+            time.sleep(seconds)
+            if len(text) > 300 and not corrected:
+                corrected.append(text)
+                return Correction(len(text) if ends else 100, "", "", ends=ends)
+            return None
+
+        corrected = []
+        with steering(lambda: steer):
+            return ask(endless, max_tokens=400)[:2]
+
+    text, tokens = steered(0.0)
+    assert steered(0.02) == (text, tokens) and (tokens < 400) == ends
 
 
 PARAGRAPH = "The reader wants dry headlines, and the article has none. "
