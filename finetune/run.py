@@ -73,7 +73,7 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
     student = Student.load(config.student, lora=bool(config.sft.lora))
     check_mask(config.sft, student)
     check_rollouts(config.grpo, student)
-    if config.ray is not None and is_main:
+    if config.ray is not None and is_main and not resume:  # a run that goes on may have its traces
         check_reachable(config.ray)
     carrier: Carrier = config.carrier or ("thinking" if student.can_think and config.r2p.reasons else "fields")
     student.thinking = True if carrier == "thinking" else None

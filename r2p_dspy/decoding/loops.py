@@ -1,7 +1,12 @@
 """When a text repeats itself: the one definition of a loop for texts that are still being written."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 _SHORTEST, _LONGEST = 6, 120  # characters of the passage that repeats
 _ENDLESS_TIMES, _ENDLESS_CHARACTERS = 12, 600
+_stops: ContextVar[bool] = ContextVar("r2p_stops_loops", default=True)
 WINDOW = _ENDLESS_TIMES * _LONGEST  # characters at the end of a text that tell
 
 
@@ -32,3 +37,18 @@ def is_endless(text: str) -> bool:
         (False, True)
     """
     return repeats(text[-WINDOW:], _ENDLESS_TIMES, _ENDLESS_CHARACTERS)
+
+
+@contextmanager
+def stopping_loops(stops: bool) -> Iterator[None]:
+    """Say whether answers that repeat themselves for ever are ended within."""
+    token = _stops.set(stops)
+    try:
+        yield
+    finally:
+        _stops.reset(token)
+
+
+def stops_loops() -> bool:
+    """Whether an answer that repeats itself for ever is to be ended here."""
+    return _stops.get()

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from r2p_dspy.checks import Check
 from r2p_dspy.decoding.carriers import ANSWER, StageMarks
 from r2p_dspy.decoding.constraining import Constrain
-from r2p_dspy.decoding.loops import is_endless, repeats
+from r2p_dspy.decoding.loops import is_endless, repeats, stops_loops
 from r2p_dspy.decoding.stages import stage_watcher
 from r2p_dspy.decoding.steering import Correction
 from r2p_dspy.errors import CheckError
@@ -119,7 +119,7 @@ class Monitor:
             return None
         self._read = len(text)
         sections = list(self._marks.sections(text))
-        if sections and sections[-1].name == ANSWER and is_endless(text[sections[-1].start :]):
+        if sections and sections[-1].name == ANSWER and stops_loops() and is_endless(text[sections[-1].start :]):
             return self._end(text)
         if len(self.interventions) >= self._max_interventions:
             return None

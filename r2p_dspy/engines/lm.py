@@ -14,10 +14,10 @@ import dspy
 from dspy.utils.usage_tracker import UsageTracker
 
 from r2p_dspy.decoding.constraining import active_constraint
+from r2p_dspy.decoding.loops import stopping_loops
 from r2p_dspy.decoding.steering import steer_factory
 
 _sample: ContextVar[tuple[int | None, Iterator[int]] | None] = ContextVar("r2p_sample", default=None)
-_stop_loops: ContextVar[bool] = ContextVar("r2p_stop_loops", default=True)
 _passes: ContextVar[list[int] | None] = ContextVar("r2p_passes", default=None)  # of the answers of the current LM call
 
 
@@ -59,16 +59,15 @@ class LocalLM(dspy.LM):
     @contextmanager
     def _sampling(self, kwargs: dict[str, Any]) -> Iterator[None]:
         token = _sample.set((kwargs.get("rollout_id", self.kwargs.get("rollout_id")), count()))
-        loops = _stop_loops.set(self._stops_loops())
         counted: list[int] = []
         passes = _passes.set(counted)
         tracker: UsageTracker | None = dspy.settings.usage_tracker
         try:
-            with nullcontext() if tracker is None else dspy.context(usage_tracker=_PassTracker(tracker, counted)):
+            tracked = nullcontext() if tracker is None else dspy.context(usage_tracker=_PassTracker(tracker, counted))
+            with stopping_loops(self._stops_loops()), tracked:
                 yield
         finally:
             _passes.reset(passes)
-            _stop_loops.reset(loops)
             _sample.reset(token)
 
 
@@ -99,11 +98,6 @@ def next_sample() -> tuple[int | None, int]:
     """The rollout of the current LM call, and the number, from 0, of the call's candidate that is due."""
     sample = _sample.get()
     return (None, 0) if sample is None else (sample[0], next(sample[1]))
-
-
-def stops_loops() -> bool:
-    """Whether the engine is to end an answer of the current LM call that repeats itself for ever."""
-    return _stop_loops.get()
 
 
 def seeded(seed: int | None, prompt: list[int]) -> int:

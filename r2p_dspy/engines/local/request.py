@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from dspy.lm15 import ContextLengthError, InvalidRequestError, Request, UnsupportedFeatureError
 
-from r2p_dspy.decoding.loops import WINDOW, is_endless
+from r2p_dspy.decoding.loops import WINDOW, is_endless, stops_loops
 from r2p_dspy.engines.answer import Decode
 from r2p_dspy.engines.chat import Chat, conversation
-from r2p_dspy.engines.lm import seeded, stops_loops
+from r2p_dspy.engines.lm import seeded
 from r2p_dspy.engines.local.rows import Row
 
 DEFAULT_MAX_TOKENS = 1024  # of a request that sets none

@@ -9,6 +9,7 @@ from dspy.lm15 import Message, Response, TextPart, Usage
 from r2p_dspy import TEMPLATE, Assert, Evidence, optimizing
 from r2p_dspy.checks import BUILT_IN
 from r2p_dspy.decoding.carriers import ThoughtTags, field_marks
+from r2p_dspy.decoding.loops import stopping_loops
 from r2p_dspy.decoding.monitor import Monitor
 from r2p_dspy.decoding.steering import generate_steered, next_steer
 from r2p_dspy.errors import CheckError
@@ -171,6 +172,8 @@ def test_an_answer_that_repeats_itself_for_ever_is_ended(begun, running, most):
     answer, _ = generate_steered(ScriptedSegment([begun + ENDLESS, "more"], log), twin)
     assert answer == text and log == [len(text)]
     assert read(begun + ENDLESS[:400], running, checks=(), most=most)[0] is None, "a refrain"
+    with stopping_loops(False):
+        assert read(begun + ENDLESS, running, checks=(), most=most)[0] is None, "as stop_loops=False asks"
 
 
 def test_no_correction_after_the_last_intervention():
