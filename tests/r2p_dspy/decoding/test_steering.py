@@ -65,7 +65,8 @@ def test_discarded_tokens_are_stopped_and_counted(engine):
     before, written = engine.served.cancelled, engine.served.output_tokens
     answer = steered(engine, Once(5))
     assert engine.served.cancelled == before + 1
-    assert answer.usage.output_tokens == engine.served.output_tokens - written
+    # What was cut out of the answer counts; what the row wrote beyond the reader, as threads were timed, does not.
+    assert answer.usage.output_tokens == 60 <= engine.served.output_tokens - written
     assert answer.usage.input_tokens > 2 * engine.complete(ask(engine)).usage.input_tokens
 
 
