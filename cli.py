@@ -88,7 +88,8 @@ def sweep(output: str | None, resume: bool, verbose: bool, **given: Any) -> None
 @cli.command()
 @options("tasks")
 @training_options
-@options("data", "model", *SERVED, "retriever", "k", "template", "retriever_tokens", "skip_bad", "limit", "seed")
+@options("data", "model", *SERVED, "retriever", "k", "template", "history", "retriever_tokens")
+@options("skip_bad", "limit", "seed")
 @options("num_threads", "max_failures", "redact", *CALLS, *RAY, "output", "resume", "verbose")
 def finetune(output: str | None, resume: bool, verbose: bool, **given: Any) -> None:
     """Distill a program on a large model into a small open model that answers in one call: traces, SFT, then GRPO.

@@ -27,6 +27,8 @@ CANDIDATES, USERS = 5, 400
 _FREE = ("num_threads", "calls", "cache", "timeout", "max_failures", "ray", "ray_workers")
 _SMALL = 50_000_000  # parameters
 _REQUIRED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate")
+# Options that earlier versions lack: with these values they are not recorded, so runs of those versions can be resumed.
+_LATER = {"redact": False, "traces": "sample", "rounds": 1, "mask_forced": None, "history": None}
 
 
 @dataclass(frozen=True)
@@ -188,10 +190,8 @@ class FinetuneConfig:
         trl_options = part("steps", "prompts", "generations", "tokens", "vllm", rate="rl_learning_rate", options="grpo")
         trl_options |= part(constrain="constrain_rollouts", correct="correct_rollouts")
         recorded = {name: value for name, value in {**options, **given}.items() if name not in _FREE}
-        for name, default in {"redact": False, "traces": "sample", "rounds": 1, "mask_forced": None}.items():
-            if (
-                recorded.get(name, default) == default
-            ):  # a run of an earlier version, without the option, can be resumed
+        for name, default in _LATER.items():
+            if recorded.get(name, default) == default:
                 recorded.pop(name, None)
         if recorded.get("api_base"):
             recorded["api_base"] = without_credentials(recorded["api_base"])
@@ -208,7 +208,7 @@ class FinetuneConfig:
             program=program,
             traces=given["traces"],
             rounds=given["rounds"],
-            r2p=resolve(part("retriever", "k", "candidates", "template"), program, *tasks),
+            r2p=resolve(part("retriever", "k", "candidates", "template", "history"), program, *tasks),
             retriever_tokens=given.get("retriever_tokens"),
             data=DataConfig(**part("limit", "seed", "skip_bad", source="data"), trains=True, train=given["users"]),
             sft=SFTConfig(**part("epochs", "batch", "mask_forced", rate="learning_rate"), **shared),

@@ -51,6 +51,7 @@ class TaskSetup:
 
 def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:
     """The program that a student answers for: the teacher's instructions, no demos, one call, no corrections."""
+    turns = teacher.reason.turns
     program = R2P(
         task.signature,
         retriever=teacher.retriever,
@@ -58,6 +59,7 @@ def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:
         template=teacher.reason.template,
         carrier=carrier,
         quotable=task.quotable,
+        turns=None if turns is None else turns.fields,
         max_backtracks=0,
         max_interventions=0,
     )

@@ -1,6 +1,6 @@
 """R2P: retrieve, reason by a template, enforce the checks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,10 @@ class R2P(dspy.Module):
             where the engine can, "on" with a warning where it cannot, "off".
         quotable: the fields of items that evidence quotes under a grammar, whole where they are short, such as the
             titles where a title is to be written; () for pieces of all.
+        turns: shows items as turns of the conversation, each an input that the user answered, instead of a list: the
+            field of an item that stands for a field of the signature, as in `{"film": "text", "tag": "label"}`, where
+            "label" is the item's label. Small models follow turns where they copy from a list. An item that lacks one
+            of them stays in the list. With turns, prompts have no demos.
         on_unmet: what to do when an assert fails after the last retry. "raise": raise `AssertionFailed`; "return":
             return the best attempt, whose `violations` say what is unmet; a function: it is called with the
             `AssertionFailed` and returns the answer, as a dict or a prediction. It may be async where the call is.
@@ -98,6 +102,7 @@ class R2P(dspy.Module):
         carrier: Carrier = "fields",
         constrain: Constrain = "auto",
         quotable: Sequence[str] = (),
+        turns: Mapping[str, str] | None = None,
         max_backtracks: int = 2,
         max_interventions: int = 2,
         on_unmet: OnUnmet = "raise",
@@ -109,7 +114,7 @@ class R2P(dspy.Module):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         typed: type[dspy.Signature] = ensure_signature(signature)  # type: ignore[assignment]  # None only for None
-        self.reason = Reason(typed, template, carrier=carrier, quotable=quotable, **config)
+        self.reason = Reason(typed, template, carrier=carrier, quotable=quotable, turns=turns, **config)
         self.retriever: Retriever = retriever if retriever is not None else BM25(k=4)
         stages = [stage.name for stage, _ in template.walk()]
         for check in validated(checks):

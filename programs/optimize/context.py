@@ -52,10 +52,13 @@ class CompileContext:
 
     @cached_property
     def passing(self) -> Passing:
-        """The training examples that can become demos. Computed at the first use only.
+        """The training examples that can become demos; none where prompts show none. Computed at the first use only.
 
         A program that is too weak to find answers is told them, and reasons towards them.
         """
+        if not self.program.reason.takes_demos:
+            self.progress("the program's prompts have no demos, so none are looked for")
+            return Passing([], 0)
         passing = find_passing(self.program, self.score, self.train, self.threads, least=DEMOS)
         passed = len(passing.examples)
         self.progress(f"{passed} of {passing.tried} training examples pass the gate and can become demos")

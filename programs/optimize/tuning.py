@@ -20,6 +20,7 @@ SPACE: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "template": tuple(TEMPLATES),
         "k": (1, 2, 3, 4, 6, 8),
         "carrier": ("fields", "thinking"),
+        "history": ("list", "turns"),
         "candidates": (1, 3, 5),
         "retriever": ("bm25", "recency"),
         "adaptive": (False, True),
@@ -33,7 +34,8 @@ _OF_SEVERAL_CANDIDATES = ("adaptive", "reconcile")  # settings that matter only 
 def search_space(task: Task, start: R2PConfig, fixed: Collection[str] = ()) -> dict[str, tuple[Any, ...]]:
     """The values to choose from, by setting; the start's value comes first.
 
-    Left out are `fixed` settings, and templates without a stage that the task's checks need.
+    Left out are `fixed` settings, `history` where the items are no turns, and templates without a stage that the
+    task's checks need.
 
     Examples:
         >>> from programs.tasks.lamp2 import TASK
@@ -43,7 +45,7 @@ def search_space(task: Task, start: R2PConfig, fixed: Collection[str] = ()) -> d
     stages = {name: [None, *(stage.name for stage, _ in template.walk())] for name, template in TEMPLATES.items()}
     unfit = {name for name, known in stages.items() if any(check.after not in known for check in task.checks)}
     choices = {}
-    for name in [name for name in SPACE if name not in fixed]:
+    for name in [name for name in SPACE if name not in fixed and (name != "history" or task.turns)]:
         values = (getattr(start, name), *SPACE[name])
         choices[name] = tuple(value for value in dict.fromkeys(values) if name != "template" or value not in unfit)
     return choices

@@ -20,6 +20,7 @@ from r2p_dspy.files import write_atomic
 RESULTS, TRANSCRIPTS = "results", "transcripts"  # folders of a run's directory, with a file for each program
 FAILED = "failed.jsonl"  # the failed rows of all programs
 _LOCK = ".lock"
+_LATER = {"history": "list"}  # what runs of earlier versions did, which did not know the option
 _BEGINNING = (_LOCK, ".config.json.part")  # all that a run leaves that was killed when it had just begun
 SKIPPED_LATER = "skipped_later"  # in the config: ids of examples that are left out since the run was resumed
 _MAY_CHANGE = ("id", SKIPPED_LATER)
@@ -161,6 +162,7 @@ def _deciding(config: dict[str, Any]) -> dict[str, Any]:
 def check_same(path: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
     """Refuse to resume a run with another config; the error names the first entry that differs."""
     now = json.loads(json.dumps(config))
+    before = {**{key: value for key, value in _LATER.items() if key in now}, **before}
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         key = changed[0]

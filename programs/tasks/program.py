@@ -17,6 +17,8 @@ from r2p_dspy.modules.voting import Reconcile
 from r2p_dspy.prompting.signature import Carrier
 from r2p_dspy.template import WITH_PLAIN
 
+History = Literal["list", "turns"]
+
 
 class R2PConfig(BaseModel):
     """How R2P is set up for a task. Names and defaults are those of the command line.
@@ -27,6 +29,7 @@ class R2PConfig(BaseModel):
         candidates, reconcile, adaptive: see `R2P`; 1 to 100 candidates.
         template: one of `r2p_dspy.template.WITH_PLAIN`.
         carrier: see `R2P`.
+        history: whether items are shown as a "list", or as "turns" of the conversation (see `R2P`).
         constrain: see `R2P`.
         on_unmet: see `R2P`. It decides what `predict` does; measuring and compiling record unmet asserts.
         own_temperature: of the program's calls, in [0, 2], in place of the model's; None for the model's.
@@ -45,6 +48,7 @@ class R2PConfig(BaseModel):
     adaptive: bool = False
     template: str = "full"
     carrier: Carrier = "fields"
+    history: History = "list"
     constrain: Constrain = "auto"
     on_unmet: Literal["raise", "return"] = "return"
     own_temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -59,7 +63,8 @@ class R2PConfig(BaseModel):
         k = "" if self.retriever == "all" else f" k={self.k}"
         constrained = "" if self.constrain == "auto" else f" constrain={self.constrain}"
         sampled = "" if self.own_temperature is None else f" temperature={self.own_temperature:g}"
-        words = f"{self.retriever}{k} {self.template} {self.carrier}{constrained}{sampled}"
+        turns = " turns" if self.history == "turns" else ""
+        words = f"{self.retriever}{k}{turns} {self.template} {self.carrier}{constrained}{sampled}"
         if self.candidates == 1:
             return words
         return f"{words}, {'up to ' * self.adaptive}{self.candidates} candidates ({self.reconcile})"
@@ -219,6 +224,8 @@ def build(
     """
     if settings.template not in WITH_PLAIN:
         raise ConfigError(f"unknown template {settings.template!r}; the templates are {', '.join(WITH_PLAIN)}")
+    if settings.history == "turns" and not task.turns:
+        raise ConfigError(f"an item of {task.name} is no input that the user answered; take --history list")
     return r2p(
         task,
         items or retriever(task, settings.retriever, k=settings.k, seed=seed, tokens=tokens),
@@ -228,6 +235,7 @@ def build(
         reconcile=settings.reconcile,
         adaptive=settings.adaptive,
         constrain=settings.constrain,
+        turns=task.turns if settings.history == "turns" else None,
         on_unmet=settings.on_unmet,
         **({} if settings.own_temperature is None else {"temperature": settings.own_temperature}),
     )

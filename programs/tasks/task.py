@@ -12,6 +12,7 @@ from metrics.lamp import METRICS, Metric, metric
 from r2p_dspy.checks import Check
 from r2p_dspy.errors import ConfigError
 from r2p_dspy.profile import Item
+from r2p_dspy.prompting.item_turns import LABEL
 from r2p_dspy.prompting.signature import profile_fields
 from r2p_dspy.retrieval.retriever import item_text
 from r2p_dspy.scoring.rouge import Tokenize
@@ -63,6 +64,7 @@ class Task:
         aliases: pairs of another name that an item may have for a field, and the field.
         written: the field of an item that holds what the user wrote, as the answer does; "" for the field named as the
             answer, or else the first.
+        asked: the field of an item to which the user's answer belongs, as to the question; "" for the only other one.
         gold: where an example holds what answers are compared with: "" for the answer's own field, or a name such as
             `rubric`, where it is a `metrics.rubric.Rubric`.
         quotable: the `fields` that evidence quotes under a grammar, see `R2P`; () for all.
@@ -95,6 +97,7 @@ class Task:
     optional: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     written: str = ""
+    asked: str = ""
     gold: str = ""
     checks: tuple[Check, ...] = ()
     quotable: tuple[str, ...] = ()
@@ -140,6 +143,13 @@ class Task:
     def by_rubric(self) -> bool:
         """Whether answers are compared with rubrics, and not with an answer that is right."""
         return self.gold != self.answer
+
+    @property
+    def turns(self) -> dict[str, str]:
+        """How an item reads as an input that the user answered, see `R2P`; empty if the items do not."""
+        answered = LABEL if self.label is not None else self.written
+        unknown_answer = self.by_rubric or (self.labels and self.label is None)
+        return {} if unknown_answer or not self.asked else {self.question: self.asked, self.answer: answered}
 
     @property
     def worded(self) -> bool:
@@ -200,6 +210,11 @@ class Task:
         if written not in self.fields:
             raise TaskError(unknown("field", written, self.fields), "written")
         object.__setattr__(self, "written", written)
+        left = [name for name in self.fields if self.label is not None or name != written]
+        asked = self.asked or (left[0] if len(left) == 1 else "")
+        if asked and asked not in self.fields:
+            raise TaskError(unknown("field", asked, self.fields), "asked")
+        object.__setattr__(self, "asked", asked)
         if self.label in self.fields:
             raise TaskError(f"{self.label!r} is a field already; take it out, items show their label", "label")
         if self.label is not None and not self.labels:

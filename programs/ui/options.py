@@ -37,6 +37,10 @@ _TUNE = (
 )
 _MLFLOW = "Keep the run, with prompts and answers, in MLflow: a directory, or the address of a server."
 _CARRIER = "Carry R2P's stages in output fields, or in tags inside the model's own thinking."
+_HISTORY = (
+    "Show items as a list, or as turns of the conversation, each an input that the user answered: small models follow "
+    "turns where they copy from a list."
+)
 _RECONCILE = "Choose how several candidates become one answer."
 _CONSTRAIN = (
     "Write answers under a grammar, made from the template and the items that are shown, where the model can be "
@@ -126,6 +130,7 @@ _define(
     callback=lambda context, parameter, value: None if value == "auto" else value,
 )
 _define("carrier", _CARRIER, type=click.Choice(["fields", "thinking"]), show_default="fields")
+_define("history", _HISTORY, type=click.Choice(["list", "turns"]), show_default="list")
 _define("constrain", _CONSTRAIN, type=click.Choice(["auto", "on", "off"]), show_default="auto")
 _define("on_unmet", _ON_UNMET, type=click.Choice(["raise", "return"]), show_default="return")
 _define("retriever_tokens", "Limit the tokens of all items in a prompt; default: no limit.", type=_AT_LEAST_ONE)
@@ -178,7 +183,7 @@ _define("resume", "Go on with an unfinished run: that of --output, or the latest
 _define("mlflow", _MLFLOW, metavar="URI")
 _define("verbose", "Show first prompts, and the optimizer's log.", is_flag=True)
 
-_R2P = ("candidates", "reconcile", "adaptive", "template", "carrier", "constrain", "retriever_tokens")
+_R2P = ("candidates", "reconcile", "adaptive", "template", "carrier", "history", "constrain", "retriever_tokens")
 SETTINGS = ("retriever", "k", *_R2P)
 SWEPT_SETTINGS = ("retriever", "ks", *_R2P)
 SERVED = ("api_base", "answer_tokens", "adapter", "reasoning", "timeout", "lm")

@@ -30,6 +30,7 @@ from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.adapter import RecordingAdapter, active_adapter, suited
 from r2p_dspy.prompting.causes import Unreadable, unread, unreadable_of
 from r2p_dspy.prompting.citations import as_shown
+from r2p_dspy.prompting.item_turns import ItemTurns
 from r2p_dspy.prompting.parsing import cited, read_thought, without_thought, written_order
 from r2p_dspy.prompting.replies import Reply, collect_replies
 from r2p_dspy.prompting.signature import Carrier, extend
@@ -63,6 +64,7 @@ class Reason(ProfilePredict):
             text of its answer, and `warnings` says so.
         demo_tokens: the tokens that demos may take of a prompt at most, estimated from bytes; a medium counts 1,600.
         quotable: see `R2P`.
+        turns: see `R2P`. Prompts with turns get no demos: the user's own answers stand in their place.
         config: options of the LM call, as in `dspy.Predict`.
 
     A call returns an `R2PPrediction` whose fields are the stages and the outputs.
@@ -89,12 +91,16 @@ class Reason(ProfilePredict):
         carrier: Carrier = "fields",
         demo_tokens: int = 2000,
         quotable: Sequence[str] = (),
+        turns: Mapping[str, str] | None = None,
         **config: Any,
     ) -> None:
         typed: type[dspy.Signature] = ensure_signature(signature)  # type: ignore[assignment]  # None only for None
         extended = extend(typed, template, carrier)
         super().__init__(extended.signature, demo_tokens=demo_tokens, **config)
         self.template, self.quotable = template, tuple(quotable)
+        self.turns = None if turns is None else ItemTurns(self.profile, dict(turns))
+        if self.turns is not None:
+            self.turns.check(typed)
         self.stages = extended.stages
         self.thought = extended.thought
         self.answers = extended.answers
@@ -106,8 +112,13 @@ class Reason(ProfilePredict):
     async def aforward(self, **inputs: Any) -> R2PPrediction:
         return await arun(self._steps(inputs))
 
+    @property
+    def takes_demos(self) -> bool:
+        """Whether prompts show demos: not those with native thinking, nor those with turns."""
+        return self.thought is None and self.turns is None
+
     def usable_demos(self, demos: list[Any], neutral: Neutral = str) -> list[dict[str, Any]]:
-        return [] if self.thought is not None else super().usable_demos(demos, neutral)
+        return super().usable_demos(demos, neutral) if self.takes_demos else []
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -172,7 +183,7 @@ class Reason(ProfilePredict):
         lm, configured = self.model(inputs), active_adapter()
         suiting = suited(configured, lm)
         guidance = "" if self.thought is None else guide(self.template)
-        adapter = RecordingAdapter.of(suiting, guide=guidance, request=request(known_answers()))
+        adapter = RecordingAdapter.of(suiting, guide=guidance, request=request(known_answers()), items=self.turns)
         hidden = self.thought is not None and hides_thoughts(lm)
         if hidden:  # the thought becomes an output in the text
             kinds = adapter.native_response_types

@@ -12,12 +12,14 @@ DSPy has no public way to do this, so all that relies on the inside of its adapt
 - `format_assistant_message_content` is overridden, since DSPy shows what a turn of a `dspy.History` lacks as None.
 - `use_json_adapter_fallback` is off: an answer in JSON is read without a second call, see `shapes.py`.
 - `format_demos` is overridden, since DSPy takes None for a value that is missing, also where the type allows it.
+- `format_user_message_content` is overridden, to leave out DSPy's reminder of the format after turns, which show it.
 - `format_field_structure` is cached, since making the schemas anew takes half of a call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -30,6 +32,7 @@ from pydantic import RootModel
 from r2p_dspy.engines.families import knows_markers_only
 from r2p_dspy.prompting.causes import explaining
 from r2p_dspy.prompting.feedback_turns import turns
+from r2p_dspy.prompting.item_turns import NOTE, ItemTurns
 from r2p_dspy.prompting.replies import listening
 from r2p_dspy.prompting.shapes import read, thought_field, writes_markers
 from r2p_dspy.values.typed import allows_none
@@ -73,6 +76,7 @@ class _Layer:
     feedback: str
     guide: str
     request: str
+    items: ItemTurns | None
     completions: list[Completion] = field(default_factory=list)
 
 
@@ -85,6 +89,7 @@ class RecordingAdapter(_NoCallbacks, Adapter):
     """The user's adapter, which also records completions and may add the turns of a retry; made by `of`."""
 
     _layers: tuple[_Layer, ...] = ()
+    _reminds = True  # whether a prompt ends with DSPy's reminder of the format
 
     @classmethod
     def of(
@@ -94,6 +99,7 @@ class RecordingAdapter(_NoCallbacks, Adapter):
         feedback: str = "",
         guide: str = "",
         request: str = "",
+        items: ItemTurns | None = None,
     ) -> RecordingAdapter:
         """A recorder with the prompts and the parsing of any adapter, which is not changed.
 
@@ -103,6 +109,7 @@ class RecordingAdapter(_NoCallbacks, Adapter):
             feedback: what to change; empty for a first attempt.
             guide: a text to end the prompt's instructions with, whatever an optimizer makes of them.
             request: a text to end the prompt's last message with.
+            items: how the items of the history read as turns; None for a list of them.
         """
         kind: type[Adapter] = type(adapter)
         recorder_class = kind if issubclass(kind, RecordingAdapter) else _recorder_class(kind)  # type: ignore[arg-type, unused-ignore]  # hashable
@@ -113,7 +120,7 @@ class RecordingAdapter(_NoCallbacks, Adapter):
         # Of several completions of one call the first is the answer, and so the one that failed.
         by_fields = {tuple(each.signature.fields): each.text for each in reversed(failed)}
         outer = adapter._layers if isinstance(adapter, RecordingAdapter) else ()
-        recorder._layers = (*outer, _Layer(by_fields, feedback, guide, request))
+        recorder._layers = (*outer, _Layer(by_fields, feedback, guide, request, items))
         return recorder
 
     @property
@@ -129,7 +136,7 @@ class RecordingAdapter(_NoCallbacks, Adapter):
     def format(
         self, signature: type[dspy.Signature], demos: list[dict[str, Any]], inputs: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = super().format(signature, demos, inputs)
+        messages = self._formatted(signature, demos, inputs)
         for layer in self._layers:
             if layer.guide:
                 messages[0]["content"] += f"\n\n{layer.guide}"
@@ -139,6 +146,35 @@ class RecordingAdapter(_NoCallbacks, Adapter):
             if layer.request:
                 messages = [*messages[:-1], _ending_with(messages[-1], layer.request)]
         return messages
+
+    def _formatted(
+        self, signature: type[dspy.Signature], demos: list[dict[str, Any]], inputs: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """DSPy's messages, with the items of the history as turns before the last one where that is asked for."""
+        items = next((layer.items for layer in self._layers if layer.items and layer.items.fit(signature)), None)
+        shown, rest = items.of(self, signature, inputs) if items else ([], None)
+        if items is None or not shown:
+            plain: list[dict[str, Any]] = super().format(signature, demos, inputs)
+            return plain
+        formatting = copy(self)  # other calls may use this adapter now
+        # Between the turns and the answer it makes small models copy; the system message has the format too.
+        formatting._reminds = False
+        inputs = {**inputs, items.profile: rest}
+        signature = signature if rest else signature.delete(items.profile)
+        messages: list[dict[str, Any]] = super(RecordingAdapter, formatting).format(signature, demos, inputs)
+        messages[0]["content"] += f"\n\n{NOTE}"
+        return [*messages[:-1], *shown, messages[-1]]
+
+    def format_user_message_content(
+        self,
+        signature: type[dspy.Signature],
+        inputs: dict[str, Any],
+        prefix: str = "",
+        suffix: str = "",
+        main_request: bool = False,
+    ) -> str:
+        reminds = main_request and self._reminds
+        return str(super().format_user_message_content(signature, inputs, prefix, suffix, reminds))
 
     def format_assistant_message_content(
         self, signature: type[dspy.Signature], outputs: dict[str, Any], missing_field_message: str | None = None

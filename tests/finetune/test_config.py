@@ -48,7 +48,7 @@ def test_record_holds_options_that_change_results():
     given = options("--grpo", "beta=0.1", "--num-threads", "2")
     record = FinetuneConfig.of(**given).options
     free = {"num_threads", "calls", "cache", "timeout", "max_failures", "ray", "ray_workers"}
-    by_default = {"redact", "traces", "rounds", "mask_forced"}
+    by_default = {"redact", "traces", "rounds", "mask_forced", "history"}
     assert record.keys() == given.keys() - free - by_default, "these are not given here"
     assert FinetuneConfig.of(**options("--redact")).options["redact"] is True
     assert record["grpo"] == {"beta": 0.1} and record["lora"] == 0 and record["student"] == str(STUDENT)
@@ -93,7 +93,10 @@ def test_options_import_neither_dspy_nor_torch():
 
 
 def test_record_leaves_out_defaults_that_earlier_runs_did_not_know():
-    assert not {"traces", "rounds", "redact", "mask_forced"} & FinetuneConfig.of(mask_forced=None).options.keys()
+    assert (
+        not {"traces", "rounds", "redact", "mask_forced", "history"}
+        & FinetuneConfig.of(mask_forced=None).options.keys()
+    )
     assert FinetuneConfig.of(mask_forced=True).options["mask_forced"] is True
     changed = FinetuneConfig.of(traces="rationalize", rounds=2, redact=True).options
     assert (changed["traces"], changed["rounds"], changed["redact"]) == ("rationalize", 2, True)

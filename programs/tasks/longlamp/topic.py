@@ -33,6 +33,7 @@ TASK = Task(
     aliases=(("content", "text"), ("output", "text"), ("input", "summary")),
     matched=("summary", "text"),
     written="text",
+    asked="summary",
     metrics=("rouge1", "rougeL", "meteor"),
     threshold=0.2,
     template="outline",

@@ -26,7 +26,7 @@ from programs.optimize.tuning_run import run_tuning, summarize
 from programs.runs.active import open_run
 from programs.runs.configs import CompileConfig
 from programs.runs.reporter import Reporter
-from programs.tasks import lamp2
+from programs.tasks import TASKS, lamp2
 from programs.tasks.program import R2PConfig, build, resolve
 from programs.tasks.task import Task
 from programs.ui.plots import plot_tuning
@@ -71,14 +71,14 @@ def search(world, trials=24, examples=60, fixed=(), **options):
 
 
 def test_first_trials_change_one_setting_each():
-    tuning = search(World(lambda settings: 0.9), trials=11)
+    tuning = search(World(lambda settings: 0.9), trials=12)
     assert tuning.trials[0].settings == START
     changed = [
         {name for name in R2PConfig.model_fields if getattr(trial.settings, name) != getattr(START, name)}
         for trial in tuning.trials[1:]
     ]
     assert {frozenset(names) for names in changed} == {
-        frozenset([name]) for name in ("template", "k", "carrier", "candidates", "retriever")
+        frozenset([name]) for name in ("template", "history", "k", "carrier", "candidates", "retriever")
     }
 
 
@@ -224,6 +224,8 @@ def test_limit_before_the_first_trial_is_raised():
 def test_search_space_fits_task_and_fixed_settings():
     choices = search_space(TASK, R2PConfig(retriever="dense:mine", k=5), fixed=["template"])
     assert "template" not in choices and choices["k"][0] == 5 and choices["retriever"][0] == "dense:mine"
+    assert choices["history"] == ("list", "turns")
+    assert "history" not in search_space(TASKS["lamp7"], START)
     late = Suggest(lambda inputs, outcome: True, name="late", after="draft")
     checked = Task(**{**TASK.__dict__, "checks": (late,)})
     assert search_space(checked, START)["template"] == ("full",)
@@ -250,7 +252,7 @@ def write(request):
     case = next(
         example for part in (DATA.train, DATA.dev, DATA.test) for example in part if example.description in prompt
     )
-    shown = re.findall(r'^\{"item": "\d+".*$', prompt, re.MULTILINE)
+    shown = re.findall(r'^\{"item": "\d+", "description".*$', prompt, re.MULTILINE)  # in a list, not as turns
     right = "draft" not in prompt
     tag = case.tag if right else next(label for label in lamp2.LABELS if label != case.tag)
     fields = {

@@ -120,6 +120,15 @@ def test_resumed_run_keeps_rows(tmp_path):
     assert list(again.rows("r2p")) == [{"id": "1"}], "a tuple is what JSON made of it"
 
 
+def test_run_of_a_version_without_an_option_is_resumed_with_its_default(tmp_path):
+    with Run(tmp_path, CONFIG) as _:
+        pass
+    with Run(tmp_path, {**CONFIG, "history": "list"}, resume=True) as _:
+        pass
+    with pytest.raises(RunError, match="--history list, not with --history turns"):
+        Run(tmp_path, {**CONFIG, "history": "turns"}, resume=True)
+
+
 def test_rows_file_names_are_portable(tmp_path):
     run = Run(tmp_path, CONFIG)
     run.rows("r2p:no_profile").append({"id": "1"})

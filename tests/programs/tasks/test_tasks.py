@@ -1,5 +1,7 @@
 """The tasks: LaMP's wording and back, and what its official retrieval matches."""
 
+from dataclasses import replace
+
 import dspy
 import pytest
 from hypothesis import given
@@ -7,8 +9,10 @@ from hypothesis import strategies as st
 
 from programs import load
 from programs.tasks import TASKS
+from programs.tasks.program import R2PConfig, build
 from programs.tasks.retrievers import default_retriever
-from r2p_dspy import Profile
+from programs.tasks.task import TaskError
+from r2p_dspy import ConfigError, Profile
 from r2p_dspy.retrieval.retriever import query_text
 
 CITED = (
@@ -101,3 +105,37 @@ def test_each_task_has_a_program(name, scripted):
     prediction = program(**{task.question: INPUTS[name][1], task.profile: Profile()})
     assert isinstance(prediction, dspy.Prediction)
     assert str(prediction[task.answer]) == answer and prediction.violations == []
+
+
+@pytest.mark.parametrize(
+    ("name", "turns"),
+    [
+        ("lamp1", {}),
+        ("lamp2", {"description": "description", "tag": "label"}),
+        ("lamp3", {"review": "text", "score": "label"}),
+        ("lamp4", {"article": "text", "headline": "title"}),
+        ("lamp7", {}),
+        ("commits", {"body": "text", "subject": "title"}),
+        ("longlamp-topic", {"request": "summary", "post": "text"}),
+        ("lampqa-art", {}),
+    ],
+)
+def test_items_that_read_as_answered_inputs(name, turns):
+    assert TASKS[name].turns == turns
+    if not turns:
+        with pytest.raises(ConfigError, match=f"an item of {name} is no input that the user answered"):
+            build(TASKS[name], R2PConfig(history="turns"))
+
+
+def test_program_shows_items_as_turns(scripted):
+    task = TASKS["lamp2"]
+    module = build(task, R2PConfig(history="turns", template="none", constrain="off"))
+    engine = scripted("[[ ## tag ## ]]\nfantasy\n\n[[ ## completed ## ]]")
+    history = [{"id": "1", "description": "a wizard in the city", "label": "fantasy"}]
+    assert module(description="a witch in the woods", profile=history).tag == "fantasy"
+    assert [message.role for message in engine.requests[0].messages] == ["user", "assistant", "user"]
+
+
+def test_unknown_field_that_was_asked():
+    with pytest.raises(TaskError, match="unknown field 'bod'; did you mean 'body'"):
+        replace(TASKS["commits"], fields=("title", "body"), matched=(), quotable=(), asked="bod")
