@@ -30,6 +30,7 @@ from dspy.utils.exceptions import AdapterParseError
 from pydantic import RootModel
 
 from r2p_dspy.engines.families import knows_markers_only
+from r2p_dspy.profile import Profile
 from r2p_dspy.prompting.causes import explaining
 from r2p_dspy.prompting.feedback_turns import turns
 from r2p_dspy.prompting.item_turns import NOTE, ItemTurns
@@ -152,17 +153,19 @@ class RecordingAdapter(_NoCallbacks, Adapter):
     ) -> list[dict[str, Any]]:
         """DSPy's messages, with the items of the history as turns before the last one where that is asked for."""
         items = next((layer.items for layer in self._layers if layer.items and layer.items.fit(signature)), None)
-        shown, rest = items.of(self, signature, inputs) if items else ([], None)
-        if items is None or not shown:
+        shown, rest = items.of(self, signature, inputs) if items else ([], Profile())
+        if items is None or (rest and not shown):
             plain: list[dict[str, Any]] = super().format(signature, demos, inputs)
             return plain
         formatting = copy(self)  # other calls may use this adapter now
-        # Between the turns and the answer it makes small models copy; the system message has the format too.
+        # Between the turns and the answer it makes small models copy; the system message has the format too. Without an
+        # item the prompt has this form as well, which a student of turns knows.
         formatting._reminds = False
         inputs = {**inputs, items.profile: rest}
         signature = signature if rest else signature.delete(items.profile)
         messages: list[dict[str, Any]] = super(RecordingAdapter, formatting).format(signature, demos, inputs)
-        messages[0]["content"] += f"\n\n{NOTE}"
+        if shown:
+            messages[0]["content"] += f"\n\n{NOTE}"
         return [*messages[:-1], *shown, messages[-1]]
 
     def format_user_message_content(

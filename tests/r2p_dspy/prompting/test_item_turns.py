@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.hostile import hostile
 from r2p_dspy import R2P, All, ConfigError, Profile
+from r2p_dspy.prompting.item_turns import NOTE
 from r2p_dspy.template import NO_STAGES, QUOTES
 from tests.film import FILM, HISTORY, Film, ask, markers, program
 from tests.scripted import completion
@@ -90,7 +91,12 @@ def test_without_turns_the_prompt_is_as_it_was(scripted):
     history = [{"id": "x", "text": "a film that nobody tagged"}]
     plain = sent(scripted, program(on_unmet="return"), profile=history)
     assert sent(scripted, turning(), profile=history) == plain
-    assert sent(scripted, turning(), profile=[]) == sent(scripted, program(on_unmet="return"), profile=[])
+
+
+def test_an_empty_history_leaves_the_form_as_it_is(scripted):
+    """A student of turns, asked for a new user, meets nothing that it does not know."""
+    with_items, without = sent(scripted, turning()), sent(scripted, turning(), profile=[])
+    assert without == [(role, text.partition(f"\n\n{NOTE}")[0]) for role, text in (with_items[0], with_items[-1])]
 
 
 @pytest.mark.parametrize(("label", "is_turn"), [("2", True), ("4", False), ("many", False)])
