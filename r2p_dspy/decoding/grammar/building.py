@@ -16,7 +16,7 @@ from r2p_dspy.decoding.grammar.citing import LabelRule, Shown
 from r2p_dspy.decoding.grammar.frames import Frame
 from r2p_dspy.decoding.grammar.lark import Rules
 from r2p_dspy.decoding.grammar.limits import LIMITS, Limits
-from r2p_dspy.decoding.grammar.notation import FORMAT_MARKS, Json, Notation, Xml
+from r2p_dspy.decoding.grammar.notation import FORMAT_MARKS, PROMPT_MARKS, Json, Notation, Xml
 from r2p_dspy.decoding.grammar.quotes import beginnings
 from r2p_dspy.decoding.grammar.types import Types, is_nested
 from r2p_dspy.profile import Item
@@ -87,7 +87,7 @@ def constraint_for(
     frame = _frame(notation, names, [kinds[name] for name in names])
     shown, shortened = _shown(items, quotable)
     begun = {text.lstrip()[:1] for item in shown for text in item.texts}  # as the user begins
-    barred = "".join(mark for mark in FORMAT_MARKS if mark not in begun) if shown else ""
+    barred = "".join(mark for mark in FORMAT_MARKS if mark not in begun) if shown else PROMPT_MARKS
     stage_of = partial(_stage, limits=limits, labels=labels, barred=barred)
     slots: list[Slot] = []
     if thinks and template is not None:

@@ -15,6 +15,7 @@ from r2p_dspy.values.neutral import json_line
 
 # What placeholders of the prompt, JSON, tags, code, tables and headings begin with: small models begin texts so.
 FORMAT_MARKS = "{[<`\"'|*#\\"
+PROMPT_MARKS = "{["  # as the prompt's own placeholders begin, and an empty list of evidence
 
 _STRETCH = 100  # characters of a long text that the lexer reads at once; a text is so many stretches
 _INDENT = 8  # spaces that a line may begin with, at most
