@@ -440,6 +440,7 @@ def test_unwritable_directory(tmp_path):
 REAL = Path(__file__).parents[2] / "shared" / "lamp_format" / "blog18f_LaMP4like"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="the real data is not beside this checkout")
 def test_real_articles(tmp_path):
     options = ("--limit", 2, "--only", "r2p", "--answer-tokens", 300)  # it babbles on real texts

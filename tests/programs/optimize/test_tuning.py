@@ -443,6 +443,7 @@ def test_program_without_settings_has_defaults(tmp_path):
         R2PConfig.of(tmp_path / "nowhere.json")
 
 
+@pytest.mark.slow
 def test_tuning_on_the_pocket_model(tmp_path, monkeypatch):
     monkeypatch.setattr("programs.data.dataset._DEV", 4)
     out = tmp_path / "run"

@@ -58,7 +58,9 @@ def test_thinking_carrier(task):
     assert count(valid, answers) >= 9
 
 
-@pytest.mark.parametrize("task", MAKERS)
+@pytest.mark.parametrize(
+    "task", ["lamp2", *(pytest.param(task, marks=pytest.mark.slow) for task in MAKERS if task != "lamp2")]
+)
 def test_synthesis_of_candidates(task):
     spec = TASKS[task]
     program = R2P(spec.signature, retriever=default_retriever(spec), candidates=3, reconcile="synthesis")
