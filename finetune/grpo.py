@@ -21,7 +21,7 @@ from finetune.rollout.forms import Forms, grammars_of
 from finetune.rollout.in_process import check_batches
 from finetune.rollout.served import ServedRollouts
 from finetune.student import Student, is_finished
-from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, processes, training_arguments
+from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, processes, rows_at_once, training_arguments
 from programs.tasks.task import unknown
 from r2p_dspy.errors import ConfigError
 
@@ -80,9 +80,10 @@ def train_grpo(
     template: dict[str, Any] = {"sanitize_control_tokens": True}
     options = {
         **training_arguments(student, config, output, evaluates=evaluation is not None, begins=checkpoint is None),
-        **_batch_sizes(config),
+        **_batch_sizes(config, student),
         "max_steps": config.steps,
         "num_generations": config.generations,
+        "per_device_eval_batch_size": config.generations,  # TRL wants whole groups here too
         "max_completion_length": config.tokens,
         "temperature": config.temperature,
         "lr_scheduler_type": "constant_with_warmup",
@@ -164,9 +165,10 @@ def check_rollouts(config: GRPOConfig, student: Student) -> None:
         check_batches(student, option)
 
 
-def _batch_sizes(config: GRPOConfig) -> dict[str, int]:
+def _batch_sizes(config: GRPOConfig, student: Student) -> dict[str, int]:
     """The answers of a step shared by the devices; TRL wants whole groups in a step."""
     answers, devices = config.prompts * config.generations, processes().num_processes
     if answers % devices:
         raise ConfigError(f"{answers} answers per step cannot be shared by {devices} devices; change --prompts")
-    return {"per_device_train_batch_size": answers // devices, "gradient_accumulation_steps": 1}
+    together = rows_at_once(student, answers // devices)
+    return {"per_device_train_batch_size": together, "gradient_accumulation_steps": answers // devices // together}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import trl
 from datasets import Dataset
 
@@ -14,10 +13,9 @@ from finetune.config import SFTConfig
 from finetune.evaluation import EvaluatesStudent, Evaluation
 from finetune.rollout.forms import Forms, chosen, grammars_of
 from finetune.student import Student, is_finished
-from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, processes, training_arguments
+from finetune.training import NaNGuard, OnStep, fit, last_checkpoint, processes, rows_at_once, training_arguments
 from r2p_dspy.engines.chat import OPEN
 from r2p_dspy.engines.local.masks import ConstrainedAnswer
-from r2p_dspy.engines.weights import is_large
 from r2p_dspy.errors import ConfigError
 
 
@@ -122,9 +120,8 @@ def _batch_sizes(config: SFTConfig, student: Student) -> dict[str, Any]:
     if config.batch % count:
         raise ConfigError(f"{config.batch} rows per step cannot be shared by {count} processes; change --batch")
     rows = config.batch // count
-    # A core gains nothing from a second row of a large student, and rows of one batch are padded to the longest.
-    rows_at_once = 1 if not torch.cuda.is_available() and is_large(student.model) else rows
+    together = rows_at_once(student, rows)
     return {
-        "per_device_train_batch_size": rows_at_once,
-        "gradient_accumulation_steps": config.accumulate * rows // rows_at_once,
+        "per_device_train_batch_size": together,
+        "gradient_accumulation_steps": config.accumulate * rows // together,
     }

@@ -22,7 +22,7 @@ from finetune.evaluation import Evaluation
 from finetune.private_apis import cpu_computes_bf16, insert_callback_first
 from finetune.student import Student
 from programs.runs.directory import read_json, write_json
-from r2p_dspy.engines.weights import fingerprint, locate
+from r2p_dspy.engines.weights import fingerprint, is_large, locate
 from r2p_dspy.errors import ConfigError, RunError
 from r2p_dspy.files import digest
 
@@ -83,6 +83,12 @@ def lora_adapter(rank: int) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def rows_at_once(student: Student, rows: int) -> int:
+    """How many of a process's `rows` share a forward pass; gradients are summed over the passes of a step."""
+    # A core gains nothing from a second row of a large student, and rows of one batch are padded to the longest.
+    return 1 if not torch.cuda.is_available() and is_large(student.model) else rows
 
 
 def student_identity(source: str) -> str:

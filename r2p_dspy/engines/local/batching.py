@@ -7,6 +7,7 @@ cancelled leaves at once.
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -60,14 +61,17 @@ class Batcher:
         threads: int | None = None,
     ) -> None:
         _check(model)
+        if model.device.type == "cpu":
+            # transformers copies keys and values for each head that shares them; torch's CPU kernel needs no copies.
+            os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
         config = model.config.get_text_config(decoder=True)
         self.model = model
         self.end = end
         self.max_rows = max_rows
         if cache_bytes is None:
             cache_bytes = 8 << 30 if model.device.type != "cpu" else 1 << 30 if is_large(model) else 512 << 20
-        tokens = cache_bytes // _token_bytes(config, model.dtype)
-        self.max_tokens = tokens - tokens // 4
+        self._tokens = cache_bytes // _token_bytes(config, model.dtype)
+        self.max_tokens = self._tokens - self._tokens // 4
         self.threads = threads
         if threads is None and model.device.type == "cpu" and not is_large(model):  # a second core would wait
             self.threads = 1
@@ -80,7 +84,7 @@ class Batcher:
         self._waiting: deque[Row] = deque()
         self._admitted: deque[Row] = deque()
         self._running: list[Row] = []
-        self._prefilled = Prefill(model, tokens // 4)
+        self._prefilled = Prefill(model, self._tokens // 4)
         self._cache, self._cache_argument = SlotCache(self.max_tokens), cache_argument(model)
         self._thread: threading.Thread | None = None
 
@@ -169,6 +173,7 @@ class Batcher:
             if not row.done.done():
                 self._cache.join(cache)
                 self._running.append(row)
+                self._share_memory()
         except Exception as cause:  # e.g. out of memory: this row fails, the others continue
             self._finish(row, error=_stopped(cause))
 
@@ -177,6 +182,7 @@ class Batcher:
 
         To run every pass that is due would be two or three passes over few rows each, which cost as much as full ones.
         """
+        self._share_memory()
         due: dict[int, dict[int, list[int]]] = {}
         for slot, row in enumerate(self._running):
             unread = row.unread(self._cache.lengths[slot])
@@ -186,6 +192,10 @@ class Batcher:
         for slot in due[tokens]:
             self._running[slot].waited = 0
         self._pass(due[tokens], tokens)
+
+    def _share_memory(self) -> None:
+        """Let prompts be remembered in what the running rows leave free."""
+        self._prefilled.resize(max(0, self._tokens - self._cache.allocated))
 
     def _pass(self, unread: dict[int, list[int]], tokens: int) -> None:
         """Run one forward pass over up to so many tokens of some slots; rows that have read all get their next one."""
@@ -249,7 +259,7 @@ class Batcher:
         with self._work:
             rows = [*self._running, *self._admitted, *self._waiting]
             self._running, self._cache = [], SlotCache(self.max_tokens)
-            self._prefilled.clear()
+            self._prefilled.resize(0)
             self._admitted.clear()
             self._waiting.clear()
             self._thread = None  # the next call starts a new one

@@ -1,4 +1,4 @@
-"""The forward passes over prompts. Beginnings that prompts share are computed once."""
+"""The forward passes over prompts. Prompts that recur, and beginnings that prompts share, are computed once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,11 +18,18 @@ from r2p_dspy.engines.local.slots import cache_argument
 # chunks share more of that; larger chunks need fewer passes.
 _CHUNK = 256
 
-_Layers = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values of one chunk, layer by layer
+
+@dataclass(frozen=True)
+class _Chunk:
+    """What the model computed of one chunk."""
+
+    layers: list[tuple[torch.Tensor, torch.Tensor]]  # keys and values
+    logits: torch.Tensor  # after its last token, of shape (1, vocabulary)
+    tokens: int
 
 
 class Prefill:
-    """Computes prompts, and remembers the beginnings of the latest prompts.
+    """Computes prompts, and remembers the latest ones.
 
     A prompt is always computed chunk by chunk, whether the chunks before are remembered or computed now. So its keys
     and values are the same to the bit, whatever ran before. At most `limit` tokens are remembered.
@@ -29,30 +37,34 @@ class Prefill:
 
     def __init__(self, model: PreTrainedModel, limit: int) -> None:
         self._model, self._cache_argument = model, cache_argument(model)
-        self._room = limit // _CHUNK
-        self._known: OrderedDict[bytes, _Layers] = OrderedDict()
+        self._limit, self._held = limit, 0  # tokens
+        self._known: OrderedDict[bytes, _Chunk] = OrderedDict()
 
     def __call__(self, prompt: list[int]) -> tuple[DynamicCache, torch.Tensor]:
         """The keys and values of a prompt (at least one token), and the logits after it, of shape (1, vocabulary)."""
         names = list(_names(prompt))
         chunks = []
         for name in names:
-            if (layers := self._known.get(name)) is None:
+            if (chunk := self._known.get(name)) is None:
                 break
-            chunks.append(layers)
+            chunks.append(chunk)
         cache = _joined(chunks)
+        logits = chunks[-1].logits if chunks else torch.empty(0)
         for index in range(len(chunks), len(names)):
-            self._compute(prompt[index * _CHUNK : (index + 1) * _CHUNK], cache)
-            self._remember(names[index], cache)
+            ids = prompt[index * _CHUNK : (index + 1) * _CHUNK]
+            logits = self._compute(ids, cache)
+            self._remember(names[index], len(ids), cache, logits)
         # The first chunk is dropped last: without it the others could not be found.
         for name in reversed(names):
             if name in self._known:
                 self._known.move_to_end(name)
-        return cache, self._compute(prompt[len(names) * _CHUNK :], cache)
+        return cache, logits
 
-    def clear(self) -> None:
-        """Forget all chunks."""
-        self._known.clear()
+    def resize(self, limit: int) -> None:
+        """Remember at most `limit` tokens from now on; what is too much is forgotten at once."""
+        self._limit = limit
+        while self._held > limit:
+            self._held -= self._known.popitem(last=False)[1].tokens
 
     def _compute(self, ids: list[int], cache: DynamicCache) -> torch.Tensor:
         tokens = torch.tensor([ids], device=self._model.device)
@@ -60,28 +72,26 @@ class Prefill:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def _remember(self, name: bytes, cache: Any) -> None:  # Any: transformers does not type the layers of a cache
-        if not self._room:
-            return
-        last = slice(-_CHUNK, None)
-        self._known[name] = [
-            (layer.keys[:, :, last].clone(), layer.values[:, :, last].clone()) for layer in cache.layers
-        ]
-        while len(self._known) > self._room:
-            self._known.popitem(last=False)
+    def _remember(self, name: bytes, tokens: int, cache: Any, logits: torch.Tensor) -> None:
+        # `cache` is Any: transformers does not type the layers of a cache.
+        last = slice(-tokens, None)
+        layers = [(layer.keys[:, :, last].clone(), layer.values[:, :, last].clone()) for layer in cache.layers]
+        self._known[name] = _Chunk(layers, logits, tokens)
+        self._held += tokens
+        self.resize(self._limit)
 
 
 def _names(prompt: list[int]) -> Iterator[bytes]:
-    """A hash of each whole chunk of a prompt and all tokens before it. The last token is never part of a chunk."""
+    """A hash of each chunk of a prompt and all tokens before it."""
     digest = hashlib.blake2b(digest_size=16)
-    for start in range(0, (len(prompt) - 1) // _CHUNK * _CHUNK, _CHUNK):
+    for start in range(0, len(prompt), _CHUNK):
         digest.update(array("q", prompt[start : start + _CHUNK]).tobytes())
         yield digest.digest()
 
 
-def _joined(chunks: list[_Layers]) -> DynamicCache:
+def _joined(chunks: list[_Chunk]) -> DynamicCache:
     cache = DynamicCache()
-    for layer, parts in enumerate(zip(*chunks, strict=True)):
+    for layer, parts in enumerate(zip(*(chunk.layers for chunk in chunks), strict=True)):
         keys, values = zip(*parts, strict=True)
         cache.update(torch.cat(keys, dim=2), torch.cat(values, dim=2), layer)
     return cache

@@ -61,6 +61,12 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
         """Slots that so many rows take, with the idle rows that fill up a step. A single row takes one slot."""
         return rows if rows == 1 else max(rows, _ROWS)
 
+    @property
+    def allocated(self) -> int:
+        """Tokens that the buffers have room for now."""
+        rows, _, columns, _ = self.layers[0].keys.shape if self.layers else (0, 0, 0, 0)
+        return rows * columns
+
     def reserve(self, rows: int, columns: int) -> None:
         """Make room for rows of up to `columns` columns. Growth is geometric, so that appending stays cheap."""
         columns = max([columns, *(length + 1 for length in self.lengths)])

@@ -70,12 +70,34 @@ def test_chunk_is_known_by_all_tokens_before_it(model):
 @torch.inference_mode()
 def test_oldest_chunks_are_dropped_last_to_first(model):
     counting = CountingModel(model)
-    prefill = Prefill(counting, 3 * _CHUNK)
+    prefill = Prefill(counting, 3 * _CHUNK + 1)
     old, new = prompt(2 * _CHUNK + 1), prompt(2 * _CHUNK + 1, seed=1)
     for ids in (old, new, old):
         prefill(ids)
     assert counting.tokens == 3 * (2 * _CHUNK + 1) - _CHUNK  # the first of the old prompt's two chunks was kept
-    assert len(prefill._known) == 3
+    assert prefill._held <= 3 * _CHUNK + 1
+
+
+@pytest.mark.parametrize("length", [1, _CHUNK, 2 * _CHUNK + 50])
+@torch.inference_mode()
+def test_known_prompt_is_not_computed_again(model, length):
+    counting = CountingModel(model)
+    prefill, ids = Prefill(counting, 1000), prompt(length)
+    cache, logits = prefill(ids)
+    again, same = prefill(ids)
+    assert counting.tokens == length
+    assert torch.equal(same, logits) and again.get_seq_length() == length
+    for before, after in zip(cache.layers, again.layers, strict=True):
+        assert torch.equal(before.keys, after.keys) and torch.equal(before.values, after.values)
+
+
+@torch.inference_mode()
+def test_prompt_longer_than_the_limit_leaves_no_more_than_the_limit(model):
+    counting = CountingModel(model)
+    prefill, ids = Prefill(counting, _CHUNK), prompt(3 * _CHUNK)
+    for _ in range(2):
+        assert torch.equal(prefill(ids)[1], fresh(model, ids))
+        assert prefill._held <= _CHUNK
 
 
 @torch.inference_mode()
