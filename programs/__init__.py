@@ -62,7 +62,7 @@ def load(
     shipped = COMPILED / f"{chosen.name}.json"
     if path is None and compiled and chosen.name in TASKS and shipped.exists():
         path = shipped
-    program = build(chosen, resolve({"retriever": retriever}, path, chosen.name))
+    program = build(chosen, resolve({"retriever": retriever}, path, task))
     if path is not None:
         load_program(program, path, task=chosen.name)
     if lm is not None:

@@ -159,7 +159,7 @@ def _programs(config: EvaluateConfig, setup: Setup, lm: dspy.LM) -> dict[str, ds
         )
     else:
         # Uncompiled R2P has its default settings, apart from those that the user gave.
-        own = default_settings(setup.task.name).model_copy(
+        own = default_settings(setup.task).model_copy(
             update={**explicit, "retriever": settings.retriever, "k": settings.k}
         )
         programs = {**setup.baselines(config.model), "r2p": setup.builder.build(own)}

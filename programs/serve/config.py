@@ -106,7 +106,7 @@ def _named(base: ProgramConfig, programs: Sequence[str], tasks: Sequence[str]) -
         named[name or task] = replace(base, task=own.get(task, task), r2p=resolve(base.explicit, file), artifact=file)
     compiled = {task_of(config.task).name for config in named.values()}
     rest = {
-        name: replace(base, task=task, r2p=resolve(base.explicit, None, name))
+        name: replace(base, task=task, r2p=resolve(base.explicit, None, task))
         for name, task in own.items()
         if name not in compiled
     }

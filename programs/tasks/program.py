@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from programs.tasks import TASKS
 from programs.tasks.retrievers import MODEL_FREE, RETRIEVERS, default_retriever, retriever
 from programs.tasks.task import Task
+from programs.tasks.task_file import task_of
 from r2p_dspy import R2P, ArtifactError, Retriever, load_program, read_artifact
 from r2p_dspy.decoding.constraining import Constrain
 from r2p_dspy.errors import ConfigError
@@ -115,10 +115,11 @@ class R2PConfig(BaseModel):
 def resolve(explicit: Mapping[str, Any], artifact: str | Path | None = None, *tasks: str) -> R2PConfig:
     """R2P's settings: those given explicitly (not None), else those of a compiled program, else the defaults.
 
-    The default template is that of the tasks, which these names stand for, where they agree.
+    The default template is that of the tasks (names or task files) where they agree.
 
     Raises:
         ArtifactError: see `R2PConfig.of`.
+        TaskError: see `task_of`.
 
     Examples:
         >>> settings = resolve({"k": 2, "template": None})
@@ -127,16 +128,19 @@ def resolve(explicit: Mapping[str, Any], artifact: str | Path | None = None, *ta
         >>> resolve({}, None, "longlamp-topic").template
         'outline'
     """
-    saved = R2PConfig.of(artifact, explicit.get("retriever")) if artifact is not None else default_settings(*tasks)
+    if artifact is not None:
+        saved = R2PConfig.of(artifact, explicit.get("retriever"))
+    else:
+        saved = default_settings(*map(task_of, tasks))
     return saved.model_copy(update={name: value for name, value in explicit.items() if value is not None})
 
 
-def default_settings(*tasks: str) -> R2PConfig:
-    """The settings of uncompiled programs of tasks, by their names: a task with long answers has a template of its own.
+def default_settings(*tasks: Task) -> R2PConfig:
+    """The settings of uncompiled programs of tasks: a task with long answers has a template of its own.
 
-    Tasks that do not agree on a template, and tasks of files, have the full one.
+    Tasks that do not agree on a template have the full one.
     """
-    templates = {TASKS[task].template if task in TASKS else "full" for task in tasks}
+    templates = {task.template for task in tasks}
     return R2PConfig(template=templates.pop()) if len(templates) == 1 else R2PConfig()
 
 

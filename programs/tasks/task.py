@@ -16,6 +16,7 @@ from r2p_dspy.prompting.item_turns import LABEL
 from r2p_dspy.prompting.signature import profile_fields
 from r2p_dspy.retrieval.retriever import item_text
 from r2p_dspy.scoring.rouge import Tokenize
+from r2p_dspy.template import WITH_PLAIN
 from r2p_dspy.values.typed import labels_of
 from r2p_dspy.values.words import turkish_words, words
 
@@ -68,7 +69,7 @@ class Task:
         gold: where an example holds what answers are compared with: "" for the answer's own field, or a name such as
             `rubric`, where it is a `metrics.rubric.Rubric`.
         quotable: the `fields` that evidence quotes under a grammar, see `R2P`; () for all.
-        template: the stages of a built-in task's programs by default, one of `r2p_dspy.template.WITH_PLAIN`.
+        template: the stages of the task's programs by default, one of `r2p_dspy.template.WITH_PLAIN`.
         lamp: its name in LaMP's or LongLaMP's output files, such as `LaMP_2`; "" for another task.
         shape: the task whose files its data have the shape of, such as `LaMP_6`; "" for `lamp`. Of a task with rubrics,
             the category of LaMP-QA.
@@ -116,6 +117,8 @@ class Task:
                 raise TaskError(f"{argument} is a text; write a tuple of one, ({value!r},)", argument)
         if not re.fullmatch(r"any|[a-z]{2,3}(-[A-Za-z0-9]+)*", self.language):
             raise TaskError(f"a language is a code such as ja or pt-BR, or any, not {self.language!r}", "language")
+        if self.template not in WITH_PLAIN:
+            raise TaskError(unknown("template", self.template, WITH_PLAIN), "template")
         object.__setattr__(self, "shape", self.shape or self.lamp)  # the dataclass is frozen
         object.__setattr__(self, "gold", self.gold or self.answer)
         self._check_signature()
@@ -207,14 +210,12 @@ class Task:
                 raise TaskError(f"a field of the profile cannot be named {name!r}; rename it", "fields", number)
         check_unique("field", self.fields, "fields")
         written = self.written or (self.answer if self.answer in self.fields else self.fields[0])
-        if written not in self.fields:
-            raise TaskError(unknown("field", written, self.fields), "written")
-        object.__setattr__(self, "written", written)
         left = [name for name in self.fields if self.label is not None or name != written]
         asked = self.asked or (left[0] if len(left) == 1 else "")
-        if asked and asked not in self.fields:
-            raise TaskError(unknown("field", asked, self.fields), "asked")
-        object.__setattr__(self, "asked", asked)
+        for argument, name in (("written", written), ("asked", asked)):
+            if name and name not in self.fields:
+                raise TaskError(unknown("field", name, self.fields), argument)
+            object.__setattr__(self, argument, name)
         if self.label in self.fields:
             raise TaskError(f"{self.label!r} is a field already; take it out, items show their label", "label")
         if self.label is not None and not self.labels:

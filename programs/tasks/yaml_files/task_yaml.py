@@ -24,6 +24,7 @@ class History(BaseModel, extra="forbid"):
 
     fields: list[str]
     label: str | None = None
+    asked: str = ""
     desc: str = ""
 
 
@@ -39,6 +40,7 @@ class TaskFile(BaseModel, extra="forbid"):
     labels: list[str] = []
     query: str | None = None
     language: str = "any"
+    template: str = Task.template
     checks: dict[Literal["assert", "suggest"], CheckArguments] = {}
 
     def build(self) -> Task:
@@ -59,10 +61,12 @@ class TaskFile(BaseModel, extra="forbid"):
             answer=answer,
             fields=tuple(self.profile.fields),
             label=self.profile.label,
+            asked=self.profile.asked,
             labels=tuple(self.labels),
             metrics=tuple(self.metrics),
             threshold=1.0 if self.labels else _TEXT_THRESHOLD,
             language=self.language,
+            template=self.template,
             checks=self._checks(),
         )
 
@@ -134,7 +138,8 @@ def from_yaml(path: Path, text: str) -> Task:
 
 def _key_path(where: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """The path of keys in the file for an argument of `Task`."""
-    paths = {"name": ("task",), "question": ("query",), "fields": ("profile", "fields"), "label": ("profile", "label")}
+    paths = {"name": ("task",), "question": ("query",)}
+    paths |= {name: ("profile", name) for name in ("fields", "label", "asked")}
     return (*paths.get(str(where[0]), where[:1]), *where[1:])
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import programs
 from metrics.lamp import METRICS
+from programs.tasks.program import resolve
 from programs.tasks.retrievers import default_retriever
 from programs.tasks.task import TaskError
 from programs.tasks.task_file import task_of
@@ -63,6 +64,18 @@ def test_yaml_file_becomes_task(tmp_path):
     assert [(check.kind, check.name) for check in task.checks] == [("assert", "one_line"), ("suggest", "max_words")]
 
 
+def test_yaml_file_names_template_and_question_of_items(tmp_path):
+    fields = "{fields: [subject, date_line, text]"
+    text = GOOD.replace("{fields: [subject, text]", f"{fields}, asked: text") + "template: outline\n"
+    path = written(tmp_path, text)
+    assert task_of(path).turns == {"mail": "text", "subject": "subject"}
+    assert resolve({}, None, path).template == "outline"
+    assert resolve({"template": "brief"}, None, path).template == "brief"
+    assert resolve({}, None, path, "lamp2").template == "full"  # these tasks do not agree
+    without = task_of(written(tmp_path, GOOD.replace("{fields: [subject, text]", fields)))
+    assert without.turns == {} and without.template == "full"  # text or date_line may be the question
+
+
 def test_labels_stay_texts(tmp_path):
     text = GOOD.replace("metrics: [rouge1, rougeL]", "metrics: [accuracy]\nlabels: [yes, no, ~, 1.0, 2020-01-01, 0o7]")
     assert task_of(written(tmp_path, text)).labels == ("yes", "no", "~", "1.0", "2020-01-01", "0o7")
@@ -104,6 +117,14 @@ FAULTS = [
     ("{fields: [subject, text]}", "[subject, text]", 4, "not a mapping of keys to values"),
     ("{fields: [subject, text]}", "{fields: [text], label: text}", 4, "'text' is a field already"),
     ("{fields: [subject, text]}", "{fields: [text], label: tag}", 4, "one of the task's labels"),
+    (
+        "{fields: [subject, text]}",
+        "{fields: [subject, text], asked: txt}",
+        4,
+        "unknown field 'txt'; did you mean 'text'",
+    ),
+    ("metrics:", "template: outlines\nmetrics:", 6, "unknown template 'outlines'; did you mean 'outline'?"),
+    ("metrics:", "template: [brief]\nmetrics:", 6, "template is a list, not a text"),
     ("profile:", "profil:", 4, "unknown key 'profil'; did you mean 'profile'?"),
     ("profile: {fields: [subject, text]}\n", "", 1, "profile is missing"),
     ("profile: {fields: [subject, text]}", "profile: {desc: mails}", 4, "fields is missing in profile"),

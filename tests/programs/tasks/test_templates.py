@@ -16,7 +16,6 @@ DEFAULTS = {
     ("lampqa-art",): "aspects",
     ("longlamp-topic", "longlamp-review"): "outline",
     ("longlamp-topic", "lamp2"): "full",
-    ("a/task/file.yaml",): "full",
     (): "full",
 }
 
