@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,10 @@ def weights(directory):
     return Student.load(directory).model.state_dict()
 
 
-def logged(directory):
+def logged(directory, *more):
     """What was logged of each step: the losses, and the scores on dev."""
     log = json.loads((directory / "state.json").read_text())["log_history"]
-    return {key: [(e["step"], e[key]) for e in log if key in e] for key in ("loss", "reward", "eval_score")}
+    return {key: [(e["step"], e[key]) for e in log if key in e] for key in ("loss", "reward", "eval_score", *more)}
 
 
 def test_sft_learns_completions_only(student, tmp_path):
@@ -67,7 +68,7 @@ def test_a_large_student_learns_the_same_row_by_row(student, tmp_path, monkeypat
     uneven = rows(student, 4)
     uneven[1]["completion"][0]["content"] += " and so on" * 20
     train_sft(student, uneven, QUICK, tmp_path / "batch")
-    monkeypatch.setattr("finetune.sft.is_large", lambda model: True)
+    monkeypatch.setattr("finetune.training.is_large", lambda model: True)
     train_sft(student, uneven, QUICK, tmp_path / "rows")
     together, apart = (dict(logged(tmp_path / name)["loss"]) for name in ("batch", "rows"))
     assert apart == pytest.approx(together, rel=1e-3)
@@ -122,6 +123,30 @@ def test_best_on_dev_and_early_stop(student, tmp_path):
     assert Path(best).name == "checkpoint-1"
     kept, first = weights(trained), weights(best)
     assert all(torch.equal(kept[name], first[name]) for name in kept)
+
+
+class FirstTokens(Rewards):
+    """Rewards answers by their first token, so that an untrained student's differ too."""
+
+    def functions(self, *tasks, end_tokens=()):
+        def reward(completion_ids, **_):
+            return [float(ids[0] % 7) for ids in completion_ids]
+
+        return [reward]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU rows share a pass")
+def test_grpo_of_a_large_student_learns_the_same_row_by_row(student, tmp_path, monkeypatch):
+    how = GRPOConfig(steps=2, prompts=2, generations=3, tokens=8, rate=1e-3, options={"warmup_steps": 0})
+    scores = count()  # the last weights are the best
+    evaluation = Evaluation(questions(student, 1), lambda rows, texts: {"score": float(next(scores))}, tokens=4)
+    given = FirstTokens({"films": (TASK, student_program())})
+    train_grpo(student, questions(student), given, how, tmp_path / "batch", evaluation=evaluation)
+    monkeypatch.setattr("finetune.training.is_large", lambda model: True)
+    train_grpo(student, questions(student), given, how, tmp_path / "rows", evaluation=evaluation)
+    together, apart = (logged(tmp_path / name, "grad_norm")["grad_norm"] for name in ("batch", "rows"))
+    assert len(together) == 2 and all(norm > 0 for _, norm in together)
+    assert dict(apart) == pytest.approx(dict(together), rel=1e-2)
 
 
 def test_grpo_logs_every_part(student, tmp_path):
