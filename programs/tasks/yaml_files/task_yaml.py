@@ -138,7 +138,7 @@ def from_yaml(path: Path, text: str) -> Task:
 
 def _key_path(where: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """The path of keys in the file for an argument of `Task`."""
-    paths = {"name": ("task",), "question": ("query",)}
+    paths: dict[str, tuple[str, ...]] = {"name": ("task",), "question": ("query",)}
     paths |= {name: ("profile", name) for name in ("fields", "label", "asked")}
     return (*paths.get(str(where[0]), where[:1]), *where[1:])
 
