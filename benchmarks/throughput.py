@@ -38,11 +38,11 @@ def main(model: str, prompts: int, tokens: int, written: int, in_flight: int, vl
     name = weights.made(model.removeprefix("hf:"))
     rates: dict[str, list[float]] = {}
     texts = _texts(name, prompts, tokens)
+    rates["this engine"] = _rates(_ask_engine(model, written), texts, tokens + written, in_flight)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     if vllm:
         with _server(name) as url:
             rates["vLLM"] = _rates(_ask_server(url, written), texts, tokens + written, in_flight)
-    rates["this engine"] = _rates(_ask_engine(model, written), texts, tokens + written, in_flight)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     rates["generate(), one by one"] = _rates(_generate(model, written), texts[:_ALONE], tokens + written, 1)
     for engine, (cold, warm) in rates.items():
         click.echo(f"{engine:24s} cold {cold:7.0f} tokens/s   warm {warm:7.0f} tokens/s")

@@ -171,7 +171,7 @@ class Batcher:
             row.forward_passes += 1
             self._continue([row], logits)
             if not row.done.done():
-                self._cache.join(cache)
+                self._cache.join(cache, row.reserved, more=len(self._admitted) - 1)
                 self._running.append(row)
                 self._share_memory()
         except Exception as cause:  # e.g. out of memory: this row fails, the others continue

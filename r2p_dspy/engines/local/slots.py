@@ -17,7 +17,7 @@ from transformers.cache_utils import CacheLayerMixin
 PASSES = (16, 4, 1)  # tokens of a row
 _ROWS = 4
 _COLUMNS = 16
-_SPARE = 64  # columns of a buffer beyond those that were needed when it grew
+_SPARE = 64  # columns that a buffer grows by where memory is short
 
 
 def pass_for(unread: int) -> int:
@@ -51,6 +51,7 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
         super().__init__(layers=[])
         self.limit = limit
         self.lengths: list[int] = []  # of each slot in use
+        self._rooms: list[int] = []  # columns that each may fill at most
         self.width = 0  # columns that this pass looks at
         self.slots: list[int] = []  # the slots in this pass, one for each of its first rows
         self.written = (torch.empty(0), torch.empty(0))  # slots and columns that it writes, of (slots, 1 or tokens)
@@ -64,21 +65,45 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
     @property
     def allocated(self) -> int:
         """Tokens that the buffers have room for now."""
-        rows, _, columns, _ = self.layers[0].keys.shape if self.layers else (0, 0, 0, 0)
+        rows, columns = self._size()
         return rows * columns
 
-    def reserve(self, rows: int, columns: int) -> None:
-        """Make room for rows of up to `columns` columns. Growth is geometric, so that appending stays cheap."""
-        columns = max([columns, *(length + 1 for length in self.lengths)])
-        for layer in self.layers:
-            layer.reserve(self.slots_for(rows), columns, used=len(self.lengths))
+    def _size(self) -> tuple[int, int]:
+        """Rows and columns of the buffers."""
+        keys = self.layers[0].keys if self.layers else torch.empty(0, 0, 0, 0)
+        return keys.shape[0], keys.shape[2]
 
-    def join(self, prefilled: DynamicCache) -> None:
-        """Add the row of a forward pass over its prompt."""
+    def reserve(self, rows: int, columns: int) -> None:
+        """Make room for rows of up to `columns` columns.
+
+        Growth is geometric, so that appending stays cheap, but only by steps of a quarter, and not beyond what the
+        rows may fill: empty columns take memory from prompts that could be remembered.
+        """
+        have_rows, have_columns = self._size()
+        rows, columns = self.slots_for(rows), max([columns, *(length + 1 for length in self.lengths)])
+        if rows <= have_rows and columns <= have_columns:
+            return
+        most = -(-(max(self._rooms, default=0) + PASSES[0]) // _COLUMNS) * _COLUMNS
+        grown_rows = have_rows if rows <= have_rows else max(rows, have_rows * 5 // 4)
+        grown_columns = max(have_columns, columns, min(most, columns * 5 // 4))
+        if grown_rows * grown_columns > self.limit:
+            grown_rows, grown_columns = rows, max(columns, min(most, columns + _SPARE))
+        for layer in self.layers:
+            layer.resize(grown_rows, grown_columns, used=len(self.lengths))
+
+    def join(self, prefilled: DynamicCache, room: int, more: int = 0) -> None:
+        """Add the row of a forward pass over its prompt.
+
+        Args:
+            prefilled: the keys and values of that pass.
+            room: columns that the row may fill at most.
+            more: so many rows will join next.
+        """
         if not self.layers:
             self.layers = [_SlotLayer(self, layer.keys, layer.values) for layer in prefilled.layers]
         length = prefilled.get_seq_length()
-        self.reserve(len(self.lengths) + 1, length + 1)
+        self._rooms.append(room)
+        self.reserve(len(self.lengths) + 1 + more, length + 1)
         for layer, source in zip(self.layers, prefilled.layers, strict=True):
             layer.put(len(self.lengths), source.keys[0], source.values[0])
         self.lengths.append(length)
@@ -88,9 +113,11 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
         last = len(self.lengths) - 1
         if slot != last:
             length = self.lengths[slot] = self.lengths[last]
+            self._rooms[slot] = self._rooms[last]
             for layer in self.layers:
                 layer.put(slot, layer.keys[last, :, :length], layer.values[last, :, :length])
         self.lengths.pop()
+        self._rooms.pop()
         if not self.lengths:
             self.layers = []
 
@@ -150,19 +177,13 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
         self.is_initialized = True
         self.keys, self.values = (x.new_zeros(0, x.shape[1], 0, x.shape[3]) for x in (keys, values))
 
-    def reserve(self, rows: int, columns: int, used: int) -> None:
-        have_rows, _, have_columns, _ = self.keys.shape
-        if rows <= have_rows and columns <= have_columns:
-            return
-        grown_rows = have_rows if rows <= have_rows else max(rows, 2 * have_rows)
-        grown_columns = have_columns if columns <= have_columns else max(columns, have_columns * 3 // 2) + _SPARE
-        if grown_rows * grown_columns > self.cache.limit:
-            grown_rows, grown_columns = rows, columns + _SPARE
-        kept = min(have_columns, grown_columns)
+    def resize(self, rows: int, columns: int, used: int) -> None:
+        """Move the first `used` rows to buffers of another size."""
+        kept = min(self.keys.shape[2], columns)
         for name in ("keys", "values"):
             old = getattr(self, name)
             # Zeros: values beyond the end of a row are masked, but a masked NaN would still spread.
-            new = old.new_zeros(grown_rows, old.shape[1], grown_columns, old.shape[3])
+            new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
             new[:used, :, :kept] = old[:used, :, :kept]
             setattr(self, name, new)
 

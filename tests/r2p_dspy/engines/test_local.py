@@ -136,6 +136,23 @@ class TestBatching:
         assert max(widths) <= 192
         batch.close()
 
+    @pytest.mark.parametrize("limit, most", [(100, 16 * 224), (5000, 16 * 256)])
+    def test_rows_take_little_more_memory_than_they_fill(self, model, limit, most):
+        batch = Batcher(model, {2})
+        sizes = []
+        stop = 100  # tokens after which each row ends, whatever its limit
+        rows = [
+            Row([5 + i] * 100, limit, stop=lambda tokens: len(tokens) >= stop, emit=lambda _: sizes.append(size()))
+            for i in range(16)
+        ]
+
+        def size():
+            return batch._cache.allocated
+
+        batch.run(rows)
+        assert 16 * 199 <= max(sizes) <= most
+        batch.close()
+
     def test_cancelled_row_stops_alone(self, batch):
         stays = Row(prompts(1)[0], 200, 1.0, seed=1)
         expected = batch.submit(copy_of(stays)).wait().tokens
