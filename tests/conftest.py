@@ -1,6 +1,7 @@
 """Shared by all tests: no network, no shared cache, and engines that say what a test wants."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Before anything imports them: no prices and no models from the network, nothing from an earlier run's cache.
@@ -42,7 +43,20 @@ def pytest_addoption(parser):
     parser.addoption("--adapter", choices=[*ADAPTERS], default="chat", help="the adapter that all tests run under")
 
 
+class TidyDoctests:
+    """What a docstring's example leaves in a temporary folder goes when the example is over."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item):
+        if not isinstance(item, pytest.DoctestItem):
+            return (yield)
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", folder)
+            return (yield)
+
+
 def pytest_configure(config):
+    config.pluginmanager.register(TidyDoctests())  # hooks of this file itself see only the tests in its folder
     # Before the tests are imported: `tests.scripted.completion` writes the format of the adapter in use.
     if config.getoption("--adapter") != "chat":
         dspy.configure(adapter=ADAPTERS[config.getoption("--adapter")]())

@@ -112,19 +112,19 @@ def test_a_closed_store_says_so(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["histories.sqlite"], "its log is gone"
 
 
-def test_a_store_in_a_file_needs_no_further_package():
+def test_a_store_in_a_file_needs_no_further_package(tmp_path):
     code = """
-import sys, tempfile
+import sys
 sys.modules["sqlalchemy"] = None
 from r2p_dspy.stores import open_store
-store = open_store(f"sqlite:///{tempfile.mkdtemp()}/histories.sqlite")
+store = open_store(f"sqlite:///{sys.argv[1]}/histories.sqlite")
 print(len(store.append("ada", ["rain"])))
 try:
     open_store("postgresql+psycopg://host/name")
 except ValueError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     needed = "a store at postgresql+psycopg://… needs SQLAlchemy: pip install 'r2p-dspy[stores]'"
     assert done.stdout.splitlines() == ["1", needed]
 
