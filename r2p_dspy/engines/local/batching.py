@@ -84,7 +84,7 @@ class Batcher:
         self._waiting: deque[Row] = deque()
         self._admitted: deque[Row] = deque()
         self._running: list[Row] = []
-        self._prefilled = Prefill(model, self._tokens // 4)
+        self._prefilled = Prefill(model, self._tokens)
         self._cache, self._cache_argument = SlotCache(self.max_tokens), cache_argument(model)
         self._thread: threading.Thread | None = None
 
@@ -173,9 +173,9 @@ class Batcher:
             if not row.done.done():
                 self._cache.join(cache, row.reserved, more=len(self._admitted) - 1)
                 self._running.append(row)
-                self._share_memory()
         except Exception as cause:  # e.g. out of memory: this row fails, the others continue
             self._finish(row, error=_stopped(cause))
+        self._share_memory()
 
     def _step(self) -> None:
         """Run the forward pass that most rows wait for; a row counts the more, the longer it has waited.
@@ -259,7 +259,7 @@ class Batcher:
         with self._work:
             rows = [*self._running, *self._admitted, *self._waiting]
             self._running, self._cache = [], SlotCache(self.max_tokens)
-            self._prefilled.resize(0)
+            self._prefilled = Prefill(self.model, self._tokens)
             self._admitted.clear()
             self._waiting.clear()
             self._thread = None  # the next call starts a new one

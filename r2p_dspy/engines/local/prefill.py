@@ -37,7 +37,7 @@ class Prefill:
 
     def __init__(self, model: PreTrainedModel, limit: int) -> None:
         self._model, self._cache_argument = model, cache_argument(model)
-        self._limit, self._held = limit, 0  # tokens
+        self._limit = limit
         self._known: OrderedDict[bytes, _Chunk] = OrderedDict()
 
     def __call__(self, prompt: list[int]) -> tuple[DynamicCache, torch.Tensor]:
@@ -53,18 +53,22 @@ class Prefill:
         for index in range(len(chunks), len(names)):
             ids = prompt[index * _CHUNK : (index + 1) * _CHUNK]
             logits = self._compute(ids, cache)
-            self._remember(names[index], len(ids), cache, logits)
+            if index * _CHUNK + len(ids) <= self._limit:
+                self._remember(names[index], len(ids), cache, logits)
         # The first chunk is dropped last: without it the others could not be found.
         for name in reversed(names):
             if name in self._known:
                 self._known.move_to_end(name)
+        self.resize(self._limit)
         return cache, logits
 
     def resize(self, limit: int) -> None:
         """Remember at most `limit` tokens from now on; what is too much is forgotten at once."""
         self._limit = limit
-        while self._held > limit:
-            self._held -= self._known.popitem(last=False)[1].tokens
+        held = sum(chunk.tokens for chunk in self._known.values())
+        while held > limit:
+            _, chunk = self._known.popitem(last=False)
+            held -= chunk.tokens
 
     def _compute(self, ids: list[int], cache: DynamicCache) -> torch.Tensor:
         tokens = torch.tensor([ids], device=self._model.device)
@@ -77,8 +81,6 @@ class Prefill:
         last = slice(-tokens, None)
         layers = [(layer.keys[:, :, last].clone(), layer.values[:, :, last].clone()) for layer in cache.layers]
         self._known[name] = _Chunk(layers, logits, tokens)
-        self._held += tokens
-        self.resize(self._limit)
 
 
 def _names(prompt: list[int]) -> Iterator[bytes]:

@@ -69,12 +69,12 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
         return rows * columns
 
     def _size(self) -> tuple[int, int]:
-        """Rows and columns of the buffers."""
-        keys = self.layers[0].keys if self.layers else torch.empty(0, 0, 0, 0)
-        return keys.shape[0], keys.shape[2]
+        """Rows and columns of the buffers; after a failed `reserve`, of the smallest."""
+        sizes = [(layer.keys.shape[0], layer.keys.shape[2]) for layer in self.layers]
+        return min((rows for rows, _ in sizes), default=0), min((columns for _, columns in sizes), default=0)
 
-    def reserve(self, rows: int, columns: int) -> None:
-        """Make room for rows of up to `columns` columns.
+    def reserve(self, rows: int, columns: int, room: int = 0) -> None:
+        """Make room for rows of up to `columns` columns, one of which may fill `room`.
 
         Growth is geometric, so that appending stays cheap, but only by steps of a quarter, and not beyond what the
         rows may fill: empty columns take memory from prompts that could be remembered.
@@ -83,7 +83,7 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
         rows, columns = self.slots_for(rows), max([columns, *(length + 1 for length in self.lengths)])
         if rows <= have_rows and columns <= have_columns:
             return
-        most = -(-(max(self._rooms, default=0) + PASSES[0]) // _COLUMNS) * _COLUMNS
+        most = -(-(max([room, *self._rooms]) + PASSES[0]) // _COLUMNS) * _COLUMNS
         grown_rows = have_rows if rows <= have_rows else max(rows, have_rows * 5 // 4)
         grown_columns = max(have_columns, columns, min(most, columns * 5 // 4))
         if grown_rows * grown_columns > self.limit:
@@ -102,11 +102,11 @@ class SlotCache(Cache):  # type: ignore[misc, unused-ignore]  # mypy does not fo
         if not self.layers:
             self.layers = [_SlotLayer(self, layer.keys, layer.values) for layer in prefilled.layers]
         length = prefilled.get_seq_length()
-        self._rooms.append(room)
-        self.reserve(len(self.lengths) + 1 + more, length + 1)
+        self.reserve(len(self.lengths) + 1 + more, length + 1, room)
         for layer, source in zip(self.layers, prefilled.layers, strict=True):
             layer.put(len(self.lengths), source.keys[0], source.values[0])
         self.lengths.append(length)
+        self._rooms.append(room)
 
     def leave(self, slot: int) -> None:
         """Free a slot; the last row moves into it. An empty cache releases its memory."""
@@ -180,12 +180,14 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
     def resize(self, rows: int, columns: int, used: int) -> None:
         """Move the first `used` rows to buffers of another size."""
         kept = min(self.keys.shape[2], columns)
-        for name in ("keys", "values"):
-            old = getattr(self, name)
+
+        def moved(old: torch.Tensor) -> torch.Tensor:
             # Zeros: values beyond the end of a row are masked, but a masked NaN would still spread.
             new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
             new[:used, :, :kept] = old[:used, :, :kept]
-            setattr(self, name, new)
+            return new
+
+        self.keys, self.values = moved(self.keys), moved(self.values)  # both or none, if memory runs out
 
     def put(self, slot: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         self.keys[slot, :, : keys.shape[1]] = keys

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 
@@ -25,6 +26,7 @@ from r2p_dspy.engines.local.async_engine import AsyncTransformersEngine
 from r2p_dspy.engines.local.batching import Batcher
 from r2p_dspy.engines.local.engine import TransformersEngine
 from r2p_dspy.engines.local.rows import Row, Stopped, choose
+from r2p_dspy.engines.local.slots import _SlotLayer
 
 torch.set_num_threads(1)
 
@@ -152,6 +154,27 @@ class TestBatching:
         batch.run(rows)
         assert 16 * 199 <= max(sizes) <= most
         batch.close()
+
+    @pytest.mark.parametrize("running", [0, 2])
+    def test_row_without_memory_fails_alone(self, model, running, monkeypatch):
+        resize, calls = _SlotLayer.resize, []
+
+        def short_of_memory(layer, rows, columns, used):
+            calls.append(columns)
+            if columns > 300 and len(calls) % 2 == 0:
+                raise torch.OutOfMemoryError("out of memory")
+            resize(layer, rows, columns, used)
+
+        expected = [Row(prompt, 150, 1.0, seed=4) for prompt in prompts(4)]
+        with closing(Batcher(model, {2})) as batch:
+            before = [row.tokens for row in batch.run(map(copy_of, expected))]
+        with closing(Batcher(model, {2})) as batch:
+            monkeypatch.setattr(_SlotLayer, "resize", short_of_memory)
+            rows = [batch.submit(copy_of(row)) for row in expected[:running]]
+            with pytest.raises(Stopped, match="out of memory"):
+                batch.submit(Row([5] * 400, 5)).wait()
+            rows += [batch.submit(copy_of(row)) for row in expected[running:]]
+            assert [row.wait().tokens for row in rows] == before
 
     def test_cancelled_row_stops_alone(self, batch):
         stays = Row(prompts(1)[0], 200, 1.0, seed=1)

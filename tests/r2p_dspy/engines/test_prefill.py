@@ -30,6 +30,11 @@ def prompt(length, seed=0):
     return torch.randint(3, 600, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
+def remembered(prefill):
+    """Tokens that are remembered."""
+    return sum(chunk.tokens for chunk in prefill._known.values())
+
+
 def fresh(model, ids):
     """The logits after a prompt when nothing is remembered."""
     return Prefill(model, 0)(ids)[1]
@@ -75,7 +80,7 @@ def test_oldest_chunks_are_dropped_last_to_first(model):
     for ids in (old, new, old):
         prefill(ids)
     assert counting.tokens == 3 * (2 * _CHUNK + 1) - _CHUNK  # the first of the old prompt's two chunks was kept
-    assert prefill._held <= 3 * _CHUNK + 1
+    assert remembered(prefill) <= 3 * _CHUNK + 1
 
 
 @pytest.mark.parametrize("length", [1, _CHUNK, 2 * _CHUNK + 50])
@@ -92,21 +97,45 @@ def test_known_prompt_is_not_computed_again(model, length):
 
 
 @torch.inference_mode()
-def test_prompt_longer_than_the_limit_leaves_no_more_than_the_limit(model):
-    counting = CountingModel(model)
-    prefill, ids = Prefill(counting, _CHUNK), prompt(3 * _CHUNK)
-    for _ in range(2):
-        assert torch.equal(prefill(ids)[1], fresh(model, ids))
-        assert prefill._held <= _CHUNK
-
-
-@torch.inference_mode()
 def test_returned_cache_is_a_copy(model):
     ids, prefill = prompt(_CHUNK + 9), Prefill(model, 1000)
     before = prefill(ids)[1]
     for layer in prefill(ids)[0].layers:
         layer.keys.zero_()
     assert torch.equal(prefill(ids)[1], before)
+
+
+@torch.inference_mode()
+def test_a_prompt_longer_than_memory_keeps_its_beginning(model):
+    counting = CountingModel(model)
+    prefill = Prefill(counting, 2 * _CHUNK)
+    long = prompt(4 * _CHUNK + 9)
+    for _ in range(3):
+        logits = prefill(long)[1]
+        assert remembered(prefill) <= 2 * _CHUNK
+    assert counting.tokens == 3 * len(long) - 2 * 2 * _CHUNK
+    assert torch.equal(logits, fresh(model, long))
+    prefill.resize(_CHUNK)
+    prefill(long[: 2 * _CHUNK])
+    assert counting.tokens == 3 * len(long) - 2 * 2 * _CHUNK + _CHUNK
+    prefill.resize(0)
+    assert not prefill._known
+
+
+@pytest.mark.parametrize("tokens", [1000, 6000])
+def test_batch_survives_prompts_of_any_length_that_recur(model, tokens):
+    batch = Batcher(model, {2}, cache_bytes=tokens * 2 * 2 * 1 * 32 * 4)
+    assert batch._tokens == tokens
+    lengths = (2000, 2000, 3000, 2000, 2000, 1500, 900, 900, 40, 900)
+
+    def rows(limit):
+        return [Row(prompt(length, seed=length), limit) for length in lengths]
+
+    for together in ([[row] for row in rows(5)], [rows(5)], [rows(60)]):
+        for some in together:
+            assert all(row.generated for row in batch.run(some))
+        assert remembered(batch._prefilled) <= tokens
+    batch.close()
 
 
 def test_shared_beginning_changes_no_answer(model):
