@@ -27,6 +27,14 @@ from r2p_dspy.errors import ConfigError
 
 VLLM_MODES = ("colocate", "server")
 _RESERVED = {"output_dir", "seed", "report_to", "reward_weights", "use_vllm", "vllm_mode", "use_cpu"}
+_OWN_NAMES = {  # TRL's options that have one of the command's: dev and the report must know of them too
+    "learning_rate": "--rl-learning-rate",
+    "max_steps": "--steps",
+    "num_generations": "--generations",
+    "max_completion_length": "--tokens",
+    "save_steps": "--every",
+    "eval_steps": "--every",
+}
 _UNKNOWN_TO_BATCHES = ("min_p", "repetition_penalty", "generation_kwargs")  # settings of sampling
 _OWN_FORMS = ("vllm_structured_outputs_regex",)  # each prompt has a form of its own
 
@@ -112,7 +120,7 @@ def train_grpo(
         checkpoint=checkpoint,
         on_step=on_step,
         evaluation=evaluation,
-        memory_advice="lower --grpo num_generations or max_completion_length, use --lora, or take a smaller student",
+        memory_advice="lower --generations or --tokens, use --lora, or take a smaller student",
         args=arguments,
         train_dataset=rows,
         reward_funcs=functions,
@@ -133,11 +141,13 @@ def check_vllm(mode: str | None) -> None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that `trl.GRPOConfig` does not have, or that finetune sets itself."""
+    """Refuse options that `trl.GRPOConfig` does not have, or that finetune sets itself or has under another name."""
     names = {field.name for field in dataclasses.fields(trl.GRPOConfig)} - _RESERVED
     for name in options:
         if name in _RESERVED:
             raise ConfigError(f"--grpo {name} is set by finetune itself; leave it out")
+        if name in _OWN_NAMES:
+            raise ConfigError(f"--grpo {name} is {_OWN_NAMES[name]} here; give that")
         if name not in names:
             raise ConfigError(unknown("option of --grpo", name, names))
 

@@ -181,6 +181,28 @@ def summary(log: Log) -> dict[str, Any]:
     return training
 
 
+def best_on_dev(histories: Mapping[str, Log]) -> str:
+    """The training whose model is the best on dev; the later one on a tie.
+
+    A score before the first step is of the model that a training began with, and saves none.
+
+    Args:
+        histories: the log of each training, in their order.
+
+    Examples:
+        >>> sft = [{"step": 0, "eval_score": 0.4}, {"step": 25, "eval_score": 0.9}]
+        >>> grpo = [{"step": 0, "eval_score": 0.9}, {"step": 25, "eval_score": 0.8}]
+        >>> best_on_dev({"sft": sft, "sft+grpo": grpo})
+        'sft'
+    """
+    best, kept = -1.0, ""
+    for name, log in histories.items():
+        score = max((value for step, value in zip(*points(log, "eval_score")) if step), default=0.0)
+        if score >= best:
+            best, kept = score, name
+    return kept
+
+
 def points(log: Log, key: str) -> tuple[list[int], list[float]]:
     """The steps at which a metric was logged, and its values; the last value of a step that was repeated."""
     values = {entry["step"]: entry[key] for entry in log if entry.get(key) is not None}

@@ -19,12 +19,12 @@ from finetune.card import card, plot_curves
 from finetune.config import FinetuneConfig
 from finetune.evaluation import evaluation_on_dev
 from finetune.grpo import check_options, check_rollouts, check_vllm, train_grpo
-from finetune.report import STUDENT, TEACHER, make_report, measure_program
+from finetune.report import STUDENT, TEACHER, best_on_dev, make_report, measure_program
 from finetune.rewards import Rewards
 from finetune.rollout.forms import Forms
 from finetune.sft import check_mask, train_sft
 from finetune.student import Student
-from finetune.task_setup import TaskSetup, without_demos
+from finetune.task_setup import TaskSetup, check_names, without_demos
 from finetune.teacher.asking import asking_teacher, calls_of, teacher_traces
 from finetune.traces import answers, collect_traces, write_questions
 from finetune.training import OnStep, processes, student_identity
@@ -36,12 +36,13 @@ from programs.report_html.page import write_page
 from programs.runs.configs import digest
 from programs.runs.directory import FAILED, Rows, Run, read_json, write_json
 from programs.runs.reporter import Reporter
+from programs.tasks.program import R2PConfig
 from r2p_dspy import connect, save_program
 from r2p_dspy.engines.weights import fingerprint, option_value
 from r2p_dspy.prompting.signature import Carrier
 
 _SELF_TEACHING = 0.7  # the temperature of a student that teaches itself; at 0 it would repeat what it was taught
-_ONE_CALL = {"candidates": 1, "reconcile": "auto", "adaptive": False}
+_KEPT = {"retriever", "k", "template", "history", "on_unmet"}  # settings of the teacher that its student has too
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def run_finetune(config: FinetuneConfig, output: Path, resume: bool, reporter: R
     carrier: Carrier = config.carrier or ("thinking" if student.can_think and config.r2p.reasons else "fields")
     student.thinking = True if carrier == "thinking" else None
     setups = [TaskSetup.of(name, config, carrier, student, reporter) for name in config.tasks]
+    check_names(setup.task.name for setup in setups)
     opened = _check_prompts(setups, student, config.tokens, reporter)
     rewards = Rewards({setup.task.name: (setup.task, setup.program) for setup in setups}, opened=opened)
     run = Run(output, _recorded(config, setups, student), resume) if is_main else None
@@ -240,9 +242,7 @@ def _finish(
     """Keep the best model with its program, card and curves; write the report last."""
     config, output = work.config, work.directory
     histories = {name: read_json(path / "state.json")["log_history"] for name, path in trainings.items()}
-    scores = {name: [row["eval_score"] for row in log if "eval_score" in row] for name, log in histories.items()}
-    best = {name: max(scores[name], default=0.0) for name in scores}
-    kept = max(best, key=lambda name: (best[name], len(name)))  # the later training on a tie
+    kept = best_on_dev(histories)
     model = output / "model"
     shutil.rmtree(model, ignore_errors=True)
     shutil.copytree(trainings[kept] / "model", model)
@@ -250,7 +250,7 @@ def _finish(
     notes |= {"student": config.student, "kept": kept}
     for setup in work.setups:
         file = "program.json" if len(work.setups) == 1 else f"program-{setup.task.name}.json"
-        settings = setup.config.model_copy(update={**_ONE_CALL, "carrier": work.carrier}).model_dump()
+        settings = R2PConfig(**setup.config.model_dump(include=_KEPT), carrier=work.carrier).model_dump()
         save_program(setup.program, output / file, task=setup.task.name, notes=notes, settings=settings)
         write_task_file(setup.task, output)
     plot_curves(histories, output / "curves.png")

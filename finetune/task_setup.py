@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from programs.tasks.program import R2PConfig, build
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Outcome, load_program
 from r2p_dspy.engines.chat import CLOSE, OPEN, conversation
+from r2p_dspy.errors import ConfigError
 from r2p_dspy.modules.failures import UnreadableAnswer
 from r2p_dspy.outcome import unshadowed
 from r2p_dspy.prompting.signature import Carrier
@@ -47,6 +49,15 @@ class TaskSetup:
         program = student_program(task, teacher, carrier)
         data = read_examples(task, config.data, reporter.say)
         return cls(task, teacher, program, RowBuilder(program, task, student, config.tokens), config.r2p, data)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse two tasks of one name, as copies of a task file have: traces, programs and scores are kept by name."""
+    seen = set[str]()
+    for name in names:
+        if name in seen:
+            raise ConfigError(f"two tasks are named {name!r}; give each task file another name under `task`")
+        seen.add(name)
 
 
 def student_program(task: Task, teacher: R2P, carrier: Carrier) -> R2P:

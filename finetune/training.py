@@ -70,6 +70,7 @@ def training_arguments(
         "report_to": "tensorboard" if importlib.util.find_spec("tensorboard") else "none",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
+        "restore_callback_states_from_checkpoint": True,  # evaluations without an improvement are counted on
         "disable_tqdm": True,
         "seed": config.seed,
         **saving,
@@ -128,7 +129,8 @@ def last_checkpoint(
     for path in sorted(paths, key=lambda path: int(path.name.partition("-")[2]), reverse=True):
         if _is_whole(path / "trainer_state.json"):  # transformers writes it last
             return str(path)
-        shutil.rmtree(path)  # the process was killed while it wrote this checkpoint
+        if processes().is_main_process:  # the others leave it out as well
+            shutil.rmtree(path)  # the process was killed while it wrote this checkpoint
     return None
 
 

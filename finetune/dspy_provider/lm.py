@@ -52,8 +52,7 @@ def _attributes(model: str, engine: Any) -> dict[str, Any]:
     """What a `dspy.LM` needs to run an in-process model with the options of another one's engine."""
     from r2p_dspy.engines import AsyncTransformersEngine, TransformersEngine
 
-    options = {name: value for name, value in engine.dump_state().items() if name not in ("source", "fingerprint")}
-    new_engine = TransformersEngine.shared(model.removeprefix("hf:"), **options)
+    new_engine = TransformersEngine.shared(model.removeprefix("hf:"), **engine.options)
     return {
         "model": new_engine.model_name,
         "engine": new_engine,

@@ -46,7 +46,7 @@ def asking_teacher(
         The teacher's model, and how examples are asked on the cluster.
     """
     # DSPy's cache forgets what calls took.
-    lm, calls = config.teacher.connect(cache=False, needed=_needed(setups)), calls_of(config, directory)
+    lm, calls = config.teacher.connect(cache=False, **_how(config, setups)), calls_of(config, directory)
     with (
         open_calls(calls, _RUN) as (limiter, cache),
         nullcontext() if cluster is None else cluster.each(limiter, calls, _RUN) as each,
@@ -79,13 +79,13 @@ def teacher_traces(
 @contextmanager
 def _reached(config: FinetuneConfig, setups: Sequence[TaskSetup]) -> Iterator[Cluster]:
     """The cluster of `--ray`, which asks the teacher as this process would."""
-    how = {"needed": _needed(setups)}
-    asking = Asking(config.teacher, how, config.num_threads, config.ray_workers, config.max_failures)
+    asking = Asking(config.teacher, _how(config, setups), config.num_threads, config.ray_workers, config.max_failures)
     with reached(str(config.ray), asking, config.tasks, [without_examples(setup) for setup in setups]) as cluster:
         yield cluster
 
 
-def _needed(setups: Sequence[TaskSetup]) -> int:
-    """The tokens that the teacher's longest answers need."""
+def _how(config: FinetuneConfig, setups: Sequence[TaskSetup]) -> dict[str, Any]:
+    """How the teacher's model is connected: for its carrier, and the tokens that its longest answers need."""
     golds = ([example[setup.task.gold] for example in setup.data.train] for setup in setups)
-    return max(tokens_needed(setup.task, setup.teacher, answers) for setup, answers in zip(setups, golds, strict=True))
+    longest = (tokens_needed(setup.task, setup.teacher, answers) for setup, answers in zip(setups, golds, strict=True))
+    return {"carrier": config.r2p.carrier, "needed": max(longest)}

@@ -28,6 +28,7 @@ TASK = Task(
     query=after("article:"),
     wording=lambda text: f"Generate a headline for the following article: {text}",
     fields=("title", "text"),
+    written="title",
     metrics=("rouge1", "rougeL"),
     threshold=0.2,
 )

@@ -28,6 +28,7 @@ TASK = Task(
     query=after(":"),
     wording=lambda text: f"Generate a subject for the following email: {text}",
     fields=("title", "text"),
+    written="title",
     matched=("text",),
     metrics=("rouge1", "rougeL"),
     threshold=0.2,

@@ -229,7 +229,10 @@ def build(
     if settings.template not in WITH_PLAIN:
         raise ConfigError(f"unknown template {settings.template!r}; the templates are {', '.join(WITH_PLAIN)}")
     if settings.history == "turns" and not task.turns:
-        raise ConfigError(f"an item of {task.name} is no input that the user answered; take --history list")
+        raise ConfigError(
+            f"an item of {task.name} is no input that the user answered; take --history list, or, in a task of your "
+            "own, name the field that the user answered (asked)"
+        )
     return r2p(
         task,
         items or retriever(task, settings.retriever, k=settings.k, seed=seed, tokens=tokens),

@@ -63,16 +63,14 @@ class Task:
         checks: checks of the task's programs, in addition to the built-in ones.
         optional: the `fields` that an item may lack.
         aliases: pairs of another name that an item may have for a field, and the field.
-        written: the field of an item that holds what the user wrote, as the answer does; "" for the field named as the
-            answer, or else the first.
-        asked: the field of an item to which the user's answer belongs, as to the question; "" for the only other one.
+        written: the field of an item that the user wrote; "" for that named as the answer, or the first but `asked`.
+        asked: the field to which the user's answer belongs; "" for the only one beside that of the answer, if known.
         gold: where an example holds what answers are compared with: "" for the answer's own field, or a name such as
             `rubric`, where it is a `metrics.rubric.Rubric`.
         quotable: the `fields` that evidence quotes under a grammar, see `R2P`; () for all.
         template: the stages of the task's programs by default, one of `r2p_dspy.template.WITH_PLAIN`.
         lamp: its name in LaMP's or LongLaMP's output files, such as `LaMP_2`; "" for another task.
-        shape: the task whose files its data have the shape of, such as `LaMP_6`; "" for `lamp`. Of a task with rubrics,
-            the category of LaMP-QA.
+        shape: the task whose files have the shape of its own, such as `LaMP_6`; "" for `lamp`. In LaMP-QA its category.
         query: takes the `input` text of LaMP's rows and returns the question in it.
         wording: the inverse of `query`: makes LaMP's input text from a question.
         language: the texts' language, such as `ja` or `pt-BR`, or `any`. Words of any script are found either way; only
@@ -119,12 +117,11 @@ class Task:
             raise TaskError(f"a language is a code such as ja or pt-BR, or any, not {self.language!r}", "language")
         if self.template not in WITH_PLAIN:
             raise TaskError(unknown("template", self.template, WITH_PLAIN), "template")
-        object.__setattr__(self, "shape", self.shape or self.lamp)  # the dataclass is frozen
+        object.__setattr__(self, "shape", self.shape or self.lamp)
         object.__setattr__(self, "gold", self.gold or self.answer)
         self._check_signature()
-        if not self.labels:
-            own = labels_of(self.signature.output_fields[self.answer].annotation)
-            object.__setattr__(self, "labels", own)
+        own = labels_of(self.signature.output_fields[self.answer].annotation)
+        object.__setattr__(self, "labels", self.labels or own)
         self._check_profile()
         self._check_labels()
         self._check_metrics()
@@ -209,13 +206,16 @@ class Task:
             if not name.strip() or name in _ITEM_ATTRIBUTES:
                 raise TaskError(f"a field of the profile cannot be named {name!r}; rename it", "fields", number)
         check_unique("field", self.fields, "fields")
-        written = self.written or (self.answer if self.answer in self.fields else self.fields[0])
+        known = self.written or (self.answer if self.answer in self.fields else "")
+        written = known or next((name for name in self.fields if name != self.asked), self.asked)
         left = [name for name in self.fields if self.label is not None or name != written]
-        asked = self.asked or (left[0] if len(left) == 1 else "")
+        asked = self.asked or (left[0] if len(left) == 1 and (known or self.label is not None) else "")
         for argument, name in (("written", written), ("asked", asked)):
             if name and name not in self.fields:
                 raise TaskError(unknown("field", name, self.fields), argument)
-            object.__setattr__(self, argument, name)
+            object.__setattr__(self, argument, name)  # the dataclass is frozen
+        if self.label is None and asked == written:
+            raise TaskError(f"{asked!r} is what the user wrote; name the field that it answered", "asked")
         if self.label in self.fields:
             raise TaskError(f"{self.label!r} is a field already; take it out, items show their label", "label")
         if self.label is not None and not self.labels:

@@ -37,6 +37,7 @@ def tiny(tmp_path_factory):
         (["--method", "ppo"], "'ppo' is not one of"),
         (["--grpo", "beta"], "KEY=VALUE"),
         (["--grpo", "bta=1"], "did you mean 'beta'"),
+        (["--grpo", "max_completion_length=512"], "--grpo max_completion_length is --tokens here; give that"),
         (["--vllm", "offline"], "the modes are colocate, server"),
         (["--constrain-rollouts", "--grpo", "min_p=0.1"], "--grpo min_p cannot be used with --constrain-rollouts"),
         (["--task", "lamp2", "--task", "lamp2"], "give each --task once"),
@@ -53,6 +54,19 @@ def test_bad_input_writes_nothing(tiny, tmp_path, arguments, message):
     result = run(*student, *arguments, "--output", tmp_path / "run")
     assert result.exit_code == 2, result.output
     assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_task_files_of_one_name_are_refused(tiny, tmp_path):
+    files, data = [tmp_path / name for name in ("mine.yaml", "copy.yaml")], tmp_path / "rows.jsonl"
+    for file in files:
+        file.write_text("task: genres\nbase: lamp2\nlabels: [comedy, fantasy]\n")
+    items = [{"id": "1", "description": "a wizard", "tag": "fantasy"}]
+    rows = [{"id": str(n), "user": str(n), "description": "a witch", "tag": "fantasy"} for n in range(12)]
+    data.write_text("".join(json.dumps({**row, "profile": items}) + "\n" for row in rows))
+    tasks = [option for file in files for option in ("--task", file)]
+    result = run("--student", tiny, *tasks, "--data", data, "--output", tmp_path / "run")
+    assert result.exit_code == 2 and "two tasks are named 'genres'" in result.stderr, result.output
     assert not (tmp_path / "run").exists()
 
 

@@ -2,16 +2,20 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import dspy
 import pytest
 from datasets import Dataset
 
+from finetune.config import FinetuneConfig
 from finetune.student import Student
 from finetune.task_setup import RowBuilder, TaskSetup, completion_text, student_program
+from finetune.teacher.asking import asking_teacher
 from finetune.traces import accepted_rows, answers, answers_file, ask_teacher, check_source, task_source, write_traces
 from programs.data.dataset import Data
 from programs.runs.directory import Rows
+from programs.runs.reporter import Reporter
 from programs.tasks.program import R2PConfig
 from r2p_dspy.errors import RunError
 from r2p_dspy.template import NO_STAGES
@@ -28,6 +32,15 @@ SPLIT = written(draft="fantasy")
 @pytest.fixture(scope="module")
 def student(tmp_path_factory):
     return Student.load(tiny_student(tmp_path_factory.mktemp("student")))
+
+
+@pytest.mark.parametrize("carrier", ["fields", "thinking"])
+def test_teacher_is_connected_for_its_carrier(student, tmp_path, carrier):
+    config = FinetuneConfig.of(model="hosted_vllm/Qwen/Qwen3-8B", api_base="http://localhost:1", limit=2, users=2)
+    config = replace(config, r2p=config.r2p.model_copy(update={"carrier": carrier}))
+    setups = [TaskSetup.of("lamp2", config, "fields", student, Reporter())]
+    with asking_teacher(config, setups, tmp_path, None) as (lm, _):
+        assert lm.supports_reasoning is (carrier == "thinking")
 
 
 def setup_of(student, count=1, carrier="fields", **options):

@@ -194,6 +194,25 @@ def test_resumed_training_equals_whole(student, tmp_path, method):
     assert all(torch.equal(resumed[name], whole[name]) for name in resumed)
 
 
+def test_patience_lasts_over_a_kill(student, tmp_path):
+    def train(path, resume=False, stop=None):
+        def on_step(step, steps):
+            if step == stop:
+                raise KeyboardInterrupt
+
+        evaluation = Evaluation(questions(student, 1), lambda rows, texts: {"score": 0.5}, tokens=4)
+        how = SFTConfig(epochs=10, batch=1, every=1, patience=3)
+        return train_sft(student, rows(student, 1), how, path, resume=resume, on_step=on_step, evaluation=evaluation)
+
+    train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", stop=4)
+    train(tmp_path / "stopped", resume=True)
+    steps = [step for step, _ in logged(tmp_path / "whole")["eval_score"]]
+    assert steps == [0, 1, 2, 3, 4]  # the first is kept, and three do not better it
+    assert [step for step, _ in logged(tmp_path / "stopped")["eval_score"]] == steps
+
+
 def test_kill_after_the_last_step(student, tmp_path, monkeypatch):
     """The model is written last: where it is, a training has all that the report needs."""
 
@@ -328,7 +347,7 @@ def test_trl_options_and_refusals(student, tmp_path):
     log = json.loads((tmp_path / "kl" / "state.json").read_text())["log_history"]
     assert "kl" in {name for entry in log for name in entry}
     with pytest.raises(ValueError, match="TRL refuses"):
-        train(tmp_path / "no", num_generations=7)
+        train(tmp_path / "no", steps_per_generation=3, generation_batch_size=4)
 
 
 def test_learning_rate_by_size():

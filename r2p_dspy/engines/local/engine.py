@@ -50,8 +50,8 @@ class TransformersEngine:
         dtype: torch's name; default: the checkpoint's own on a GPU; on a CPU float32, or bfloat16 for models of 50
             million parameters and more where the processor multiplies it faster.
         max_batch: calls in flight, at least 1; more calls wait for their turn.
-        cache_bytes: bytes of keys and values: three quarters for the calls in flight, the rest for beginnings of
-            prompts that may come again; default: 512 MiB on a CPU, else 8 GiB.
+        cache_bytes: bytes of keys and values: up to three quarters for the calls in flight, the rest for prompts that
+            may come again; default: 8 GiB, on a CPU 1 GiB, or 512 MiB for models of less than 50 million parameters.
         reasoning: whether the model thinks between `<think>` tags. Its thought becomes a `ThinkingPart`, from which
             DSPy fills `dspy.Reasoning` fields. Otherwise the tags are part of the text.
         threads: cores for one forward pass; default: one for a small model on a CPU, else torch's own choice.
@@ -102,7 +102,17 @@ class TransformersEngine:
         self.knows_markers_only = self._chat.count("[[ ## completed ## ]]\n") == 1
         narrow = model.device.type == "cpu" and model.dtype == torch.bfloat16
         self._narrowed = "bfloat16" if narrow else None  # on a processor that is fast with it
-        self._state = {"dtype": dtype, "max_batch": max_batch, "reasoning": reasoning}
+        self.options = _unusual(
+            {
+                "device": device,
+                "dtype": dtype,
+                "max_batch": max_batch,
+                "cache_bytes": cache_bytes,
+                "reasoning": reasoning,
+                "threads": threads,
+                "timeout": timeout,
+            }
+        )
         self._timeout = timeout
         weakref.finalize(self, self._batch.close)
 
@@ -122,7 +132,7 @@ class TransformersEngine:
     def model_name(self) -> str:
         """`local/NAME-FINGERPRINT`. DSPy's cache tells engines apart by name, so the name changes with the weights."""
         name = Path(self.source.removeprefix("gguf:")).name
-        variants = [self._state["dtype"] or self._narrowed, "thinking" if self.supports_reasoning else None]
+        variants = [self.options.get("dtype") or self._narrowed, "thinking" if self.supports_reasoning else None]
         return "-".join([f"local/{name}", self.fingerprint, *(str(x) for x in variants if x)])
 
     @property
@@ -200,7 +210,8 @@ class TransformersEngine:
 
     def dump_state(self) -> dict[str, Any]:
         """What a saved program needs to find the engine again. It holds a path only if `source` is one."""
-        return {"source": self.source, "fingerprint": self.fingerprint, **_unusual(self._state)}
+        saved = {name: value for name, value in self.options.items() if name in _SAVED}
+        return {"source": self.source, "fingerprint": self.fingerprint, **saved}
 
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> Self:
@@ -219,9 +230,10 @@ class TransformersEngine:
         return self  # optimizers copy programs; the copies share the model
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).load_state, (self.dump_state(),)
+        return type(self).load_state, ({**self.dump_state(), **self.options},)
 
 
+_SAVED = ("dtype", "max_batch", "reasoning")  # the others belong to the machine, and to how long one waits there
 _shared: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
 _sharing = threading.Lock()
 _DEFAULTS = {name: option.default for name, option in inspect.signature(TransformersEngine).parameters.items()}

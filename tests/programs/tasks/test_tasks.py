@@ -11,7 +11,7 @@ from programs import load
 from programs.tasks import TASKS
 from programs.tasks.program import R2PConfig, build
 from programs.tasks.retrievers import default_retriever
-from programs.tasks.task import TaskError
+from programs.tasks.task import Task, TaskError
 from r2p_dspy import ConfigError, Profile
 from r2p_dspy.retrieval.retriever import query_text
 
@@ -134,6 +134,34 @@ def test_program_shows_items_as_turns(scripted):
     history = [{"id": "1", "description": "a wizard in the city", "label": "fantasy"}]
     assert module(description="a witch in the woods", profile=history).tag == "fantasy"
     assert [message.role for message in engine.requests[0].messages] == ["user", "assistant", "user"]
+
+
+ARTICLES = {"fields": ("text", "title"), "matched": (), "quotable": (), "optional": ()}
+
+
+@pytest.mark.parametrize(
+    ("answer", "given", "turns"),
+    [
+        ("title", {}, {"body": "text", "title": "title"}),
+        ("headline", {}, {}),  # which of the two is the headline?
+        ("headline", {"asked": "text"}, {"body": "text", "headline": "title"}),
+        ("headline", {"asked": "title"}, {"body": "title", "headline": "text"}),
+        ("headline", {"written": "title"}, {"body": "text", "headline": "title"}),
+    ],
+)
+def test_turns_of_an_answer_with_a_name_of_its_own(answer, given, turns):
+    signature = dspy.Signature(f"body, profile: Profile -> {answer}", custom_types={"Profile": Profile})
+    task = Task("mine", signature, "body", answer, ("text", "title"), ("rouge1",), **given)
+    assert task.turns == turns
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"fields": ("text",), "asked": "text", "written": ""}, {"asked": "title", "written": "title"}, {"asked": "title"}],
+)
+def test_an_answer_cannot_belong_to_itself(given):
+    with pytest.raises(TaskError, match="is what the user wrote; name the field that it answered"):
+        replace(TASKS["commits"], **{**ARTICLES, **given})
 
 
 def test_unknown_field_that_was_asked():

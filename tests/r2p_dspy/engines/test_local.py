@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import pickle
 import random
 import threading
 import time
@@ -785,6 +786,11 @@ class TestDSPy:
         state = lm.engine.dump_state()
         with pytest.raises(ValueError, match="fingerprint"):
             TransformersEngine.load_state({**state, "fingerprint": "0" * 16})
+
+    def test_pickle_keeps_all_options_and_a_saved_program_those_of_any_machine(self, tiny_model_dir):
+        engine = TransformersEngine.shared(str(tiny_model_dir), timeout=30, threads=1, max_batch=8)
+        assert pickle.loads(pickle.dumps(engine)) is engine
+        assert "max_batch" in engine.dump_state() and not {"timeout", "threads"} & set(engine.dump_state())
 
     def test_program_copies_share_the_model(self, lm):
         predict = dspy.Predict("question -> answer")
