@@ -66,6 +66,7 @@ class Rewards:
         self.thinking = True if any(program.reason.thought for _, program in programs.values()) else None
         self._cached = lru_cache(maxsize=4096)(self._score)
         self.seconds = 0.0  # time spent on scoring
+        self.given, self.above_zero = 0, 0  # rewards of answers in training
 
     def score(self, task: str, inputs: str, gold: str, text: str) -> tuple[dspy.Prediction, Score]:
         """Read and score a completion; `inputs` and `gold` are JSON. Raises RewardError if a check or metric fails."""
@@ -144,12 +145,16 @@ class Rewards:
                 log_metric("answers/looping", sum(map(loops, texts)) / len(texts))
                 if left_out:
                     log_metric("answers/left_out", sum(left_out) / len(left_out))
-            return [
+            values = [
                 value(text, self.score(task_name, row_inputs, row_gold, text)[1], was_cut_off)
                 if task_name in self._scorers and only in (None, task_name)
                 else None
                 for text, was_cut_off, task_name, row_inputs, row_gold in zip(texts, cut_off, task, inputs, gold)
             ]
+            if name == "composite":
+                self.given += len(values)
+                self.above_zero += sum((value or 0) > 0 for value in values)
+            return values
 
         reward.__name__ = name
         return reward

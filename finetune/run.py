@@ -42,6 +42,7 @@ from r2p_dspy.engines.weights import fingerprint, option_value
 from r2p_dspy.prompting.signature import Carrier
 
 _SELF_TEACHING = 0.7  # the temperature of a student that teaches itself; at 0 it would repeat what it was taught
+_EARLY = 3  # steps without any reward after which GRPO is of no use
 _KEPT = {"retriever", "k", "template", "history", "on_unmet"}  # settings of the teacher that its student has too
 
 
@@ -214,19 +215,30 @@ def _shared(work: Work, stage: str) -> dict[str, Any]:
     samples = Rows(work.directory / "samples.jsonl")
     return {
         "resume": work.resume or not (work.directory / stage).exists(),
-        "on_step": _progress(work.reporter, stage),
+        "on_step": _progress(work, stage),
         "evaluation": evaluation_on_dev(stage, work.setups, work.rewards, work.config.tokens, samples, work.reporter),
     }
 
 
-def _progress(reporter: Reporter, name: str) -> OnStep:
+def _progress(work: Work, name: str) -> OnStep:
     advance: Callable[[], None] | None = None
+    taken = 0
 
     def on_step(step: int, steps: int) -> None:
-        nonlocal advance
+        nonlocal advance, taken
         if advance is None:
-            advance = reporter.start(name, steps, step - 1, "steps")
+            advance = work.reporter.start(name, steps, step - 1, "steps")
         advance()
+        taken += 1
+        if taken == _EARLY and work.rewards.given and not work.rewards.above_zero:
+            held = work.config.grpo.constrain
+            advice = (
+                "raise --tokens" if held else "give --constrain-rollouts, or train by SFT first without --mask-forced"
+            )
+            work.reporter.say(
+                f"{name}: none of {work.rewards.given} answers got a reward above 0, so nothing is learnt of the task "
+                f"(samples.jsonl has answers): {advice}"
+            )
 
     return on_step
 

@@ -86,6 +86,14 @@ def test_unfit_student_costs_no_call(tmp_path, options, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_grpo_that_earns_nothing_says_so(tiny, tmp_path):
+    few = ("--steps", 4, "--prompts", 1, "--generations", 2, "--tokens", 8, "--limit", 1, "--users", 4)
+    result = run("--student", tiny, "--method", "grpo", *few, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("grpo: none of 6 answers got a reward above 0") == 1
+    assert "give --constrain-rollouts" in result.stderr
+
+
 @pytest.mark.slow
 def test_whole_run_evaluates_alike(tmp_path):
     result = run(*SMALL, "--output", tmp_path / "run")
