@@ -19,7 +19,7 @@ from r2p_dspy.values.neutral import Neutral, json_line, neutralize
 from r2p_dspy.values.rows import columns_of, is_missing, rows_of, text_of, without_fraction
 
 _EMPTY = "(empty)"
-_OWN = ("id", "label", "date", "ref", "fields")
+_OWN = ("id", "label", "date", "fields")  # what a row has of an item's own; `ref` is no row's
 
 
 class Item(BaseModel, extra="forbid"):
@@ -33,7 +33,7 @@ class Item(BaseModel, extra="forbid"):
         fields: text fields by name, in order, at least one of them not blank.
         label: the user's own label or rating of it, where the task has them.
         date: when the user wrote or chose it, where known; `Recency` reads the usual formats.
-        ref: for an item in a prompt, its id in the full profile.
+        ref: for an item in a prompt, its id in the full profile; `Profile.local` sets it.
 
     Any other key is a text field, so LaMP's own rows are items. No field can be named `item`: prompts use that name
     for the id.
@@ -64,7 +64,7 @@ class Item(BaseModel, extra="forbid"):
             known["fields"] = {**fields, **others}
         return known
 
-    @field_validator("id", "label", "date", "ref", mode="before")
+    @field_validator("id", "label", "date", mode="before")
     @classmethod
     def _text(cls, value: Any, info: ValidationInfo) -> str | None:
         try:
@@ -184,8 +184,7 @@ class Profile(BaseModel, extra="forbid"):
                 fields={shown(name): shown(text) for name, text in item.fields.items()},
                 label=item.label and shown(item.label),
                 date=item.date and shown(item.date),
-                ref=item.id if item.ref is None else item.ref,
-            )
+            ).model_copy(update={"ref": item.id if item.ref is None else item.ref})
             for index, item in enumerate(self.items, start=1)
         ]
         return Profile(items=items)

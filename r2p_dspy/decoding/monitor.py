@@ -21,10 +21,8 @@ from r2p_dspy.errors import CheckError
 from r2p_dspy.outcome import Inputs, RunningOutcome, unshadowed
 from r2p_dspy.prompting.tags import Section
 from r2p_dspy.template import Template
-from r2p_dspy.values.tokens import estimate_tokens
 
-_CHARACTERS_PER_TOKEN = 4  # of English, about
-_LOOP = 5  # times a passage may stand in a row, less one
+_LOOP, _LOOP_CHARACTERS = 5, 240  # times that a passage stands in a row in a loop, and its length: no ruler is so long
 _READ_EVERY = 64  # characters after which the text is read even without a mark
 
 CorrectionMode = Literal["constrained", "stream", "stages", "retry"]
@@ -81,8 +79,8 @@ class Monitor:
 
     A check that names a stage in `after` runs as soon as that stage ends, a group with its last stage; the others do
     not run here, nor do those that read an output (`outputs` names them). After `max_interventions` the monitor only
-    ends answers that repeat themselves for ever. A stage, or text before a stage, may take `stage_tokens` tokens,
-    estimated from bytes (see `estimate_tokens`).
+    ends answers that repeat themselves for ever. Text before a stage, and a stage of text, may have
+    `stage_characters` characters, other stages twice as many: more than a grammar lets them have, in any script.
     """
 
     def __init__(
@@ -92,12 +90,12 @@ class Monitor:
         checks: Sequence[Check],
         inputs: Inputs,
         max_interventions: int,
-        stage_tokens: int = 400,
+        stage_characters: int = 1600,
         outputs: Sequence[str] = (),
     ) -> None:
         self.interventions: list[Intervention] = []
         self._marks, self._checks, self._inputs = marks, checks, inputs
-        self._max_interventions, self._stage_tokens = max_interventions, stage_tokens
+        self._max_interventions, self._stage_characters = max_interventions, stage_characters
         self._types = {stage.name: stage.type for stage in template.leaves()}
         self._ending = {name: template.ending_with(name) for name in self._types}
         self._outputs = tuple(outputs)
@@ -129,7 +127,7 @@ class Monitor:
             if section.name == ANSWER or not section.closed:
                 return None
         end = sections[-1].end if sections else 0
-        if self._next() != ANSWER and self._is_long(text[end:]):
+        if self._next() != ANSWER and len(text) - end > self._stage_characters:
             return self._correct(end, text, self._next(), "stages", "That is enough.")
         return None
 
@@ -147,9 +145,6 @@ class Monitor:
     def _next(self) -> str:
         return next((name for name in self._types if name not in self._accepted), ANSWER)
 
-    def _is_long(self, text: str) -> bool:
-        return estimate_tokens(text, _CHARACTERS_PER_TOKEN) > self._stage_tokens
-
     def _judge(self, section: Section, text: str) -> Correction | None:
         due, name = self._next(), section.name
         if name != due:
@@ -158,7 +153,8 @@ class Monitor:
         if name == ANSWER:
             return None
         if not section.closed:
-            if self._is_long(section.text) or repeats(section.text, times=_LOOP):
+            most = self._stage_characters * (1 if self._types[name] is str else 2)
+            if len(section.text) > most or repeats(section.text, _LOOP, _LOOP_CHARACTERS):
                 return self._correct(section.start, text, name, "stages", f"The stage {name} must be short.")
             return None
         try:

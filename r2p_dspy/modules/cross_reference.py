@@ -95,8 +95,8 @@ class CrossReference(dspy.Module):
     def _steps(self, inputs: dict[str, Any]) -> Steps[R2PPrediction]:
         samples: list[Sampled] = []
         while count := due([sample.candidate for sample in samples], self.answer, self.n, self.confidence):
-            samplers = [self._sampler(len(samples) + place) for place in range(count)]
-            samples += yield [self._sample(*sampler, inputs) for sampler in samplers]
+            numbers = range(len(samples), len(samples) + count)
+            samples += yield [self._sample(*self._sampler(n), self._numbered(inputs, n)) for n in numbers]
         chosen = choose([sample.candidate for sample in samples], self.answer, self.reconcile)
         if chosen is None:
             answer = self._answered(samples, None)
@@ -129,6 +129,16 @@ class CrossReference(dspy.Module):
             }
             originals[id(own)] = original
         return module, originals
+
+    def _numbered(self, inputs: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+        """The inputs of a sample: a call's own `config` would else undo what `_sampler` sets."""
+        config = inputs.get("config")
+        if not config:
+            return inputs
+        own = {**config, "rollout_id": (config.get("rollout_id") or 0) * self.n + number}
+        if "temperature" in config:
+            own["temperature"] = config["temperature"] or 1.0
+        return {**inputs, "config": own}
 
     def _sample(self, module: dspy.Module, originals: dict[int, Any], inputs: Mapping[str, Any]) -> Steps[Sampled]:
         trace: Trace = []

@@ -1,5 +1,6 @@
 """A predictor that shows a profile: items under local ids, whole demos within a budget, a prompt that fits."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from copy import copy
@@ -64,7 +65,7 @@ class ProfilePredict(dspy.Predict):
 
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
         adapter = suited(active_adapter(), self.model(inputs))
-        shown, _ = self.prepared(inputs, adapter)
+        shown, _ = await asyncio.to_thread(self.prepared, inputs, adapter)  # it may ask a server to count tokens
         with dspy.context(adapter=adapter):
             prediction: dspy.Prediction = await super().aforward(**shown)  # type: ignore[no-untyped-call]
         return prediction

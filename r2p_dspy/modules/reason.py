@@ -1,5 +1,6 @@
 """One predictor that reasons by a template."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -188,10 +189,15 @@ class Reason(ProfilePredict):
         if hidden:  # the thought becomes an output in the text
             kinds = adapter.native_response_types
             adapter.native_response_types = [kind for kind in kinds if kind is not dspy.Reasoning]
-        shown, truncated = self.prepared(inputs, adapter)
-        seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
         options = {**lm.kwargs, **self.config, **inputs.get("config", {})}
-        constraint = self._constraint(seen, adapter, lm, options.get("max_tokens"))
+
+        def prepare() -> tuple[dict[str, Any], int, Inputs, AnswerGrammar | None]:
+            shown, truncated = self.prepared(inputs, adapter)
+            seen = Inputs(fields=inputs, items=shown[self.profile], labels=self.labels)
+            return shown, truncated, seen, self._constraint(seen, adapter, lm, options.get("max_tokens"))
+
+        # It may ask a server, to count tokens and for what it can do; an event loop must not wait for that.
+        shown, truncated, seen, constraint = yield Call(prepare, partial(asyncio.to_thread, prepare), {})
         monitors: list[Monitor] = []
         replies: list[Reply] = []
         notices: list[str] = []

@@ -1,6 +1,8 @@
 """The texts of a call's inputs, which strangers may have written, unable to pass for structure in prompt and answer."""
 
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, get_args
 
@@ -41,19 +43,31 @@ def _neutral(value: Any, neutral: Neutral) -> Any:
         return value
     if isinstance(value, str):
         return neutral(value)
-    if isinstance(value, list):
-        return [_neutral(part, neutral) for part in value]
-    if type(value) is tuple:
-        return tuple(_neutral(part, neutral) for part in value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named one takes its parts one by one
+        return type(value)(*(_neutral(part, neutral) for part in value))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
+        return kind(_neutral(part, neutral) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return _with_neutral(value, {part.name: getattr(value, part.name) for part in fields(value)}, neutral)
     if isinstance(value, dict):
         return {_neutral(key, neutral): _neutral(part, neutral) for key, part in value.items()}
     if isinstance(value, Profile):
         return value.local(neutral)
     if isinstance(value, BaseModel) and not _is_medium(type(value)):
-        texts = {name: _neutral(getattr(value, name), neutral) for name in type(value).model_fields}
-        changed = {name: text for name, text in texts.items() if text != getattr(value, name)}
+        own = {name: getattr(value, name) for name in type(value).model_fields}
+        texts = {name: (part, _neutral(part, neutral)) for name, part in {**own, **(value.model_extra or {})}.items()}
+        changed = {name: text for name, (part, text) in texts.items() if text != part}
         return value.model_copy(update=changed) if changed else value
     return value
+
+
+def _with_neutral(value: Any, parts: Mapping[str, Any], neutral: Neutral) -> Any:
+    """A dataclass with neutral parts; it is not made anew, which might compute or refuse something."""
+    twin = copy(value)
+    for name, part in parts.items():
+        object.__setattr__(twin, name, _neutral(part, neutral))
+    return twin
 
 
 def _is_medium(annotation: Any) -> bool:

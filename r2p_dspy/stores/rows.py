@@ -74,9 +74,7 @@ def _with_id(entry: Any) -> dict[str, Any]:
 def item_of(name: str, body: str) -> Item:
     """The item of a row; it was checked before it was written."""
     known = json.loads(body)
-    return Item.model_construct(
-        id=name, fields=known["fields"], label=known.get("label"), date=known.get("date"), ref=None
-    )
+    return Item.model_construct(id=name, fields=known["fields"], label=known.get("label"), date=known.get("date"))
 
 
 def moment_of(moment: Moment) -> int | None:

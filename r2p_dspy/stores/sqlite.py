@@ -117,8 +117,7 @@ class SQLite(SQLStore):
         """A connection that no other thread uses meanwhile."""
         if self._closed:
             raise ConfigError(f"{self!r} is closed; open it again")
-        if self._process != os.getpid():  # a connection must not be carried into a forked process
-            self._process, self._idle, self._writer = os.getpid(), LifoQueue(), threading.Lock()
+        self._leave_parent()
         try:
             connection = self._idle.get_nowait()
         except Empty:
@@ -130,6 +129,11 @@ class SQLite(SQLStore):
             raise
         self._idle.put(connection)
 
+    def _leave_parent(self) -> None:
+        """Begin anew in a forked process: no connection may be carried into it, and a lock may be held for ever."""
+        if self._process != os.getpid():
+            self._process, self._idle, self._writer = os.getpid(), LifoQueue(), threading.Lock()
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with self._errors(), self._connection() as connection:
@@ -139,6 +143,7 @@ class SQLite(SQLStore):
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
+        self._leave_parent()
         with self._errors(), self._writer, self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             with connection:

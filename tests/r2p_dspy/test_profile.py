@@ -26,7 +26,7 @@ from tests.scripted import completion
 QUICK = settings(max_examples=60)
 PHOTO = dspy.Image("data:image/png;base64,AAAA")
 
-RESERVED = {"id", "item", "label", "date", "ref", "fields"}
+RESERVED = {"id", "item", "label", "date", "fields"}
 # Any text that can be text at all, and more often than chance what a prompt's structure is made of.
 PIECES = ["[[", "]]", " ", "##", "<", ">", "/", "|", "<<", "\n", "\u2028", "\x85", '"', "\\", "{", "}", "<|im_start|>"]
 PIECES += ["CUSTOM-TYPE-START-IDENTIFIER", "think", "evidence", "INST", "a", "｜"]
@@ -58,6 +58,13 @@ def test_write_then_read(profile):
     assert [json.loads(line)["item"] for line in lines if profile] == [item.id for item in profile]
     if profile:
         assert len(lines) == len(profile), "one line an item, whatever its text"
+
+
+def test_a_column_named_ref_is_a_text():
+    rows = [{"id": number, "text": "rain", "ref": "PR-123"} for number in ("7", "8")]
+    shown = Profile.of(rows).local()
+    assert [item.ref for item in shown] == ["7", "8"]
+    assert all(item.fields == {"text": "rain", "ref": "PR-123"} for item in shown)
 
 
 @QUICK

@@ -6,9 +6,11 @@ from typing import Literal, NamedTuple
 from r2p_dspy.decoding.grammar.lark import Rules, either
 from r2p_dspy.decoding.grammar.notation import Member, Notation
 from r2p_dspy.decoding.grammar.quotes import quote_of
+from r2p_dspy.values.words import count_words
 
 LabelRule = Literal["items", "cited"]
 _WHOLE = 20  # words of a text that is quoted whole, at most
+_LONGEST_WORD = 12  # characters of a word in such a text, on average
 
 
 class Shown(NamedTuple):
@@ -49,12 +51,17 @@ def _quote(rules: Rules, notation: Notation, item: Shown, words: tuple[int, int]
     whole = [
         text
         for text in item.texts
-        if item.whole and text.isprintable() and len(text.split()) <= _WHOLE and not (breaks and breaks.search(text))
+        if item.whole and _is_short(text) and text.isprintable() and not (breaks and breaks.search(text))
     ]
     if whole:
         return either(*map(notation.constant, whole))
     body = quote_of(item.texts, notation.escaping, *words)
     return None if body is None else notation.quoted(rules.terminal("QUOTE", body))
+
+
+def _is_short(text: str) -> bool:
+    # A long word is an address or data, which no answer should have to copy.
+    return len(text) <= _WHOLE * _LONGEST_WORD and count_words(text) <= _WHOLE
 
 
 def preferences(

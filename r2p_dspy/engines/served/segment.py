@@ -11,8 +11,11 @@ from dspy.lm15 import ContextLengthError, InvalidRequestError, ServerError, Usag
 
 from r2p_dspy.decoding.constraining import Constraint
 from r2p_dspy.decoding.segments import Piece, ResumableSegment
+from r2p_dspy.engines.chat import OPEN
 from r2p_dspy.engines.served.holding import Held, Holding
 from r2p_dspy.engines.served.servers.server import Chunk, Prompt, Server
+
+_BUSY = (502, 503, 504)  # statuses of a server that is away or overloaded, which says nothing of a form
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class ServedCall:
 
     def hold(self, text: str) -> Held | None:
         """What the rest of the answer is held to after a text."""
-        return None if self.constraint is None else self.holding.hold(self.constraint, text)
+        begun = f"{OPEN}\n" if self.prompt.inside else ""  # a thought that the chat template has opened
+        return None if self.constraint is None else self.holding.hold(self.constraint, begun + text)
 
     def stream(self, prompt: list[int], limit: int, held: Held | None) -> Generator[Chunk]:
         """What follows a prompt, held to a form if the server takes it."""
@@ -47,7 +51,7 @@ class ServedCall:
                     begun = True
                     yield chunk
         except (InvalidRequestError, ServerError) as error:
-            if held is None or begun or isinstance(error, ContextLengthError):
+            if held is None or begun or isinstance(error, ContextLengthError) or error.status in _BUSY:
                 raise
             refusal = error
         else:

@@ -127,9 +127,27 @@ def test_mistake_is_corrected_at_once(why, changes, stage, check, message):
 
 
 def test_long_preamble_is_cut_short():
-    correction, so_far, _ = read("Okay, let me think about what this user may want of me. " * 60, stage_tokens=50)
+    correction, so_far, _ = read("Okay, let me think about what this user may want of me. " * 60, stage_characters=200)
     assert correction.kept <= len(so_far) and correction.opening == f"\n\n{opening('requirements')}\n"
-    assert len(so_far) < 50 * 4 + 100
+    assert len(so_far) < 200 + 100
+
+
+@pytest.mark.parametrize(
+    ("sentence", "times"),
+    [
+        ("The user likes quiet films, and says so.", 30),
+        ("Этот человек любит тихие фильмы и часто пишет о море.", 20),
+        ("هذا المستخدم يحب الأفلام الهادئة ويكتب عن البحر.", 20),
+        ("यह व्यक्ति शांत फ़िल्में पसंद करता है और समुद्र के बारे में लिखता है।", 15),
+        ("この人は静かな映画が好きで、海について書きます。", 40),
+        ("A title\n" + "=" * 120, 1),
+    ],
+    ids=["English", "Russian", "Arabic", "Hindi", "Japanese", "a ruler"],
+)
+def test_a_stage_has_room_in_every_script(sentence, times):
+    draft = " ".join(f"{number} {sentence}" for number in range(times))
+    correction, *_ = read(completion(draft=draft))
+    assert correction is None or "short" not in correction.message
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,16 @@ class TestPrediction:
         assert len(engine.requests) == 3
         assert {request.config.temperature for request in engine.requests} == {1.0}
 
+    @pytest.mark.parametrize(
+        ("config", "temperature"), [({"rollout_id": 7}, 1.0), ({"rollout_id": 7, "temperature": 0.5}, 0.5)]
+    )
+    def test_a_calls_own_config_leaves_candidates_apart(self, scripted, config, temperature):
+        engine = scripted(ROMANCE)
+        with dspy.context(lm=dspy.settings.lm.copy(cache=True)):
+            ask(program(candidates=3), film=f"another film {temperature}", config=config)
+        assert len(engine.requests) == 3
+        assert {request.config.temperature for request in engine.requests} == {temperature}
+
 
 class TestSynthesis:
     def program(self, **options):

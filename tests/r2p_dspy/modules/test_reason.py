@@ -339,9 +339,9 @@ class TestProfiles:
 
     def test_cited_items_are_whole_and_not_forged(self, scripted):
         scripted(completion(evidence='[{"item": "1", "quote": "< b>a lighthouse"}]'))
-        history = [{"id": "m7", "ref": "boss-mail-1", "text": "<b>a lighthouse</b>", "label": "romance"}]
+        history = [{"id": "m7", "text": "<b>a lighthouse</b>", "ref": "boss-mail-1", "label": "romance"}]
         (item,) = ask(program(), profile=history).reasoning.cited
-        assert (item.id, item.text) == ("m7", "<b>a lighthouse</b>")
+        assert (item.id, item.text) == ("m7", "<b>a lighthouse</b> boss-mail-1")
 
     def test_no_item_warns(self, scripted):
         scripted(completion(evidence="[]", preferences="[]"))

@@ -102,6 +102,30 @@ def test_readers_do_not_wait_for_a_writer(tmp_path):
         assert len(second.get("ada")) == len(first.get("ada")) == 1
 
 
+def test_a_fork_while_a_thread_writes(tmp_path):
+    code = """
+import os, sys, threading
+from r2p_dspy.stores import SQLite
+store = SQLite(sys.argv[1])
+store.append("ada", ["x"])
+writing, forked = threading.Event(), threading.Event()
+def write():
+    with store._writer:
+        writing.set()
+        forked.wait()
+threading.Thread(target=write).start()
+writing.wait()
+if not (child := os.fork()):
+    store.append("ada", ["y"])
+    os._exit(0)
+print(os.waitpid(child, 0)[1], len(store.get("ada")))
+forked.set()
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "histories.sqlite")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "0 2"
+
+
 def test_a_forked_process_opens_connections_of_its_own(tmp_path):
     code = """
 import os, sys

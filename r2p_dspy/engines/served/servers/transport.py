@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspy.lm15 import (
     AuthError,
@@ -18,6 +19,9 @@ from dspy.lm15 import (
 )
 
 from r2p_dspy.engines.served.deadline import in_flight
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 _REFUSALS = {401: AuthError, 403: AuthError, 404: UnsupportedModelError, 429: RateLimitError}
 _NO_ROUTE = (404, 405, 501)
@@ -40,11 +44,20 @@ class Transport:
     # Any: JSON.
 
     def __init__(self, api_base: str, key: str, timeout: float | None) -> None:
-        import openai  # takes most of a second
-
         self.url = api_base.rstrip("/").removesuffix("/v1")
         self.timeout = timeout
-        self._client = openai.AsyncOpenAI(base_url=self.url, api_key=key, timeout=None, max_retries=0)
+        self._key = key
+        self._made: tuple[int, AsyncOpenAI] | None = None  # the process, and its client
+
+    @property
+    def _client(self) -> AsyncOpenAI:
+        """The client of this process: a forked one cannot use its parent's connections."""
+        if self._made is None or self._made[0] != os.getpid():
+            import openai  # takes most of a second
+
+            client = openai.AsyncOpenAI(base_url=self.url, api_key=self._key, timeout=None, max_retries=0)
+            self._made = os.getpid(), client
+        return self._made[1]
 
     def get(self, path: str) -> Any:
         """The answer to a GET request."""

@@ -115,6 +115,16 @@ def test_evidence_quotes_the_fields_that_are_quotable():
     assert program.deepcopy().quotable == ("title",)
 
 
+@pytest.mark.parametrize(
+    ("title", "part"), [("静かな海の映画が好きです。" * 30, "静かな海の映画"), ("x" * 300 + " rain", "rain")]
+)
+def test_a_long_text_is_quoted_in_part_in_any_script(title, part):
+    items = Profile.of([{"title": title, "text": "sea"}]).local()
+    program = Reason(Labelled, quotable=["title"])
+    grammar = constraint_of(program, items, ADAPTERS["chat"](), quotable=program.quotable).grammar("", whole=True)
+    assert accepts(grammar, chat(evidence=f'[{{"item": "1", "quote": "{part}"}}]', preferences="[]"))
+
+
 BEGINNINGS = [  # of an answer, and whether it begins as no placeholder of the prompt, JSON, code or heading does
     ("{tag}", False),
     ('{"item": "1"}', False),
