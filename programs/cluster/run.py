@@ -157,7 +157,7 @@ def _report(config: PredictConfig, total: Done, partitions: int, workers: int, s
         "failed": total.failed,
         "calls": usage.calls,
         "tokens": {"prompt": int(usage.prompt), "completion": int(usage.completion)},
-        "cost_usd": round(usage.usd, 6) if priced(config.model.name) else None,
+        "cost_usd": round(usage.usd, 6) if config.model.in_process or priced(config.model.name) else None,
         "seconds": round(seconds, 1),
     }
 

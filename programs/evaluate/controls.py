@@ -3,7 +3,7 @@
 A gain that comes from this user's history vanishes with the history.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -13,17 +13,23 @@ from programs.tasks.retrievers import retriever
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Profile
 from r2p_dspy.errors import ConfigError
+from r2p_dspy.files import digest
 
 
 class ReplaceProfile(dspy.Module):
-    """Runs a program on other profiles than those it is called with: `replacements`, by the text of the question."""
+    """Runs a program on other profiles than those it is called with: `replacements`, by what is `asked`."""
 
-    def __init__(self, program: R2P, task: Task, replacements: dict[str, Profile]):
+    def __init__(self, program: R2P, task: Task, replacements: dict[tuple[str, str], Profile]):
         super().__init__()
         self.program, self.task, self.replacements = program, task, replacements
 
     def forward(self, **kwargs: Any) -> dspy.Prediction:
-        return self.program(**{**kwargs, self.task.profile: self.replacements[kwargs[self.task.question]]})
+        return self.program(**{**kwargs, self.task.profile: self.replacements[asked(self.task, kwargs)]})
+
+
+def asked(task: Task, inputs: Mapping[str, Any] | dspy.Example) -> tuple[str, str]:
+    """What tells inputs apart: the question, and a hash of the history, since users may share a question."""
+    return inputs[task.question], digest([str(inputs[task.profile]).encode()])
 
 
 def controls(
@@ -33,7 +39,7 @@ def controls(
 
     "r2p:other_user" gives each user the history of the next other user; `k`, `seed`, `tokens` are of the random items.
     """
-    questions = [example[task.question] for example in examples]
+    questions = [asked(task, example) for example in examples]
     profiles = [example[task.profile] for example in examples]
     owners, count = users(examples), len(examples)
     if len(set(owners)) < 2:

@@ -10,7 +10,7 @@ import dspy
 
 from metrics.grounding import Grounded, faithfulness, recall, separation
 from metrics.intervals import Interval
-from programs.evaluate.controls import ReplaceProfile
+from programs.evaluate.controls import ReplaceProfile, asked
 from programs.evaluate.report import Row, answer_of, scored
 from programs.tasks.task import Task
 from r2p_dspy import R2P, Profile
@@ -46,19 +46,20 @@ def grounding(
 
         None if a limit of the run stopped the further runs.
     """
-    answered = {row["id"]: row for row in scored(rows) if not row["parse_failure"]}
+    answered = {row["id"]: row for row in scored(rows) if not row["parse_failure"] and not row.get("failed")}
     shown = {example.id: _shown(program, task, example) for example in examples if example.id in answered}
     without: dict[str, dict[str, Row]] = {name: {} for name in shown}
     for place in range(max(map(len, shown.values()), default=0)):
         wanted = [example for example in examples if len(shown.get(example.id, ())) > place]
         replacements = {
-            example[task.question]: _without(example[task.profile], shown[example.id][place]) for example in wanted
+            asked(task, example): _without(example[task.profile], shown[example.id][place]) for example in wanted
         }
         results = measure(f"without:{place + 1}", ReplaceProfile(program, task, replacements), wanted)
         if results is None:
             return None
         for row in scored(results):
-            without[row["id"]][shown[row["id"]][place]] = row
+            if not row.get("failed"):
+                without[row["id"]][shown[row["id"]][place]] = row
     known = [example for example in examples if example.id in shown]
     grounded = [_grounded(task, answered[example.id], without[example.id], example) for example in known]
     shuffled = [_shuffled(example) for example in grounded]

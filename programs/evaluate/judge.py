@@ -36,7 +36,8 @@ def connected(task: Task, judge: ModelConfig | None) -> dspy.LM | None:
         return None
     if task.labels:
         raise ConfigError(f"--judge is for free text; {task.name} has labels, which its metrics score; leave it out")
-    return connect(judge.name, api_base=judge.api_base, seed=judge.seed)
+    given: dict[str, Any] = {} if judge.timeout is None else {"timeout": judge.timeout}
+    return connect(judge.name, api_base=judge.api_base, seed=judge.seed, **given)
 
 
 def judge(

@@ -199,8 +199,8 @@ def usage(rows: Sequence[Row], lm: dspy.LM) -> dict[str, Any]:
 
 
 def answer_of(row: Row) -> Any:
-    """A row's answer; the empty text where it could not be read, since None may be an answer."""
-    return "" if row["parse_failure"] else row["answer"]
+    """A row's answer; the empty text where there is none, or none that can be read, since None may be an answer."""
+    return "" if row["parse_failure"] or row.get("failed") else row["answer"]
 
 
 def _column(rows: Sequence[Row], name: str) -> list[Any]:
@@ -216,6 +216,8 @@ def _differences(
         common = {name: [row for row in rows[name] if row["id"] not in left_out] for name in names}
         answers = {name: list(map(answer_of, results)) for name, results in common.items()}
         first = next(iter(common.values()))
+        if not first:  # no example was answered by both
+            continue
         wanted = dict.fromkeys(base for base, _ in pairs)
         compared = of_differences(
             task.metric(metric), answers, _column(first, "gold"), task.labels, wanted, users=users(first)

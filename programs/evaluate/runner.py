@@ -151,7 +151,8 @@ def _collect(
     max_failures: float,
 ) -> list[RowT]:
     """See `collect`; `keep` writes what belongs beside the row of an outcome, and returns the row."""
-    done = finished(cast("Iterable[RowT]", rows))
+    named = {example.id for example in examples}  # without those that a resumed run leaves out
+    done = {name: row for name, row in finished(cast("Iterable[RowT]", rows)).items() if name in named}
     todo = [example for example in examples if example.id not in done]
     lock = threading.Lock()
 
@@ -180,7 +181,10 @@ def _collect(
             each(rows.path.stem, ask, todo, end)
     finally:
         rows.sync()
-    return [done[example.id] for example in examples]
+    ended = [done[example.id] for example in examples]
+    if failed := [row for row in ended if row.get("failed")]:
+        check_failures(failed[-1])  # of a resumed run, too
+    return ended
 
 
 def finished(rows: Iterable[RowT]) -> dict[Any, RowT]:

@@ -53,7 +53,7 @@ def _run(answerer: Answerer, source: Path, resume: bool, reporter: Reporter) -> 
         for caution in foreign_text(config.model.name, str(source)):
             reporter.say(caution)
         progress = reporter.start("predict", total, writer.answered + writer.failed)
-        answerer.answer(read(answerer.task, source, config.skip), writer, calls, fingerprint, progress)
+        answerer.answer(read(answerer.task, source, writer.skipped), writer, calls, fingerprint, progress)
         calls.finish()
     if is_official(answerer.task, source):
         reporter.say(f"the official file is {write_submission(answerer.task, writer)}")
@@ -63,11 +63,15 @@ def _run(answerer: Answerer, source: Path, resume: bool, reporter: Reporter) -> 
 def write_submission(task: Task, writer: PredictionWriter) -> Path:
     """Write the answers as the benchmark's script takes them, beside the file of answers: `NAME.submission.json`.
 
-    A failed row has the empty answer, since the script wants one for every question.
+    A failed row has the empty answer, since the script wants one for every question, and one only.
     """
     target = writer.answers.path
     answered = [{"id": row["id"], "answer": row[task.answer]} for row in writer.answers]
-    failed = [{"id": row["id"], "answer": None} for row in writer.failures if row["id"] is not None]
+    known = {row["id"] for row in answered}  # an id may stand twice in the input
+    failed = [
+        {"id": id, "answer": None} for id in dict.fromkeys(row["id"] for row in writer.failures) if id is not None
+    ]
+    failed = [row for row in failed if row["id"] not in known]
     path = target.with_name(f"{target.name.removesuffix('.jsonl')}{SUBMITTED}")
     write_atomic(path, json.dumps(submission(task, [*answered, *failed]), ensure_ascii=False), private=True)
     return path

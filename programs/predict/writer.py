@@ -30,6 +30,7 @@ class PredictionWriter(AnswerFiles):
         self, target: Path, config: dict[str, Any], source: Path, resume: bool = False, skip: Collection[str] = ()
     ):
         self._config, self._resume, self._skip = config, resume, skip
+        self.skipped = {*skip}  # of the runs before, too
         self._record = target.with_name(f"{target.name.removesuffix('.jsonl')}.run.json")
         try:
             super().__init__(target, source)
@@ -54,6 +55,7 @@ class PredictionWriter(AnswerFiles):
                     "give that input, or another --output"
                 )
             check_same(target, before, config)
+        self.skipped = skipped
         write_json(self._record, {**config, "skipped": sorted(skipped)})
 
     def _check_files(self) -> None:

@@ -150,7 +150,8 @@ class EvaluateConfig(MeasuringConfig):
 
     def with_task(self, task: str, source: str | None) -> "EvaluateConfig":
         """The same evaluation of another task, whose data are at `source`."""
-        return replace(self, program=replace(self.program, task=task), data=replace(self.data, source=source))
+        r2p = resolve(self.program.explicit, self.program.artifact, task)
+        return replace(self, program=replace(self.program, task=task, r2p=r2p), data=replace(self.data, source=source))
 
     def with_model(self, name: str, api_base: str | None) -> "EvaluateConfig":
         """The same evaluation of another model."""

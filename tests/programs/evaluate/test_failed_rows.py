@@ -131,6 +131,27 @@ def test_failed_rows_are_asked_again_by_resume_and_left_out_by_skip(served, tmp_
     assert report["programs"]["predict"]["failed_rows"] == {"invalid": 1}
 
 
+def test_resuming_is_no_way_past_the_allowed_share(served, tmp_path):
+    served.fault = lambda number, call: errors.LMInvalidRequestError("bad schema") if number in (3, 7, 9, 11) else None
+    codes = [evaluate(tmp_path / "run", *more).exit_code for more in ((), *[("--resume",)] * 6)]
+    assert codes == [2] * 7
+    assert evaluate(tmp_path / "run", "--resume", "--max-failures", 0.2).exit_code == 3
+
+
+def test_programs_without_a_common_answer_have_no_difference(served, tmp_path):
+    half = LIMIT // 2
+
+    def fault(number, call):
+        program = (call - 1) // LIMIT  # predict, chain of thought, R2P
+        return errors.LMInvalidRequestError("no") if program and (number < half) == (program == 1) else None
+
+    served.fault = fault
+    result = evaluate(tmp_path / "run", "--max-failures", 0.6, "--num-threads", 1)
+    assert result.exit_code == 3, result.output
+    report = report_of(tmp_path / "run")
+    assert all(report["programs"][name]["failed_rows"] for name in ("cot", "r2p"))
+
+
 def test_larger_share_is_allowed(served, tmp_path):
     served.fault = lambda number, call: errors.LMInvalidRequestError("bad schema") if number in (3, 7) else None
     assert evaluate(tmp_path / "run").exit_code == 2

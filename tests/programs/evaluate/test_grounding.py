@@ -5,9 +5,11 @@ import json
 import dspy
 import pytest
 from click.testing import CliRunner
+from dspy.lm15 import ContextLengthError
 
 import cli
 from programs.data.dataset import personas
+from programs.evaluate.controls import asked, controls
 from programs.evaluate.grounding import grounding
 from programs.evaluate.runner import measure
 from programs.runs.directory import Rows
@@ -78,6 +80,25 @@ def test_honest_citations_are_told_from_others(tmp_path):
     assert quoting["faithfulness"]["high"] < 0 and quoting["evidence_recall"]["value"] == 0.0
     assert honest["faithfulness_shuffled"]["high"] < honest["faithfulness"]["low"], "the intervals do not meet"
     assert honest["faithfulness_gain"]["low"] > 0 >= quoting["faithfulness_gain"]["high"]
+
+
+def test_a_failed_row_is_left_out(tmp_path):
+    def refuses(request):
+        if "storm in the sea of 3" in request.messages[-1].text:
+            raise ContextLengthError("too many tokens")
+        return HONEST(request)
+
+    assert grounded(tmp_path, refuses)["examples"] == 7
+
+
+def test_users_who_share_a_question_keep_their_histories(tmp_path):
+    shared = [example.copy(description="a storm in the sea") for example in EXAMPLES]
+    result = grounded(tmp_path, HONEST, shared)
+    assert result["faithfulness"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert result["evidence_recall"]["value"] == 1.0
+    swapped = controls(build(TASK, R2PConfig()), TASK, shared, k=4, seed=0)["r2p:other_user"]
+    given = [swapped.replacements[asked(TASK, example)] for example in shared]
+    assert all(other != example.profile for other, example in zip(given, shared, strict=True))
 
 
 def test_support_is_estimated_where_it_is_not_known(tmp_path):

@@ -47,17 +47,19 @@ class Transport:
         self.url = api_base.rstrip("/").removesuffix("/v1")
         self.timeout = timeout
         self._key = key
-        self._made: tuple[int, AsyncOpenAI] | None = None  # the process, and its client
+        self._made = self._make()
 
     @property
     def _client(self) -> AsyncOpenAI:
         """The client of this process: a forked one cannot use its parent's connections."""
-        if self._made is None or self._made[0] != os.getpid():
-            import openai  # takes most of a second
-
-            client = openai.AsyncOpenAI(base_url=self.url, api_key=self._key, timeout=None, max_retries=0)
-            self._made = os.getpid(), client
+        if self._made[0] != os.getpid():
+            self._made = self._make()
         return self._made[1]
+
+    def _make(self) -> tuple[int, AsyncOpenAI]:
+        import openai  # takes most of a second
+
+        return os.getpid(), openai.AsyncOpenAI(base_url=self.url, api_key=self._key, timeout=None, max_retries=0)
 
     def get(self, path: str) -> Any:
         """The answer to a GET request."""
