@@ -27,7 +27,15 @@ class Stalls(str):
 
 
 class Refuses(str):
-    """A refusal in these words, with status 400."""
+    """A refusal in these words."""
+
+    status = 400
+
+
+class Overloaded(Refuses):
+    """A server that has no time."""
+
+    status = 503
 
 
 def vllm_at(server, timeout=60.0):
@@ -236,7 +244,8 @@ class _Handler(JsonHandler):
     def _stream(self, body, text):
         server = self.server
         if isinstance(text, Refuses):
-            return self.send_json({"error": {"message": str(text), "type": "BadRequestError", "code": 400}}, 400)
+            status = text.status
+            return self.send_json({"error": {"message": str(text), "type": "BadRequestError", "code": status}}, status)
         self.begin_events()
         written = str(text)[: self.limit(body)]
         for at in range(0, len(written), server.step):

@@ -20,7 +20,7 @@ from programs.data.personas import MAKERS
 from programs.data.personas.world import draw, lamp_files
 from programs.evaluate.published import PUBLISHED, comparable
 from programs.evaluate.sweep import run_sweep
-from programs.runs.configs import SweepConfig
+from programs.runs.configs import EvaluateConfig, SweepConfig
 from programs.runs.reporter import Reporter
 from programs.tasks import TASKS, lamp2
 from programs.ui.console import Console
@@ -437,3 +437,11 @@ def test_repeated_equal_values_evaluate(tmp_path):
     assert report["command"] == "evaluate" and report["k"] == 2 and tuple(report["programs"]) == PROGRAMS
     written = ["config.json", "report.html", "report.json", "results", "submissions", "transcripts"]
     assert sorted(path.name for path in (tmp_path / "run").glob("[!.]*")) == written
+
+
+def test_every_task_has_its_own_default_template():
+    config = EvaluateConfig.of(task="longlamp-review", k=3)
+    other = config.with_task("lamp2", None)
+    assert (config.program.r2p.template, other.program.r2p.template, other.program.r2p.k) == ("outline", "full", 3)
+    chosen = EvaluateConfig.of(task="longlamp-review", template="brief").with_task("lamp2", None)
+    assert chosen.program.r2p.template == "brief"

@@ -3,6 +3,8 @@
 import asyncio
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -198,6 +200,20 @@ class TestDeadline:
             lm("2 + 2?")
             with multiprocessing.get_context("fork").Pool(1) as pool:
                 assert "4" in pool.apply(lm, ("2 + 2?",))[0]
+
+    def test_forked_process_has_threads_and_a_client_of_its_own(self):
+        code = """
+import os
+from r2p_dspy.engines.served.engine import _threads
+from r2p_dspy.engines.served.servers.transport import Transport
+transport = Transport("http://localhost:1", "none", 1.0)
+client, _ = transport._client, _threads().submit(int).result()
+if not (child := os.fork()):
+    os._exit(int(transport._client is client or _threads().submit(int).result(timeout=20)))
+print(os.waitpid(child, 0)[1], transport._client is client)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+        assert done.stdout.strip() == "0 True"
 
 
 class TestCancelling:

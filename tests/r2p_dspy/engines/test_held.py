@@ -16,7 +16,7 @@ from tests.film import FILM, HISTORY, ask, fields, program
 from tests.r2p_dspy.engines.test_served import CUT, GOOD, REST, serve
 from tests.r2p_dspy.engines.test_servers import KINDS, lm, no_key
 from tests.scripted import ScriptedEngine, opening
-from tests.served import Hangs, Refuses
+from tests.served import Hangs, Overloaded, Refuses
 
 __all__ = ["no_key", "serve"]
 
@@ -143,6 +143,14 @@ class TestServersThatTakeLess:
         assert constrains(None) is None
         assert constrains(dspy.LM("a/b", engine=ScriptedEngine("x", constrains="grammar"))) == "grammar"
 
+    @pytest.mark.not_json
+    def test_a_thought_that_the_template_opens_is_the_beginning_of_the_answer(self, serve, kind):
+        server = serve(f"Well.\n</think>\n\n{GOOD}", kind=kind, opens="<think>\n")
+        constraint = Fixed()
+        with dspy.context(lm=lm(server)), constraining(constraint):
+            assert ask(program()).tag == "romance"
+        assert {text for text, _ in constraint.asked if text} == {"<think>\n"}
+
 
 class TestRefusals:
     @pytest.mark.not_json
@@ -187,6 +195,16 @@ class TestRefusals:
         with dspy.context(lm=model), constraining(Fixed()), pytest.raises(dspy.LMError, match="non-negative"):
             ask(program())
         assert model.constrains == "grammar"
+
+    @pytest.mark.not_json
+    def test_an_overloaded_server_is_not_taken_to_refuse_a_form(self, serve):
+        server = serve(Overloaded("busy"), GOOD)
+        model = lm(server)
+        with dspy.context(lm=model), constraining(Fixed()):
+            with pytest.raises(dspy.LMError, match="busy"):
+                ask(program())
+            assert ask(program()).tag == "romance"
+        assert [held(body) for body in server.completions()] == [ANY, ANY] and model.constrains == "grammar"
 
     def test_requests_that_cannot_be_constrained_say_so(self, serve):
         server = serve("A storm.")
