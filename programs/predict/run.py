@@ -67,11 +67,9 @@ def write_submission(task: Task, writer: PredictionWriter) -> Path:
     """
     target = writer.answers.path
     answered = [{"id": row["id"], "answer": row[task.answer]} for row in writer.answers]
-    known = {row["id"] for row in answered}  # an id may stand twice in the input
-    failed = [
-        {"id": id, "answer": None} for id in dict.fromkeys(row["id"] for row in writer.failures) if id is not None
-    ]
-    failed = [row for row in failed if row["id"] not in known]
+    done = {None, *(row["id"] for row in answered)}  # an id may stand twice in the input
+    left = dict.fromkeys(row["id"] for row in writer.failures if row["id"] not in done)
+    failed = [{"id": name, "answer": None} for name in left]
     path = target.with_name(f"{target.name.removesuffix('.jsonl')}{SUBMITTED}")
     write_atomic(path, json.dumps(submission(task, [*answered, *failed]), ensure_ascii=False), private=True)
     return path

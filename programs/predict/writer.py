@@ -29,8 +29,8 @@ class PredictionWriter(AnswerFiles):
     def __init__(
         self, target: Path, config: dict[str, Any], source: Path, resume: bool = False, skip: Collection[str] = ()
     ):
-        self._config, self._resume, self._skip = config, resume, skip
-        self.skipped = {*skip}  # of the runs before, too
+        self._config, self._resume = config, resume
+        self.skipped = {*skip}  # and what the runs before have skipped, once it is begun
         self._record = target.with_name(f"{target.name.removesuffix('.jsonl')}.run.json")
         try:
             super().__init__(target, source)
@@ -43,20 +43,19 @@ class PredictionWriter(AnswerFiles):
         return self
 
     def begin(self) -> None:
-        target, config, skipped = self.answers.path, self._config, {*self._skip}
+        target, config = self.answers.path, self._config
         if not (self.answers.is_empty() and self.failures.is_empty()):
             if not self._resume:
                 raise RunError(f"{target} is there already; add --resume to go on with it, or give another --output")
             before = read_json(self._record)
-            skipped |= {*before.pop("skipped", ())}
+            self.skipped |= {*before.pop("skipped", ())}
             if before.get("input") != config["input"]:
                 raise RunError(
                     f"{self.source} is not the input that {target} was begun with, or has changed since; "
                     "give that input, or another --output"
                 )
             check_same(target, before, config)
-        self.skipped = skipped
-        write_json(self._record, {**config, "skipped": sorted(skipped)})
+        write_json(self._record, {**config, "skipped": sorted(self.skipped)})
 
     def _check_files(self) -> None:
         begun = self._record.exists()
